@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// arrangement is a section on its way out. The records that came up stay as they are: a copy of
+// the section is made when the first of its records moves.
+type arrangement struct {
+	*scratch
+	rule *rule
+	in   []dns.RR
+
+	out     []dns.RR // nil while nothing moved; a removed record leaves nil behind
+	removed int      // records
+	outcome outcome
+}
+
+// place puts the records of an RRset into its slots: in the order of their turn, as many as the
+// rule lets through, with the TTL that it allows.
+func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
+	a.outcome = max(a.outcome, ordered)
+	a.pick(p, t)
+	if limit := a.rule.limitOf(set); limit < len(a.picked) {
+		if set.sealed { // its signature would not verify without all of them
+			a.outcome = max(a.outcome, sealed)
+		} else {
+			a.picked = a.picked[:limit]
+			a.outcome = filtered
+		}
+	}
+	a.toRecords(where)
+	ttl := a.rule.ttl.of(set)
+	if len(a.picked) == len(set.slots) && inOrder(a.picked) && ttl == set.ttl && !set.mixed {
+		return
+	}
+	a.fill(set)
+	if ttl != set.ttl || set.mixed {
+		a.setTTL(set, ttl)
+	}
+}
+
+// pick leaves in a.picked the members in the order of their turn.
+func (a *arrangement) pick(p *plan, t *turns) {
+	a.picked = slices.Grow(a.picked[:0], len(p.members))[:len(p.members)]
+	if len(p.groups) == 1 {
+		p.groups[0].schedule.order(t.next(0), a.picked)
+		return
+	}
+	from := 0
+	for i := range p.groups {
+		to := from + len(p.groups[i].members)
+		p.groups[i].schedule.order(t.next(i), a.picked[from:to])
+		for j, at := range a.picked[from:to] {
+			a.picked[from+j] = p.ranked[from+int(at)]
+		}
+		from = to
+	}
+}
+
+// toRecords replaces the members in a.picked by their records, and adds those that repeat one.
+func (a *arrangement) toRecords(where *lineup) {
+	if len(where.again) > 0 {
+		a.addRepeats(where)
+		return
+	}
+	for i, m := range a.picked {
+		a.picked[i] = where.first[m]
+	}
+}
+
+func (a *arrangement) addRepeats(where *lineup) {
+	members := a.picked
+	a.goesOut = slices.Grow(a.goesOut[:0], len(where.first))[:len(where.first)]
+	clear(a.goesOut)
+	for i, m := range members {
+		a.goesOut[m] = true
+		members[i] = where.first[m]
+	}
+	for _, r := range where.again {
+		if a.goesOut[r.member] {
+			a.picked = append(a.picked, r.record)
+		}
+	}
+}
+
+// fill puts the picked records into the first slots of their RRset and empties the others.
+func (a *arrangement) fill(set *rrset) {
+	if a.out == nil {
+		a.out = slices.Clone(a.in)
+	}
+	for i, slot := range set.slots {
+		if i < len(a.picked) {
+			a.out[slot] = a.in[set.slots[a.picked[i]]]
+		} else {
+			a.out[slot] = nil
+		}
+	}
+	if gone := len(set.slots) - len(a.picked); gone > 0 {
+		a.removed += gone
+		a.removedUnsigned = a.removedUnsigned || !set.sealed
+	}
+}
+
+// inOrder tells whether picked is 0, 1, 2, ...
+func inOrder(picked []uint16) bool {
+	for i, record := range picked {
+		if int(record) != i {
+			return false
+		}
+	}
+	return true
+}
+
+// setTTL gives the records of an RRset, which stand in a.out, and their RRSIGs one TTL. They are
+// copied, a whole RRset at a time.
+func (a *arrangement) setTTL(set *rrset, ttl uint32) {
+	switch set.rrtype {
+	case dns.TypeA:
+		copyWithTTL[dns.A](a.out, set.slots, ttl)
+	case dns.TypeAAAA:
+		copyWithTTL[dns.AAAA](a.out, set.slots, ttl)
+	case dns.TypeMX:
+		copyWithTTL[dns.MX](a.out, set.slots, ttl)
+	case dns.TypeSRV:
+		copyWithTTL[dns.SRV](a.out, set.slots, ttl)
+	}
+	if !set.sealed {
+		return
+	}
+	for i, rr := range a.out {
+		if sig, ok := rr.(*dns.RRSIG); ok && set.covers(sig) {
+			lowered := *sig
+			lowered.Hdr.Ttl = ttl
+			a.out[i] = &lowered
+		}
+	}
+}
+
+// copyWithTTL replaces the records of type T in some slots by copies with another TTL. The copies
+// share the records' data, which nobody writes to.
+func copyWithTTL[T any, P interface {
+	*T
+	dns.RR
+}](rrs []dns.RR, slots []uint16, ttl uint32) {
+	copies := make([]T, len(slots))
+	for i, slot := range slots {
+		rr, ok := rrs[slot].(P)
+		if !ok {
+			continue // removed
+		}
+		copies[i] = *rr
+		lowered := P(&copies[i])
+		lowered.Header().Ttl = ttl
+		rrs[slot] = lowered
+	}
+}
+
+// records returns the section as it goes out.
+func (a *arrangement) records() []dns.RR {
+	if a.out == nil {
+		return a.in
+	}
+	if a.removed == 0 {
+		return a.out
+	}
+	return slices.DeleteFunc(a.out, func(rr dns.RR) bool { return rr == nil })
+}

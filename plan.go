@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+)
+
+// plan says how one set of members is answered under one rule. All that can be worked out before
+// an answer is in it: it is made when the members or the rule change, and read for every answer.
+// It also remembers the order in which an upstream last gave the members, so that an upstream that
+// keeps its order costs a comparison and no sorting. Immutable, safe for concurrent use.
+type plan struct {
+	rule    *rule
+	line    int8     // of prefer
+	members []member // without duplicates, sorted
+	groups  []group  // members that are ordered among themselves, first group first
+	ranked  []uint16 // indexes of members, group by group; nil where that is 0, 1, 2, ...
+
+	remembered []uint16 // of every record in the upstream's order, the index of its member
+	lineup     lineup   // the same the other way round
+}
+
+// group is a part of a plan's members that take turns among themselves: all of them, those that a
+// CIDR of prefer holds, or those of one MX preference or SRV priority.
+type group struct {
+	id       int // the same in every plan of an RRset
+	members  []member
+	schedule schedule
+}
+
+// lineup tells where a message has the records of a plan's members. Records are counted within
+// their RRset.
+type lineup struct {
+	first []uint16 // of every member, its first record
+	again []repeat // the other records, that repeat a member
+}
+
+// repeat is a record that repeats a member.
+type repeat struct{ record, member uint16 }
+
+// turns counts the answers given for an RRset, for each group of its plan. Safe for concurrent
+// use.
+type turns struct {
+	first atomic.Uint64
+	more  []atomic.Uint64
+}
+
+// next returns the turn of a group and moves on.
+func (t *turns) next(group int) uint64 { return t.of(group).Add(1) - 1 }
+
+func (t *turns) of(group int) *atomic.Uint64 {
+	if group == 0 {
+		return &t.first
+	}
+	return &t.more[group-1]
+}
+
+// fits tells whether the records of set are the plan's members in the order remembered.
+func (p *plan) fits(rrs []dns.RR, set *rrset) bool {
+	if len(set.slots) != len(p.remembered) {
+		return false
+	}
+	for i, slot := range set.slots {
+		if !p.members[p.remembered[i]].is(rrs[slot]) {
+			return false
+		}
+	}
+	return true
+}
+
+// lineUp sorts the records of set into s.members, s.sorted and s.lineup.
+func (s *scratch) lineUp(rrs []dns.RR, set *rrset) {
+	clear(s.members)
+	s.members, s.sorted = s.members[:0], s.sorted[:0]
+	for i, slot := range set.slots {
+		s.members = append(s.members, memberOf(rrs[slot]))
+		s.sorted = append(s.sorted, uint16(i)) //nolint:gosec // at most maxRecords
+	}
+	slices.SortFunc(s.sorted, func(a, b uint16) int {
+		return cmp.Or(s.members[a].compare(&s.members[b]), cmp.Compare(a, b))
+	})
+	s.first, s.again = s.first[:0], s.again[:0]
+	for _, record := range s.sorted {
+		if last := len(s.first) - 1; last >= 0 && s.members[s.first[last]].compare(&s.members[record]) == 0 {
+			s.again = append(s.again, repeat{record, uint16(last)}) //nolint:gosec // at most maxRecords
+			continue
+		}
+		s.first = append(s.first, record)
+	}
+}
+
+// holds tells whether the records lined up in s are the plan's members, in whatever order.
+func (p *plan) holds(s *scratch) bool {
+	if len(s.first) != len(p.members) {
+		return false
+	}
+	for i, record := range s.first {
+		if p.members[i].compare(&s.members[record]) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// newPlan makes a plan of the records lined up in s.
+func newPlan(r *rule, line int8, s *scratch) *plan {
+	p := &plan{rule: r, line: line, members: make([]member, len(s.first))}
+	for i, record := range s.first {
+		p.members[i] = s.members[record].owned()
+	}
+	p.remember(s)
+	p.divide()
+	return p
+}
+
+// remembering returns a plan that differs from p in the order that it remembers: the one in s.
+func (p *plan) remembering(s *scratch) *plan {
+	other := *p
+	other.remember(s)
+	return &other
+}
+
+func (p *plan) remember(s *scratch) {
+	p.lineup = lineup{first: slices.Clone(s.first), again: slices.Clone(s.again)}
+	p.remembered = make([]uint16, len(s.members))
+	for m, record := range p.lineup.first {
+		p.remembered[record] = uint16(m) //nolint:gosec // at most maxRecords
+	}
+	for _, r := range p.lineup.again {
+		p.remembered[r.record] = r.member
+	}
+}
+
+// divide splits the members into groups and prepares the order of each.
+func (p *plan) divide() {
+	ids := make([]int, len(p.members))
+	for i := range p.members {
+		ids[i] = p.rule.groupOf(p.line, &p.members[i])
+	}
+	ranked := make([]uint16, len(ids))
+	for i := range ranked {
+		ranked[i] = uint16(i) //nolint:gosec // at most maxRecords
+	}
+	slices.SortStableFunc(ranked, func(a, b uint16) int { return cmp.Compare(ids[a], ids[b]) })
+	for from := 0; from < len(ranked); {
+		to := from + 1
+		for to < len(ranked) && ids[ranked[to]] == ids[ranked[from]] {
+			to++
+		}
+		members := make([]member, 0, to-from)
+		for _, m := range ranked[from:to] {
+			members = append(members, p.members[m])
+		}
+		p.groups = append(p.groups, group{ids[ranked[from]], members, p.rule.policy.schedule(members)})
+		from = to
+	}
+	if len(p.groups) > 1 {
+		p.ranked = ranked
+	} else {
+		p.groups[0].members = p.members
+	}
+}
+
+// leader returns the member that leads at a turn.
+func (g *group) leader(turn uint64) member {
+	idx := make([]uint16, len(g.members))
+	g.schedule.order(turn, idx)
+	return g.members[idx[0]]
+}
+
+// newTurns returns the turns of p where an RRset was never answered before: they start anywhere,
+// so that a restart favours nobody.
+func newTurns(p *plan) *turns {
+	t := &turns{}
+	if len(p.groups) > 1 {
+		t.more = make([]atomic.Uint64, len(p.groups)-1)
+	}
+	for i := range p.groups {
+		t.of(i).Store(rand.Uint64() >> 1) //nolint:gosec // a place to start, no secret; far from overflow
+	}
+	return t
+}
+
+// resumedTurns returns the turns of p where the RRset was answered by another plan before.
+func resumedTurns(p, before *plan, old *turns) *turns {
+	t := newTurns(p)
+	for i := range p.groups {
+		now := &p.groups[i]
+		for j := range before.groups {
+			if prior := &before.groups[j]; prior.id == now.id {
+				t.of(i).Store(p.rule.policy.resume(now, prior, old.of(j).Load()))
+			}
+		}
+	}
+	return t
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package balance is a CoreDNS plugin that decides which records of an answer a client gets, and
+// in which order, whatever plugin produced the answer.
+//
+// It owns no zone data. A Corefile enables it with one word, which means strict round robin for
+// every zone of the server block; README.md has the whole syntax.
+//
+// # How an answer travels
+//
+//	Balance.ServeDNS   finds the rule of the question's name, calls the next plugin      plugin.go
+//	answer.WriteMsg    takes what came up the chain and hands on what goes out           plugin.go
+//	answer.balance     leaves alone what is not ours, else goes through the sections     plugin.go
+//	scratch.scan       finds the RRsets of a section and the slots that each holds       rrset.go
+//	turnTable.turns    finds how often the RRset was answered, whatever came up since    turns.go
+//	plan               says how a set of members is answered; immutable, made rarely     plan.go
+//	policy             turns the turn into an order                                      roundrobin.go, random.go
+//	arrangement.place  puts the records into their slots: order, answers N, TTL          arrange.go
+//
+// # Where things are
+//
+//	setup.go      the directive: a parse function per option, validation after
+//	rule.go       a stanza and the search for the one that a name belongs to
+//	policy.go     the table of policies and what a policy is
+//	prefer.go     the option prefer
+//	ttl.go        the option ttl
+//	chain.go      CNAMEs that came after the addresses
+//	member.go     one record of an RRset, as a value that compares
+//	metrics.go    what is counted
+//	position.go   the warnings about a chain that defeats us
+package balance
+
+import (
+	"context"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/metrics"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+
+	"github.com/miekg/dns"
+)
+
+const pluginName = "balance"
+
+var log = clog.NewWithPlugin(pluginName)
+
+// Balance is the plugin's handler. One stands in every chain that a server block is compiled
+// into, one for each listener; they share their rules. Immutable once built, safe for concurrent
+// use.
+type Balance struct {
+	Next plugin.Handler
+
+	rules *rules
+}
+
+var _ plugin.Handler = Balance{}
+
+// Name implements plugin.Handler.
+func (b Balance) Name() string { return pluginName }
+
+// Ready implements the ready plugin's Readiness: true as soon as the server runs, for nothing
+// that an answer needs has to be waited for.
+func (b Balance) Ready() bool { return true }
+
+// ServeDNS implements plugin.Handler. The rule is the one whose zone holds the question's name. A
+// query that another balance of this server has in hand already, for it re-entered the server to
+// follow a CNAME, is left alone: one client query is one turn.
+func (b Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	rule := b.rules.of(r)
+	if rule == nil || nested(ctx) {
+		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)
+	}
+	a := &answer{ResponseWriter: w, rule: rule}
+	a.inHand.Context = ctx
+	return plugin.NextOrFailure(b.Name(), b.Next, &a.inHand, a, r)
+}
+
+// answer is the writer that the plugins below are given: what they write goes out balanced. Owned
+// by the one client query that it was made for.
+type answer struct {
+	dns.ResponseWriter
+	rule *zoneRule
+
+	inHand clientQuery
+	reply  dns.Msg // the first message handed on, where it is not the one that came up
+	used   bool    // reply is taken
+}
+
+// WriteMsg implements dns.ResponseWriter. It neither writes to res nor to anything that res
+// refers to, for both belong to a plugin below that may hand them out again.
+func (a *answer) WriteMsg(res *dns.Msg) error {
+	return a.ResponseWriter.WriteMsg(a.balance(res))
+}
+
+// Write implements dns.ResponseWriter: packed bytes go out as they came.
+func (a *answer) Write(packed []byte) (int, error) {
+	a.counters().count(passed, 0)
+	return a.ResponseWriter.Write(packed)
+}
+
+// balance returns what is to go out in place of res: res itself where nothing changes. Its frame
+// is gone before the next writer is called, which keeps a query's stack small.
+func (a *answer) balance(res *dns.Msg) *dns.Msg {
+	if !balanceable(res) {
+		a.counters().count(passed, 0)
+		return res
+	}
+	s := scratches.Get().(*scratch)
+	defer s.release()
+
+	out := a.answerSection(s, res)
+	extra := arrangement{in: res.Extra}
+	if s.carriesTargets { // MX and SRV: the addresses of their targets are in the additional section
+		s.scan(res.Extra)
+		extra = a.arrange(s, inExtra, res.Extra)
+	}
+	a.counters().count(max(out.outcome, extra.outcome), out.removed+extra.removed)
+	return a.message(res, out.records(), extra.records(), s.removedUnsigned)
+}
+
+// answerSection arranges the answer section, CNAMEs first.
+func (a *answer) answerSection(s *scratch, res *dns.Msg) arrangement {
+	s.scan(res.Answer)
+	if !s.chainLate {
+		return a.arrange(s, inAnswer, res.Answer)
+	}
+	rrs := chainFirst(res.Question[0].Name, res.Answer)
+	s.scan(rrs)
+	return a.arrange(s, inAnswer, rrs)
+}
+
+// arrange arranges the records of a section that was scanned.
+func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
+	out := arrangement{scratch: s, rule: a.rule.rule, in: rrs}
+	for i := range s.sets {
+		set := &s.sets[i]
+		if len(set.slots) < 2 {
+			continue // an only record is left alone, and its TTL too
+		}
+		plan, lineup, turns := a.rule.turns(s, turnKey{where, set.rrtype, a.preference(set)}, set, rrs)
+		out.place(set, plan, lineup, turns)
+	}
+	return out
+}
+
+// preference returns the number of the prefer line that the client's address falls under.
+func (a *answer) preference(set *rrset) int8 {
+	if len(a.rule.prefer) == 0 || !set.holdsAddresses() {
+		return noPreference
+	}
+	return a.rule.preferenceFor(addrOf(a.RemoteAddr()))
+}
+
+// message returns res with other sections: res itself where they are its own. A copy is made in
+// the answer's own memory where that is free; a message is kept by the writers above for as long
+// as they like, so that is used once.
+func (a *answer) message(res *dns.Msg, answers, extra []dns.RR, removedUnsigned bool) *dns.Msg {
+	if same(answers, res.Answer) && same(extra, res.Extra) {
+		return res
+	}
+	reply := &a.reply
+	if a.used {
+		reply = new(dns.Msg)
+	}
+	a.used = true
+	*reply = *res
+	reply.Answer, reply.Extra = answers, extra
+	if removedUnsigned { // what is left was not validated as an RRset (RFC 4035, section 3.2.3)
+		reply.AuthenticatedData = false
+	}
+	return reply
+}
+
+// balanceable tells whether res is an answer with records to choose from: everything else passes
+// untouched, a truncated answer because the client will ask again, an answer to ANY (RFC 8482)
+// and a zone transfer because they are not choices.
+func balanceable(res *dns.Msg) bool {
+	if res == nil || res.Rcode != dns.RcodeSuccess || res.Opcode != dns.OpcodeQuery || res.Truncated {
+		return false
+	}
+	if len(res.Question) != 1 || res.Question[0].Qclass != dns.ClassINET {
+		return false
+	}
+	switch res.Question[0].Qtype {
+	case dns.TypeANY, dns.TypeAXFR, dns.TypeIXFR:
+		return false
+	}
+	return len(res.Answer) > 1 && len(res.Answer) <= maxRecords && len(res.Extra) <= maxRecords
+}
+
+// same tells whether both are one slice.
+func same(a, b []dns.RR) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// clientQuery is the context that the plugins below are given: it marks the client's query as in
+// hand. It is part of the answer rather than made with context.WithValue to save an allocation.
+type clientQuery struct{ context.Context }
+
+type clientQueryKey struct{}
+
+// Value implements context.Context.
+func (q *clientQuery) Value(key any) any {
+	if key == (clientQueryKey{}) {
+		return q
+	}
+	return q.Context.Value(key)
+}
+
+// nested tells whether ctx belongs to a query that a balance above has in hand.
+func nested(ctx context.Context) bool { return ctx.Value(clientQueryKey{}) != nil }
+
+// counters returns the rule's counters for the server and the view that the query came in by.
+func (a *answer) counters() *counters {
+	return a.rule.countersOf(metrics.WithServer(a.inHand.Context), metrics.WithView(a.inHand.Context))
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/coredns/coredns/core/dnsserver"
+)
+
+// above and below are the directives between which balance works as documented: below those that
+// sign what it wrote, above those that change the question, drop queries or keep answers.
+var (
+	above = []string{"dnstap", "dns64", "loadbalance", "tsig"}
+	below = []string{"rewrite", "autopath", "acl", "cache", "dnssec", "file", "forward"}
+)
+
+// chainWarnings returns what is wrong with the chain that balance stands in: its place in the list
+// of directives, which plugin.cfg decides when CoreDNS is built, and an active loadbalance, which
+// shuffles what balance put in order.
+func chainWarnings(directives []string, loadbalance bool) (warnings []string) {
+	at := slices.Index(directives, pluginName)
+	misplaced := func(other, side string) {
+		warnings = append(warnings, fmt.Sprintf("%q stands %s %q in this CoreDNS' plugin.cfg, so %s: "+
+			"put the line %q right after %q and build again", pluginName, side, other, consequence(other),
+			"balance:github.com/seed-f1518d44/balance", "tsig:tsig"))
+	}
+	for _, other := range above {
+		if i := slices.Index(directives, other); other != "loadbalance" && i > at {
+			misplaced(other, "above")
+			break
+		}
+	}
+	for _, other := range below {
+		if i := slices.Index(directives, other); i >= 0 && i < at {
+			misplaced(other, "below")
+			break
+		}
+	}
+	if loadbalance {
+		warnings = append(warnings, `"loadbalance" is active in the same server block and shuffles what "balance" put in order: remove its line`)
+	}
+	return warnings
+}
+
+// consequence says what goes wrong where other stands on the wrong side of balance.
+func consequence(other string) string {
+	switch other {
+	case "tsig":
+		return "answers are changed after they were signed"
+	case "dnstap", "dns64":
+		return "it does not see what balance decided"
+	case "rewrite", "autopath":
+		return "names are matched after they were rewritten"
+	case "cache":
+		return "clients share cached answers and get no turns of their own"
+	}
+	return "most answers never reach it"
+}
+
+// warnOfChain logs what chainWarnings finds for a server block.
+func warnOfChain(config *dnsserver.Config) {
+	for _, warning := range chainWarnings(dnsserver.Directives, config.Handler("loadbalance") != nil) {
+		log.Warning(warning)
+	}
+}

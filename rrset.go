@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/miekg/dns"
+)
+
+// maxRecords is the most records that a section may hold to be balanced: four times what fits
+// into the largest DNS message, and what an index of 16 bits can tell apart.
+const maxRecords = math.MaxUint16
+
+// rrset is an RRset (RFC 2181, section 5) found in a section: records with the same owner and
+// type. It is valid until the section is scanned anew.
+type rrset struct {
+	owner  string // as the first record spells it
+	rrtype uint16
+	size   int
+	slots  []uint16 // the positions that its records hold in the section, ascending
+	ttl    uint32   // the lowest among its records, in seconds
+	mixed  bool     // its records' TTLs differ
+	sealed bool     // an RRSIG covers it
+}
+
+// holdsAddresses tells whether the members are addresses rather than names.
+func (s *rrset) holdsAddresses() bool { return s.rrtype == dns.TypeA || s.rrtype == dns.TypeAAAA }
+
+// run is a stretch of neighbouring records of one RRset.
+type run struct {
+	from, to int // positions: from <= i < to
+	set      int // index of its RRset
+}
+
+// scratch is the memory in which an answer is worked out. It is used for one answer at a time and
+// then kept for another.
+type scratch struct {
+	runs  []run
+	sets  []rrset
+	slots []uint16 // of all sets
+	index map[setKey]int
+
+	members []member // of one RRset, in the order of its records
+	sorted  []uint16 // their indexes, in the order of the members
+	lineup           // what was read from sorted
+	picked  []uint16 // the members, then the records, that go out
+	goesOut []bool   // of every member
+
+	carriesTargets  bool // the section scanned last has MX or SRV records
+	chainLate       bool // it has a CNAME or DNAME behind a member
+	removedUnsigned bool // a record was removed from an RRset that no RRSIG covers
+}
+
+type setKey struct {
+	owner  string
+	rrtype uint16
+}
+
+var scratches = sync.Pool{New: func() any { return &scratch{index: make(map[setKey]int)} }}
+
+// release gives s back, without the names that it refers to.
+func (s *scratch) release() {
+	clear(s.sets)
+	clear(s.members)
+	s.sets, s.members, s.removedUnsigned = s.sets[:0], s.members[:0], false
+	scratches.Put(s)
+}
+
+// scan finds the RRsets of A, AAAA, MX and SRV records in a section and leaves them in s.sets. Its
+// cost grows with the number of records, however they are mixed.
+func (s *scratch) scan(rrs []dns.RR) {
+	clear(s.sets)
+	s.runs, s.sets = s.runs[:0], s.sets[:0]
+	s.carriesTargets, s.chainLate = false, false
+	signed := false
+	for i, rr := range rrs {
+		h := memberHeader(rr)
+		if h != nil {
+			s.add(i, h)
+			continue
+		}
+		switch rr.(type) {
+		case *dns.CNAME, *dns.DNAME:
+			s.chainLate = s.chainLate || len(s.sets) > 0
+		case *dns.RRSIG:
+			signed = true
+		}
+	}
+	s.assignSlots()
+	if signed {
+		s.seal(rrs)
+	}
+	if len(s.index) > 0 {
+		clear(s.index)
+	}
+}
+
+// memberHeader returns the header of a record that can be a member, else nil. It tells by the Go
+// type, which costs less than asking every record for its header.
+func memberHeader(rr dns.RR) *dns.RR_Header {
+	switch rr := rr.(type) {
+	case *dns.A:
+		return &rr.Hdr
+	case *dns.AAAA:
+		return &rr.Hdr
+	case *dns.MX:
+		return &rr.Hdr
+	case *dns.SRV:
+		return &rr.Hdr
+	}
+	return nil
+}
+
+// add takes the record at position i, whose header is h, into its RRset.
+func (s *scratch) add(i int, h *dns.RR_Header) {
+	if last := len(s.runs) - 1; last >= 0 && s.runs[last].to == i {
+		set := &s.sets[s.runs[last].set]
+		if set.rrtype == h.Rrtype && sameName(set.owner, h.Name) {
+			s.runs[last].to++
+			set.lower(h.Ttl)
+			return
+		}
+	}
+	at := s.find(h.Name, h.Rrtype)
+	if at < 0 {
+		at = s.newSet(h)
+	}
+	s.sets[at].lower(h.Ttl)
+	s.runs = append(s.runs, run{i, i + 1, at})
+}
+
+// lower takes the TTL of one more record into account.
+func (s *rrset) lower(ttl uint32) {
+	if ttl != s.ttl {
+		s.mixed = true
+		s.ttl = min(s.ttl, ttl)
+	}
+}
+
+// find returns the index of an RRset, -1 where the section has had none yet. Few are searched one
+// by one, many by hash.
+func (s *scratch) find(owner string, rrtype uint16) int {
+	const few = 8
+	if len(s.sets) <= few {
+		for i := range s.sets {
+			if s.sets[i].rrtype == rrtype && sameName(s.sets[i].owner, owner) {
+				return i
+			}
+		}
+		return -1
+	}
+	for i := len(s.index); i < len(s.sets); i++ {
+		s.index[setKey{strings.ToLower(s.sets[i].owner), s.sets[i].rrtype}] = i
+	}
+	if at, ok := s.index[setKey{strings.ToLower(owner), rrtype}]; ok {
+		return at
+	}
+	return -1
+}
+
+func (s *scratch) newSet(h *dns.RR_Header) int {
+	s.carriesTargets = s.carriesTargets || h.Rrtype == dns.TypeMX || h.Rrtype == dns.TypeSRV
+	s.sets = append(s.sets, rrset{owner: h.Name, rrtype: h.Rrtype, ttl: h.Ttl})
+	return len(s.sets) - 1
+}
+
+// assignSlots gives every RRset its positions, all cut from one piece of memory.
+func (s *scratch) assignSlots() {
+	for _, r := range s.runs {
+		s.sets[r.set].size += r.to - r.from
+	}
+	s.slots = s.slots[:0]
+	for i := range s.sets {
+		set := &s.sets[i]
+		from := len(s.slots)
+		s.slots = slices.Grow(s.slots, set.size)[:from+set.size]
+		set.slots = s.slots[from:from:len(s.slots)]
+	}
+	for _, r := range s.runs {
+		set := &s.sets[r.set]
+		for i := r.from; i < r.to; i++ {
+			set.slots = append(set.slots, uint16(i)) //nolint:gosec // at most maxRecords
+		}
+	}
+}
+
+// seal marks the RRsets that an RRSIG of the section covers (RFC 4034, section 3.1.1).
+func (s *scratch) seal(rrs []dns.RR) {
+	for _, rr := range rrs {
+		sig, ok := rr.(*dns.RRSIG)
+		if !ok {
+			continue
+		}
+		if at := s.find(sig.Hdr.Name, sig.TypeCovered); at >= 0 {
+			s.sets[at].sealed = true
+			s.sets[at].lower(sig.Hdr.Ttl)
+		}
+	}
+}
+
+// covers tells whether sig is a signature of the RRset.
+func (s *rrset) covers(sig *dns.RRSIG) bool {
+	return sig.TypeCovered == s.rrtype && sameName(sig.Hdr.Name, s.owner)
+}
+
+// sameName tells whether two names are equal as RFC 4343 has it, without regard to case.
+func sameName(a, b string) bool { return a == b || strings.EqualFold(a, b) }

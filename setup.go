@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/agext/levenshtein"
+)
+
+func init() { plugin.Register(pluginName, setup) }
+
+// setup reads the stanzas of a server block and puts the plugin into its chain. It starts nothing.
+func setup(c *caddy.Controller) error {
+	stanzas, err := parse(c)
+	if err != nil {
+		return plugin.Error(pluginName, err)
+	}
+	config := dnsserver.GetConfig(c)
+	rules := newRules(stanzas)
+	c.OnStartup(func() error {
+		rules.enter(listenersOf(config, c.ServerBlockKeys))
+		warnOfChain(config)
+		return nil
+	})
+	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		return Balance{Next: next, rules: rules}
+	})
+	return nil
+}
+
+// newRules finds the rule of every zone.
+func newRules(stanzas []*rule) *rules {
+	r := &rules{byZone: make(map[string]*zoneRule)}
+	for _, stanza := range stanzas {
+		for _, zone := range stanza.zones {
+			r.byZone[zone] = &zoneRule{rule: stanza, zone: zone}
+		}
+	}
+	return r
+}
+
+// enter gives every rule its scope: what it is, so that a reload finds the turns again, however
+// many zones, listeners and sockets the block has. Call it before the first query.
+func (r *rules) enter(listeners string) {
+	for zone, z := range r.byZone {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(zone + "\x00" + listeners))
+		z.scope = h.Sum64()
+	}
+}
+
+// listenersOf says where a server block listens and for whom: what tells it apart from another
+// block with the same zone.
+func listenersOf(config *dnsserver.Config, keys []string) string {
+	var ports []string
+	for _, key := range keys {
+		transport, rest, found := strings.Cut(key, "://")
+		if !found {
+			transport, rest = "dns", key
+		}
+		ports = append(ports, transport+rest[strings.LastIndexByte(rest, ':')+1:])
+	}
+	slices.Sort(ports)
+	hosts := slices.Sorted(slices.Values(config.ListenHosts))
+	return fmt.Sprintf("%q %q %q", slices.Compact(ports), hosts, config.ViewName)
+}
+
+// parse reads all balance stanzas of a server block.
+func parse(c *caddy.Controller) ([]*rule, error) {
+	var stanzas []*rule
+	lines := make(map[string]int) // where a zone was first seen
+	for c.Next() {
+		r, err := parseStanza(c)
+		if err != nil {
+			return nil, err
+		}
+		for _, zone := range r.zones {
+			if first, ok := lines[zone]; ok {
+				return nil, c.Errf("zone %q has a stanza on line %d already: want one for each zone", zone, first)
+			}
+			lines[zone] = r.line
+		}
+		stanzas = append(stanzas, r)
+	}
+	return stanzas, nil
+}
+
+// stanza is a rule while it is read.
+type stanza struct {
+	*rule
+	seen map[string]int // options, with the line of their first use
+	at   int            // the line that is read
+}
+
+// option reads the arguments of one option into a stanza. Its errors name neither file nor line.
+type option struct {
+	parse      func(s *stanza, args []string) error
+	repeatable bool
+}
+
+// options are the words of a stanza. A new option is a parse function and a line here.
+var options = map[string]option{
+	"policy":  {parse: parsePolicy},
+	"prefer":  {parse: parsePrefer, repeatable: true},
+	"answers": {parse: parseAnswers},
+	"ttl":     {parse: parseTTL},
+}
+
+// parseStanza reads one stanza: the zones, then an option a line.
+func parseStanza(c *caddy.Controller) (*rule, error) {
+	s := stanza{
+		rule: &rule{policy: policies[defaultPolicy], policyName: defaultPolicy, line: c.Line()},
+		seen: make(map[string]int),
+	}
+	zones, err := parseZones(c.RemainingArgs(), c.ServerBlockKeys)
+	if err != nil {
+		return nil, c.Err(err.Error())
+	}
+	s.zones = zones
+	for c.NextBlock() {
+		if err := s.parseOption(c); err != nil {
+			return nil, c.Err(err.Error())
+		}
+	}
+	return s.rule, nil
+}
+
+func (s *stanza) parseOption(c *caddy.Controller) error {
+	name, line := c.Val(), c.Line()
+	o, ok := options[name]
+	if !ok {
+		return unknown("option", name, options)
+	}
+	if first, again := s.seen[name]; again && !o.repeatable {
+		return fmt.Errorf("%s: given on line %d already: want it once", name, first)
+	}
+	s.at = line
+	s.seen[name] = line
+	if err := o.parse(s, c.RemainingArgs()); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// parseZones returns the zones of a stanza: those named or, without any, those of the block. They
+// must lie in the block, for no other question comes here.
+func parseZones(args, blockKeys []string) ([]string, error) {
+	block := plugin.OriginsFromArgsOrServerBlock(nil, blockKeys)
+	if len(args) == 0 {
+		return block, nil
+	}
+	var zones []string
+	for _, arg := range args {
+		if hint := misreadZone(arg); hint != "" {
+			return nil, fmt.Errorf("%q stands where a zone may stand, but is %s", arg, hint)
+		}
+		hosts, port, err := plugin.SplitHostPort(arg)
+		if err != nil || port != "" || arg == "" {
+			return nil, fmt.Errorf("bad zone %q: want a domain name or a CIDR, without a port", arg)
+		}
+		for _, host := range hosts {
+			zone := plugin.Name(host).Normalize()
+			if plugin.Zones(block).Matches(zone) == "" {
+				return nil, fmt.Errorf("zone %q lies outside this server block: want a name at or under %s", zone, list(block, "or"))
+			}
+			if slices.Contains(zones, zone) {
+				return nil, fmt.Errorf("zone %q is named twice: want it once", zone)
+			}
+			zones = append(zones, zone)
+		}
+	}
+	return zones, nil
+}
+
+// misreadZone says what to write instead of a word that was meant as something else than a zone, as
+// those are who write "balance" in front of what loadbalance takes.
+func misreadZone(word string) string {
+	if _, ok := policies[word]; ok {
+		return fmt.Sprintf(`a policy: want a line "policy %s" in the block`, word)
+	}
+	if _, ok := options[word]; ok {
+		return "an option: want it on a line of its own in the block"
+	}
+	return ""
+}
+
+// parsePolicy reads "policy NAME".
+func parsePolicy(s *stanza, args []string) error {
+	if len(args) != 1 {
+		return wrongCount(args, "one policy")
+	}
+	p, ok := policies[args[0]]
+	if !ok {
+		return unknown("policy", args[0], policies)
+	}
+	s.policy, s.policyName = p, args[0]
+	return nil
+}
+
+// parsePrefer reads "prefer CIDR... [from CIDR...]".
+func parsePrefer(s *stanza, args []string) error {
+	targets, from, conditional := args, []string(nil), false
+	if at := slices.Index(args, "from"); at >= 0 {
+		targets, from, conditional = args[:at], args[at+1:], true
+	}
+	if len(targets) == 0 {
+		return wrongCount(targets, "at least one CIDR of targets")
+	}
+	if conditional && len(from) == 0 {
+		return errors.New(`nothing after "from": want at least one CIDR of clients`)
+	}
+	for _, earlier := range s.prefer {
+		if len(earlier.from) == 0 {
+			return fmt.Errorf(`never reached: the first line that fits wins, and line %d has no "from", so it fits all clients`, earlier.line)
+		}
+	}
+	if len(s.prefer) == maxPreferences {
+		return fmt.Errorf("too many lines: want at most %d", maxPreferences)
+	}
+	p := preference{line: s.at}
+	var err error
+	if p.targets, err = parsePrefixes(targets); err != nil {
+		return err
+	}
+	if p.from, err = parsePrefixes(from); err != nil {
+		return fmt.Errorf("from: %w", err)
+	}
+	s.prefer = append(s.prefer, p)
+	return nil
+}
+
+// parseAnswers reads "answers N".
+func parseAnswers(s *stanza, args []string) error {
+	if len(args) != 1 {
+		return wrongCount(args, "one number")
+	}
+	n, err := parseNumber(args[0], 1, maxRecords)
+	s.answers = int(n)
+	return err
+}
+
+// defaultDegradedTTL is the TTL, in seconds, of answers that lack a member, where MAX is not lower.
+const defaultDegradedTTL = 5
+
+// parseTTL reads "ttl MAX [DEGRADED]" and "ttl keep".
+func parseTTL(s *stanza, args []string) error {
+	if len(args) == 1 && args[0] == "keep" {
+		return nil
+	}
+	if len(args) < 1 || len(args) > 2 {
+		return wrongCount(args, `"keep", or MAX and perhaps DEGRADED, in seconds`)
+	}
+	limit, err := parseNumber(args[0], 0, math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	degraded := min(limit, defaultDegradedTTL)
+	if len(args) == 2 {
+		if degraded, err = parseNumber(args[1], 0, math.MaxInt32); err != nil {
+			return err
+		}
+		if degraded > limit {
+			return fmt.Errorf("DEGRADED %d is more than MAX %d: want it at most that", degraded, limit)
+		}
+	}
+	s.ttl = ttlLimits{limited: true, max: limit, degraded: degraded}
+	return nil
+}
+
+// parseNumber reads a decimal number from low to high.
+func parseNumber(arg string, low, high uint32) (uint32, error) {
+	n, err := strconv.ParseUint(arg, 10, 32)
+	if err != nil || uint32(n) < low || uint32(n) > high {
+		return 0, fmt.Errorf("bad number %q: want a whole number from %d to %d", arg, low, high)
+	}
+	return uint32(n), nil
+}
+
+// parsePrefixes reads CIDRs, each of which may stand once.
+func parsePrefixes(args []string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, arg := range args {
+		p, err := parsePrefix(arg)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(prefixes, p) {
+			return nil, fmt.Errorf("CIDR %q is named twice: want it once", arg)
+		}
+		prefixes = append(prefixes, p)
+	}
+	return prefixes, nil
+}
+
+// parsePrefix reads a CIDR, or an address for the CIDR that holds it alone.
+func parsePrefix(arg string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(arg); err == nil && addr.Zone() == "" && !addr.Is4In6() {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(arg)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("bad CIDR %q: want one such as 192.0.2.0/24 or 2001:db8::/32, or an address", arg)
+	}
+	if p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf("bad CIDR %q: it has bits set behind its length; did you mean %q?", arg, p.Masked())
+	}
+	return p, nil
+}
+
+// wrongCount says that an option has too many or too few arguments.
+func wrongCount(args []string, want string) error {
+	found := "nothing"
+	if len(args) > 0 {
+		found = fmt.Sprintf("%q", args)
+	}
+	return fmt.Errorf("found %s: want %s", found, want)
+}
+
+// unknown says that a word is none of those allowed, and which one may have been meant.
+func unknown[T any](kind, word string, allowed map[string]T) error {
+	words := slices.Sorted(maps.Keys(allowed))
+	msg := fmt.Sprintf("unknown %s %q: want %s", kind, word, list(words, "or"))
+	nearest := slices.MinFunc(words, func(a, b string) int {
+		return levenshtein.Distance(word, a, nil) - levenshtein.Distance(word, b, nil)
+	})
+	if levenshtein.Distance(word, nearest, nil) <= 1+len(word)/4 {
+		msg += fmt.Sprintf("; did you mean %q?", nearest)
+	}
+	return errors.New(msg)
+}
+
+// list joins words: "a, b or c".
+func list(words []string, conjunction string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " " + conjunction + " " + words[last]
+}

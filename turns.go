@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+)
+
+// exactRRsets is how many RRsets in use keep their exact turn. An RRset is forgotten only after
+// more than that many others were answered since its own last answer.
+const exactRRsets = 1 << 16
+
+// exactMembers bounds the memory of RRsets with many members: the turns of RRsets of 8 members
+// and more are forgotten after this many members of others, rather than after exactRRsets.
+const exactMembers = 8 * exactRRsets
+
+// allTurns holds the turns of the process. They belong to no Corefile, so that a reload keeps them.
+var allTurns = newTurnTable()
+
+// turnKey says, with the owner's name and a rule's scope, which RRset is counted.
+type turnKey struct {
+	where  section
+	rrtype uint16
+	line   int8 // the prefer line: every line has an order of its own
+}
+
+// section is a section of a message that is balanced. An RRset is counted apart in each, so that
+// a client that asks for SRV and A in turn sees every lead of both.
+type section uint8
+
+const (
+	inAnswer section = iota
+	inExtra
+)
+
+// turnTable finds the turns of an RRset, without a lock: its parts are only ever added to, by
+// compare-and-swap, and dropped as a whole. It has two generations. An entry that is used moves to
+// the young one; when that is full, it becomes the old one, and what the old one held is
+// forgotten: all that was not used in the meantime. Safe for concurrent use.
+type turnTable struct {
+	seed        maphash.Seed
+	generations atomic.Pointer[generations]
+}
+
+type generations struct{ young, old *generation }
+
+type generation struct {
+	buckets [exactRRsets]atomic.Pointer[node]
+	entries atomic.Int64
+	members atomic.Int64
+}
+
+// node is a link of a bucket's list. Immutable.
+type node struct {
+	entry *entry
+	next  *node
+}
+
+// entry holds the state of one RRset. Its names never change.
+type entry struct {
+	hash  uint64
+	scope uint64
+	key   turnKey
+	owner string // lower case
+
+	state atomic.Pointer[state]
+	odd   atomic.Uint64 // hash of the order that last differed from the plan's
+}
+
+// state is a plan and where its groups stand. Immutable but for the turns.
+type state struct {
+	plan  *plan
+	turns *turns
+	cost  int64 // members that are held in memory for this state alone
+}
+
+func newTurnTable() *turnTable {
+	t := &turnTable{seed: maphash.MakeSeed()}
+	t.generations.Store(&generations{new(generation), new(generation)})
+	return t
+}
+
+// entry returns the entry of an RRset, a new one where it has none.
+func (t *turnTable) entry(scope uint64, key turnKey, owner string) *entry {
+	owner = strings.ToLower(owner)
+	hash := maphash.String(t.seed, owner) ^ splitMix(scope+uint64(key.where)<<32+uint64(key.rrtype)<<8+uint64(uint8(key.line))) //nolint:gosec // bits
+	g := t.generations.Load()
+	if e := g.young.find(hash, scope, key, owner); e != nil {
+		return e
+	}
+	e := g.old.find(hash, scope, key, owner)
+	if e == nil {
+		e = &entry{hash: hash, scope: scope, key: key, owner: strings.Clone(owner)}
+	}
+	e, added := g.young.add(e)
+	if added && g.young.full() {
+		t.generations.CompareAndSwap(g, &generations{new(generation), g.young})
+	}
+	return e
+}
+
+func (g *generation) full() bool {
+	return g.entries.Load() > exactRRsets || g.members.Load() > exactMembers
+}
+
+func (g *generation) find(hash, scope uint64, key turnKey, owner string) *entry {
+	for n := g.bucket(hash).Load(); n != nil; n = n.next {
+		if e := n.entry; e.hash == hash && e.scope == scope && e.key == key && e.owner == owner {
+			return e
+		}
+	}
+	return nil
+}
+
+func (g *generation) bucket(hash uint64) *atomic.Pointer[node] {
+	return &g.buckets[hash%exactRRsets]
+}
+
+// add puts e into g, unless another query was faster: then it returns that one's.
+func (g *generation) add(e *entry) (*entry, bool) {
+	bucket := g.bucket(e.hash)
+	for {
+		head := bucket.Load()
+		if prior := g.find(e.hash, e.scope, e.key, e.owner); prior != nil {
+			return prior, false
+		}
+		if bucket.CompareAndSwap(head, &node{e, head}) {
+			g.entries.Add(1)
+			if s := e.state.Load(); s != nil {
+				g.members.Add(s.cost)
+			}
+			return e, true
+		}
+	}
+}
+
+// turns returns the plan for the records of set, where the message has them, and the turns.
+func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*plan, *lineup, *turns) {
+	e := allTurns.entry(z.scope, key, set.owner)
+	now := e.state.Load()
+	if now != nil && now.plan.rule == z.rule && now.plan.fits(rrs, set) {
+		return now.plan, &now.plan.lineup, now.turns
+	}
+	s.lineUp(rrs, set)
+	for {
+		if now != nil && now.plan.rule == z.rule && now.plan.holds(s) {
+			e.rememberOrder(now, s)
+			return now.plan, &s.lineup, now.turns
+		}
+		next := z.renew(now, key.line, s)
+		if e.state.CompareAndSwap(now, next) {
+			allTurns.account(now, next)
+			return next.plan, &s.lineup, next.turns
+		}
+		now = e.state.Load()
+	}
+}
+
+// rememberOrder takes the order in s into the plan when it comes for the second time running, as
+// it does where a cache below keeps one of a shuffling upstream's answers for a while. An upstream
+// that shuffles every time is not worth remembering.
+func (e *entry) rememberOrder(now *state, s *scratch) {
+	h := uint64(len(s.first))
+	for _, record := range s.first {
+		h = splitMix(h ^ uint64(record))
+	}
+	if e.odd.Swap(h) == h {
+		e.state.CompareAndSwap(now, &state{now.plan.remembering(s), now.turns, now.cost})
+	}
+}
+
+// account takes the memory of a new state into account.
+func (t *turnTable) account(before, now *state) {
+	delta := now.cost
+	if before != nil {
+		delta -= before.cost
+	}
+	t.generations.Load().young.members.Add(delta)
+}
+
+// renew returns the state that follows now for the members lined up in s: with a plan for them,
+// and with the turns where now left them.
+func (z *zoneRule) renew(now *state, line int8, s *scratch) *state {
+	p, cost := z.sharedPlan(line, s)
+	if now == nil {
+		return &state{p, newTurns(p), cost}
+	}
+	return &state{p, resumedTurns(p, now.plan, now.turns), cost}
+}
+
+// sharedPlan returns a plan for the members lined up in s, and its cost. RRsets of the same members,
+// as all names that a wildcard answers have, share one where they come close together.
+func (z *zoneRule) sharedPlan(line int8, s *scratch) (*plan, int64) {
+	h := splitMix(uint64(len(s.first))) ^ uint64(uint8(line)) //nolint:gosec // bits
+	for _, record := range s.first {
+		h = splitMix(h ^ s.members[record].hash())
+	}
+	place := &z.plans[h%uint64(len(z.plans))]
+	if p := place.Load(); p != nil && p.line == line && p.holds(s) {
+		return p, 0
+	}
+	p := newPlan(z.rule, line, s)
+	place.Store(p)
+	return p, int64(len(p.members))
+}
