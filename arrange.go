@@ -68,6 +68,9 @@ func (a *arrangement) toRecords(where *lineup) {
 		a.addRepeats(where)
 		return
 	}
+	if where.straight {
+		return
+	}
 	for i, m := range a.picked {
 		a.picked[i] = where.first[m]
 	}
@@ -91,14 +94,14 @@ func (a *arrangement) addRepeats(where *lineup) {
 // fill puts the picked records into the first slots of their RRset and empties the others.
 func (a *arrangement) fill(set *rrset) {
 	if a.out == nil {
-		a.out = slices.Clone(a.in)
-	}
-	for i, slot := range set.slots {
-		if i < len(a.picked) {
-			a.out[slot] = a.in[set.slots[a.picked[i]]]
-		} else {
-			a.out[slot] = nil
+		a.out = make([]dns.RR, len(a.in))
+		if len(set.slots) < len(a.in) {
+			copy(a.out, a.in)
 		}
+	}
+	a.move(set)
+	for _, slot := range set.slots[len(a.picked):] {
+		a.out[slot] = nil
 	}
 	if gone := len(set.slots) - len(a.picked); gone > 0 {
 		a.removed += gone
@@ -114,6 +117,22 @@ func inOrder(picked []uint16) bool {
 		}
 	}
 	return true
+}
+
+// move copies the picked records into the first slots. Stretches that stay together, of which a
+// rotation has two, are copied as one.
+func (a *arrangement) move(set *rrset) {
+	slots, picked := set.slots, a.picked
+	neighbours := set.contiguous()
+	for i := 0; i < len(picked); {
+		to := i + 1
+		for neighbours && to < len(picked) && picked[to] == picked[to-1]+1 {
+			to++
+		}
+		from := int(slots[picked[i]])
+		copy(a.out[slots[i]:int(slots[i])+to-i], a.in[from:from+to-i])
+		i = to
+	}
 }
 
 // setTTL gives the records of an RRset, which stand in a.out, and their RRSIGs one TTL. They are

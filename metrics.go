@@ -3,12 +3,12 @@
 package balance
 
 import (
-	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // outcome is what became of an answer. Where several apply the highest is counted.
@@ -23,67 +23,82 @@ const (
 
 var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered"}
 
-var (
-	responsesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "responses_total",
-		Help:      "Counter of answers that went through a rule, by what became of them.",
-	}, []string{"server", "zone", "view", "result"})
+// tally is a counter that several cores increase at once: each in a place of its own, for a place
+// that cores share costs them more than the rest of an answer. Safe for concurrent use.
+type tally [tallyPlaces]struct {
+	n atomic.Uint64
+	_ [cacheLine - 8]byte
+}
 
-	removedRecordsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "removed_records_total",
-		Help:      "Counter of records that were removed from answers, by reason.",
-	}, []string{"server", "zone", "view", "reason"})
+const (
+	tallyPlaces = 8
+	cacheLine   = 64 // bytes, where we run
 )
 
-// counters are a rule's counters for one server and view. They are found once and kept, for
-// finding them takes a lock. Immutable.
+func (t *tally) add(place uint8, n int) { t[place%tallyPlaces].n.Add(uint64(n)) } //nolint:gosec // n is a count
+
+func (t *tally) value() (sum float64) {
+	for i := range t {
+		sum += float64(t[i].n.Load())
+	}
+	return sum
+}
+
+// counters are the counters of a rule for one server and view. Safe for concurrent use.
 type counters struct {
-	server, view string
-
-	responses [len(outcomeNames)]prometheus.Counter
-	limit     prometheus.Counter // records removed because of the option answers
+	labels    counterLabels
+	responses [len(outcomeNames)]tally
+	limit     tally // records removed because of the option answers
 }
 
-// countersOf returns the rule's counters for a server and a view. Servers and views are those of
-// the Corefile, and few.
-func (z *zoneRule) countersOf(server, view string) *counters {
-	for {
-		known := z.counters.Load()
-		if known != nil {
-			for _, c := range *known {
-				if c.server == server && c.view == view {
-					return c
-				}
-			}
-		}
-		c := newCounters(server, z.zone, view)
-		var all []*counters
-		if known != nil {
-			all = slices.Clone(*known)
-		}
-		all = append(all, c)
-		if z.counters.CompareAndSwap(known, &all) {
-			return c
-		}
-	}
-}
-
-func newCounters(server, zone, view string) *counters {
-	c := &counters{server: server, view: view, limit: removedRecordsTotal.WithLabelValues(server, zone, view, "limit")}
-	for o, name := range outcomeNames {
-		c.responses[o] = responsesTotal.WithLabelValues(server, zone, view, name)
-	}
-	return c
-}
+type counterLabels struct{ server, zone, view string }
 
 // count counts an answer and the records removed from it.
-func (c *counters) count(o outcome, removed int) {
-	c.responses[o].Inc()
+func (c *counters) count(place uint8, o outcome, removed int) {
+	c.responses[o].add(place, 1)
 	if removed > 0 {
-		c.limit.Add(float64(removed))
+		c.limit.add(place, removed)
 	}
+}
+
+var (
+	responsesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "responses_total"),
+		"Counter of answers that went through a rule, by what became of them.",
+		[]string{"server", "zone", "view", "result"}, nil)
+	removedRecordsDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "removed_records_total"),
+		"Counter of records that were removed from answers, by reason.",
+		[]string{"server", "zone", "view", "reason"}, nil)
+)
+
+// counterBook holds the counters of the process, of all rules that ever served: a counter must
+// not go back when a Corefile is reloaded. It is a prometheus.Collector. Safe for concurrent use.
+type counterBook struct{ byLabels sync.Map }
+
+var allCounters = &counterBook{}
+
+func init() { prometheus.MustRegister(allCounters) }
+
+// of returns the counters for some labels. They belong to the Corefile, so there are few.
+func (b *counterBook) of(labels counterLabels) *counters {
+	c, _ := b.byLabels.LoadOrStore(labels, &counters{labels: labels})
+	return c.(*counters)
+}
+
+// Describe implements prometheus.Collector.
+func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
+	descs <- responsesDesc
+	descs <- removedRecordsDesc
+}
+
+// Collect implements prometheus.Collector.
+func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
+	b.byLabels.Range(func(_, value any) bool {
+		c := value.(*counters)
+		l := c.labels
+		for o, name := range outcomeNames {
+			metrics <- prometheus.MustNewConstMetric(responsesDesc, prometheus.CounterValue, c.responses[o].value(), l.server, l.zone, l.view, name)
+		}
+		metrics <- prometheus.MustNewConstMetric(removedRecordsDesc, prometheus.CounterValue, c.limit.value(), l.server, l.zone, l.view, "limit")
+		return true
+	})
 }

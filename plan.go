@@ -4,7 +4,9 @@ package balance
 
 import (
 	"cmp"
+	"encoding/binary"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync/atomic"
 
@@ -24,6 +26,7 @@ type plan struct {
 
 	remembered []uint16 // of every record in the upstream's order, the index of its member
 	lineup     lineup   // the same the other way round
+	packed     []uint32 // the same records' addresses, where all are IPv4: cheaper to compare
 }
 
 // group is a part of a plan's members that take turns among themselves: all of them, those that a
@@ -39,6 +42,8 @@ type group struct {
 type lineup struct {
 	first []uint16 // of every member, its first record
 	again []repeat // the other records, that repeat a member
+
+	straight bool // the records are in the members' order already, first is 0, 1, 2, ...
 }
 
 // repeat is a record that repeats a member.
@@ -66,12 +71,48 @@ func (p *plan) fits(rrs []dns.RR, set *rrset) bool {
 	if len(set.slots) != len(p.remembered) {
 		return false
 	}
+	if p.packed != nil {
+		return p.fitsPacked(rrs, set)
+	}
 	for i, slot := range set.slots {
 		if !p.members[p.remembered[i]].is(rrs[slot]) {
 			return false
 		}
 	}
 	return true
+}
+
+func (p *plan) fitsPacked(rrs []dns.RR, set *rrset) bool {
+	packed := p.packed[:len(set.slots)]
+	for i, slot := range set.slots {
+		rr, ok := rrs[slot].(*dns.A)
+		if !ok {
+			return false
+		}
+		ip := rr.A
+		if len(ip) != net.IPv4len {
+			if ip = ip.To4(); ip == nil {
+				return false
+			}
+		}
+		if binary.BigEndian.Uint32(ip) != packed[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// pack returns the addresses of the remembered records where all are IPv4, else nil.
+func (p *plan) pack() []uint32 {
+	packed := make([]uint32, 0, len(p.remembered))
+	for _, m := range p.remembered {
+		if !p.members[m].addr.Is4() {
+			return nil
+		}
+		ip := p.members[m].addr.As4()
+		packed = append(packed, binary.BigEndian.Uint32(ip[:]))
+	}
+	return packed
 }
 
 // lineUp sorts the records of set into s.members, s.sorted and s.lineup.
@@ -93,6 +134,7 @@ func (s *scratch) lineUp(rrs []dns.RR, set *rrset) {
 		}
 		s.first = append(s.first, record)
 	}
+	s.straight = false // not worth knowing for one answer
 }
 
 // holds tells whether the records lined up in s are the plan's members, in whatever order.
@@ -127,7 +169,7 @@ func (p *plan) remembering(s *scratch) *plan {
 }
 
 func (p *plan) remember(s *scratch) {
-	p.lineup = lineup{first: slices.Clone(s.first), again: slices.Clone(s.again)}
+	p.lineup = lineup{slices.Clone(s.first), slices.Clone(s.again), inOrder(s.first)}
 	p.remembered = make([]uint16, len(s.members))
 	for m, record := range p.lineup.first {
 		p.remembered[record] = uint16(m) //nolint:gosec // at most maxRecords
@@ -135,6 +177,7 @@ func (p *plan) remember(s *scratch) {
 	for _, r := range p.lineup.again {
 		p.remembered[r.record] = r.member
 	}
+	p.packed = p.pack()
 }
 
 // divide splits the members into groups and prepares the order of each.

@@ -45,12 +45,12 @@ const pluginName = "balance"
 var log = clog.NewWithPlugin(pluginName)
 
 // Balance is the plugin's handler. One stands in every chain that a server block is compiled
-// into, one for each listener; they share their rules. Immutable once built, safe for concurrent
+// into, one for each listener; they share what their rules know. Immutable once built, safe for concurrent
 // use.
 type Balance struct {
 	Next plugin.Handler
 
-	rules *rules
+	rules rules
 }
 
 var _ plugin.Handler = Balance{}
@@ -79,7 +79,7 @@ func (b Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 // by the one client query that it was made for.
 type answer struct {
 	dns.ResponseWriter
-	rule *zoneRule
+	rule *servedRule
 
 	inHand clientQuery
 	reply  dns.Msg // the first message handed on, where it is not the one that came up
@@ -94,7 +94,7 @@ func (a *answer) WriteMsg(res *dns.Msg) error {
 
 // Write implements dns.ResponseWriter: packed bytes go out as they came.
 func (a *answer) Write(packed []byte) (int, error) {
-	a.counters().count(passed, 0)
+	a.counters().count(0, passed, 0)
 	return a.ResponseWriter.Write(packed)
 }
 
@@ -102,7 +102,7 @@ func (a *answer) Write(packed []byte) (int, error) {
 // is gone before the next writer is called, which keeps a query's stack small.
 func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	if !balanceable(res) {
-		a.counters().count(passed, 0)
+		a.counters().count(0, passed, 0)
 		return res
 	}
 	s := scratches.Get().(*scratch)
@@ -114,7 +114,7 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 		s.scan(res.Extra)
 		extra = a.arrange(s, inExtra, res.Extra)
 	}
-	a.counters().count(max(out.outcome, extra.outcome), out.removed+extra.removed)
+	a.counters().count(s.place, max(out.outcome, extra.outcome), out.removed+extra.removed)
 	return a.message(res, out.records(), extra.records(), s.removedUnsigned)
 }
 
@@ -175,7 +175,10 @@ func (a *answer) message(res *dns.Msg, answers, extra []dns.RR, removedUnsigned 
 // untouched, a truncated answer because the client will ask again, an answer to ANY (RFC 8482)
 // and a zone transfer because they are not choices.
 func balanceable(res *dns.Msg) bool {
-	if res == nil || res.Rcode != dns.RcodeSuccess || res.Opcode != dns.OpcodeQuery || res.Truncated {
+	if res == nil || len(res.Answer) < 2 {
+		return false
+	}
+	if res.Rcode != dns.RcodeSuccess || res.Opcode != dns.OpcodeQuery || res.Truncated {
 		return false
 	}
 	if len(res.Question) != 1 || res.Question[0].Qclass != dns.ClassINET {
@@ -185,7 +188,7 @@ func balanceable(res *dns.Msg) bool {
 	case dns.TypeANY, dns.TypeAXFR, dns.TypeIXFR:
 		return false
 	}
-	return len(res.Answer) > 1 && len(res.Answer) <= maxRecords && len(res.Extra) <= maxRecords
+	return len(res.Answer) <= maxRecords && len(res.Extra) <= maxRecords
 }
 
 // same tells whether both are one slice.
@@ -210,7 +213,12 @@ func (q *clientQuery) Value(key any) any {
 // nested tells whether ctx belongs to a query that a balance above has in hand.
 func nested(ctx context.Context) bool { return ctx.Value(clientQueryKey{}) != nil }
 
-// counters returns the rule's counters for the server and the view that the query came in by.
+// counters returns the rule's counters for the server that the query came in by.
 func (a *answer) counters() *counters {
-	return a.rule.countersOf(metrics.WithServer(a.inHand.Context), metrics.WithView(a.inHand.Context))
+	if c := a.rule.counters.Load(); c != nil {
+		return c
+	}
+	c := allCounters.of(counterLabels{metrics.WithServer(a.inHand.Context), a.rule.zone, metrics.WithView(a.inHand.Context)})
+	a.rule.counters.Store(c)
+	return c
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
@@ -20,7 +21,7 @@ const maxRecords = math.MaxUint16
 type rrset struct {
 	owner  string // as the first record spells it
 	rrtype uint16
-	size   int
+	size   int      // records
 	slots  []uint16 // the positions that its records hold in the section, ascending
 	ttl    uint32   // the lowest among its records, in seconds
 	mixed  bool     // its records' TTLs differ
@@ -29,6 +30,11 @@ type rrset struct {
 
 // holdsAddresses tells whether the members are addresses rather than names.
 func (s *rrset) holdsAddresses() bool { return s.rrtype == dns.TypeA || s.rrtype == dns.TypeAAAA }
+
+// contiguous tells whether the slots follow each other without a gap.
+func (s *rrset) contiguous() bool {
+	return int(s.slots[len(s.slots)-1]-s.slots[0]) == len(s.slots)-1
+}
 
 // run is a stretch of neighbouring records of one RRset.
 type run struct {
@@ -39,6 +45,8 @@ type run struct {
 // scratch is the memory in which an answer is worked out. It is used for one answer at a time and
 // then kept for another.
 type scratch struct {
+	place uint8 // where it counts: another one than that of most others
+
 	runs  []run
 	sets  []rrset
 	slots []uint16 // of all sets
@@ -60,7 +68,10 @@ type setKey struct {
 	rrtype uint16
 }
 
-var scratches = sync.Pool{New: func() any { return &scratch{index: make(map[setKey]int)} }}
+var (
+	scratches    = sync.Pool{New: func() any { return &scratch{index: make(map[setKey]int), place: uint8(scratchCount.Add(1))} }} //nolint:gosec // wraps
+	scratchCount atomic.Uint32
+)
 
 // release gives s back, without the names that it refers to.
 func (s *scratch) release() {
@@ -77,18 +88,19 @@ func (s *scratch) scan(rrs []dns.RR) {
 	s.runs, s.sets = s.runs[:0], s.sets[:0]
 	s.carriesTargets, s.chainLate = false, false
 	signed := false
-	for i, rr := range rrs {
-		h := memberHeader(rr)
+	for i := 0; i < len(rrs); {
+		h := memberHeader(rrs[i])
 		if h != nil {
-			s.add(i, h)
+			i = s.addRun(rrs, i, h)
 			continue
 		}
-		switch rr.(type) {
+		switch rrs[i].(type) {
 		case *dns.CNAME, *dns.DNAME:
 			s.chainLate = s.chainLate || len(s.sets) > 0
 		case *dns.RRSIG:
 			signed = true
 		}
+		i++
 	}
 	s.assignSlots()
 	if signed {
@@ -115,22 +127,27 @@ func memberHeader(rr dns.RR) *dns.RR_Header {
 	return nil
 }
 
-// add takes the record at position i, whose header is h, into its RRset.
-func (s *scratch) add(i int, h *dns.RR_Header) {
-	if last := len(s.runs) - 1; last >= 0 && s.runs[last].to == i {
-		set := &s.sets[s.runs[last].set]
-		if set.rrtype == h.Rrtype && sameName(set.owner, h.Name) {
-			s.runs[last].to++
-			set.lower(h.Ttl)
-			return
-		}
-	}
+// addRun takes the records from position from, whose header is h, to the last neighbour of the same
+// RRset into that, and returns the position behind.
+func (s *scratch) addRun(rrs []dns.RR, from int, h *dns.RR_Header) (to int) {
 	at := s.find(h.Name, h.Rrtype)
 	if at < 0 {
 		at = s.newSet(h)
 	}
-	s.sets[at].lower(h.Ttl)
-	s.runs = append(s.runs, run{i, i + 1, at})
+	set := &s.sets[at]
+	set.lower(h.Ttl)
+	for to = from + 1; to < len(rrs); to++ {
+		next := memberHeader(rrs[to])
+		if next == nil || next.Rrtype != h.Rrtype || !sameName(next.Name, h.Name) {
+			break
+		}
+		if next.Ttl != set.ttl {
+			set.lower(next.Ttl)
+		}
+	}
+	set.size += to - from
+	s.runs = append(s.runs, run{from, to, at})
+	return to
 }
 
 // lower takes the TTL of one more record into account.
@@ -170,9 +187,6 @@ func (s *scratch) newSet(h *dns.RR_Header) int {
 
 // assignSlots gives every RRset its positions, all cut from one piece of memory.
 func (s *scratch) assignSlots() {
-	for _, r := range s.runs {
-		s.sets[r.set].size += r.to - r.from
-	}
 	s.slots = s.slots[:0]
 	for i := range s.sets {
 		set := &s.sets[i]

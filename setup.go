@@ -29,33 +29,42 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(pluginName, err)
 	}
 	config := dnsserver.GetConfig(c)
-	rules := newRules(stanzas)
+	rules := rulesByZone(stanzas)
 	c.OnStartup(func() error {
-		rules.enter(listenersOf(config, c.ServerBlockKeys))
+		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config)
 		return nil
 	})
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
-		return Balance{Next: next, rules: rules}
+		return Balance{Next: next, rules: serve(rules)}
 	})
 	return nil
 }
 
-// newRules finds the rule of every zone.
-func newRules(stanzas []*rule) *rules {
-	r := &rules{byZone: make(map[string]*zoneRule)}
+// rulesByZone finds the rule of every zone.
+func rulesByZone(stanzas []*rule) map[string]*zoneRule {
+	byZone := make(map[string]*zoneRule)
 	for _, stanza := range stanzas {
 		for _, zone := range stanza.zones {
-			r.byZone[zone] = &zoneRule{rule: stanza, zone: zone}
+			byZone[zone] = &zoneRule{rule: stanza, zone: zone}
 		}
+	}
+	return byZone
+}
+
+// serve returns the rules for one chain.
+func serve(byZone map[string]*zoneRule) rules {
+	r := make(rules)
+	for zone, z := range byZone {
+		r[zone] = &servedRule{zoneRule: z}
 	}
 	return r
 }
 
 // enter gives every rule its scope: what it is, so that a reload finds the turns again, however
 // many zones, listeners and sockets the block has. Call it before the first query.
-func (r *rules) enter(listeners string) {
-	for zone, z := range r.byZone {
+func enter(byZone map[string]*zoneRule, listeners string) {
+	for zone, z := range byZone {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(zone + "\x00" + listeners))
 		z.scope = h.Sum64()

@@ -48,11 +48,20 @@ type turnTable struct {
 
 type generations struct{ young, old *generation }
 
+// generation is a hash table of entries with exactRRsets buckets, made in chunks as they are
+// needed: a table of few entries costs little memory, and the garbage collector little time.
 type generation struct {
-	buckets [exactRRsets]atomic.Pointer[node]
+	chunks  [chunkCount]atomic.Pointer[chunk]
 	entries atomic.Int64
 	members atomic.Int64
 }
+
+const (
+	chunkCount = 256
+	chunkSize  = exactRRsets / chunkCount
+)
+
+type chunk [chunkSize]atomic.Pointer[node]
 
 // node is a link of a bucket's list. Immutable.
 type node struct {
@@ -108,7 +117,11 @@ func (g *generation) full() bool {
 }
 
 func (g *generation) find(hash, scope uint64, key turnKey, owner string) *entry {
-	for n := g.bucket(hash).Load(); n != nil; n = n.next {
+	c := g.chunks[hash%chunkCount].Load()
+	if c == nil {
+		return nil
+	}
+	for n := c.bucket(hash).Load(); n != nil; n = n.next {
 		if e := n.entry; e.hash == hash && e.scope == scope && e.key == key && e.owner == owner {
 			return e
 		}
@@ -116,13 +129,24 @@ func (g *generation) find(hash, scope uint64, key turnKey, owner string) *entry 
 	return nil
 }
 
-func (g *generation) bucket(hash uint64) *atomic.Pointer[node] {
-	return &g.buckets[hash%exactRRsets]
+// bucket returns the head of the list that an entry with a hash is in.
+func (c *chunk) bucket(hash uint64) *atomic.Pointer[node] {
+	return &c[hash/chunkCount%chunkSize]
+}
+
+// chunkFor returns the chunk of a hash, a new one where there is none.
+func (g *generation) chunkFor(hash uint64) *chunk {
+	at := &g.chunks[hash%chunkCount]
+	if c := at.Load(); c != nil {
+		return c
+	}
+	at.CompareAndSwap(nil, new(chunk))
+	return at.Load()
 }
 
 // add puts e into g, unless another query was faster: then it returns that one's.
 func (g *generation) add(e *entry) (*entry, bool) {
-	bucket := g.bucket(e.hash)
+	bucket := g.chunkFor(e.hash).bucket(e.hash)
 	for {
 		head := bucket.Load()
 		if prior := g.find(e.hash, e.scope, e.key, e.owner); prior != nil {
