@@ -22,10 +22,31 @@ type schedule interface {
 	order(turn uint64, idx []uint16)
 }
 
-// policies are the values of the option policy. A new policy is a file and a line here.
-var policies = map[string]policy{
-	"round_robin": roundRobin{},
-	"random":      random{},
+// policies are the values of the option policy, the default first. A new policy is a file and a
+// line here.
+var policies = []namedPolicy{
+	{"round_robin", roundRobin{}},
+	{"random", random{}},
 }
 
-const defaultPolicy = "round_robin"
+type namedPolicy struct {
+	name   string
+	policy policy
+}
+
+// policyNamed returns the policy with a name, nil where there is none.
+func policyNamed(name string) policy {
+	for _, p := range policies {
+		if p.name == name {
+			return p.policy
+		}
+	}
+	return nil
+}
+
+func policyNames() (names []string) {
+	for _, p := range policies {
+		names = append(names, p.name)
+	}
+	return names
+}

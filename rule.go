@@ -18,7 +18,6 @@ type rule struct {
 
 	answers int // the most members of an RRset of addresses in an answer; 0: all
 
-	line       int // of the Corefile
 	policyName string
 }
 

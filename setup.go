@@ -90,17 +90,11 @@ func listenersOf(config *dnsserver.Config, keys []string) string {
 // parse reads all balance stanzas of a server block.
 func parse(c *caddy.Controller) ([]*rule, error) {
 	var stanzas []*rule
-	lines := make(map[string]int) // where a zone was first seen
+	lines := make(map[string]int) // of the zones seen
 	for c.Next() {
-		r, err := parseStanza(c)
+		r, err := parseStanza(c, lines)
 		if err != nil {
-			return nil, err
-		}
-		for _, zone := range r.zones {
-			if first, ok := lines[zone]; ok {
-				return nil, c.Errf("zone %q has a stanza on line %d already: want one for each zone", zone, first)
-			}
-			lines[zone] = r.line
+			return nil, c.Err(err.Error())
 		}
 		stanzas = append(stanzas, r)
 	}
@@ -129,19 +123,24 @@ var options = map[string]option{
 }
 
 // parseStanza reads one stanza: the zones, then an option a line.
-func parseStanza(c *caddy.Controller) (*rule, error) {
+func parseStanza(c *caddy.Controller, lines map[string]int) (*rule, error) {
 	s := stanza{
-		rule: &rule{policy: policies[defaultPolicy], policyName: defaultPolicy, line: c.Line()},
+		rule: &rule{policy: policies[0].policy, policyName: policies[0].name},
 		seen: make(map[string]int),
 	}
-	zones, err := parseZones(c.RemainingArgs(), c.ServerBlockKeys)
-	if err != nil {
-		return nil, c.Err(err.Error())
+	var err error
+	if s.zones, err = parseZones(c.RemainingArgs(), c.ServerBlockKeys); err != nil {
+		return nil, err
 	}
-	s.zones = zones
+	for _, zone := range s.zones {
+		if first, ok := lines[zone]; ok {
+			return nil, fmt.Errorf("zone %q has a stanza on line %d already: want one for each zone", zone, first)
+		}
+		lines[zone] = c.Line()
+	}
 	for c.NextBlock() {
 		if err := s.parseOption(c); err != nil {
-			return nil, c.Err(err.Error())
+			return nil, err
 		}
 	}
 	return s.rule, nil
@@ -151,7 +150,7 @@ func (s *stanza) parseOption(c *caddy.Controller) error {
 	name, line := c.Val(), c.Line()
 	o, ok := options[name]
 	if !ok {
-		return unknown("option", name, options)
+		return unknown("option", name, slices.Sorted(maps.Keys(options)))
 	}
 	if first, again := s.seen[name]; again && !o.repeatable {
 		return fmt.Errorf("%s: given on line %d already: want it once", name, first)
@@ -197,7 +196,7 @@ func parseZones(args, blockKeys []string) ([]string, error) {
 // misreadZone says what to write instead of a word that was meant as something else than a zone, as
 // those are who write "balance" in front of what loadbalance takes.
 func misreadZone(word string) string {
-	if _, ok := policies[word]; ok {
+	if policyNamed(word) != nil {
 		return fmt.Sprintf(`a policy: want a line "policy %s" in the block`, word)
 	}
 	if _, ok := options[word]; ok {
@@ -209,11 +208,11 @@ func misreadZone(word string) string {
 // parsePolicy reads "policy NAME".
 func parsePolicy(s *stanza, args []string) error {
 	if len(args) != 1 {
-		return wrongCount(args, "one policy")
+		return wrongCount(args, "one of "+list(policyNames(), "or"))
 	}
-	p, ok := policies[args[0]]
-	if !ok {
-		return unknown("policy", args[0], policies)
+	p := policyNamed(args[0])
+	if p == nil {
+		return unknown("policy", args[0], policyNames())
 	}
 	s.policy, s.policyName = p, args[0]
 	return nil
@@ -339,10 +338,9 @@ func wrongCount(args []string, want string) error {
 }
 
 // unknown says that a word is none of those allowed, and which one may have been meant.
-func unknown[T any](kind, word string, allowed map[string]T) error {
-	words := slices.Sorted(maps.Keys(allowed))
-	msg := fmt.Sprintf("unknown %s %q: want %s", kind, word, list(words, "or"))
-	nearest := slices.MinFunc(words, func(a, b string) int {
+func unknown(kind, word string, allowed []string) error {
+	msg := fmt.Sprintf("unknown %s %q: want %s", kind, word, list(allowed, "or"))
+	nearest := slices.MinFunc(allowed, func(a, b string) int {
 		return levenshtein.Distance(word, a, nil) - levenshtein.Distance(word, b, nil)
 	})
 	if levenshtein.Distance(word, nearest, nil) <= 1+len(word)/4 {

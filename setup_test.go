@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files with what the code does")
+
+// Every file in testdata/corefile holds what stands in a server block, a line of dashes, and what
+// becomes of it: the rules or the error. A first line "block KEY..." names the block's keys, which
+// are "dns://.:53" otherwise. A new case needs no Go.
+func TestCorefile(t *testing.T) {
+	files, err := filepath.Glob("testdata/corefile/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			checkGolden(t, file)
+		})
+	}
+}
+
+const goldenSeparator = "----------\n"
+
+func checkGolden(t *testing.T, file string) {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	input, want, _ := strings.Cut(string(content), goldenSeparator)
+	got := parsed(input)
+	if *update {
+		if err := os.WriteFile(file, []byte(input+goldenSeparator+got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// parsed returns what becomes of a golden file's input.
+func parsed(input string) string {
+	keys := []string{"dns://.:53"}
+	if line, rest, _ := strings.Cut(input, "\n"); strings.HasPrefix(line, "block ") {
+		keys, input = strings.Fields(line)[1:], "\n"+rest
+	}
+	c := caddy.NewTestController("dns", input)
+	c.ServerBlockKeys = keys
+	stanzas, err := parse(c)
+	if err != nil {
+		return "error: " + err.Error() + "\n"
+	}
+	var b strings.Builder
+	for _, r := range stanzas {
+		b.WriteString(describe(r))
+	}
+	return b.String()
+}
+
+// describe writes a rule as the stanza that says all of it.
+func describe(r *rule) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "balance %s {\n    policy %s\n", strings.Join(r.zones, " "), r.policyName)
+	for _, p := range r.prefer {
+		fmt.Fprintf(&b, "    prefer %s", prefixes(p.targets))
+		if len(p.from) > 0 {
+			fmt.Fprintf(&b, " from %s", prefixes(p.from))
+		}
+		b.WriteString("\n")
+	}
+	if r.answers > 0 {
+		fmt.Fprintf(&b, "    answers %d\n", r.answers)
+	}
+	if r.ttl.limited {
+		fmt.Fprintf(&b, "    ttl %d %d\n", r.ttl.max, r.ttl.degraded)
+	} else {
+		b.WriteString("    ttl keep\n")
+	}
+	return b.String() + "}\n"
+}
+
+func prefixes(list []netip.Prefix) string {
+	var words []string
+	for _, p := range list {
+		words = append(words, p.String())
+	}
+	return strings.Join(words, " ")
+}
+
+func TestListenersOf(t *testing.T) {
+	tests := []struct {
+		a, b []string
+		same bool
+	}{
+		{[]string{"dns://example.org.:53"}, []string{"dns://example.net.:53"}, true},
+		{[]string{"dns://a.:53", "dns://b.:53"}, []string{"dns://b.:53"}, true},
+		{[]string{"dns://a.:53", "tls://a.:853"}, []string{"tls://a.:853", "dns://a.:53"}, true},
+		{[]string{"dns://a.:53"}, []string{"dns://a.:1053"}, false},
+		{[]string{"dns://a.:853"}, []string{"tls://a.:853"}, false},
+	}
+	for _, tc := range tests {
+		config := &dnsserver.Config{ListenHosts: []string{""}}
+		if a, b := listenersOf(config, tc.a), listenersOf(config, tc.b); (a == b) != tc.same {
+			t.Errorf("listenersOf(%q) = %s, listenersOf(%q) = %s: same %v, want %v", tc.a, a, tc.b, b, a == b, tc.same)
+		}
+	}
+}
