@@ -41,8 +41,22 @@ func FuzzWriteMsg(f *testing.F) {
 			if m.String() != before || !slices.Equal(answer, m.Answer) || !slices.Equal(extra, m.Extra) {
 				t.Fatalf("the input changed from\n%s\nto\n%s", before, m)
 			}
+			if !balanceable(m) {
+				if out != m {
+					t.Fatalf("not ours to balance, but changed:\n%s", m)
+				}
+				continue
+			}
 			checkSection(t, m.Answer, out.Answer)
 			checkSection(t, m.Extra, out.Extra)
+			if chainIsLate(m.Answer) {
+				if chainIsLate(out.Answer) {
+					t.Fatalf("a CNAME is still behind an address:\n%s", out)
+				}
+				continue
+			}
+			checkSlots(t, m.Answer, out.Answer)
+			checkSlots(t, m.Extra, out.Extra)
 			if !slices.Equal(m.Ns, out.Ns) {
 				t.Fatal("the authority section changed")
 			}
@@ -82,19 +96,11 @@ func checkSection(t *testing.T, in, out []dns.RR) {
 			t.Fatalf("a record of type %d is gone", kind)
 		}
 	}
-	checkSlots(t, in, out)
 }
 
-// checkSlots checks that records of other kinds kept their slots where none was removed and no
-// CNAME had to move, and that no CNAME is behind an address where one was.
+// checkSlots checks that records of other kinds kept their slots where none was removed.
 func checkSlots(t *testing.T, in, out []dns.RR) {
 	t.Helper()
-	if chainIsLate(in) {
-		if chainIsLate(out) && memberHeader(out[0]) != nil {
-			t.Fatal("an address still leads a chain")
-		}
-		return
-	}
 	if len(in) != len(out) {
 		return
 	}
