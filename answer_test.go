@@ -417,7 +417,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestAnswersEightOfTen(t *testing.T) {
-	for _, policy := range policyNames() {
+	for _, policy := range policyNames(false) {
 		h := newHandler(t, "balance {\n policy "+policy+"\n answers 8\n}", echo)
 		sets := map[string]bool{}
 		for range 50 {

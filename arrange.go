@@ -16,7 +16,7 @@ type arrangement struct {
 	in   []dns.RR
 
 	out     []dns.RR // nil while nothing moved; a removed record leaves nil behind
-	removed int      // records
+	removed removals
 	outcome outcome
 }
 
@@ -24,16 +24,21 @@ type arrangement struct {
 // rule lets through, with the TTL that it allows.
 func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
 	a.outcome = max(a.outcome, ordered)
-	a.pick(p, t)
-	if limit := a.rule.limitOf(set); limit < len(a.picked) {
-		if set.sealed { // its signature would not verify without all of them
-			a.outcome = max(a.outcome, sealed)
-		} else {
-			a.picked = a.picked[:limit]
-			a.outcome = filtered
+	switch {
+	case p.wanted == len(p.members):
+		a.pick(p, t, p.wanted)
+	case set.sealed: // its signature would not verify without all of them
+		a.outcome = max(a.outcome, sealed)
+		a.pick(p, t, len(p.members)-len(p.aside))
+		for _, last := range p.aside {
+			a.picked = append(a.picked, last.member)
 		}
+	default:
+		a.outcome = filtered
+		a.pick(p, t, p.wanted)
+		a.countRemoved(p)
 	}
-	a.toRecords(where)
+	a.toRecords(p, where)
 	ttl := a.rule.ttl.of(set)
 	if len(a.picked) == len(set.slots) && inOrder(a.picked) && ttl == set.ttl && !set.mixed {
 		return
@@ -44,28 +49,29 @@ func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
 	}
 }
 
-// pick leaves in a.picked the members in the order of their turn.
-func (a *arrangement) pick(p *plan, t *turns) {
-	a.picked = slices.Grow(a.picked[:0], len(p.members))[:len(p.members)]
-	if len(p.groups) == 1 {
-		p.groups[0].schedule.order(t.next(0), a.picked)
-		return
-	}
-	from := 0
-	for i := range p.groups {
-		to := from + len(p.groups[i].members)
-		p.groups[i].schedule.order(t.next(i), a.picked[from:to])
-		for j, at := range a.picked[from:to] {
-			a.picked[from+j] = p.ranked[from+int(at)]
+// pick leaves in a.picked the first wanted members in the order of their turn. Groups that have no
+// place among them keep their turn.
+func (a *arrangement) pick(p *plan, t *turns, wanted int) {
+	a.picked = slices.Grow(a.picked[:0], wanted)[:wanted]
+	for i, from := 0, 0; from < wanted; i++ {
+		g := &p.groups[i]
+		to := min(from+len(g.members), wanted)
+		picked := a.picked[from:to]
+		g.schedule.order(t.next(i), picked)
+		if p.ranked != nil {
+			ranked := p.ranked[from:]
+			for j, m := range picked {
+				picked[j] = ranked[m]
+			}
 		}
-		from = to
+		from += len(g.members)
 	}
 }
 
 // toRecords replaces the members in a.picked by their records, and adds those that repeat one.
-func (a *arrangement) toRecords(where *lineup) {
+func (a *arrangement) toRecords(p *plan, where *lineup) {
 	if len(where.again) > 0 {
-		a.addRepeats(where)
+		a.addRepeats(p, where)
 		return
 	}
 	if where.straight {
@@ -76,7 +82,7 @@ func (a *arrangement) toRecords(where *lineup) {
 	}
 }
 
-func (a *arrangement) addRepeats(where *lineup) {
+func (a *arrangement) addRepeats(p *plan, where *lineup) {
 	members := a.picked
 	a.goesOut = slices.Grow(a.goesOut[:0], len(where.first))[:len(where.first)]
 	clear(a.goesOut)
@@ -87,6 +93,8 @@ func (a *arrangement) addRepeats(where *lineup) {
 	for _, r := range where.again {
 		if a.goesOut[r.member] {
 			a.picked = append(a.picked, r.record)
+		} else {
+			a.removed[p.why(r.member)]++
 		}
 	}
 }
@@ -103,9 +111,16 @@ func (a *arrangement) fill(set *rrset) {
 	for _, slot := range set.slots[len(a.picked):] {
 		a.out[slot] = nil
 	}
-	if gone := len(set.slots) - len(a.picked); gone > 0 {
-		a.removed += gone
+	if len(a.picked) < len(set.slots) {
 		a.removedUnsigned = a.removedUnsigned || !set.sealed
+	}
+}
+
+// countRemoved counts the members that do not go out, and why.
+func (a *arrangement) countRemoved(p *plan) {
+	a.removed[limit] += len(p.members) - len(p.aside) - p.wanted
+	for _, m := range p.aside {
+		a.removed[m.why]++
 	}
 }
 
@@ -184,7 +199,7 @@ func (a *arrangement) records() []dns.RR {
 	if a.out == nil {
 		return a.in
 	}
-	if a.removed == 0 {
+	if a.removed == (removals{}) {
 		return a.out
 	}
 	return slices.DeleteFunc(a.out, func(rr dns.RR) bool { return rr == nil })

@@ -28,7 +28,8 @@ func FuzzWriteMsg(f *testing.F) {
 		}
 		f.Add(packed, uint8(0))
 	}
-	stanzas := []string{"balance", "balance {\n answers 2\n ttl 10\n}", "balance {\n policy random\n prefer 192.0.2.2/31\n}"}
+	stanzas := []string{"balance", "balance {\n answers 2\n ttl 10\n}", "balance {\n policy random\n prefer 192.0.2.2/31\n}",
+		"balance {\n policy weighted\n weight 192.0.2.2/31 3\n weight 192.0.2.1 0\n answers 2\n}"}
 	f.Fuzz(func(t *testing.T, packed []byte, which uint8) {
 		m := new(dns.Msg)
 		if m.Unpack(packed) != nil || len(m.Question) == 0 {

@@ -9,6 +9,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // outcome is what became of an answer. Where several apply the highest is counted.
@@ -22,6 +23,20 @@ const (
 )
 
 var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered"}
+
+// reason is why a record was removed.
+type reason int
+
+const (
+	limit   reason = iota // the option answers
+	drained               // standby, and others answer
+	wasDown               // the verdict
+)
+
+var reasonNames = [...]string{limit: "limit", drained: "drained", wasDown: "down"}
+
+// removals counts the records removed from an answer.
+type removals [len(reasonNames)]int
 
 // tally is a counter that several cores increase at once: each in a place of its own, for a place
 // that cores share costs them more than the rest of an answer. Safe for concurrent use.
@@ -48,16 +63,20 @@ func (t *tally) value() (sum float64) {
 type counters struct {
 	labels    counterLabels
 	responses [len(outcomeNames)]tally
-	limit     tally // records removed because of the option answers
+	removed   [len(reasonNames)]tally
 }
 
 type counterLabels struct{ server, zone, view string }
 
-// count counts an answer and the records removed from it.
-func (c *counters) count(place uint8, o outcome, removed int) {
-	c.responses[o].add(place, 1)
-	if removed > 0 {
-		c.limit.add(place, removed)
+// count counts an answer.
+func (c *counters) count(place uint8, o outcome) { c.responses[o].add(place, 1) }
+
+// countRemoved counts the records removed from one of its sections.
+func (c *counters) countRemoved(place uint8, removed *removals) {
+	for why, n := range removed {
+		if n > 0 {
+			c.removed[why].add(place, n)
+		}
 	}
 }
 
@@ -69,6 +88,36 @@ var (
 		"Counter of records that were removed from answers, by reason.",
 		[]string{"server", "zone", "view", "reason"}, nil)
 )
+
+var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
+	Namespace: plugin.Namespace,
+	Subsystem: pluginName,
+	Name:      "file_reload_failures_total",
+	Help:      "Counter of the times that a file of a rule turned out missing or bad while the server ran.",
+}, []string{"zone", "file"})
+
+var fileLastSuccessDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_last_success_timestamp_seconds"),
+	"Unix time when a file of a rule was last read and found good.",
+	[]string{"zone", "file"}, nil)
+
+// collectFiles writes the series of the files that are in use, so that a series goes with its file.
+func collectFiles(metrics chan<- prometheus.Metric) {
+	type labels struct{ zone, file string }
+	latest := make(map[labels]int64)
+	for _, l := range runningLives() {
+		for _, r := range l.rules {
+			for _, f := range r.files() {
+				for _, zone := range r.zones {
+					at := labels{zone, f.path}
+					latest[at] = max(latest[at], f.lastSuccess.Load())
+				}
+			}
+		}
+	}
+	for l, nanoseconds := range latest {
+		metrics <- prometheus.MustNewConstMetric(fileLastSuccessDesc, prometheus.GaugeValue, float64(nanoseconds)/1e9, l.zone, l.file)
+	}
+}
 
 // counterBook holds the counters of the process, of all rules that ever served: a counter must
 // not go back when a Corefile is reloaded. It is a prometheus.Collector. Safe for concurrent use.
@@ -88,17 +137,21 @@ func (b *counterBook) of(labels counterLabels) *counters {
 func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 	descs <- responsesDesc
 	descs <- removedRecordsDesc
+	descs <- fileLastSuccessDesc
 }
 
 // Collect implements prometheus.Collector.
 func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
+	collectFiles(metrics)
 	b.byLabels.Range(func(_, value any) bool {
 		c := value.(*counters)
 		l := c.labels
 		for o, name := range outcomeNames {
 			metrics <- prometheus.MustNewConstMetric(responsesDesc, prometheus.CounterValue, c.responses[o].value(), l.server, l.zone, l.view, name)
 		}
-		metrics <- prometheus.MustNewConstMetric(removedRecordsDesc, prometheus.CounterValue, c.limit.value(), l.server, l.zone, l.view, "limit")
+		for why, name := range reasonNames {
+			metrics <- prometheus.MustNewConstMetric(removedRecordsDesc, prometheus.CounterValue, c.removed[why].value(), l.server, l.zone, l.view, name)
+		}
 		return true
 	})
 }

@@ -14,15 +14,21 @@ import (
 )
 
 // plan says how one set of members is answered under one rule. All that can be worked out before
-// an answer is in it: it is made when the members or the rule change, and read for every answer.
-// It also remembers the order in which an upstream last gave the members, so that an upstream that
-// keeps its order costs a comparison and no sorting. Immutable, safe for concurrent use.
+// an answer is in it: it is made when the members, the rule or what is known of them changes, and
+// read for every answer. It also remembers the order in which an upstream last gave the members, so
+// that an upstream that keeps its order costs a comparison and no sorting. Immutable, safe for
+// concurrent use.
 type plan struct {
-	rule    *rule
-	line    int8     // of prefer
-	members []member // without duplicates, sorted
-	groups  []group  // members that are ordered among themselves, first group first
-	ranked  []uint16 // indexes of members, group by group; nil where that is 0, 1, 2, ...
+	rule      *rule
+	epoch     uint64   // of the rule, when this was made
+	line      int8     // of prefer
+	members   []member // without duplicates, sorted
+	standings []standing
+
+	groups []group  // members that are ordered among themselves, first group first
+	ranked []uint16 // the members that answer, group by group; nil where one group has them all
+	aside  []aside  // those that do not, and go last where none may be removed
+	wanted int      // how many answer at most; fewer than there are only with the option answers
 
 	remembered []uint16 // of every record in the upstream's order, the index of its member
 	lineup     lineup   // the same the other way round
@@ -34,7 +40,15 @@ type plan struct {
 type group struct {
 	id       int // the same in every plan of an RRset
 	members  []member
+	weights  []uint16 // 1 to 65535 each
+	policy   policy
 	schedule schedule
+}
+
+// is tells whether both groups are answered alike, so that a turn means the same in both.
+func (g *group) is(other *group) bool {
+	return g.id == other.id && g.policy == other.policy && slices.Equal(g.weights, other.weights) &&
+		slices.Equal(g.members, other.members)
 }
 
 // lineup tells where a message has the records of a plan's members. Records are counted within
@@ -150,14 +164,14 @@ func (p *plan) holds(s *scratch) bool {
 	return true
 }
 
-// newPlan makes a plan of the records lined up in s.
-func newPlan(r *rule, line int8, s *scratch) *plan {
-	p := &plan{rule: r, line: line, members: make([]member, len(s.first))}
+// newPlan makes a plan of the records lined up in s and what is known of them.
+func newPlan(r *rule, epoch uint64, line int8, s *scratch) *plan {
+	p := &plan{rule: r, epoch: epoch, line: line, members: make([]member, len(s.first)), standings: slices.Clone(s.standings)}
 	for i, record := range s.first {
 		p.members[i] = s.members[record].owned()
 	}
 	p.remember(s)
-	p.divide()
+	p.divide(classify(p.standings))
 	return p
 }
 
@@ -180,34 +194,42 @@ func (p *plan) remember(s *scratch) {
 	p.packed = p.pack()
 }
 
-// divide splits the members into groups and prepares the order of each.
-func (p *plan) divide() {
-	ids := make([]int, len(p.members))
-	for i := range p.members {
-		ids[i] = p.rule.groupOf(p.line, &p.members[i])
-	}
-	ranked := make([]uint16, len(ids))
-	for i := range ranked {
-		ranked[i] = uint16(i) //nolint:gosec // at most maxRecords
-	}
-	slices.SortStableFunc(ranked, func(a, b uint16) int { return cmp.Compare(ids[a], ids[b]) })
-	for from := 0; from < len(ranked); {
-		to := from + 1
-		for to < len(ranked) && ids[ranked[to]] == ids[ranked[from]] {
+// divide splits the members that answer into groups and prepares the order of each.
+func (p *plan) divide(c classification) {
+	p.aside = c.aside
+	p.wanted = min(len(c.answering), p.rule.limitOf(&p.members[0]))
+	groupOf := func(m uint16) int { return p.rule.groupOf(p.line, &p.members[m]) }
+	slices.SortStableFunc(c.answering, func(a, b uint16) int { return cmp.Compare(groupOf(a), groupOf(b)) })
+	for from := 0; from < len(c.answering); {
+		id, to := groupOf(c.answering[from]), from+1
+		for to < len(c.answering) && groupOf(c.answering[to]) == id {
 			to++
 		}
-		members := make([]member, 0, to-from)
-		for _, m := range ranked[from:to] {
-			members = append(members, p.members[m])
-		}
-		p.groups = append(p.groups, group{ids[ranked[from]], members, p.rule.policy.schedule(members)})
+		p.groups = append(p.groups, p.group(id, c.answering[from:to], p.wanted-from))
 		from = to
 	}
-	if len(p.groups) > 1 {
-		p.ranked = ranked
-	} else {
-		p.groups[0].members = p.members
+	if len(p.groups) > 1 || !inOrder(c.answering) {
+		p.ranked = c.answering
 	}
+}
+
+// why returns the reason for which a member does not go out.
+func (p *plan) why(member uint16) reason {
+	if i := slices.IndexFunc(p.aside, func(a aside) bool { return a.member == member }); i >= 0 {
+		return p.aside[i].why
+	}
+	return limit
+}
+
+// group makes a group of some members, of which answers usually hold at most wanted.
+func (p *plan) group(id int, indexes []uint16, wanted int) group {
+	g := group{id: id, policy: p.rule.policy.policy}
+	for _, i := range indexes {
+		g.members = append(g.members, p.members[i])
+		g.weights = append(g.weights, p.standings[i].share())
+	}
+	g.schedule = g.policy.schedule(g.members, g.weights, min(max(wanted, 1), len(g.members)))
+	return g
 }
 
 // leader returns the member that leads at a turn.
@@ -230,16 +252,28 @@ func newTurns(p *plan) *turns {
 	return t
 }
 
-// resumedTurns returns the turns of p where the RRset was answered by another plan before.
+// resumedTurns returns the turns of p where the RRset was answered by another plan before: those
+// of its groups go on, and are the very same where no group changed.
 func resumedTurns(p, before *plan, old *turns) *turns {
+	if slices.EqualFunc(p.groups, before.groups, func(a, b group) bool { return a.is(&b) }) {
+		return old
+	}
 	t := newTurns(p)
 	for i := range p.groups {
 		now := &p.groups[i]
 		for j := range before.groups {
 			if prior := &before.groups[j]; prior.id == now.id {
-				t.of(i).Store(p.rule.policy.resume(now, prior, old.of(j).Load()))
+				t.of(i).Store(resume(now, prior, old.of(j).Load()))
 			}
 		}
 	}
 	return t
+}
+
+// resume returns the turn at which now goes on where before stood at a turn.
+func resume(now, before *group, turn uint64) uint64 {
+	if now.is(before) {
+		return turn
+	}
+	return now.policy.resume(now, before, turn)
 }

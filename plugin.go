@@ -94,7 +94,7 @@ func (a *answer) WriteMsg(res *dns.Msg) error {
 
 // Write implements dns.ResponseWriter: packed bytes go out as they came.
 func (a *answer) Write(packed []byte) (int, error) {
-	a.counters().count(0, passed, 0)
+	a.counters().count(0, passed)
 	return a.ResponseWriter.Write(packed)
 }
 
@@ -102,7 +102,7 @@ func (a *answer) Write(packed []byte) (int, error) {
 // is gone before the next writer is called, which keeps a query's stack small.
 func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	if !balanceable(res) {
-		a.counters().count(0, passed, 0)
+		a.counters().count(0, passed)
 		return res
 	}
 	s := scratches.Get().(*scratch)
@@ -114,7 +114,10 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 		s.scan(res.Extra)
 		extra = a.arrange(s, inExtra, res.Extra)
 	}
-	a.counters().count(s.place, max(out.outcome, extra.outcome), out.removed+extra.removed)
+	c := a.counters()
+	c.count(s.place, max(out.outcome, extra.outcome))
+	c.countRemoved(s.place, &out.removed)
+	c.countRemoved(s.place, &extra.removed)
 	return a.message(res, out.records(), extra.records(), s.removedUnsigned)
 }
 

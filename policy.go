@@ -2,51 +2,58 @@
 
 package balance
 
-// A policy orders members. It is a pure function of the members and the turn and keeps no state of
-// its own, so that a restart, a reload or another process can go on from a number. Implementations
-// are safe for concurrent use.
+// A policy orders members. It is a pure function of the members, their weights and the turn and
+// keeps no state of its own, so that a restart, a reload or another process can go on from a
+// number. Implementations are safe for concurrent use.
 type policy interface {
-	// schedule prepares the order of a set of members, which come sorted. It is called when the
-	// set changes, not for every answer.
-	schedule(members []member) schedule
+	// schedule prepares the order of a set of members, which come sorted, with a weight of 1 to
+	// 65535 each. Answers usually hold the first wanted of them, 1 <= wanted <= len(members). It is
+	// called when the set changes, not for every answer.
+	schedule(members []member, weights []uint16, wanted int) schedule
 
 	// resume returns the turn at which now goes on where before stood: before's next turn would
-	// have been turn. The sets differ in some members, and may be ordered by different policies.
+	// have been turn. The sets differ in some members or weights, and may be ordered by different
+	// policies.
 	resume(now, before *group, turn uint64) uint64
 }
 
 // A schedule is a policy made ready for one set of members. Immutable, safe for concurrent use.
 type schedule interface {
-	// order fills idx, which is as long as the set, with the members' indexes in the order in
-	// which they answer at a turn: a permutation of 0 to len(idx)-1.
+	// order fills idx with the indexes of the members that answer first at a turn, in their order
+	// and each once. It is as long as the set or as the answers wanted of it.
 	order(turn uint64, idx []uint16)
 }
 
 // policies are the values of the option policy, the default first. A new policy is a file and a
 // line here.
 var policies = []namedPolicy{
-	{"round_robin", roundRobin{}},
-	{"random", random{}},
+	{name: "round_robin", policy: roundRobin{}},
+	{name: "weighted", policy: weighted{}, weighs: true},
+	{name: "random", policy: random{}},
 }
 
 type namedPolicy struct {
+	policy
 	name   string
-	policy policy
+	weighs bool // the weights of the members make a difference
 }
 
 // policyNamed returns the policy with a name, nil where there is none.
-func policyNamed(name string) policy {
-	for _, p := range policies {
-		if p.name == name {
-			return p.policy
+func policyNamed(name string) *namedPolicy {
+	for i := range policies {
+		if policies[i].name == name {
+			return &policies[i]
 		}
 	}
 	return nil
 }
 
-func policyNames() (names []string) {
+// policyNames returns the names of all policies or of those that weigh.
+func policyNames(onlyThatWeigh bool) (names []string) {
 	for _, p := range policies {
-		names = append(names, p.name)
+		if p.weighs || !onlyThatWeigh {
+			names = append(names, p.name)
+		}
 	}
 	return names
 }

@@ -20,6 +20,8 @@ func membersOf(n int) (members []member) {
 	return members
 }
 
+func equalWeights(n int) []uint16 { return slices.Repeat([]uint16{1}, n) }
+
 // The contract that all policies share: an order is a permutation, the same for the same turn,
 // and going on from another set gives a turn that can be used.
 func TestPolicyContract(t *testing.T) {
@@ -28,10 +30,11 @@ func TestPolicyContract(t *testing.T) {
 			var before *group
 			for _, n := range []int{1, 2, 3, 7, 64, 500} {
 				now := &group{members: membersOf(n)}
-				now.schedule = p.policy.schedule(now.members)
+				now.weights = equalWeights(n)
+				now.schedule = p.schedule(now.members, now.weights, n)
 				for _, turn := range []uint64{0, 1, 2, 1<<63 - 1, 1<<64 - 1} {
 					if before != nil {
-						turn = p.policy.resume(now, before, turn)
+						turn = p.resume(now, before, turn)
 					}
 					checkOrder(t, now, turn)
 				}
@@ -62,7 +65,7 @@ func TestRandomIsUniform(t *testing.T) {
 	count := map[[4]uint16]int{}
 	for turn := range uint64(turns) {
 		var idx [4]uint16
-		shuffle{}.order(turn, idx[:])
+		shuffle{4}.order(turn, idx[:])
 		count[idx]++
 	}
 	chiSquare := 0.0
@@ -79,7 +82,7 @@ func TestRotation(t *testing.T) {
 	var got [][]uint16
 	for turn := range uint64(4) {
 		idx := make([]uint16, 3)
-		rotation{}.order(turn, idx)
+		rotation{3}.order(turn, idx)
 		got = append(got, idx)
 	}
 	if diff := cmp.Diff([][]uint16{{0, 1, 2}, {1, 2, 0}, {2, 0, 1}, {0, 1, 2}}, got); diff != "" {

@@ -12,24 +12,27 @@ var (
 	_ schedule = shuffle{}
 )
 
-func (random) schedule([]member) schedule { return shuffle{} }
+func (random) schedule(members []member, _ []uint16, _ int) schedule { return shuffle{len(members)} }
 
 func (random) resume(_, _ *group, turn uint64) uint64 { return turn }
 
-// shuffle is the schedule of random: a Fisher-Yates shuffle whose random numbers are those that
-// SplitMix64 draws from the turn. Turns start anywhere in 2^64, so nobody can tell them.
-type shuffle struct{}
+// shuffle is the schedule of random, for a set of a size: a Fisher-Yates shuffle, from the inside
+// out, whose random numbers are those that SplitMix64 draws from the turn. Turns start anywhere in
+// 2^63, so nobody can tell them.
+type shuffle struct{ size int }
 
-func (shuffle) order(turn uint64, idx []uint16) {
-	for i := range idx {
-		idx[i] = uint16(i) //nolint:gosec // below maxRecords
-	}
+func (s shuffle) order(turn uint64, idx []uint16) {
 	state := splitMix(turn) // turns that follow each other start far apart
-	for i := len(idx) - 1; i > 0; i-- {
+	for i := range s.size {
 		state += splitMixStep
 		// Lemire's method without the rejection: the bias is below 2^-48.
-		j, _ := bits.Mul64(splitMix(state), uint64(i+1))
-		idx[i], idx[j] = idx[j], idx[i]
+		at, _ := bits.Mul64(splitMix(state), uint64(i+1)) //nolint:gosec // small
+		if i < len(idx) {
+			idx[i] = idx[at]
+		}
+		if at < uint64(len(idx)) {
+			idx[at] = uint16(i) //nolint:gosec // below maxRecords
+		}
 	}
 }
 

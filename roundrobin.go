@@ -13,26 +13,35 @@ var (
 	_ schedule = rotation{}
 )
 
-func (roundRobin) schedule([]member) schedule { return rotation{} }
+func (roundRobin) schedule(members []member, _ []uint16, _ int) schedule {
+	return rotation{uint64(len(members))}
+}
 
 // resume goes on with the member that was due or, where that has gone, with the one after it. So
 // members that come and go neither skip another nor let one lead twice.
 func (roundRobin) resume(now, before *group, turn uint64) uint64 {
 	due := before.leader(turn)
-	at := sort.Search(len(now.members), func(i int) bool { return now.members[i].compare(&due) >= 0 })
-	return uint64(at % len(now.members)) //nolint:gosec // an index
+	return uint64(now.at(&due)) //nolint:gosec // an index
 }
 
-// rotation is the schedule of roundRobin: the turn tells all.
-type rotation struct{}
+// at returns the index of a member or, where the group has it not, of the one after it, the first
+// coming after the last.
+func (g *group) at(m *member) int {
+	i := sort.Search(len(g.members), func(i int) bool { return g.members[i].compare(m) >= 0 })
+	return i % len(g.members)
+}
 
-func (rotation) order(turn uint64, idx []uint16) {
-	size := uint64(len(idx))
-	at := turn % size
+// rotation is the schedule of roundRobin, for a set of a size: the turn tells all.
+type rotation struct{ size uint64 }
+
+func (r rotation) order(turn uint64, idx []uint16) { r.from(turn%r.size, idx) }
+
+// from fills idx with the members from index first on, in rotation.
+func (r rotation) from(first uint64, idx []uint16) {
 	for i := range idx {
-		idx[i] = uint16(at) //nolint:gosec // below maxRecords
-		if at++; at == size {
-			at = 0
+		idx[i] = uint16(first) //nolint:gosec // below maxRecords
+		if first++; first == r.size {
+			first = 0
 		}
 	}
 }

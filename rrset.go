@@ -52,11 +52,12 @@ type scratch struct {
 	slots []uint16 // of all sets
 	index map[setKey]int
 
-	members []member // of one RRset, in the order of its records
-	sorted  []uint16 // their indexes, in the order of the members
-	lineup           // what was read from sorted
-	picked  []uint16 // the members, then the records, that go out
-	goesOut []bool   // of every member
+	members   []member   // of one RRset, in the order of its records
+	sorted    []uint16   // their indexes, in the order of the members
+	lineup               // what was read from sorted
+	standings []standing // of the members
+	picked    []uint16   // the members, then the records, that go out
+	goesOut   []bool     // of every member
 
 	carriesTargets  bool // the section scanned last has MX or SRV records
 	chainLate       bool // it has a CNAME or DNAME behind a member

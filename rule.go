@@ -3,30 +3,57 @@
 package balance
 
 import (
+	"context"
 	"strings"
 	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
 
-// rule is one balance stanza. Immutable once built.
+// rule is one balance stanza. Safe for concurrent use: the configuration never changes, and what is
+// known of members is published whole.
 type rule struct {
-	zones  []string // lower case, fully qualified
-	policy policy
-	prefer []preference
-	ttl    ttlLimits
-
+	zones   []string // lower case, fully qualified
+	policy  *namedPolicy
+	weights weightList  // inline
+	file    *weightFile // nil without the option weights
+	prefer  []preference
+	ttl     ttlLimits
 	answers int // the most members of an RRset of addresses in an answer; 0: all
 
-	policyName string
+	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }
 
-// limitOf returns the most members that an answer may hold of an RRset.
-func (r *rule) limitOf(set *rrset) int {
-	if r.answers == 0 || !set.holdsAddresses() {
+// limitOf returns the most members like m that an answer may hold.
+func (r *rule) limitOf(m *member) int {
+	if r.answers == 0 || m.host != "" {
 		return maxRecords
 	}
 	return r.answers
+}
+
+// files returns the files that the rule reads.
+func (r *rule) files() (all []*polledFile) {
+	if r.file != nil {
+		all = append(all, &r.file.polledFile)
+	}
+	return all
+}
+
+// tasks returns what runs in the background for the rule, each until its context is done.
+func (r *rule) tasks() (all []func(context.Context)) {
+	for _, f := range r.files() {
+		all = append(all, func(ctx context.Context) { f.poll(ctx, r.zones) })
+	}
+	return all
+}
+
+// assess leaves in s.standings what is known of the members lined up in it.
+func (r *rule) assess(owner string, s *scratch) {
+	s.standings = s.standings[:0]
+	for _, record := range s.first {
+		s.standings = append(s.standings, standing{weight: r.weightOf(owner, s.members[record].addr)})
+	}
 }
 
 // zoneRule is a rule in one of its zones. The chains of a server block share it. Safe for

@@ -9,9 +9,11 @@ import (
 	"maps"
 	"math"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -30,9 +32,19 @@ func setup(c *caddy.Controller) error {
 	}
 	config := dnsserver.GetConfig(c)
 	rules := rulesByZone(stanzas)
+	background := newLife(c, stanzas)
 	c.OnStartup(func() error {
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config)
+		background.start()
+		return nil
+	})
+	c.OnShutdown(func() error {
+		background.stop()
+		return nil
+	})
+	c.OnRestartFailed(func() error {
+		sweep()
 		return nil
 	})
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
@@ -105,6 +117,7 @@ func parse(c *caddy.Controller) ([]*rule, error) {
 type stanza struct {
 	*rule
 	seen map[string]int // options, with the line of their first use
+	root string         // the directory that the names of files are relative to
 	at   int            // the line that is read
 }
 
@@ -117,19 +130,27 @@ type option struct {
 // options are the words of a stanza. A new option is a parse function and a line here.
 var options = map[string]option{
 	"policy":  {parse: parsePolicy},
+	"weight":  {parse: parseWeight, repeatable: true},
+	"weights": {parse: parseWeightFile},
 	"prefer":  {parse: parsePrefer, repeatable: true},
 	"answers": {parse: parseAnswers},
 	"ttl":     {parse: parseTTL},
+	"reload":  {parse: parseReload},
 }
 
 // parseStanza reads one stanza: the zones, then an option a line.
 func parseStanza(c *caddy.Controller, lines map[string]int) (*rule, error) {
 	s := stanza{
-		rule: &rule{policy: policies[0].policy, policyName: policies[0].name},
+		rule: &rule{policy: &policies[0]},
 		seen: make(map[string]int),
+		root: dnsserver.GetConfig(c).Root,
+		at:   c.Line(),
 	}
-	var err error
-	if s.zones, err = parseZones(c.RemainingArgs(), c.ServerBlockKeys); err != nil {
+	args, err := s.parseMoved(c.RemainingArgs())
+	if err != nil {
+		return nil, err
+	}
+	if s.zones, err = parseZones(args, c.ServerBlockKeys); err != nil {
 		return nil, err
 	}
 	for _, zone := range s.zones {
@@ -143,14 +164,60 @@ func parseStanza(c *caddy.Controller, lines map[string]int) (*rule, error) {
 			return nil, err
 		}
 	}
-	return s.rule, nil
+	return s.rule, s.validate()
+}
+
+// parseMoved reads what stands behind the directive of a stanza that moved over from loadbalance,
+// whose form is "loadbalance POLICY [FILE]" with the option "reload DURATION", and returns no
+// arguments then. A zone with the name of a policy can be written with a dot at its end.
+func (s *stanza) parseMoved(args []string) (left []string, err error) {
+	if len(args) == 0 || policyNamed(args[0]) == nil {
+		return args, nil
+	}
+	if err := parsePolicy(s, args[:1]); err != nil {
+		return nil, err
+	}
+	s.seen["policy"] = s.at
+	if len(args) == 1 {
+		return nil, nil
+	}
+	if !s.policy.weighs || len(args) > 2 {
+		return nil, fmt.Errorf(`found %q behind the policy: want lines in the block, such as "prefer CIDR"`, args[1:])
+	}
+	s.seen["weights"] = s.at
+	return nil, parseWeightFile(s, args[1:])
+}
+
+// parseReload reads "reload DURATION": how often the weight file is read, as loadbalance spells it.
+func parseReload(s *stanza, args []string) error {
+	if s.file == nil {
+		return errors.New(`goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`)
+	}
+	if len(args) != 1 {
+		return wrongCount(args, "how often to read the weight file")
+	}
+	var err error
+	s.file.every, err = parseInterval(args[0])
+	return err
+}
+
+// validate returns an error where options that are fine alone are not so together.
+func (s *stanza) validate() error {
+	for _, name := range []string{"weight", "weights"} {
+		if line, ok := s.seen[name]; ok && !s.policy.weighs {
+			return fmt.Errorf("%s: line %d has no effect, for the policy %s ignores weights: want policy %s",
+				name, line, s.policy.name, list(policyNames(true), "or"))
+		}
+	}
+	s.weights.sort()
+	return nil
 }
 
 func (s *stanza) parseOption(c *caddy.Controller) error {
 	name, line := c.Val(), c.Line()
 	o, ok := options[name]
 	if !ok {
-		return unknown("option", name, slices.Sorted(maps.Keys(options)))
+		return unknownWord("option", name, slices.Sorted(maps.Keys(options)))
 	}
 	if first, again := s.seen[name]; again && !o.repeatable {
 		return fmt.Errorf("%s: given on line %d already: want it once", name, first)
@@ -208,14 +275,70 @@ func misreadZone(word string) string {
 // parsePolicy reads "policy NAME".
 func parsePolicy(s *stanza, args []string) error {
 	if len(args) != 1 {
-		return wrongCount(args, "one of "+list(policyNames(), "or"))
+		return wrongCount(args, "one of "+list(policyNames(false), "or"))
 	}
 	p := policyNamed(args[0])
 	if p == nil {
-		return unknown("policy", args[0], policyNames())
+		return unknownWord("policy", args[0], policyNames(false))
 	}
-	s.policy, s.policyName = p, args[0]
+	s.policy = p
 	return nil
+}
+
+// parseWeight reads "weight ADDRESS|CIDR WEIGHT".
+func parseWeight(s *stanza, args []string) error {
+	if len(args) != 2 {
+		return wrongCount(args, "an address or CIDR, and its weight")
+	}
+	w, err := newWeightLine(args[0], args[1])
+	if err != nil {
+		return err
+	}
+	if s.weights.has(w.targets) {
+		return fmt.Errorf("%q is weighted twice: want it once", args[0])
+	}
+	s.weights.add(w)
+	return nil
+}
+
+// defaultWeightsInterval is how often the weight file is read.
+const defaultWeightsInterval = 30 * time.Second
+
+// parseWeightFile reads "weights FILE [DURATION]", and the file.
+func parseWeightFile(s *stanza, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return wrongCount(args, "a file and perhaps how often to read it")
+	}
+	every := defaultWeightsInterval
+	if len(args) == 2 {
+		var err error
+		if every, err = parseInterval(args[1]); err != nil {
+			return err
+		}
+	}
+	var err error
+	s.file, err = newWeightFile(s.rule, s.path(args[0]), every)
+	return err
+}
+
+// path returns where a file is.
+func (s *stanza) path(file string) string {
+	if filepath.IsAbs(file) {
+		return filepath.Clean(file)
+	}
+	return filepath.Join(s.root, file)
+}
+
+// minPollInterval is the shortest time between two readings of a file.
+const minPollInterval = 100 * time.Millisecond
+
+// parseInterval reads how often a file is to be read.
+func parseInterval(arg string) (time.Duration, error) {
+	d, err := time.ParseDuration(arg)
+	if err != nil || d != 0 && d < minPollInterval {
+		return 0, fmt.Errorf("bad duration %q: want one such as 30s, at least %v, or 0 to read the file once", arg, minPollInterval)
+	}
+	return d, nil
 }
 
 // parsePrefer reads "prefer CIDR... [from CIDR...]".
@@ -320,7 +443,7 @@ func parsePrefix(arg string) (netip.Prefix, error) {
 	}
 	p, err := netip.ParsePrefix(arg)
 	if err != nil || p.Addr().Is4In6() {
-		return netip.Prefix{}, fmt.Errorf("bad CIDR %q: want one such as 192.0.2.0/24 or 2001:db8::/32, or an address", arg)
+		return netip.Prefix{}, fmt.Errorf("bad address or CIDR %q: want one such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32", arg)
 	}
 	if p != p.Masked() {
 		return netip.Prefix{}, fmt.Errorf("bad CIDR %q: it has bits set behind its length; did you mean %q?", arg, p.Masked())
@@ -337,8 +460,8 @@ func wrongCount(args []string, want string) error {
 	return fmt.Errorf("found %s: want %s", found, want)
 }
 
-// unknown says that a word is none of those allowed, and which one may have been meant.
-func unknown(kind, word string, allowed []string) error {
+// unknownWord says that a word is none of those allowed, and which one may have been meant.
+func unknownWord(kind, word string, allowed []string) error {
 	msg := fmt.Sprintf("unknown %s %q: want %s", kind, word, list(allowed, "or"))
 	nearest := slices.MinFunc(allowed, func(a, b string) int {
 		return levenshtein.Distance(word, a, nil) - levenshtein.Distance(word, b, nil)

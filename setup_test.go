@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,28 +23,32 @@ var update = flag.Bool("update", false, "rewrite the golden files with what the 
 // Every file in testdata/corefile holds what stands in a server block, a line of dashes, and what
 // becomes of it: the rules or the error. A first line "block KEY..." names the block's keys, which
 // are "dns://.:53" otherwise. A new case needs no Go.
-func TestCorefile(t *testing.T) {
-	files, err := filepath.Glob("testdata/corefile/*.txt")
+func TestCorefile(t *testing.T) { golden(t, "testdata/corefile/*.txt", parsed) }
+
+const goldenSeparator = "----------\n"
+
+// golden compares what becomes of the inputs of some golden files with what stands in them.
+func golden(t *testing.T, pattern string, become func(input string) string) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden files: %v", err)
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			checkGolden(t, file)
+			checkGolden(t, file, become)
 		})
 	}
 }
 
-const goldenSeparator = "----------\n"
-
-func checkGolden(t *testing.T, file string) {
+func checkGolden(t *testing.T, file string, become func(input string) string) {
 	t.Helper()
-	content, err := os.ReadFile(file)
+	content, err := os.ReadFile(file) //nolint:gosec // ours
 	if err != nil {
 		t.Fatal(err)
 	}
 	input, want, _ := strings.Cut(string(content), goldenSeparator)
-	got := parsed(input)
+	got := become(input)
 	if *update {
 		if err := os.WriteFile(file, []byte(input+goldenSeparator+got), 0o600); err != nil {
 			t.Fatal(err)
@@ -52,6 +57,25 @@ func checkGolden(t *testing.T, file string) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// parsedRule returns the rule that a stanza becomes.
+func parsedRule(t *testing.T, stanza string) *rule {
+	t.Helper()
+	c := caddy.NewTestController("dns", stanza)
+	c.ServerBlockKeys = []string{"dns://.:53"}
+	stanzas, err := parse(c)
+	if err != nil || len(stanzas) != 1 {
+		t.Fatalf("%d stanzas, %v", len(stanzas), err)
+	}
+	return stanzas[0]
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -77,7 +101,13 @@ func parsed(input string) string {
 // describe writes a rule as the stanza that says all of it.
 func describe(r *rule) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "balance %s {\n    policy %s\n", strings.Join(r.zones, " "), r.policyName)
+	fmt.Fprintf(&b, "balance %s {\n    policy %s\n", strings.Join(r.zones, " "), r.policy.name)
+	for _, w := range slices.Concat(r.weights.addrs, r.weights.cidrs) {
+		fmt.Fprintf(&b, "    weight %s %d\n", word(w.targets), w.weight)
+	}
+	if r.file != nil {
+		fmt.Fprintf(&b, "    weights %s %s\n", r.file.path, r.file.every)
+	}
 	for _, p := range r.prefer {
 		fmt.Fprintf(&b, "    prefer %s", prefixes(p.targets))
 		if len(p.from) > 0 {

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"hash/maphash"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -165,23 +166,29 @@ func (g *generation) add(e *entry) (*entry, bool) {
 // turns returns the plan for the records of set, where the message has them, and the turns.
 func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*plan, *lineup, *turns) {
 	e := allTurns.entry(z.scope, key, set.owner)
+	epoch := z.epoch.Load() // before what it stands for
 	now := e.state.Load()
-	if now != nil && now.plan.rule == z.rule && now.plan.fits(rrs, set) {
+	if now.current(z.rule, epoch) && now.plan.fits(rrs, set) {
 		return now.plan, &now.plan.lineup, now.turns
 	}
 	s.lineUp(rrs, set)
 	for {
-		if now != nil && now.plan.rule == z.rule && now.plan.holds(s) {
+		if now.current(z.rule, epoch) && now.plan.holds(s) {
 			e.rememberOrder(now, s)
 			return now.plan, &s.lineup, now.turns
 		}
-		next := z.renew(now, key.line, s)
+		next := z.renew(now, epoch, key.line, e.owner, s)
 		if e.state.CompareAndSwap(now, next) {
 			allTurns.account(now, next)
 			return next.plan, &s.lineup, next.turns
 		}
 		now = e.state.Load()
 	}
+}
+
+// current tells whether the plan was made by a rule with what it knew at an epoch.
+func (s *state) current(r *rule, epoch uint64) bool {
+	return s != nil && s.plan.rule == r && s.plan.epoch == epoch
 }
 
 // rememberOrder takes the order in s into the plan when it comes for the second time running, as
@@ -208,26 +215,28 @@ func (t *turnTable) account(before, now *state) {
 
 // renew returns the state that follows now for the members lined up in s: with a plan for them,
 // and with the turns where now left them.
-func (z *zoneRule) renew(now *state, line int8, s *scratch) *state {
-	p, cost := z.sharedPlan(line, s)
+func (z *zoneRule) renew(now *state, epoch uint64, line int8, owner string, s *scratch) *state {
+	z.assess(owner, s)
+	p, cost := z.sharedPlan(epoch, line, s)
 	if now == nil {
 		return &state{p, newTurns(p), cost}
 	}
 	return &state{p, resumedTurns(p, now.plan, now.turns), cost}
 }
 
-// sharedPlan returns a plan for the members lined up in s, and its cost. RRsets of the same members,
-// as all names that a wildcard answers have, share one where they come close together.
-func (z *zoneRule) sharedPlan(line int8, s *scratch) (*plan, int64) {
+// sharedPlan returns a plan for the members lined up in s and what is known of them, and its cost.
+// RRsets of the same members, as all names that a wildcard answers have, share one where they come
+// close together.
+func (z *zoneRule) sharedPlan(epoch uint64, line int8, s *scratch) (*plan, int64) {
 	h := splitMix(uint64(len(s.first))) ^ uint64(uint8(line)) //nolint:gosec // bits
-	for _, record := range s.first {
-		h = splitMix(h ^ s.members[record].hash())
+	for i, record := range s.first {
+		h = splitMix(h ^ s.members[record].hash() ^ uint64(s.standings[i].weight))
 	}
 	place := &z.plans[h%uint64(len(z.plans))]
-	if p := place.Load(); p != nil && p.line == line && p.holds(s) {
+	if p := place.Load(); p != nil && p.epoch == epoch && p.line == line && p.holds(s) && slices.Equal(p.standings, s.standings) {
 		return p, 0
 	}
-	p := newPlan(z.rule, line, s)
+	p := newPlan(z.rule, epoch, line, s)
 	place.Store(p)
 	return p, int64(len(p.members))
 }

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// polledFile is a file that an operator may change at any time. It is compared by content, so that
+// a new one is seen whether it was written in place, renamed into place or put there by turning a
+// symbolic link, as Kubernetes does with a ConfigMap. Read by one goroutine at a time.
+type polledFile struct {
+	path  string
+	every time.Duration              // 0: the file is read once
+	use   func(content []byte) error // takes a new content into force; errors start with the line
+
+	seen    [sha256.Size]byte // of the content read last
+	problem error             // with that content or with reading it; nil: none
+
+	lastSuccess atomic.Int64 // Unix time, in nanoseconds, when it was last read and found good
+}
+
+// read takes the file's content into force where it is new. It returns an error where the file
+// cannot be read or its content not be used: then what was in force stays so.
+func (f *polledFile) read() error {
+	content, err := readRegular(f.path)
+	if err != nil {
+		f.seen = [sha256.Size]byte{}
+		f.problem = fmt.Errorf("%s: %w", f.path, err)
+		return f.problem
+	}
+	if sum := sha256.Sum256(content); sum != f.seen {
+		f.seen, f.problem = sum, nil
+		if err := f.use(content); err != nil {
+			f.problem = fmt.Errorf("%s:%w", f.path, err)
+		}
+	}
+	if f.problem == nil {
+		f.lastSuccess.Store(time.Now().UnixNano())
+	}
+	return f.problem
+}
+
+// readRegular returns the content of a file. Devices and pipes, which may never end, are errors.
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, reasonOf(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	content, err := os.ReadFile(path) //nolint:gosec // the operator's choice
+	return content, reasonOf(err)
+}
+
+// reasonOf returns what is wrong with a file, without its path.
+func reasonOf(err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
+}
+
+// poll reads the file every so often until ctx is done. A problem is logged and counted when it
+// appears or changes, not every time that it is found.
+func (f *polledFile) poll(ctx context.Context, zones []string) {
+	if f.every == 0 {
+		return
+	}
+	ticks := time.NewTicker(f.every)
+	defer ticks.Stop()
+	for before := f.problem; ; before = f.problem {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		f.report(before, f.read(), zones)
+	}
+}
+
+func (f *polledFile) report(before, now error, zones []string) {
+	switch {
+	case now == nil && before != nil:
+		log.Infof("%s is good again and in force", f.path)
+	case now != nil && (before == nil || before.Error() != now.Error()):
+		log.Errorf("%v; what was read before stays in force", now)
+		for _, zone := range zones {
+			fileReloadFailures.WithLabelValues(zone, f.path).Inc()
+		}
+	}
+}
