@@ -38,8 +38,8 @@ fuzz: ## Run every fuzz target for FUZZTIME
 
 .PHONY: bench-answers
 bench-answers: $(BENCHSTAT) ## Compare with loadbalance: time, bytes and allocations of an answer
-	go test -run '^$$' -bench 'WriteMsg' -count 6 -benchtime 0.3s . | tee $(CACHE)/answers.txt
-	$(BENCHSTAT) -row /size -col /plugin $(CACHE)/answers.txt
+	go test -run '^$$' -bench '$(or $(BENCH),ServeDNS|WriteMsg|Weighted|ShuffledUpstream)' -count 6 -benchtime 0.3s . | tee $(CACHE)/answers.txt
+	$(BENCHSTAT) -row .name,/cores,/records -col /plugin $(CACHE)/answers.txt
 
 .PHONY: check
 check: fmt-check vet lint ## Formatting, vet and lint

@@ -5,13 +5,19 @@ package balance
 import (
 	"context"
 	"fmt"
+	"io"
+	stdlog "log"
 	"math/rand/v2"
 	"net/netip"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	_ "github.com/coredns/coredns/plugin/bind" // to listen on loopback only
 	"github.com/coredns/coredns/plugin/loadbalance"
 	"github.com/coredns/coredns/plugin/test"
 
@@ -25,18 +31,25 @@ var benchSizes = []int{1, 3, 8, 64, 512}
 var benchContenders = []struct{ name, stanza string }{
 	{"loadbalance", "loadbalance"},
 	{"balance", "balance"},
+	{"loadbalance-weighted", "loadbalance weighted testdata/weights_bench.db"},
+	{"weighted", "balance weighted testdata/weights_bench.db"},
 	{"random", "balance {\npolicy random\n}"},
 	{"prefer", "balance {\nprefer 10.0.0.0/31\n}"},
 	{"answers", "balance {\nanswers 2\n}"},
 	{"ttl", "balance {\nttl 30\n}"},
 }
 
-// newHandler compiles a stanza into a handler in front of next, as the server does.
+// newHandler compiles a stanza into a handler in front of next, as the server does. A weight file of
+// loadbalance is read when its server starts, so that one is taken from a server.
 func newHandler(tb testing.TB, stanza string, next plugin.Handler) plugin.Handler {
 	tb.Helper()
+	directive, rest, _ := strings.Cut(stanza, " ")
+	if directive == "loadbalance" && rest != "" {
+		return servedHandler(tb, stanza)
+	}
 	c := caddy.NewTestController("dns", stanza)
 	c.ServerBlockKeys = []string{"dns://.:53"}
-	setup, err := caddy.DirectiveAction("dns", firstWord(stanza))
+	setup, err := caddy.DirectiveAction("dns", strings.Fields(directive)[0])
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -47,13 +60,37 @@ func newHandler(tb testing.TB, stanza string, next plugin.Handler) plugin.Handle
 	return chain[len(chain)-1](next)
 }
 
-func firstWord(s string) string {
-	for i, r := range s {
-		if r == ' ' || r == '\n' {
-			return s[:i]
-		}
+// taken is the handler behind the directive "take" of the server started last.
+var taken plugin.Handler
+
+func init() {
+	dnsserver.Directives = append([]string{"take"}, dnsserver.Directives...)
+	plugin.Register("take", func(c *caddy.Controller) error {
+		dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {
+			taken = next
+			return next
+		})
+		return nil
+	})
+}
+
+func servedHandler(tb testing.TB, stanza string) plugin.Handler {
+	tb.Helper()
+	dnsserver.Quiet = true
+	stdlog.SetOutput(io.Discard)
+	tb.Cleanup(func() { stdlog.SetOutput(os.Stderr) })
+	server, err := caddy.Start(caddy.CaddyfileInput{
+		ServerTypeName: "dns",
+		Contents:       []byte(".:0 {\nbind 127.0.0.1\ntake\n" + stanza + "\n}"),
+	})
+	if err != nil {
+		tb.Fatal(err)
 	}
-	return s
+	tb.Cleanup(func() {
+		server.ShutdownCallbacks()
+		_ = server.Stop()
+	})
+	return taken
 }
 
 // addressesMsg is an answer with n A records.
@@ -80,22 +117,29 @@ func answering(m *dns.Msg) plugin.Handler {
 	})
 }
 
-func BenchmarkServeDNS(b *testing.B) {
-	for _, contender := range append(benchContenders[:len(benchContenders):len(benchContenders)], struct{ name, stanza string }{"nothing", "whoami"}) {
+// benchmarkContenders runs a benchmark for every contender and size, on one core and on all.
+// run returns what one goroutine does over and over.
+func benchmarkContenders(b *testing.B, names []string, run func(b *testing.B, stanza string, m *dns.Msg) func() (once func())) {
+	for _, contender := range benchContenders {
+		if !slices.Contains(names, contender.name) {
+			continue
+		}
 		for _, n := range benchSizes {
 			m := addressesMsg(n)
-			h := answering(m)
-			if contender.name != "nothing" {
-				h = newHandler(b, contender.stanza, h)
-			}
-			b.Run(fmt.Sprintf("%s/%d", contender.name, n), func(b *testing.B) {
-				benchmarkHandler(b, h, m)
+			b.Run(fmt.Sprintf("cores=one/records=%d/plugin=%s", n, contender.name), func(b *testing.B) {
+				once := run(b, contender.stanza, m)()
+				b.ReportAllocs()
+				for b.Loop() {
+					once()
+				}
 			})
-			b.Run(fmt.Sprintf("%s-parallel/%d", contender.name, n), func(b *testing.B) {
+			b.Run(fmt.Sprintf("cores=all/records=%d/plugin=%s", n, contender.name), func(b *testing.B) {
+				each := run(b, contender.stanza, m)
 				b.ReportAllocs()
 				b.RunParallel(func(pb *testing.PB) {
+					once := each()
 					for pb.Next() {
-						_, _ = h.ServeDNS(b.Context(), &test.ResponseWriter{}, m)
+						once()
 					}
 				})
 			})
@@ -103,39 +147,30 @@ func BenchmarkServeDNS(b *testing.B) {
 	}
 }
 
-func benchmarkHandler(b *testing.B, h plugin.Handler, m *dns.Msg) {
-	b.ReportAllocs()
-	w := &test.ResponseWriter{}
-	for b.Loop() {
-		_, _ = h.ServeDNS(b.Context(), w, m)
-	}
+// BenchmarkServeDNS measures all of a query but for the plugin that answers.
+func BenchmarkServeDNS(b *testing.B) {
+	benchmarkContenders(b, []string{"loadbalance", "balance"}, func(b *testing.B, stanza string, m *dns.Msg) func() func() {
+		h := newHandler(b, stanza, answering(m))
+		return func() func() {
+			w := &test.ResponseWriter{}
+			return func() { _, _ = h.ServeDNS(b.Context(), w, m) }
+		}
+	})
 }
 
 // BenchmarkWriteMsg measures what happens between the plugin that answers and the writer above.
 func BenchmarkWriteMsg(b *testing.B) {
-	for _, contender := range benchContenders {
-		for _, n := range benchSizes {
-			b.Run(fmt.Sprintf("%s/%d", contender.name, n), func(b *testing.B) {
-				m := addressesMsg(n)
-				write := writerOf(b, newHandler(b, contender.stanza, nil), m)
-				b.ReportAllocs()
-				for b.Loop() {
-					write()
-				}
-			})
-			b.Run(fmt.Sprintf("%s-parallel/%d", contender.name, n), func(b *testing.B) {
-				b.ReportAllocs()
-				m := addressesMsg(n)
-				h := newHandler(b, contender.stanza, nil)
-				b.RunParallel(func(pb *testing.PB) {
-					write := writerOf(b, h, m)
-					for pb.Next() {
-						write()
-					}
-				})
-			})
-		}
-	}
+	benchmarkContenders(b, []string{"loadbalance", "balance", "random", "prefer", "answers", "ttl"}, writers)
+}
+
+// BenchmarkWeighted compares the policies weighted with each other and with round robin.
+func BenchmarkWeighted(b *testing.B) {
+	benchmarkContenders(b, []string{"loadbalance-weighted", "weighted", "balance"}, writers)
+}
+
+func writers(b *testing.B, stanza string, m *dns.Msg) func() func() {
+	h := newHandler(b, stanza, nil)
+	return func() func() { return writerOf(b, h, m) }
 }
 
 // writerOf returns a function that has the writer of a handler write m once.
@@ -165,26 +200,21 @@ func writerOf(b *testing.B, h plugin.Handler, m *dns.Msg) func() {
 
 // BenchmarkShuffledUpstream has the upstream give another order every time.
 func BenchmarkShuffledUpstream(b *testing.B) {
-	for _, contender := range benchContenders[:2] {
-		for _, n := range benchSizes {
-			b.Run(fmt.Sprintf("%s/%d", contender.name, n), func(b *testing.B) {
-				m := addressesMsg(n)
-				write := writerOf(b, newHandler(b, contender.stanza, nil), m)
-				var orders [16][]dns.RR
-				for i := range orders {
-					orders[i] = make([]dns.RR, n)
-					for j, k := range rand.Perm(n) {
-						orders[i][j] = m.Answer[k]
-					}
-				}
-				b.ReportAllocs()
-				i := 0
-				for b.Loop() {
-					m.Answer = orders[i%len(orders)]
-					i++
-					write()
-				}
-			})
+	benchmarkContenders(b, []string{"loadbalance", "balance"}, func(b *testing.B, stanza string, m *dns.Msg) func() func() {
+		h := newHandler(b, stanza, nil)
+		return func() func() {
+			orders := make([][]dns.RR, 16)
+			for i := range orders {
+				orders[i] = slices.Clone(m.Answer)
+				rand.Shuffle(len(orders[i]), func(j, k int) { orders[i][j], orders[i][k] = orders[i][k], orders[i][j] })
+			}
+			shuffled, i := *m, 0
+			write := writerOf(b, h, &shuffled)
+			return func() {
+				i++
+				shuffled.Answer = orders[i%len(orders)]
+				write()
+			}
 		}
-	}
+	})
 }
