@@ -249,7 +249,10 @@ func (w *rawRecorder) Write(p []byte) (int, error) {
 
 // Fact 5: fifty selections over one input leave it bit-identical, for every option.
 func TestInputIsBorrowed(t *testing.T) {
-	for _, contender := range benchContenders[1:] {
+	for _, contender := range benchContenders {
+		if !strings.HasPrefix(contender.stanza, "balance") {
+			continue
+		}
 		t.Run(contender.name, func(t *testing.T) {
 			h := newHandler(t, contender.stanza, echo)
 			m := message(t, "b.borrowed. SRV", `b.borrowed. SRV 1 1 1 t.borrowed.
