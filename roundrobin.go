@@ -38,10 +38,11 @@ func (r rotation) order(turn uint64, idx []uint16) { r.from(turn%r.size, idx) }
 
 // from fills idx with the members from index first on, in rotation.
 func (r rotation) from(first uint64, idx []uint16) {
-	for i := range idx {
-		idx[i] = uint16(first) //nolint:gosec // below maxRecords
-		if first++; first == r.size {
-			first = 0
-		}
+	before := min(r.size-first, uint64(len(idx))) // that the last member is reached
+	for i := range idx[:before] {
+		idx[i] = uint16(first) + uint16(i) //nolint:gosec // below maxRecords
+	}
+	for i := range idx[before:] {
+		idx[int(before)+i] = uint16(i) //nolint:gosec // below maxRecords
 	}
 }
