@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// HTTP is up where the status of the reply (HTTP/1.1, RFC 9110 and 9112) is expected and its body
+// holds what it should. Redirects are not followed: their status is the one that counts. At most
+// 64 KiB of headers and 64 KiB of body are read, the body only where something is asked of it.
+type HTTP struct {
+	Port      uint16         // 1 to 65535
+	Path      string         // with a query if need be; default "/"
+	Host      string         // Host header and name to verify; default the address
+	Header    http.Header    // sent as well; replaces User-Agent and Accept
+	Method    string         // GET or HEAD; default GET
+	Expect    []StatusRange  // statuses that are up; default 200 to 299
+	Body      string         // text that the body must hold; "" for any
+	BodyRegex *regexp.Regexp // what the body must match; nil for any
+	TLS       *TLS           // nil: http; otherwise https, which needs Host unless insecure
+	Source    netip.Addr     // to probe from, for endpoints of its family; zero for any
+}
+
+// StatusRange is a range of HTTP status codes, ends included, each 100 to 599.
+type StatusRange struct{ First, Last int }
+
+func (r StatusRange) String() string {
+	if r.First == r.Last {
+		return strconv.Itoa(r.First)
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+// httpProbe has its request ready but for the address, and reads the reply with the parser of
+// net/http. It does without http.Transport, whose two goroutines and pool a connection that serves
+// once has no use for.
+type httpProbe struct {
+	*line
+	host         string // "" for the address
+	before       string // of the request, up to the host
+	after        string
+	expect       []StatusRange
+	expectText   string
+	body         []byte
+	regex        *regexp.Regexp
+	request      *http.Request // tells the parser the method; never written to
+	standardPort uint16        // which a Host header does without
+}
+
+// NewHTTP builds the check. It fails on options that make no sense and on unreadable files.
+func NewHTTP(o HTTP) (*Check, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	l, key, err := newLine(o.Port, o.Source, o.TLS, o.Host)
+	if err != nil {
+		return nil, err
+	}
+	expect := statusText(o.Expect)
+	return &Check{
+		name: fmt.Sprintf("%s:%d%s", l.scheme("http", "https"), o.Port, o.Path),
+		key: fmt.Sprintf("http %s path=%+q host=%+q method=%s header=%+q expect=%s body=%+q regex=%+q",
+			key, o.Path, o.Host, o.Method, o.Header, expect, o.Body, regexText(o.BodyRegex)),
+		protocol: &httpProbe{
+			line:         l,
+			host:         o.Host,
+			before:       o.Method + " " + o.Path + " HTTP/1.1\r\nHost: ",
+			after:        "\r\n" + headerText(o.Header) + "Connection: close\r\n\r\n",
+			expect:       o.Expect,
+			expectText:   expect,
+			body:         []byte(o.Body),
+			regex:        o.BodyRegex,
+			request:      &http.Request{Method: o.Method},
+				standardPort: standardPort(l),
+		},
+	}, nil
+}
+
+// withDefaults fills in what was left out, in copies.
+func (o HTTP) withDefaults() HTTP {
+	if o.Path == "" {
+		o.Path = "/"
+	}
+	if o.Method == "" {
+		o.Method = http.MethodGet
+	}
+	if len(o.Expect) == 0 {
+		o.Expect = []StatusRange{{200, 299}}
+	}
+	o.Expect = slices.Clone(o.Expect)
+	header := make(http.Header)
+	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
+		for _, value := range o.Header[name] {
+			header.Add(name, value)
+		}
+	}
+	for name, value := range map[string]string{"User-Agent": "coredns-balance", "Accept": "*/*"} {
+		if header[name] == nil {
+			header.Set(name, value)
+		}
+	}
+	o.Header = header
+	return o
+}
+
+func (o HTTP) validate() error {
+	if err := checkPath(o.Path); err != nil {
+		return err
+	}
+	if o.Method != http.MethodGet && o.Method != http.MethodHead {
+		return fmt.Errorf("method: %q, want GET or HEAD", o.Method)
+	}
+	if err := checkHeader(o.Header); err != nil {
+		return err
+	}
+	for _, r := range o.Expect {
+		if r.First < 100 || r.Last > 599 || r.First > r.Last {
+			return fmt.Errorf("expect: %q, want statuses of 100 to 599", r)
+		}
+	}
+	return o.checkBody()
+}
+
+func (o HTTP) checkBody() error {
+	asked := o.Body != "" || o.BodyRegex != nil
+	switch {
+	case o.Body != "" && o.BodyRegex != nil:
+		return fmt.Errorf("body: %q with body_regex %q, want one of them", o.Body, o.BodyRegex)
+	case asked && o.Method == http.MethodHead:
+		return fmt.Errorf("method: %q with body or body_regex, want GET", o.Method)
+	case len(o.Body) > maxRead:
+		return fmt.Errorf("body: text of %d bytes, want at most %d", len(o.Body), maxRead)
+	}
+	return nil
+}
+
+func checkPath(path string) error {
+	special := func(r rune) bool { return r <= ' ' || r > '~' || r == '#' }
+	if _, err := url.ParseRequestURI(path); err != nil || path[0] != '/' || strings.ContainsFunc(path, special) {
+		return fmt.Errorf("path: %q, want it to begin with / and its special characters escaped", path)
+	}
+	return nil
+}
+
+func checkHeader(header http.Header) error {
+	for name, values := range header {
+		switch name {
+		case "Host":
+			return fmt.Errorf("header: %q, want the option host for it", name)
+		case "Connection", "Content-Length", "Transfer-Encoding", "Upgrade", "Expect", "Trailer", "Te":
+			return fmt.Errorf("header: %q, want one that does not concern the connection", name)
+		}
+		if !httpguts.ValidHeaderFieldName(name) {
+			return fmt.Errorf("header: name %q, want letters, digits and hyphens", name)
+		}
+		for _, value := range values {
+			if !httpguts.ValidHeaderFieldValue(value) {
+				return fmt.Errorf("header %s: value %q, want text on one line", name, value)
+			}
+		}
+	}
+	return nil
+}
+
+func headerText(header http.Header) string {
+	var b strings.Builder
+	_ = header.Write(&b) // sorted; a strings.Builder cannot fail
+	return b.String()
+}
+
+func statusText(ranges []StatusRange) string {
+	var texts []string
+	for _, r := range ranges {
+		texts = append(texts, r.String())
+	}
+	return strings.Join(texts, ",")
+}
+
+func standardPort(l *line) uint16 {
+	if l.tls != nil {
+		return 443
+	}
+	return 80
+}
+
+func regexText(r *regexp.Regexp) string {
+	if r == nil {
+		return ""
+	}
+	return r.String()
+}
+
+func (p *httpProbe) Probe(ctx context.Context, addr netip.Addr) error {
+	c, err := p.open(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer c.hangUp()
+	if _, err := io.WriteString(c, p.before+p.hostFor(addr)+p.after); err != nil {
+		return err
+	}
+	return p.judge(c)
+}
+
+// hostFor returns the Host header.
+func (p *httpProbe) hostFor(addr netip.Addr) string {
+	if p.host != "" {
+		return p.host
+	}
+	if p.port != p.standardPort {
+		return netip.AddrPortFrom(addr, p.port).String()
+	}
+	if addr.Is6() {
+		return "[" + addr.String() + "]"
+	}
+	return addr.String()
+}
+
+// reply reads what a peer sends, with a bound.
+type reply struct {
+	*bufio.Reader
+	limit limited
+}
+
+var replies = sync.Pool{New: func() any { return &reply{Reader: bufio.NewReader(nil)} }}
+
+var errHead = reason("headers longer than 64 KiB")
+
+// judge reads a reply and says why it is not that of an endpoint which is up.
+func (p *httpProbe) judge(peer io.Reader) error {
+	r := replies.Get().(*reply)
+	defer replies.Put(r)
+	r.limit = limited{Reader: peer, left: maxRead, full: errHead}
+	r.Reset(&r.limit)
+	defer r.Reset(nil)
+	defer func() { r.limit.Reader = nil }() // the pool must not keep the connection
+
+	response, err := p.read(r) //nolint:bodyclose // Close would read to the end of the body
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(p.expect, func(s StatusRange) bool {
+		return s.First <= response.StatusCode && response.StatusCode <= s.Last
+	}) {
+		return reason(fmt.Sprintf("status %d, want %s", response.StatusCode, p.expectText))
+	}
+	if len(p.body) == 0 && p.regex == nil {
+		return nil
+	}
+	r.limit.left, r.limit.full = maxFramed, errFraming
+	return p.judgeBody(response.Body)
+}
+
+// read reads the head of the reply, past interim ones (RFC 9110, section 15.2).
+func (p *httpProbe) read(r *reply) (*http.Response, error) {
+	for {
+		if _, err := r.Peek(1); err != nil {
+			return nil, err
+		}
+		first, _ := r.Peek(min(r.Buffered(), maxQuoted))
+		first = bytes.Clone(first)
+		response, err := http.ReadResponse(r.Reader, p.request)
+		if err != nil {
+			return nil, r.unreadable(first, err)
+		}
+		if code := response.StatusCode; code >= 200 || code == http.StatusSwitchingProtocols {
+			return response, nil
+		}
+	}
+}
+
+// unreadable tells a reply that ended early from one that is not HTTP.
+func (r *reply) unreadable(first []byte, err error) error {
+	line, _, _ := bytes.Cut(first, []byte("\r\n"))
+	cut := r.limit.err != nil && (errors.Is(err, r.limit.err) || errors.Is(err, io.ErrUnexpectedEOF))
+	if !cut || errors.Is(r.limit.err, io.EOF) && !bytes.HasPrefix(first, []byte("HTTP/1.")) {
+		return reason("not an HTTP/1.1 reply: " + quote(line))
+	}
+	return &unmet{awaited: "end of the headers", seen: "got " + quote(line), err: r.limit.err}
+}
+
+// maxFramed is how many bytes a body of 64 KiB may need on the wire: in chunks of one byte, six
+// times its size (RFC 9112, section 7.1).
+const maxFramed = 8 * maxRead
+
+var errFraming = reason("body in chunks too small")
+
+func (p *httpProbe) judgeBody(body io.Reader) error {
+	if p.regex != nil {
+		return p.judgeRegex(body)
+	}
+	err := await(body, p.body)
+	if errors.Is(err, io.EOF) || errors.Is(err, errAbsent) {
+		return reason("body lacks " + quote(p.body) + " in its first 64 KiB")
+	}
+	return err
+}
+
+// judgeRegex needs all of the body, or its first 64 KiB: what comes later can undo a match.
+func (p *httpProbe) judgeRegex(body io.Reader) error {
+	got, err := io.ReadAll(io.LimitReader(body, maxRead))
+	switch {
+	case err != nil:
+		return &unmet{awaited: "end of the body", err: err}
+	case !p.regex.Match(got):
+		return reason("body does not match " + quote(p.regex.String()) + " in its first 64 KiB")
+	}
+	return nil
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// maxRead is how much of a reply is looked at, in bytes.
+const maxRead = 64 << 10
+
+// line opens connections to one port of any endpoint. Immutable.
+type line struct {
+	port   uint16
+	source source
+	tls    *tls.Config // nil: plaintext
+}
+
+// newLine validates what all TCP-based protocols share, and returns the line with the part of the
+// key that describes it. host is a Host header, whose name is verified; protocols is for ALPN
+// (RFC 7301).
+func newLine(port uint16, from netip.Addr, t *TLS, host string, protocols ...string) (*line, string, error) {
+	own, err := newSource(from)
+	if err = cmp.Or(checkPort(port), checkHost(host), err); err != nil {
+		return nil, "", err
+	}
+	l, encryption := &line{port: port, source: own}, "no"
+	if t != nil {
+		if l.tls, encryption, err = t.load(nameOf(host), protocols); err != nil {
+			return nil, "", err
+		}
+	}
+	return l, fmt.Sprintf("port=%d source=%s tls=%s", port, own, encryption), nil
+}
+
+// source is the local address to probe from. It serves endpoints of its own family only: those of
+// the other are probed from the address which the kernel chooses, as all are for the zero source.
+type source netip.Addr
+
+func newSource(addr netip.Addr) (source, error) {
+	if addr.IsValid() && (addr.IsUnspecified() || addr.IsMulticast()) {
+		return source{}, fmt.Errorf("source: %q, want a unicast address", addr)
+	}
+	return source(addr.Unmap()), nil
+}
+
+func (s source) String() string { return netip.Addr(s).String() }
+
+// toward returns the address to bind to for an endpoint, the zero one for any.
+func (s source) toward(addr netip.Addr) netip.Addr {
+	if own := netip.Addr(s); own.IsValid() && own.Is4() == addr.Is4() {
+		return own
+	}
+	return netip.Addr{}
+}
+
+// towardPort is toward with port 0: the kernel chooses one.
+func (s source) towardPort(addr netip.Addr) netip.AddrPort {
+	if own := s.toward(addr); own.IsValid() {
+		return netip.AddrPortFrom(own, 0)
+	}
+	return netip.AddrPort{}
+}
+
+// unkept dials without keep-alive: no connection lives long enough, and it spares system calls.
+var unkept = net.Dialer{KeepAlive: -1}
+
+// connect opens a TCP connection.
+func (l *line) connect(ctx context.Context, addr netip.Addr) (*net.TCPConn, error) {
+	return unkept.DialTCP(ctx, "tcp", l.source.towardPort(addr), netip.AddrPortFrom(addr, l.port))
+}
+
+// call is an open connection whose reads and writes fail once its context ends.
+type call struct {
+	net.Conn // over TLS where the line says so
+	tcp      *net.TCPConn
+	unwatch  func() bool
+}
+
+// open connects and shakes hands. Exactly one of hangUp and finish must be called on the result.
+func (l *line) open(ctx context.Context, addr netip.Addr) (*call, error) {
+	tcp, err := l.connect(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &call{Conn: tcp, tcp: tcp, unwatch: expire(ctx, tcp)}
+	if l.tls == nil {
+		return c, nil
+	}
+	secure := tls.Client(tcp, l.tls)
+	if err := secure.Handshake(); err != nil {
+		c.hangUp()
+		return nil, &unmet{awaited: "TLS handshake", err: err}
+	}
+	c.Conn = secure
+	return c, nil
+}
+
+// hangUp ends a call at once, with a reset.
+func (c *call) hangUp() {
+	c.unwatch()
+	abort(c.tcp)
+}
+
+// finish ends a call as the peer expects: it will read all that was sent.
+func (c *call) finish() {
+	c.unwatch()
+	_ = c.Close()
+}
+
+// abort closes a connection with a reset (RFC 9293, section 3.10.5) in place of the usual farewell.
+// The side that says farewell first keeps the connection in TIME-WAIT for a minute. We always are
+// that side, and 10,000 probes a second would fill the kernel's table of them (tcp_max_tw_buckets,
+// a quarter of a million at most) in half a minute, and take the local ports one by one. A reset
+// leaves nothing behind on either host.
+func abort(tcp *net.TCPConn) {
+	_ = tcp.SetLinger(0)
+	_ = tcp.Close()
+}
+
+var longAgo = time.Unix(1, 0)
+
+// expire lets reads and writes fail once ctx ends, by its deadline or before. The result undoes it.
+func expire(ctx context.Context, c interface{ SetDeadline(time.Time) error }) func() bool {
+	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo) })
+}
+
+// limited reads at most left bytes, then fails with a reason of its own, where io.LimitedReader
+// would feign that the peer has closed.
+type limited struct {
+	io.Reader
+	left int
+	full error // what fails a read beyond the bound
+	err  error // the last one that ended the reading
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		l.err = l.full
+		return 0, l.full
+	}
+	n, err := l.Reader.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	if err != nil {
+		l.err = err
+	}
+	return n, err
+}
+
+// checkPort is for every protocol that has one.
+func checkPort(port uint16) error {
+	if port == 0 {
+		return fmt.Errorf("port: %q, want 1 to 65535", "0")
+	}
+	return nil
+}
+
+// checkHost is for every protocol that sends a Host header or its like. "" is fine.
+func checkHost(host string) error {
+	if !httpguts.ValidHostHeader(host) || strings.ContainsAny(host, "/@?# \t") {
+		return fmt.Errorf("host: %q, want a name or an address, with a port if need be", host)
+	}
+	return nil
+}
+
+// nameOf returns the name in a Host header: "example.org:8443" and "[::1]:443" lose their port.
+func nameOf(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+}

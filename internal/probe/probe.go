@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package probe asks endpoints whether they are up: one probe, one verdict, no memory. When to
+// probe, and what a row of verdicts means, others decide.
+//
+// A check is built once, from the struct of its protocol, and then probes any number of addresses:
+//
+//	check, err := probe.NewHTTP(probe.HTTP{Port: 8080, Path: "/healthz"})
+//	err = check.Probe(ctx, netip.MustParseAddr("192.0.2.1")) // nil: up
+//
+// tcp.go, http.go, grpc.go, dns.go and icmp.go hold a protocol each; line.go opens connections,
+// tls.go reads certificates, reason.go puts failures into words. A new protocol is a file with a
+// struct of options, a constructor and a probe method.
+//
+// The peer is not trusted. What is read of it has a bound in every protocol, it cannot make a
+// probe outlive its context, and what it says is escaped before it is repeated in an error.
+package probe
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Prober is one protocol's way to probe. Implementations are safe for concurrent use.
+type Prober interface {
+	// Probe checks addr once. nil: the endpoint is up. The error says why not, in one line of at
+	// most 200 bytes of printable ASCII; where errors.Is(err, ErrLocal) the fault is ours and
+	// nothing is known of the endpoint. ctx carries the timeout: a probe without a deadline may
+	// last as long as the peer likes.
+	Probe(ctx context.Context, addr netip.Addr) error
+}
+
+// Check is a Prober with a name. Immutable once built, safe for concurrent use.
+type Check struct {
+	name, key string
+	protocol  Prober // says why in the words of its libraries
+}
+
+var _ Prober = (*Check)(nil)
+
+// Name returns the check in a few words, for people and metric labels: "http:8080/healthz". Two
+// checks can share a name.
+func (c *Check) Name() string { return c.name }
+
+// Key returns all that may change a verdict, in one line of printable ASCII: the same options give
+// the same key in every process, others another one. Files count with their content.
+func (c *Check) Key() string { return c.key }
+
+// Probe implements Prober.
+func (c *Check) Probe(ctx context.Context, addr netip.Addr) error {
+	return c.probeSince(ctx, time.Now(), addr)
+}
+
+// probeSince is Probe with its start, from which the timeout in the error is counted.
+func (c *Check) probeSince(ctx context.Context, start time.Time, addr netip.Addr) error {
+	if ctx.Err() != nil {
+		return explain(ctx, start, localFault("no time left"))
+	}
+	if !addr.IsValid() {
+		return localFault("no address")
+	}
+	if err := c.protocol.Probe(ctx, addr.Unmap()); err != nil {
+		return explain(ctx, start, err)
+	}
+	return nil
+}

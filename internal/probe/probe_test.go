@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var local = netip.MustParseAddr("127.0.0.1")
+
+const (
+	patience = time.Minute            // the timeout of probes that should not need it
+	brief    = 200 * time.Millisecond // that of probes which wait in vain
+)
+
+// verdict probes once and returns the error's text, "" for up.
+func verdict(t *testing.T, c *Check, timeout time.Duration) string {
+	t.Helper()
+	start := time.Now()
+	ctx, cancel := context.WithDeadline(t.Context(), start.Add(timeout))
+	defer cancel()
+	err := c.probeSince(ctx, start, local)
+	if err == nil {
+		return ""
+	}
+	checkText(t, err)
+	return err.Error()
+}
+
+// checkText holds an error to what Prober promises.
+func checkText(t *testing.T, err error) {
+	t.Helper()
+	text := err.Error()
+	if len(text) == 0 || len(text) > 200 {
+		t.Errorf("an error of %d bytes, want 1 to 200: %s", len(text), text)
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
+		t.Errorf("the error %q is not printable", text)
+	}
+}
+
+// must is for constructors that should not fail.
+func must(t testing.TB) func(*Check, error) *Check {
+	return func(c *Check, err error) *Check {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+}
+
+// serve starts a TCP server and returns its port. It waits for its connections when the test ends.
+func serve(t testing.TB, handle func(*net.TCPConn)) uint16 {
+	t.Helper()
+	return serveOn(t, listen(t, "127.0.0.1:0"), handle)
+}
+
+func listen(t testing.TB, address string) *net.TCPListener {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.(*net.TCPListener)
+}
+
+func serveOn(t testing.TB, l *net.TCPListener, handle func(*net.TCPConn)) uint16 {
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := l.AcceptTCP()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer conn.Close()
+				handle(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		running.Wait()
+	})
+	return portOf(l.Addr())
+}
+
+func portOf(a net.Addr) uint16 { return netip.MustParseAddrPort(a.String()).Port() }
+
+// closedPort returns a port that is taken, so that no other process listens on it, and refuses.
+func closedPort(t testing.TB) uint16 {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(name.(*unix.SockaddrInet4).Port)
+}
+
+// The ways of a server. All but endless leave when the prober hangs up.
+
+// silent accepts and never answers.
+func silent(c *net.TCPConn) { io.Copy(io.Discard, c) }
+
+// says sends a text at once and then waits for the prober to leave.
+func says(text string) func(*net.TCPConn) {
+	return func(c *net.TCPConn) {
+		io.WriteString(c, text)
+		io.Copy(io.Discard, c)
+	}
+}
+
+// leaves sends a text and closes in good order once it has read a line, so that no reset takes
+// the text back.
+func leaves(text string) func(*net.TCPConn) {
+	return func(c *net.TCPConn) {
+		io.WriteString(c, text)
+		c.CloseWrite()
+		io.Copy(io.Discard, c)
+	}
+}
+
+// resets reads a line and sends a reset.
+func resets(c *net.TCPConn) {
+	bufio.NewReader(c).ReadString('\n')
+	c.SetLinger(0)
+}
+
+// endless sends a text without an end.
+func endless(head, text string) func(*net.TCPConn) {
+	return func(c *net.TCPConn) {
+		block := []byte(strings.Repeat(text, 1+4096/len(text)))
+		_, err := io.WriteString(c, head)
+		for err == nil {
+			_, err = c.Write(block)
+		}
+	}
+}
+
+// drips sends a text a byte at a time, each after the prober had every chance to read the last,
+// and then hangs.
+func drips(text string) func(*net.TCPConn) {
+	return func(c *net.TCPConn) {
+		c.SetNoDelay(true)
+		for i := range len(text) {
+			c.Write([]byte(text[i : i+1]))
+		}
+		io.Copy(io.Discard, c)
+	}
+}
+
+func TestProbeWithoutAddress(t *testing.T) {
+	c := must(t)(NewTCP(TCP{Port: 1}))
+	err := c.Probe(t.Context(), netip.Addr{})
+	if !errors.Is(err, ErrLocal) || err.Error() != "not probed: no address" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestProbeOfMappedAddress(t *testing.T) {
+	c := must(t)(NewTCP(TCP{Port: serve(t, silent)}))
+	if err := c.Probe(t.Context(), netip.MustParseAddr("::ffff:127.0.0.1")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A probe whose caller leaves says nothing of the endpoint.
+func TestCancelled(t *testing.T) {
+	accepted := make(chan struct{}, 1)
+	port := serve(t, func(c *net.TCPConn) {
+		accepted <- struct{}{}
+		silent(c)
+	})
+	for name, c := range map[string]*Check{
+		"tcp":  must(t)(NewTCP(TCP{Port: port, Receive: "x"})),
+		"http": must(t)(NewHTTP(HTTP{Port: port})),
+		"grpc": must(t)(NewGRPC(GRPC{Port: port})),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			go func() {
+				<-accepted
+				cancel()
+			}()
+			err := c.Probe(ctx, local)
+			if !errors.Is(err, ErrLocal) || err.Error() != "not probed: cancelled" {
+				t.Errorf("got %v", err)
+			}
+			if err := c.Probe(ctx, local); !errors.Is(err, ErrLocal) {
+				t.Errorf("with a dead context: got %v", err)
+			}
+		})
+	}
+}
+
+func TestExpiredContextIsNotProbed(t *testing.T) {
+	ctx, cancel := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancel()
+	err := must(t)(NewTCP(TCP{Port: 1})).Probe(ctx, local)
+	if !errors.Is(err, ErrLocal) || err.Error() != "not probed: no time left" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Both a source of the endpoint's family and one of the other, which is not used.
+func TestSource(t *testing.T) {
+	from := make(chan netip.Addr, 1)
+	port := serve(t, func(c *net.TCPConn) {
+		from <- netip.MustParseAddrPort(c.RemoteAddr().String()).Addr()
+		silent(c)
+	})
+	for _, tc := range []struct{ source, want string }{
+		{"127.0.0.7", "127.0.0.7"},
+		{"2001:db8::1", "127.0.0.1"},
+	} {
+		c := must(t)(NewTCP(TCP{Port: port, Source: netip.MustParseAddr(tc.source)}))
+		if got := verdict(t, c, patience); got != "" {
+			t.Errorf("source %s: %s", tc.source, got)
+			continue
+		}
+		if got := <-from; got.String() != tc.want {
+			t.Errorf("source %s: came from %s, want %s", tc.source, got, tc.want)
+		}
+	}
+}
+
+func TestForeignSourceIsOurFault(t *testing.T) {
+	c := must(t)(NewTCP(TCP{Port: 1, Source: netip.MustParseAddr("203.0.113.1")}))
+	err := c.Probe(t.Context(), local)
+	const want = "not probed: no local port is free, or the source is not an address of this host"
+	if !errors.Is(err, ErrLocal) || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// blackHole returns a port whose handshakes get no reply: its backlog of one is full.
+func blackHole(t testing.TB) uint16 {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := uint16(name.(*unix.SockaddrInet4).Port)
+	for range 2 { // until one hangs
+		ctx, cancel := context.WithTimeout(t.Context(), brief)
+		conn, err := unkept.DialTCP(ctx, "tcp", netip.AddrPort{}, netip.AddrPortFrom(local, port))
+		cancel()
+		if err != nil {
+			break
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	return port
+}
