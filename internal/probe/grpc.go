@@ -144,7 +144,7 @@ type observed struct {
 	reader limited // owned by the one goroutine that reads
 
 	mu    sync.Mutex
-	first []byte // that were read, at most maxQuoted
+	first []byte // as in limited
 	err   error  // the first one of a read
 }
 
@@ -152,7 +152,7 @@ func (o *observed) Read(p []byte) (int, error) {
 	n, err := o.reader.Read(p)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.first = append(o.first, p[:min(n, maxQuoted-len(o.first))]...)
+	o.first = o.reader.first
 	if o.err == nil && !errors.Is(err, net.ErrClosed) {
 		o.err = err
 	}

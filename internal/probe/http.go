@@ -5,6 +5,7 @@ package probe
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -248,7 +249,7 @@ var errHead = reason("headers longer than 64 KiB")
 func (p *httpProbe) judge(peer io.Reader) error {
 	r := replies.Get().(*reply)
 	defer replies.Put(r)
-	r.limit = limited{Reader: peer, left: maxRead, full: errHead}
+	r.limit = limited{Reader: peer, left: maxRead, full: errHead, first: r.limit.first}
 	r.Reset(&r.limit)
 	defer r.Reset(nil)
 	defer func() { r.limit.Reader = nil }() // the pool must not keep the connection
@@ -275,11 +276,11 @@ func (p *httpProbe) read(r *reply) (*http.Response, error) {
 		if _, err := r.Peek(1); err != nil {
 			return nil, err
 		}
-		first, _ := r.Peek(min(r.Buffered(), maxQuoted))
-		first = bytes.Clone(first)
+		buffered, _ := r.Peek(min(r.Buffered(), maxQuoted))
+		r.limit.first = append(r.limit.first[:0], buffered...)
 		response, err := http.ReadResponse(r.Reader, p.request)
 		if err != nil {
-			return nil, r.unreadable(first, err)
+			return nil, r.unreadable(err)
 		}
 		if code := response.StatusCode; code >= 200 || code == http.StatusSwitchingProtocols {
 			return response, nil
@@ -287,14 +288,16 @@ func (p *httpProbe) read(r *reply) (*http.Response, error) {
 	}
 }
 
-// unreadable tells a reply that ended early from one that is not HTTP.
-func (r *reply) unreadable(first []byte, err error) error {
-	line, _, _ := bytes.Cut(first, []byte("\r\n"))
-	cut := r.limit.err != nil && (errors.Is(err, r.limit.err) || errors.Is(err, io.ErrUnexpectedEOF))
-	if !cut || errors.Is(r.limit.err, io.EOF) && !bytes.HasPrefix(first, []byte("HTTP/1.")) {
+// unreadable tells a reply that ended early from one that is not HTTP. The parser takes half a line
+// for a whole one, so its error alone does not say.
+func (r *reply) unreadable(err error) error {
+	line, _, _ := bytes.Cut(r.limit.first, []byte("\r\n"))
+	failed := r.limit.err != nil && !errors.Is(r.limit.err, io.EOF)
+	cut := errors.Is(err, io.ErrUnexpectedEOF) && bytes.HasPrefix(r.limit.first, []byte("HTTP/1."))
+	if !failed && !cut {
 		return reason("not an HTTP/1.1 reply: " + quote(line))
 	}
-	return &unmet{awaited: "end of the headers", seen: "got " + quote(line), err: r.limit.err}
+	return &unmet{awaited: "end of the headers", seen: "got " + quote(line), err: cmp.Or(r.limit.err, err)}
 }
 
 // maxFramed is how many bytes a body of 64 KiB may need on the wire: in chunks of one byte, six

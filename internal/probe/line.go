@@ -141,7 +141,9 @@ type limited struct {
 	io.Reader
 	left int
 	full error // what fails a read beyond the bound
-	err  error // the last one that ended the reading
+
+	first []byte // that were read, at most maxQuoted: enough to name the reply
+	err   error  // the last one
 }
 
 func (l *limited) Read(p []byte) (int, error) {
@@ -151,6 +153,7 @@ func (l *limited) Read(p []byte) (int, error) {
 	}
 	n, err := l.Reader.Read(p[:min(len(p), l.left)])
 	l.left -= n
+	l.first = append(l.first, p[:min(n, max(0, maxQuoted-len(l.first)))]...)
 	if err != nil {
 		l.err = err
 	}
