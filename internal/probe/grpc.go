@@ -75,8 +75,12 @@ func (p *grpcProbe) ask(ctx context.Context, conn *observed, addr netip.Addr) er
 	if err != nil {
 		return err
 	}
+	// The server is not told our deadline: it would hurry to report its end, as a status of its own.
+	timeless, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
 	var header, trailer metadata.MD
-	answer, err := grpc_health_v1.NewHealthClient(client).Check(ctx,
+	answer, err := grpc_health_v1.NewHealthClient(client).Check(timeless,
 		&grpc_health_v1.HealthCheckRequest{Service: p.service}, grpc.Header(&header), grpc.Trailer(&trailer))
 	_ = client.Close() // waits for its goroutines
 	switch {

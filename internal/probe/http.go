@@ -90,7 +90,7 @@ func NewHTTP(o HTTP) (*Check, error) {
 			body:         []byte(o.Body),
 			regex:        o.BodyRegex,
 			request:      &http.Request{Method: o.Method},
-				standardPort: standardPort(l),
+			standardPort: standardPort(l),
 		},
 	}, nil
 }

@@ -238,4 +238,3 @@ func TestHTTPOptions(t *testing.T) {
 		}
 	}
 }
-
