@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// judged holds whatever comes of a reply to what Prober promises.
+func judged(t *testing.T, err error) {
+	if err != nil {
+		checkText(t, explain(t.Context(), time.Now(), err))
+	}
+}
+
+func FuzzTCPReply(f *testing.F) {
+	f.Add([]byte("220 mail.example.org\r\n"), []byte("220 "))
+	f.Add([]byte("\xff\x00"), []byte("\x00"))
+	f.Fuzz(func(t *testing.T, reply, text []byte) {
+		err := await(bytes.NewReader(reply), text)
+		judged(t, err)
+		if want := bytes.Contains(reply[:min(len(reply), maxRead)], text); want != (err == nil) {
+			t.Errorf("up %t, want %t", err == nil, want)
+		}
+		if slow := await(iotest.OneByteReader(bytes.NewReader(reply)), text); (slow == nil) != (err == nil) {
+			t.Errorf("a byte at a time: %v, at once: %v", slow, err)
+		}
+	})
+}
+
+func FuzzHTTPReply(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+	f.Add([]byte("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"))
+	f.Add([]byte("HTTP/1.0 301 Moved\r\nLocation: /\r\n\r\n"))
+	f.Add([]byte("SSH-2.0-OpenSSH_9.6\r\n"))
+	var probes []*httpProbe
+	for _, o := range []HTTP{{}, {Method: "HEAD"}, {Body: "ok"}, {BodyRegex: regexp.MustCompile("^ok$")}} {
+		o.Port = 80
+		probes = append(probes, must(f)(NewHTTP(o)).protocol.(*httpProbe))
+	}
+	f.Fuzz(func(t *testing.T, reply []byte) {
+		for _, p := range probes {
+			err := p.judge(bytes.NewReader(reply))
+			judged(t, err)
+			if err == nil && !bytes.HasPrefix(reply, []byte("HTTP/1.")) {
+				t.Errorf("%q is up", reply)
+			}
+			if slow := p.judge(iotest.OneByteReader(bytes.NewReader(reply))); (slow == nil) != (err == nil) {
+				t.Errorf("a byte at a time: %v, at once: %v", slow, err)
+			}
+		}
+	})
+}
+
+func FuzzDNSReply(f *testing.F) {
+	c := must(f)(NewDNS(DNS{Port: 53, Name: "example.org"}))
+	p := c.protocol.(*dnsProbe)
+	for _, change := range []func(*dns.Msg){noerror, withA, bare, wrongID, rcode(dns.RcodeNameError)} {
+		f.Add(answersDNS(change)(p.wire)[0], p.wire[0], p.wire[1])
+	}
+	f.Fuzz(func(t *testing.T, packet []byte, high, low byte) {
+		id := uint16(high)<<8 | uint16(low)
+		fits, verdict := p.judge(packet, id)
+		judged(t, verdict)
+		if fits && (len(packet) < 12 || packet[0] != high || packet[1] != low || packet[2]&0x80 == 0) {
+			t.Errorf("%x fits a query with ID %x", packet, id)
+		}
+		if !fits && verdict != nil {
+			t.Errorf("%x does not fit, yet there is a verdict: %v", packet, verdict)
+		}
+	})
+}
+
+func FuzzPrintable(f *testing.F) {
+	f.Add("connection refused")
+	f.Add(strings.Repeat("\u00e9\x00\xff", 100))
+	f.Fuzz(func(t *testing.T, text string) {
+		if text != "" {
+			checkText(t, reason(printable(text)))
+		}
+		if got := quote(text); len(got) > maxQuoted+5 || printable(got) != got {
+			t.Errorf("quoted as %s", got)
+		}
+	})
+}
