@@ -4,6 +4,7 @@ package probe
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -12,10 +13,10 @@ import (
 	"google.golang.org/grpc/health"
 )
 
-// processor returns the time that this process spent on its processors, in the kernel too.
-func processor(b *testing.B) time.Duration {
+// processor returns the time that this process or thread spent on processors, in the kernel too.
+func processor(b *testing.B, who int) time.Duration {
 	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+	if err := unix.Getrusage(who, &u); err != nil {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
@@ -30,7 +31,7 @@ func measure(b *testing.B, c *Check) {
 	b.SetParallelism(32)
 	b.ReportAllocs()
 	b.ResetTimer()
-	before := processor(b)
+	before := processor(b, unix.RUSAGE_SELF)
 	b.RunParallel(func(lane *testing.PB) {
 		for lane.Next() {
 			ctx, cancel := context.WithTimeout(b.Context(), patience)
@@ -40,11 +41,11 @@ func measure(b *testing.B, c *Check) {
 			cancel()
 		}
 	})
-	b.ReportMetric(float64(processor(b)-before)/float64(b.N)/1e3, "cpu-us/op")
+	b.ReportMetric(float64(processor(b, unix.RUSAGE_SELF)-before)/float64(b.N)/1e3, "cpu-us/op")
 }
 
-// frugal starts a server which costs as little as a server can: it accepts, and where it has a
-// reply reads once, sends it and closes.
+// frugal starts a server which costs as little as a server can, and reports how little: it accepts,
+// and where it has a reply reads once, sends it and closes.
 func frugal(b *testing.B, reply string) uint16 {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -61,8 +62,13 @@ func frugal(b *testing.B, reply string) uint16 {
 		b.Fatal(err)
 	}
 	done := make(chan struct{})
+	var served time.Duration
 	go func() {
 		defer close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		before := processor(b, unix.RUSAGE_THREAD)
+		defer func() { served = processor(b, unix.RUSAGE_THREAD) - before }()
 		request := make([]byte, 4096)
 		for {
 			conn, _, err := unix.Accept(fd)
@@ -80,6 +86,7 @@ func frugal(b *testing.B, reply string) uint16 {
 		unix.Shutdown(fd, unix.SHUT_RDWR)
 		<-done
 		unix.Close(fd)
+		b.ReportMetric(float64(served)/float64(b.N)/1e3, "server-us/op")
 	})
 	return uint16(name.(*unix.SockaddrInet4).Port)
 }
@@ -104,13 +111,19 @@ func BenchmarkHTTPBody(b *testing.B) {
 }
 
 func BenchmarkHTTPRefused(b *testing.B) {
-	c := must(b)(NewHTTP(HTTP{Port: closedPort(b)}))
+	measureOneByOne(b, must(b)(NewHTTP(HTTP{Port: closedPort(b)})))
+}
+
+// measureOneByOne is measure without lanes. The verdict does not matter.
+func measureOneByOne(b *testing.B, c *Check) {
 	b.ReportAllocs()
-	before := processor(b)
+	before := processor(b, unix.RUSAGE_SELF)
 	for b.Loop() {
-		_ = c.Probe(b.Context(), local)
+		ctx, cancel := context.WithTimeout(b.Context(), patience)
+		_ = c.Probe(ctx, local)
+		cancel()
 	}
-	b.ReportMetric(float64(processor(b)-before)/float64(b.N)/1e3, "cpu-us/op")
+	b.ReportMetric(float64(processor(b, unix.RUSAGE_SELF)-before)/float64(b.N)/1e3, "cpu-us/op")
 }
 
 func BenchmarkGRPC(b *testing.B) {
@@ -121,11 +134,12 @@ func BenchmarkDNS(b *testing.B) {
 	measure(b, must(b)(NewDNS(DNS{Port: serveUDP(b, answersDNS(noerror))})))
 }
 
+// BenchmarkICMP probes one by one: raw sockets toward one address get each other's replies.
 func BenchmarkICMP(b *testing.B) {
 	c, err := NewICMP(ICMP{})
 	if err != nil {
 		b.Log(err)
 		return
 	}
-	measure(b, c)
+	measureOneByOne(b, c)
 }

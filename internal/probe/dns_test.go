@@ -100,8 +100,8 @@ func cut(truncated bool) func([]byte) [][]byte {
 }
 
 func TestDNS(t *testing.T) {
-	const misfit = "no answer within 200ms; ignored a reply that does not fit the query"
-	any, named := DNS{}, DNS{Name: "Example.org"}
+	const misfit = "no answer within 1s; ignored a reply that does not fit the query"
+	unnamed, named := DNS{}, DNS{Name: "Example.org"}
 	for _, tc := range []struct {
 		name    string
 		server  func([]byte) [][]byte
@@ -109,10 +109,10 @@ func TestDNS(t *testing.T) {
 		timeout time.Duration
 		want    string
 	}{
-		{"any: NOERROR", answersDNS(noerror), any, patience, ""},
-		{"any: REFUSED", answersDNS(rcode(dns.RcodeRefused)), any, patience, ""},
-		{"any: REFUSED without a question", answersDNS(func(m *dns.Msg) { bare(m); m.Rcode = dns.RcodeRefused }), any, patience, ""},
-		{"any: SERVFAIL", answersDNS(rcode(dns.RcodeServerFailure)), any, patience, ""},
+		{"any: NOERROR", answersDNS(noerror), unnamed, patience, ""},
+		{"any: REFUSED", answersDNS(rcode(dns.RcodeRefused)), unnamed, patience, ""},
+		{"any: REFUSED without a question", answersDNS(func(m *dns.Msg) { bare(m); m.Rcode = dns.RcodeRefused }), unnamed, patience, ""},
+		{"any: SERVFAIL", answersDNS(rcode(dns.RcodeServerFailure)), unnamed, patience, ""},
 		{"named: NOERROR", answersDNS(withA), named, patience, ""},
 		{"named: no data", answersDNS(noerror), named, patience, ""},
 		{"named: NXDOMAIN", answersDNS(rcode(dns.RcodeNameError)), named, patience, "rcode NXDOMAIN, want NOERROR"},
@@ -125,18 +125,18 @@ func TestDNS(t *testing.T) {
 		{"truncated in a record", cut(true), named, patience, ""},
 		{"misfits first", answersDNS(wrongID, wrongName, noerror), named, patience, ""},
 
-		{"silent", answersBytes(), any, brief, "no answer within 200ms"},
-		{"wrong ID", answersDNS(wrongID), any, brief, misfit},
-		{"wrong name", answersDNS(wrongName), any, brief, misfit},
+		{"silent", answersBytes(), unnamed, brief, "no answer within 1s"},
+		{"wrong ID", answersDNS(wrongID), unnamed, brief, misfit},
+		{"wrong name", answersDNS(wrongName), unnamed, brief, misfit},
 		{"wrong type", answersDNS(wrongType), named, brief, misfit},
 		{"not a response", answersDNS(isQuery), named, brief, misfit},
 		{"not a query's", answersDNS(isNotify), named, brief, misfit},
 		{"NOERROR without a question", answersDNS(bare), named, brief, misfit},
 		{"cut without TC", cut(false), named, brief, misfit},
-		{"empty", answersBytes(""), any, brief, misfit},
-		{"garbage", answersBytes("x", "garbage garbage garbage"), any, brief,
-			"no answer within 200ms; ignored replies that do not fit the query"},
-		{"an echo", func(q []byte) [][]byte { return [][]byte{q} }, any, brief, misfit},
+		{"empty", answersBytes(""), unnamed, brief, misfit},
+		{"garbage", answersBytes("x", "garbage garbage garbage"), unnamed, brief,
+			"no answer within 1s; ignored replies that do not fit the query"},
+		{"an echo", func(q []byte) [][]byte { return [][]byte{q} }, unnamed, brief, misfit},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -39,6 +39,7 @@ func FuzzHTTPReply(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
 	f.Add([]byte("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"))
 	f.Add([]byte("HTTP/1.0 301 Moved\r\nLocation: /\r\n\r\n"))
+	f.Add([]byte("HTTP/0.0 200 OK\r\n\r\nok"))
 	f.Add([]byte("SSH-2.0-OpenSSH_9.6\r\n"))
 	var probes []*httpProbe
 	for _, o := range []HTTP{{}, {Method: "HEAD"}, {Body: "ok"}, {BodyRegex: regexp.MustCompile("^ok$")}} {

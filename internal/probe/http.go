@@ -279,6 +279,9 @@ func (p *httpProbe) read(r *reply) (*http.Response, error) {
 		buffered, _ := r.Peek(min(r.Buffered(), maxQuoted))
 		r.limit.first = append(r.limit.first[:0], buffered...)
 		response, err := http.ReadResponse(r.Reader, p.request)
+		if err == nil && response.ProtoMajor != 1 {
+			err = errVersion
+		}
 		if err != nil {
 			return nil, r.unreadable(err)
 		}
@@ -287,6 +290,8 @@ func (p *httpProbe) read(r *reply) (*http.Response, error) {
 		}
 	}
 }
+
+var errVersion = errors.New("neither HTTP/1.0 nor HTTP/1.1")
 
 // unreadable tells a reply that ended early from one that is not HTTP. The parser takes half a line
 // for a whole one, so its error alone does not say.

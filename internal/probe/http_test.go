@@ -89,6 +89,7 @@ func TestHTTP(t *testing.T) {
 
 		{"closed", leaves(""), HTTP{}, "connection closed, no answer"},
 		{"reset", resets, HTTP{}, "connection reset"},
+		{"HTTP/2", leaves("HTTP/2.0 200 OK\r\n\r\n"), HTTP{}, `not an HTTP/1.1 reply: "HTTP/2.0 200 OK"`},
 		{"not HTTP", leaves("SSH-2.0-OpenSSH_9.6\r\n"), HTTP{}, `not an HTTP/1.1 reply: "SSH-2.0-OpenSSH_9.6"`},
 		{"not HTTP, one line", leaves("go away"), HTTP{}, `not an HTTP/1.1 reply: "go away"`},
 		{"garbage", leaves("\x00\x01\xfe\xff\r\n\r\n"), HTTP{}, `not an HTTP/1.1 reply: "\x00\x01\xfe\xff"`},
@@ -123,11 +124,11 @@ func TestHTTPTimeout(t *testing.T) {
 		check  HTTP
 		want   string
 	}{
-		{"silent", silent, HTTP{}, "no answer within 200ms"},
-		{"half a line", says("HTTP/1."), HTTP{}, `no end of the headers within 200ms; got "HTTP/1."`},
-		{"half the headers", drips("HTTP/1.1 200 OK\r\nServer: x\r\n"), HTTP{}, `no end of the headers within 200ms; got "HTTP/1.1 200 OK"`},
-		{"half the body", says(status200("all is")), HTTP{Body: "is well"}, `no "is well" within 200ms; got "all is"`},
-		{"half the body, regex", says(status200("all is")), HTTP{BodyRegex: regexp.MustCompile("well")}, "no end of the body within 200ms"},
+		{"silent", silent, HTTP{}, "no answer within 1s"},
+		{"half a line", says("HTTP/1."), HTTP{}, `no end of the headers within 1s; got "HTTP/1."`},
+		{"half the headers", drips("HTTP/1.1 200 OK\r\nServer: x\r\n"), HTTP{}, `no end of the headers within 1s; got "HTTP/1.1 200 OK"`},
+		{"half the body", says(status200("all is")), HTTP{Body: "is well"}, `no "is well" within 1s; got "all is"`},
+		{"half the body, regex", says(status200("all is")), HTTP{BodyRegex: regexp.MustCompile("well")}, "no end of the body within 1s"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -34,9 +34,22 @@ type echoFamily struct {
 	ping, raw      string // networks
 	any, loopback  netip.Addr
 	request, reply icmp.Type
-	protocol       int // for the parser
-	open           func(ctx context.Context, f *echoFamily, from, to netip.Addr) (echoConn, error)
+	protocol       int    // for the parser
+	open           opener // nil: the kernel allows none
 }
+
+var echoV4 = echoFamily{
+	ping: "udp4", raw: "ip4:icmp", any: netip.IPv4Unspecified(), loopback: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+	request: ipv4.ICMPTypeEcho, reply: ipv4.ICMPTypeEchoReply, protocol: 1,
+}
+
+var echoV6 = echoFamily{
+	ping: "udp6", raw: "ip6:ipv6-icmp", any: netip.IPv6Unspecified(), loopback: netip.IPv6Loopback(),
+	request: ipv6.ICMPTypeEchoRequest, reply: ipv6.ICMPTypeEchoReply, protocol: 58,
+}
+
+// opener opens a socket toward one address. A zero from leaves ours to the kernel.
+type opener func(ctx context.Context, f *echoFamily, from, to netip.Addr) (echoConn, error)
 
 // echoConn carries ICMP messages, without IP headers, from and to one address.
 type echoConn interface {
@@ -53,17 +66,7 @@ func NewICMP(o ICMP) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &icmpProbe{
-		source: from,
-		v4: echoFamily{
-			ping: "udp4", raw: "ip4:icmp", any: netip.IPv4Unspecified(), loopback: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
-			request: ipv4.ICMPTypeEcho, reply: ipv4.ICMPTypeEchoReply, protocol: 1,
-		},
-		v6: echoFamily{
-			ping: "udp6", raw: "ip6:ipv6-icmp", any: netip.IPv6Unspecified(), loopback: netip.IPv6Loopback(),
-			request: ipv6.ICMPTypeEchoRequest, reply: ipv6.ICMPTypeEchoReply, protocol: 58,
-		},
-	}
+	p := &icmpProbe{source: from, v4: echoV4, v6: echoV6}
 	p.v4.choose()
 	p.v6.choose()
 	if p.v4.open == nil && p.v6.open == nil {
@@ -76,9 +79,7 @@ func NewICMP(o ICMP) (*Check, error) {
 // choose finds the way that the kernel allows, a ping socket before a raw one. open stays nil
 // where it allows none.
 func (f *echoFamily) choose() {
-	for _, open := range []func(context.Context, *echoFamily, netip.Addr, netip.Addr) (echoConn, error){
-		openPing, openRaw,
-	} {
+	for _, open := range []opener{openPing, openRaw} {
 		if conn, err := open(context.Background(), f, netip.Addr{}, f.loopback); err == nil {
 			_ = conn.Close()
 			f.open = open

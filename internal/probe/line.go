@@ -75,6 +75,14 @@ func (s source) towardPort(addr netip.Addr) netip.AddrPort {
 // unkept dials without keep-alive: no connection lives long enough, and it spares system calls.
 var unkept = net.Dialer{KeepAlive: -1}
 
+// scheme returns the word for what the line speaks.
+func (l *line) scheme(plain, encrypted string) string {
+	if l.tls != nil {
+		return encrypted
+	}
+	return plain
+}
+
 // connect opens a TCP connection.
 func (l *line) connect(ctx context.Context, addr netip.Addr) (*net.TCPConn, error) {
 	return unkept.DialTCP(ctx, "tcp", l.source.towardPort(addr), netip.AddrPortFrom(addr, l.port))
@@ -112,10 +120,11 @@ func (c *call) hangUp() {
 	abort(c.tcp)
 }
 
-// finish ends a call as the peer expects: it will read all that was sent.
+// finish ends a call with a close, so that the peer gets to read all that was sent. TLS does not say
+// goodbye: it might have to wait for that.
 func (c *call) finish() {
 	c.unwatch()
-	_ = c.Close()
+	_ = c.tcp.Close()
 }
 
 // abort closes a connection with a reset (RFC 9293, section 3.10.5) in place of the usual farewell.

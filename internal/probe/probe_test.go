@@ -6,8 +6,10 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -23,8 +25,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var local = netip.MustParseAddr("127.0.0.1")
 
 const (
-	patience = time.Minute            // the timeout of probes that should not need it
-	brief    = 200 * time.Millisecond // that of probes which wait in vain
+	patience = time.Minute // the timeout of probes that should not need it
+	brief    = time.Second // that of probes which wait in vain
 )
 
 // verdict probes once and returns the error's text, "" for up.
@@ -243,6 +245,41 @@ func TestSource(t *testing.T) {
 		}
 		if got := <-from; got.String() != tc.want {
 			t.Errorf("source %s: came from %s, want %s", tc.source, got, tc.want)
+		}
+	}
+}
+
+// hasIPv6 tells whether this host has the address ::1.
+func hasIPv6() bool {
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
+}
+
+func TestIPv6(t *testing.T) {
+	if !hasIPv6() {
+		return
+	}
+	host := make(chan string, 1)
+	port := serveOn(t, listen(t, "[::1]:0"), func(c *net.TCPConn) {
+		if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			host <- r.Host
+			says(status200("ok"))(c)
+		}
+	})
+	for _, source := range []netip.Addr{{}, netip.IPv6Loopback(), local} {
+		tcp := must(t)(NewTCP(TCP{Port: port, Source: source}))
+		if err := tcp.Probe(t.Context(), netip.IPv6Loopback()); err != nil {
+			t.Errorf("tcp from %s: %v", source, err)
+		}
+		web := must(t)(NewHTTP(HTTP{Port: port, Source: source, Body: "ok"}))
+		if err := web.Probe(t.Context(), netip.IPv6Loopback()); err != nil {
+			t.Errorf("http from %s: %v", source, err)
+		} else if got, want := <-host, fmt.Sprintf("[::1]:%d", port); got != want {
+			t.Errorf("the host was %s, want %s", got, want)
 		}
 	}
 }

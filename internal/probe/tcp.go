@@ -55,15 +55,16 @@ func (p *tcpProbe) Probe(ctx context.Context, addr netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	if len(p.receive) == 0 && len(p.send) > 0 {
-		defer c.finish() // a reset would take back what was sent
-	} else {
-		defer c.hangUp()
-	}
 	if len(p.send) > 0 { // over TLS, nothing would be sent as an empty record
-		if _, err := c.Write(p.send); err != nil {
-			return err
-		}
+		_, err = c.Write(p.send)
+	}
+	if err == nil && len(p.send) > 0 && len(p.receive) == 0 {
+		c.finish() // a reset would take back what was sent
+		return nil
+	}
+	defer c.hangUp()
+	if err != nil {
+		return err
 	}
 	return await(c, p.receive)
 }
@@ -109,12 +110,4 @@ func lacking(text, got []byte, err error) error {
 		u.seen = "got " + quote(got)
 	}
 	return u
-}
-
-// scheme returns the word for what the line speaks.
-func (l *line) scheme(plain, encrypted string) string {
-	if l.tls != nil {
-		return encrypted
-	}
-	return plain
 }
