@@ -15,15 +15,20 @@ type arrangement struct {
 	rule *rule
 	in   []dns.RR
 
-	out     []dns.RR // nil while nothing moved; a removed record leaves nil behind
+	out     []dns.RR    // nil while nothing moved; a removed record leaves nil behind
+	insert  []insertion // instead of records that were removed
 	removed removals
 	outcome outcome
+	denial  allDownMode // what the whole reply becomes, where not answerOpen
 }
 
 // place puts the records of an RRset into its slots: in the order of their turn, as many as the
 // rule lets through, with the TTL that it allows.
 func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
 	a.outcome = max(a.outcome, ordered)
+	if p.allDown {
+		a.outcome = failOpen
+	}
 	switch {
 	case p.wanted == len(p.members):
 		a.pick(p, t, p.wanted)
@@ -34,12 +39,12 @@ func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
 			a.picked = append(a.picked, last.member)
 		}
 	default:
-		a.outcome = filtered
+		a.outcome = max(a.outcome, filtered)
 		a.pick(p, t, p.wanted)
 		a.countRemoved(p)
 	}
 	a.toRecords(p, where)
-	ttl := a.rule.ttl.of(set)
+	ttl := a.rule.ttl.of(set, p.degraded)
 	if len(a.picked) == len(set.slots) && inOrder(a.picked) && ttl == set.ttl && !set.mixed {
 		return
 	}
@@ -101,18 +106,23 @@ func (a *arrangement) addRepeats(p *plan, where *lineup) {
 
 // fill puts the picked records into the first slots of their RRset and empties the others.
 func (a *arrangement) fill(set *rrset) {
-	if a.out == nil {
-		a.out = make([]dns.RR, len(a.in))
-		if len(set.slots) < len(a.in) {
-			copy(a.out, a.in)
-		}
+	if len(set.slots) == len(a.in) && a.out == nil {
+		a.out = make([]dns.RR, len(a.in)) // all of it is about to be filled
 	}
+	a.own()
 	a.move(set)
 	for _, slot := range set.slots[len(a.picked):] {
 		a.out[slot] = nil
 	}
 	if len(a.picked) < len(set.slots) {
 		a.removedUnsigned = a.removedUnsigned || !set.sealed
+	}
+}
+
+// own makes a.out a copy of the section.
+func (a *arrangement) own() {
+	if a.out == nil {
+		a.out = slices.Clone(a.in)
 	}
 }
 
@@ -194,6 +204,9 @@ func copyWithTTL[T any, P interface {
 	}
 }
 
+// same tells whether the section, if nothing moved, is rrs.
+func (a *arrangement) same(rrs []dns.RR) bool { return len(rrs) == 0 || &a.in[0] == &rrs[0] }
+
 // records returns the section as it goes out.
 func (a *arrangement) records() []dns.RR {
 	if a.out == nil {
@@ -201,6 +214,9 @@ func (a *arrangement) records() []dns.RR {
 	}
 	if a.removed == (removals{}) {
 		return a.out
+	}
+	for _, i := range slices.Backward(a.insert) {
+		a.out = slices.Insert(a.out, i.slot, i.records...)
 	}
 	return slices.DeleteFunc(a.out, func(rr dns.RR) bool { return rr == nil })
 }

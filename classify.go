@@ -4,19 +4,16 @@ package balance
 
 import "slices"
 
-// verdict is what probes say of an endpoint.
-type verdict uint8
-
-const (
-	unknown verdict = iota
-	up
-	down
-)
-
 // standing is what is known of a member when it is classified.
 type standing struct {
 	weight  uint16 // 0: standby
+	tier    uint16 // the first is 0
 	verdict verdict
+}
+
+// hash returns a number that differs for different standings.
+func (s standing) hash() uint64 {
+	return uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)
 }
 
 // standby tells whether the member answers only where no other can.
@@ -26,10 +23,26 @@ func (s standing) standby() bool { return s.weight == 0 }
 // which answer among themselves only, have equal ones.
 func (s standing) share() uint16 { return max(s.weight, 1) }
 
+// quorum is the option min_healthy: how many members of a tier must be eligible for it to serve.
+type quorum struct {
+	count   int // at least 1
+	percent int // 1 to 100; 0: count decides
+}
+
+// of returns the quorum of a tier with some members. A share is rounded up.
+func (q quorum) of(members int) int {
+	if q.percent > 0 {
+		return (members*q.percent + 99) / 100
+	}
+	return q.count
+}
+
 // classification says which members answer.
 type classification struct {
 	answering []uint16 // indexes, ascending
-	aside     []aside  // the others, best first: standby ones, then those down
+	aside     []aside  // the others, best first
+	degraded  bool     // a member that would answer is down
+	allDown   bool     // no member is eligible; those answer that would if all were up
 }
 
 // aside is a member that does not answer.
@@ -38,30 +51,79 @@ type aside struct {
 	why    reason
 }
 
-// classify decides which members answer: those that are up or unknown; of these the standby ones
-// only where there is no other. Where all are down it fails open and takes all for up.
-func classify(standings []standing) classification {
-	var regular, standby, failed []uint16
+// classify decides which members answer: those of one tier that are up or unknown, and of these
+// the standby ones only where there is no other. The tier is the first with a quorum or, where none
+// has one, the first with anybody eligible. Where all members are down it fails open: the first
+// tier answers as if all were up.
+func classify(standings []standing, q quorum) classification {
+	tiers := tiersOf(standings)
+	serving := slices.IndexFunc(tiers, func(t tier) bool { return len(t.eligible()) >= q.of(t.size()) })
+	if serving < 0 {
+		serving = slices.IndexFunc(tiers, func(t tier) bool { return len(t.eligible()) > 0 })
+	}
+	if serving < 0 {
+		c := classify(allUp(standings), q)
+		c.degraded, c.allDown = true, true
+		return c
+	}
+	c := classification{answering: tiers[serving].eligible(), degraded: tiers[serving].degraded(standings)}
+	var rest, failed []aside
+	for i, t := range tiers {
+		switch {
+		case i != serving:
+			rest = append(rest, putAside(t.regular, notInTier)...)
+			rest = append(rest, putAside(t.standby, notInTier)...)
+		case len(t.regular) > 0:
+			c.aside = putAside(t.standby, drained)
+		}
+		failed = append(failed, putAside(t.failed, wasDown)...)
+	}
+	c.aside = append(append(c.aside, rest...), failed...)
+	return c
+}
+
+// tier is a tier's members. Those that are not down are regular or standby.
+type tier struct{ regular, standby, failed []uint16 }
+
+// tiersOf returns the tiers that have members, in their order.
+func tiersOf(standings []standing) []tier {
+	last := uint16(0)
+	for _, s := range standings {
+		last = max(last, s.tier)
+	}
+	tiers := make([]tier, last+1)
 	for i, s := range standings {
-		m := uint16(i) //nolint:gosec // at most maxRecords
+		t, m := &tiers[s.tier], uint16(i) //nolint:gosec // at most maxRecords
 		switch {
 		case s.verdict == down:
-			failed = append(failed, m)
+			t.failed = append(t.failed, m)
 		case s.standby():
-			standby = append(standby, m)
+			t.standby = append(t.standby, m)
 		default:
-			regular = append(regular, m)
+			t.regular = append(t.regular, m)
 		}
 	}
-	switch {
-	case len(regular) > 0:
-		return classification{regular, append(putAside(standby, drained), putAside(failed, wasDown)...)}
-	case len(standby) > 0:
-		return classification{standby, putAside(failed, wasDown)}
-	case slices.ContainsFunc(standings, func(s standing) bool { return s.verdict == down }):
-		return classify(allUp(standings))
+	return slices.DeleteFunc(tiers, func(t tier) bool { return t.size() == 0 })
+}
+
+func (t *tier) size() int { return len(t.regular) + len(t.standby) + len(t.failed) }
+
+// eligible returns the members that would answer for the tier.
+func (t *tier) eligible() []uint16 {
+	if len(t.regular) > 0 {
+		return t.regular
 	}
-	return classification{}
+	return t.standby
+}
+
+// degraded tells whether a member is down that would answer were it up: a regular one or, where the
+// tier has none, a standby one.
+func (t *tier) degraded(standings []standing) bool {
+	regular := len(t.regular) > 0
+	for _, m := range t.failed {
+		regular = regular || !standings[m].standby()
+	}
+	return slices.ContainsFunc(t.failed, func(m uint16) bool { return standings[m].standby() != regular })
 }
 
 func putAside(members []uint16, why reason) (all []aside) {

@@ -15,6 +15,7 @@ import (
 // not in Caddy's list are swept away when the next one starts or the old one hears of a failure.
 type life struct {
 	rules []*rule
+	zones map[string]*zoneRule
 	mark  *byte // nil in tests without a server
 
 	cancel context.CancelFunc
@@ -31,10 +32,10 @@ var lives = struct {
 type lifeKey struct{}
 
 // newLife returns the life of some rules in the server that c sets up.
-func newLife(c *caddy.Controller, rules []*rule) *life {
+func newLife(c *caddy.Controller, rules []*rule, zones map[string]*zoneRule) *life {
 	mark := new(byte)
 	c.Set(lifeKey{}, append(marksOf(c.Get(lifeKey{})), mark))
-	return &life{rules: rules, mark: mark}
+	return &life{rules: rules, zones: zones, mark: mark}
 }
 
 func marksOf(stored any) []*byte {
@@ -65,10 +66,13 @@ func (l *life) start() {
 	lives.Lock()
 	lives.running[l] = struct{}{}
 	lives.Unlock()
-	for _, r := range l.rules {
-		for _, task := range r.tasks() {
-			l.tasks.Go(func() { task(ctx) })
+	for _, z := range l.zones {
+		for _, c := range z.checks {
+			z.subscribers = append(z.subscribers, pools.join(c, z))
 		}
+	}
+	for _, task := range l.background() {
+		l.tasks.Go(func() { task(ctx) })
 	}
 }
 
@@ -80,8 +84,32 @@ func (l *life) stop() {
 	l.cancel()
 	l.tasks.Wait()
 	lives.Lock()
+	_, running := lives.running[l]
 	delete(lives.running, l)
 	lives.Unlock()
+	if !running {
+		return
+	}
+	for _, z := range l.zones { // queries that are still answered go by the last verdicts
+		for _, s := range z.subscribers {
+			pools.leave(s)
+		}
+	}
+}
+
+// background returns what runs, each until its context is done.
+func (l *life) background() (all []func(context.Context)) {
+	for _, r := range l.rules {
+		for _, f := range r.files() {
+			all = append(all, func(ctx context.Context) { f.poll(ctx, r.zones) })
+		}
+	}
+	for _, z := range l.zones {
+		if names := z.watched(); len(names) > 0 {
+			all = append(all, func(ctx context.Context) { z.watch(ctx, names) })
+		}
+	}
+	return all
 }
 
 // sweep stops what was started for servers that did not come up. Call it where Caddy's list does

@@ -20,20 +20,22 @@ const (
 	ordered                 // its records were put in order
 	sealed                  // so were they, and some would have been removed but for a signature
 	filtered                // some of them were removed
+	failOpen                // all members of an RRset are down, so it was answered as if all were up
 )
 
-var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered"}
+var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered", failOpen: "fail_open"}
 
 // reason is why a record was removed.
 type reason int
 
 const (
-	limit   reason = iota // the option answers
-	drained               // standby, and others answer
-	wasDown               // the verdict
+	limit     reason = iota // the option answers
+	drained                 // standby, and others answer
+	notInTier               // another tier answers
+	wasDown                 // the verdict
 )
 
-var reasonNames = [...]string{limit: "limit", drained: "drained", wasDown: "down"}
+var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "tier", wasDown: "down"}
 
 // removals counts the records removed from an answer.
 type removals [len(reasonNames)]int
@@ -96,6 +98,87 @@ var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 	Help:      "Counter of the times that a file of a rule turned out missing or bad while the server ran.",
 }, []string{"zone", "file"})
 
+var (
+	probesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "probes_total",
+		Help:      "Counter of probes, by result: success, failure, or error where the fault was ours.",
+	}, []string{"zone", "check", "result"})
+	probeDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "probe_duration_seconds",
+		Buckets:   prometheus.ExponentialBuckets(0.00025, 4, 8), // to 4 s
+		Help:      "Histogram of the time that a probe took.",
+	}, []string{"zone", "check"})
+	probesRefused = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "probes_refused_total",
+		Help:      "Counter of the times that an address was looked up which is not probed, by reason.",
+	}, []string{"zone", "reason"})
+	transitionsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "transitions_total",
+		Help:      "Counter of new verdicts.",
+	}, []string{"zone", "to"})
+)
+
+var (
+	endpointsDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "endpoints"),
+		"Endpoints that are probed, by verdict.", []string{"zone", "state"}, nil)
+	endpointUpDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "endpoint_up"),
+		"1 for an endpoint that is up, 0 for one that is down; none for one that was not probed yet.", []string{"zone", "endpoint"}, nil)
+	allFailingDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "all_endpoints_failing"),
+		"1 where the last probe of every endpoint failed, so that the fault may be on this side.", []string{"zone"}, nil)
+)
+
+// collectEndpoints writes the series of the endpoints that are probed, so that a series goes with
+// its endpoint and costs no memory between scrapes.
+func collectEndpoints(metrics chan<- prometheus.Metric) {
+	zones := make(map[string]map[string]verdict) // zone, endpoint
+	failing := make(map[string]int)
+	for _, s := range pools.subscribers() {
+		if zones[s.zone] == nil {
+			zones[s.zone] = make(map[string]verdict)
+		}
+		s.pool.each(func(e *endpoint) {
+			name := e.addr.String() + " " + s.pool.check.Name()
+			if _, again := zones[s.zone][name]; again || e.zones.Load()&s.bit == 0 {
+				return
+			}
+			zones[s.zone][name] = e.status.Load().verdict
+			if e.failing.Load() {
+				failing[s.zone]++
+			}
+		})
+	}
+	for zone, endpoints := range zones {
+		var count [len(verdictNames)]int
+		for name, v := range endpoints {
+			count[v]++
+			if v != unknown {
+				metrics <- gauge(endpointUpDesc, v == up, zone, name)
+			}
+		}
+		for v, n := range count {
+			metrics <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(n), zone, verdict(v).String()) //nolint:gosec // an index
+		}
+		metrics <- gauge(allFailingDesc, len(endpoints) > 1 && failing[zone] == len(endpoints), zone)
+	}
+}
+
+// gauge returns a series that is 1 or 0.
+func gauge(desc *prometheus.Desc, on bool, labels ...string) prometheus.Metric {
+	value := 0.0
+	if on {
+		value = 1
+	}
+	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
+
 var fileLastSuccessDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_last_success_timestamp_seconds"),
 	"Unix time when a file of a rule was last read and found good.",
 	[]string{"zone", "file"}, nil)
@@ -138,11 +221,15 @@ func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 	descs <- responsesDesc
 	descs <- removedRecordsDesc
 	descs <- fileLastSuccessDesc
+	descs <- endpointsDesc
+	descs <- endpointUpDesc
+	descs <- allFailingDesc
 }
 
 // Collect implements prometheus.Collector.
 func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
 	collectFiles(metrics)
+	collectEndpoints(metrics)
 	b.byLabels.Range(func(_, value any) bool {
 		c := value.(*counters)
 		l := c.labels

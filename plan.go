@@ -30,6 +30,9 @@ type plan struct {
 	aside  []aside  // those that do not, and go last where none may be removed
 	wanted int      // how many answer at most; fewer than there are only with the option answers
 
+	degraded bool // a member that would answer is down
+	allDown  bool // so is every member
+
 	remembered []uint16 // of every record in the upstream's order, the index of its member
 	lineup     lineup   // the same the other way round
 	packed     []uint32 // the same records' addresses, where all are IPv4: cheaper to compare
@@ -171,8 +174,15 @@ func newPlan(r *rule, epoch uint64, line int8, s *scratch) *plan {
 		p.members[i] = s.members[record].owned()
 	}
 	p.remember(s)
-	p.divide(classify(p.standings))
+	p.divide(classify(p.standings, r.minHealthy))
 	return p
+}
+
+// at returns p as a plan of another epoch, at which nothing of it has changed.
+func (p *plan) at(epoch uint64) *plan {
+	other := *p
+	other.epoch = epoch
+	return &other
 }
 
 // remembering returns a plan that differs from p in the order that it remembers: the one in s.
@@ -196,7 +206,7 @@ func (p *plan) remember(s *scratch) {
 
 // divide splits the members that answer into groups and prepares the order of each.
 func (p *plan) divide(c classification) {
-	p.aside = c.aside
+	p.aside, p.degraded, p.allDown = c.aside, c.degraded, c.allDown
 	p.wanted = min(len(c.answering), p.rule.limitOf(&p.members[0]))
 	groupOf := func(m uint16) int { return p.rule.groupOf(p.line, &p.members[m]) }
 	slices.SortStableFunc(c.answering, func(a, b uint16) int { return cmp.Compare(groupOf(a), groupOf(b)) })

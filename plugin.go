@@ -58,9 +58,16 @@ var _ plugin.Handler = Balance{}
 // Name implements plugin.Handler.
 func (b Balance) Name() string { return pluginName }
 
-// Ready implements the ready plugin's Readiness: true as soon as the server runs, for nothing
-// that an answer needs has to be waited for.
-func (b Balance) Ready() bool { return true }
+// Ready implements the ready plugin's Readiness: true as soon as there is a verdict on the endpoints
+// of all watched names, or after five seconds. What the verdicts are does not matter.
+func (b Balance) Ready() bool {
+	for _, served := range b.rules {
+		if len(served.watched()) > 0 && !served.watcher.ready.Load() {
+			return false
+		}
+	}
+	return true
+}
 
 // ServeDNS implements plugin.Handler. The rule is the one whose zone holds the question's name. A
 // query that another balance of this server has in hand already, for it re-entered the server to
@@ -101,7 +108,7 @@ func (a *answer) Write(packed []byte) (int, error) {
 // balance returns what is to go out in place of res: res itself where nothing changes. Its frame
 // is gone before the next writer is called, which keeps a query's stack small.
 func (a *answer) balance(res *dns.Msg) *dns.Msg {
-	if !balanceable(res) {
+	if !a.rule.balances(res) {
 		a.counters().count(0, passed)
 		return res
 	}
@@ -118,7 +125,7 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	c.count(s.place, max(out.outcome, extra.outcome))
 	c.countRemoved(s.place, &out.removed)
 	c.countRemoved(s.place, &extra.removed)
-	return a.message(res, out.records(), extra.records(), s.removedUnsigned)
+	return a.message(res, &out, &extra, s.removedUnsigned)
 }
 
 // answerSection arranges the answer section, CNAMEs first.
@@ -137,11 +144,19 @@ func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
 	out := arrangement{scratch: s, rule: a.rule.rule, in: rrs}
 	for i := range s.sets {
 		set := &s.sets[i]
-		if len(set.slots) < 2 {
-			continue // an only record is left alone, and its TTL too
+		alone := len(set.slots) < 2
+		if alone && !a.rule.checked() {
+			continue
 		}
 		plan, lineup, turns := a.rule.turns(s, turnKey{where, set.rrtype, a.preference(set)}, set, rrs)
-		out.place(set, plan, lineup, turns)
+		switch {
+		case plan.allDown && where == inAnswer && !set.sealed && a.rule.allDown.mode != answerOpen:
+			out.replace(set, plan, turns)
+		case !alone: // an only record is left alone, and its TTL too
+			out.place(set, plan, lineup, turns)
+		case plan.allDown:
+			out.outcome = failOpen
+		}
 	}
 	return out
 }
@@ -157,8 +172,8 @@ func (a *answer) preference(set *rrset) int8 {
 // message returns res with other sections: res itself where they are its own. A copy is made in
 // the answer's own memory where that is free; a message is kept by the writers above for as long
 // as they like, so that is used once.
-func (a *answer) message(res *dns.Msg, answers, extra []dns.RR, removedUnsigned bool) *dns.Msg {
-	if same(answers, res.Answer) && same(extra, res.Extra) {
+func (a *answer) message(res *dns.Msg, answers, extra *arrangement, removedUnsigned bool) *dns.Msg {
+	if answers.out == nil && extra.out == nil && answers.same(res.Answer) {
 		return res
 	}
 	reply := &a.reply
@@ -167,18 +182,22 @@ func (a *answer) message(res *dns.Msg, answers, extra []dns.RR, removedUnsigned 
 	}
 	a.used = true
 	*reply = *res
-	reply.Answer, reply.Extra = answers, extra
+	reply.Answer, reply.Extra = answers.records(), extra.records()
 	if removedUnsigned { // what is left was not validated as an RRset (RFC 4035, section 3.2.3)
 		reply.AuthenticatedData = false
+	}
+	if answers.denial != answerOpen {
+		deny(reply, answers.denial, a.rule.zone)
 	}
 	return reply
 }
 
-// balanceable tells whether res is an answer with records to choose from: everything else passes
+// balances tells whether res is an answer with records to choose from: everything else passes
 // untouched, a truncated answer because the client will ask again, an answer to ANY (RFC 8482)
-// and a zone transfer because they are not choices.
-func balanceable(res *dns.Msg) bool {
-	if res == nil || len(res.Answer) < 2 {
+// and a zone transfer because they are not choices. An only record is a choice where its endpoint
+// may be down.
+func (r *rule) balances(res *dns.Msg) bool {
+	if res == nil || len(res.Answer) < 2 && (len(res.Answer) == 0 || !r.checked()) {
 		return false
 	}
 	if res.Rcode != dns.RcodeSuccess || res.Opcode != dns.OpcodeQuery || res.Truncated {
@@ -192,11 +211,6 @@ func balanceable(res *dns.Msg) bool {
 		return false
 	}
 	return len(res.Answer) <= maxRecords && len(res.Extra) <= maxRecords
-}
-
-// same tells whether both are one slice.
-func same(a, b []dns.RR) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // clientQuery is the context that the plugins below are given: it marks the client's query as in

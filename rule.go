@@ -3,7 +3,8 @@
 package balance
 
 import (
-	"context"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -13,16 +14,23 @@ import (
 // rule is one balance stanza. Safe for concurrent use: the configuration never changes, and what is
 // known of members is published whole.
 type rule struct {
-	zones   []string // lower case, fully qualified
-	policy  *namedPolicy
-	weights weightList  // inline
-	file    *weightFile // nil without the option weights
-	prefer  []preference
-	ttl     ttlLimits
-	answers int // the most members of an RRset of addresses in an answer; 0: all
+	zones      []string // lower case, fully qualified
+	policy     *namedPolicy
+	weights    weightList  // inline
+	file       *weightFile // nil without the option weights
+	prefer     []preference
+	ttl        ttlLimits
+	tiers      [][]netip.Prefix
+	checks     []*check // all must pass
+	minHealthy quorum
+	allDown    allDown
+	answers    int // the most members of an RRset of addresses in an answer; 0: all
 
 	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }
+
+// checked tells whether the rule has its members' endpoints probed.
+func (r *rule) checked() bool { return len(r.checks) > 0 }
 
 // limitOf returns the most members like m that an answer may hold.
 func (r *rule) limitOf(m *member) int {
@@ -40,20 +48,14 @@ func (r *rule) files() (all []*polledFile) {
 	return all
 }
 
-// tasks returns what runs in the background for the rule, each until its context is done.
-func (r *rule) tasks() (all []func(context.Context)) {
-	for _, f := range r.files() {
-		all = append(all, func(ctx context.Context) { f.poll(ctx, r.zones) })
+// tierOf returns the tier of an address: that of the first line which holds it, else the last.
+func (r *rule) tierOf(addr netip.Addr) uint16 {
+	for i, targets := range r.tiers {
+		if slices.ContainsFunc(targets, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+			return uint16(i) //nolint:gosec // at most maxTiers
+		}
 	}
-	return all
-}
-
-// assess leaves in s.standings what is known of the members lined up in it.
-func (r *rule) assess(owner string, s *scratch) {
-	s.standings = s.standings[:0]
-	for _, record := range s.first {
-		s.standings = append(s.standings, standing{weight: r.weightOf(owner, s.members[record].addr)})
-	}
+	return uint16(len(r.tiers)) //nolint:gosec // at most maxTiers
 }
 
 // zoneRule is a rule in one of its zones. The chains of a server block share it. Safe for
@@ -63,7 +65,37 @@ type zoneRule struct {
 	zone  string
 	scope uint64 // tells apart the turns of rules: the same after a reload
 
+	subscribers []*subscriber // one a check, while the server runs
+	watcher     watcher
+
 	plans [64]atomic.Pointer[plan] // recently made, found by their members
+}
+
+// assess leaves in s.standings what is known of n members of an owner's RRset, given their addresses.
+// To ask for the verdict on an address is to have it probed from now on.
+func (z *zoneRule) assess(owner string, n int, addr func(i int) netip.Addr, s *scratch) {
+	s.standings = s.standings[:0]
+	for i := range n {
+		at := addr(i)
+		s.standings = append(s.standings, standing{z.weightOf(owner, at), z.tierOf(at.Unmap()), z.verdictOn(at)})
+	}
+}
+
+// probed tells whether a check probes an address.
+func (z *zoneRule) probed(addr netip.Addr) bool {
+	return slices.ContainsFunc(z.checks, func(c *check) bool { return mayProbe(c.allow, addr.Unmap()) })
+}
+
+// verdictOn returns the verdict on an address: what all checks say together.
+func (z *zoneRule) verdictOn(addr netip.Addr) verdict {
+	if len(z.subscribers) == 0 || !addr.IsValid() {
+		return unknown
+	}
+	all := up
+	for _, s := range z.subscribers {
+		all = all.and(s.verdict(addr))
+	}
+	return all
 }
 
 // servedRule is a zoneRule in one chain. Safe for concurrent use.

@@ -32,7 +32,7 @@ func setup(c *caddy.Controller) error {
 	}
 	config := dnsserver.GetConfig(c)
 	rules := rulesByZone(stanzas)
-	background := newLife(c, stanzas)
+	background := newLife(c, stanzas, rules)
 	c.OnStartup(func() error {
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config)
@@ -48,6 +48,9 @@ func setup(c *caddy.Controller) error {
 		return nil
 	})
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		for _, z := range rules {
+			z.watcher.next.CompareAndSwap(nil, &next)
+		}
 		return Balance{Next: next, rules: serve(rules)}
 	})
 	return nil
@@ -119,12 +122,21 @@ type stanza struct {
 	seen map[string]int // options, with the line of their first use
 	root string         // the directory that the names of files are relative to
 	at   int            // the line that is read
+
+	block []blockLine // of the option that is read
+}
+
+// blockLine is a line in the block of an option.
+type blockLine struct {
+	words  []string
+	number int
 }
 
 // option reads the arguments of one option into a stanza. Its errors name neither file nor line.
 type option struct {
 	parse      func(s *stanza, args []string) error
 	repeatable bool
+	block      bool // a block may follow the arguments
 }
 
 // options are the words of a stanza. A new option is a parse function and a line here.
@@ -136,12 +148,17 @@ var options = map[string]option{
 	"answers": {parse: parseAnswers},
 	"ttl":     {parse: parseTTL},
 	"reload":  {parse: parseReload},
+
+	"tier":         {parse: parseTier, repeatable: true},
+	"health_check": {parse: parseHealthCheck, repeatable: true, block: true},
+	"min_healthy":  {parse: parseMinHealthy},
+	"all_down":     {parse: parseAllDown},
 }
 
 // parseStanza reads one stanza: the zones, then an option a line.
 func parseStanza(c *caddy.Controller, lines map[string]int) (*rule, error) {
 	s := stanza{
-		rule: &rule{policy: &policies[0]},
+		rule: &rule{policy: &policies[0], minHealthy: quorum{count: 1}},
 		seen: make(map[string]int),
 		root: dnsserver.GetConfig(c).Root,
 		at:   c.Line(),
@@ -210,6 +227,14 @@ func (s *stanza) validate() error {
 		}
 	}
 	s.weights.sort()
+	for _, name := range []string{"min_healthy", "all_down"} {
+		if line, ok := s.seen[name]; ok && !s.checked() {
+			return fmt.Errorf("%s: line %d has no effect, for nothing is probed: want a health_check", name, line)
+		}
+	}
+	if _, ok := s.seen["ttl"]; !ok && s.checked() {
+		s.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
+	}
 	return nil
 }
 
@@ -224,10 +249,33 @@ func (s *stanza) parseOption(c *caddy.Controller) error {
 	}
 	s.at = line
 	s.seen[name] = line
-	if err := o.parse(s, c.RemainingArgs()); err != nil {
+	args := c.RemainingArgs()
+	s.block = nil
+	if o.block && c.NextArg() { // the brace where RemainingArgs stopped
+		if err := s.readBlock(c); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if err := o.parse(s, args); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// readBlock reads the lines between the braces behind an option.
+func (s *stanza) readBlock(c *caddy.Controller) error {
+	for c.Next() {
+		if c.Val() == "}" {
+			return nil
+		}
+		line := blockLine{words: []string{c.Val()}, number: c.Line()}
+		line.words = append(line.words, c.RemainingArgs()...)
+		if c.NextArg() {
+			return fmt.Errorf("line %d: found %q: want no block in the block", line.number, c.Val())
+		}
+		s.block = append(s.block, line)
+	}
+	return errors.New(`its block has no end: want a line with "}"`)
 }
 
 // parseZones returns the zones of a stanza: those named or, without any, those of the block. They
@@ -383,6 +431,9 @@ func parseAnswers(s *stanza, args []string) error {
 	return err
 }
 
+// defaultCheckedTTL is MAX, in seconds, of a rule with a health_check.
+const defaultCheckedTTL = 30
+
 // defaultDegradedTTL is the TTL, in seconds, of answers that lack a member, where MAX is not lower.
 const defaultDegradedTTL = 5
 
@@ -408,6 +459,82 @@ func parseTTL(s *stanza, args []string) error {
 		}
 	}
 	s.ttl = ttlLimits{limited: true, max: limit, degraded: degraded}
+	return nil
+}
+
+// maxTiers is the most tier lines in a stanza.
+const maxTiers = 1000
+
+// parseTier reads "tier ADDRESS|CIDR...".
+func parseTier(s *stanza, args []string) error {
+	if len(args) == 0 {
+		return wrongCount(args, "at least one address or CIDR")
+	}
+	if len(s.tiers) == maxTiers {
+		return fmt.Errorf("too many lines: want at most %d", maxTiers)
+	}
+	targets, err := parsePrefixes(args)
+	if err != nil {
+		return err
+	}
+	for _, earlier := range s.tiers {
+		for _, p := range targets {
+			if slices.Contains(earlier, p) {
+				return fmt.Errorf("%q is in two tiers: want it in one", word(p))
+			}
+		}
+	}
+	s.tiers = append(s.tiers, targets)
+	return nil
+}
+
+// parseMinHealthy reads "min_healthy N|P%".
+func parseMinHealthy(s *stanza, args []string) error {
+	if len(args) != 1 {
+		return wrongCount(args, "a number of members, or a share such as 50%")
+	}
+	if share, ok := strings.CutSuffix(args[0], "%"); ok {
+		percent, err := parseNumber(share, 1, 100)
+		if err != nil {
+			return fmt.Errorf("bad share %q: want one from 1%% to 100%%", args[0])
+		}
+		s.minHealthy = quorum{percent: int(percent)}
+		return nil
+	}
+	n, err := parseNumber(args[0], 1, maxRecords)
+	s.minHealthy = quorum{count: int(n)}
+	return err
+}
+
+// parseAllDown reads "all_down open|nodata|servfail|fallback ADDRESS...".
+func parseAllDown(s *stanza, args []string) error {
+	if len(args) == 0 {
+		return wrongCount(args, "one of "+list(allDownNames[:], "or"))
+	}
+	mode := slices.Index(allDownNames[:], args[0])
+	if mode < 0 {
+		return unknownWord("answer", args[0], allDownNames[:])
+	}
+	s.allDown = allDown{mode: allDownMode(mode)} //nolint:gosec // an index
+	if s.allDown.mode != answerFallback {
+		if len(args) > 1 {
+			return wrongCount(args[1:], "nothing behind "+args[0])
+		}
+		return nil
+	}
+	if len(args) == 1 {
+		return wrongCount(nil, "at least one address behind fallback")
+	}
+	for _, arg := range args[1:] {
+		addr, err := netip.ParseAddr(arg)
+		if err != nil || addr.Zone() != "" || addr.Is4In6() {
+			return fmt.Errorf("bad address %q: want one such as 192.0.2.1 or 2001:db8::1", arg)
+		}
+		if slices.Contains(s.allDown.fallback, addr) {
+			return fmt.Errorf("address %q is named twice: want it once", arg)
+		}
+		s.allDown.fallback = append(s.allDown.fallback, addr)
+	}
 	return nil
 }
 

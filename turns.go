@@ -4,6 +4,7 @@ package balance
 
 import (
 	"hash/maphash"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -168,12 +169,14 @@ func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*pl
 	e := allTurns.entry(z.scope, key, set.owner)
 	epoch := z.epoch.Load() // before what it stands for
 	now := e.state.Load()
-	if now.current(z.rule, epoch) && now.plan.fits(rrs, set) {
-		return now.plan, &now.plan.lineup, now.turns
+	if now.by(z.rule) && now.plan.fits(rrs, set) {
+		if now = z.refresh(e, now, epoch, s); now.plan.epoch == epoch {
+			return now.plan, &now.plan.lineup, now.turns
+		}
 	}
 	s.lineUp(rrs, set)
 	for {
-		if now.current(z.rule, epoch) && now.plan.holds(s) {
+		if now.by(z.rule) && now.plan.epoch == epoch && now.plan.holds(s) {
 			e.rememberOrder(now, s)
 			return now.plan, &s.lineup, now.turns
 		}
@@ -186,9 +189,22 @@ func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*pl
 	}
 }
 
-// current tells whether the plan was made by a rule with what it knew at an epoch.
-func (s *state) current(r *rule, epoch uint64) bool {
-	return s != nil && s.plan.rule == r && s.plan.epoch == epoch
+// by tells whether a rule made the plan.
+func (s *state) by(r *rule) bool { return s != nil && s.plan.rule == r }
+
+// refresh returns a state of an epoch where nothing changed since now that concerns its members,
+// else now.
+func (z *zoneRule) refresh(e *entry, now *state, epoch uint64, s *scratch) *state {
+	if now.plan.epoch == epoch {
+		return now
+	}
+	z.assess(e.owner, len(now.plan.members), func(i int) netip.Addr { return now.plan.members[i].addr }, s)
+	if !slices.Equal(s.standings, now.plan.standings) {
+		return now
+	}
+	next := &state{now.plan.at(epoch), now.turns, now.cost}
+	e.state.CompareAndSwap(now, next)
+	return next
 }
 
 // rememberOrder takes the order in s into the plan when it comes for the second time running, as
@@ -216,7 +232,7 @@ func (t *turnTable) account(before, now *state) {
 // renew returns the state that follows now for the members lined up in s: with a plan for them,
 // and with the turns where now left them.
 func (z *zoneRule) renew(now *state, epoch uint64, line int8, owner string, s *scratch) *state {
-	z.assess(owner, s)
+	z.assess(owner, len(s.first), func(i int) netip.Addr { return s.members[s.first[i]].addr }, s)
 	p, cost := z.sharedPlan(epoch, line, s)
 	if now == nil {
 		return &state{p, newTurns(p), cost}
@@ -230,7 +246,7 @@ func (z *zoneRule) renew(now *state, epoch uint64, line int8, owner string, s *s
 func (z *zoneRule) sharedPlan(epoch uint64, line int8, s *scratch) (*plan, int64) {
 	h := splitMix(uint64(len(s.first))) ^ uint64(uint8(line)) //nolint:gosec // bits
 	for i, record := range s.first {
-		h = splitMix(h ^ s.members[record].hash() ^ uint64(s.standings[i].weight))
+		h = splitMix(h ^ s.members[record].hash() ^ s.standings[i].hash())
 	}
 	place := &z.plans[h%uint64(len(z.plans))]
 	if p := place.Load(); p != nil && p.epoch == epoch && p.line == line && p.holds(s) && slices.Equal(p.standings, s.standings) {

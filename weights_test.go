@@ -77,12 +77,12 @@ func TestWeightPrecedence(t *testing.T) {
 // A weight file of 100,000 names with three addresses each fits into 60 MB.
 func TestWeightFileMemory(t *testing.T) {
 	content := manyWeights(100000)
-	before := heap()
+	before := heapBytes()
 	n, err := parseWeights(content)
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := heap() - before
+	used := heapBytes() - before
 	t.Logf("%d names of 3 addresses, %d bytes of text: %d bytes in memory", len(n.names), len(content), used)
 	if used > 60_000_000 {
 		t.Errorf("%d bytes in memory, want at most 60,000,000", used)
@@ -90,7 +90,7 @@ func TestWeightFileMemory(t *testing.T) {
 	runtime.KeepAlive(content)
 }
 
-func heap() int64 {
+func heapBytes() int64 {
 	runtime.GC()
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
@@ -116,14 +116,14 @@ func TestWeightFileReload(t *testing.T) {
 	weigh := func(weight string) string { return "www.example.org\n192.0.2.1 " + weight + "\n" }
 	rename := func(content string) {
 		writeFile(t, file+".new", content)
-		check(t, os.Rename(file+".new", file))
+		must(t, os.Rename(file+".new", file))
 	}
 	turnLink := func(content string) { // as the kubelet does: file -> ..data/weights.db, ..data -> a directory
 		versioned, err := os.MkdirTemp(dir, "..v")
-		check(t, err)
+		must(t, err)
 		writeFile(t, filepath.Join(versioned, "weights.db"), content)
-		check(t, os.Symlink(filepath.Base(versioned), filepath.Join(dir, "..new")))
-		check(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")))
+		must(t, os.Symlink(filepath.Base(versioned), filepath.Join(dir, "..new")))
+		must(t, os.Rename(filepath.Join(dir, "..new"), filepath.Join(dir, "..data")))
 	}
 	steps := []struct {
 		name     string
@@ -139,14 +139,14 @@ func TestWeightFileReload(t *testing.T) {
 		{"still broken", func() {}, 3, 1, ""},
 		{"broken otherwise", func() { rename(weigh("70000")) }, 3, 2, `bad weight "70000"`},
 		{"mended", func() { rename(weigh("5")) }, 5, 2, file + " is good again and in force"},
-		{"gone", func() { check(t, os.Remove(file)) }, 5, 3, file + ": no such file or directory; what was read before stays in force"},
+		{"gone", func() { must(t, os.Remove(file)) }, 5, 3, file + ": no such file or directory; what was read before stays in force"},
 		{"still gone", func() {}, 5, 3, ""},
 		{"back as it was", func() { rename(weigh("5")) }, 5, 3, file + " is good again and in force"},
-		{"a directory", func() { check(t, os.Remove(file)); check(t, os.Mkdir(file, 0o750)) }, 5, 4, file + ": not a regular file"},
+		{"a directory", func() { must(t, os.Remove(file)); must(t, os.Mkdir(file, 0o750)) }, 5, 4, file + ": not a regular file"},
 		{"a link", func() {
 			turnLink(weigh("6"))
-			check(t, os.Remove(file))
-			check(t, os.Symlink("..data/weights.db", file))
+			must(t, os.Remove(file))
+			must(t, os.Symlink("..data/weights.db", file))
 		}, 6, 4, "is good again"},
 		{"the link turned", func() { turnLink(weigh("7")) }, 7, 4, ""},
 	}
@@ -192,7 +192,7 @@ func TestWeightFileChangesLeads(t *testing.T) {
 	}
 	want("10.0.0.1", "10.0.0.1")
 	writeFile(t, file, "www.example.org\n10.0.0.1 0\n10.0.0.2 1\n")
-	check(t, r.file.read())
+	must(t, r.file.read())
 	want("10.0.0.2", "10.0.0.2")
 }
 
@@ -200,7 +200,7 @@ func TestWeightFileChangesLeads(t *testing.T) {
 func metric(t *testing.T, name string, labels ...string) (value float64) {
 	t.Helper()
 	families, err := prometheus.DefaultGatherer.Gather()
-	check(t, err)
+	must(t, err)
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			has := 0
@@ -227,7 +227,7 @@ func captureLog(t *testing.T) *bytes.Buffer {
 	return &logged
 }
 
-func check(t *testing.T, err error) {
+func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

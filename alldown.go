@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// allDown is the option all_down: what to answer where all members of an RRset are down. The zero
+// value fails open: the answer is what it would be if all were up.
+type allDown struct {
+	mode     allDownMode
+	fallback []netip.Addr
+}
+
+type allDownMode uint8
+
+const (
+	answerOpen allDownMode = iota
+	answerNoData
+	answerServfail
+	answerFallback
+)
+
+var allDownNames = [...]string{answerOpen: "open", answerNoData: "nodata", answerServfail: "servfail", answerFallback: "fallback"}
+
+// negativeTTL is how long, in seconds, a resolver may keep the answer nodata at most.
+const negativeTTL = 5
+
+// replace answers for an RRset whose members are all down as the rule has it. A fallback without an
+// address of the family that was asked for is nodata: the client will ask for the other one.
+func (a *arrangement) replace(set *rrset, p *plan, t *turns) {
+	a.outcome = max(a.outcome, filtered)
+	a.removed[wasDown] += len(set.slots)
+	a.removedUnsigned = true
+	a.own()
+	for _, slot := range set.slots {
+		a.out[slot] = nil
+	}
+	how := a.rule.allDown
+	if how.mode == answerServfail {
+		a.denial = answerServfail
+		return
+	}
+	records := fallbackRecords(set, how.fallback, a.rule.ttl.of(set, true))
+	if len(records) == 0 {
+		a.denial = max(a.denial, answerNoData)
+		return
+	}
+	lead := int(t.next(0) % uint64(len(records))) //nolint:gosec // below the number of records
+	a.insert = append(a.insert, insertion{int(set.slots[0]), slices.Concat(records[lead:], records[:lead])})
+}
+
+// insertion is records that take the place of others, which may have been fewer.
+type insertion struct {
+	slot    int
+	records []dns.RR
+}
+
+// fallbackRecords returns records for those of some addresses that are of the family of an RRset.
+func fallbackRecords(set *rrset, addrs []netip.Addr, ttl uint32) (records []dns.RR) {
+	header := dns.RR_Header{Name: set.owner, Rrtype: set.rrtype, Class: dns.ClassINET, Ttl: ttl}
+	for _, addr := range addrs {
+		switch {
+		case addr.Is4() && set.rrtype == dns.TypeA:
+			records = append(records, &dns.A{Hdr: header, A: addr.AsSlice()})
+		case addr.Is6() && set.rrtype == dns.TypeAAAA:
+			records = append(records, &dns.AAAA{Hdr: header, AAAA: addr.AsSlice()})
+		}
+	}
+	return records
+}
+
+// deny turns a reply, whose sections are its own, into the denial that an arrangement came to.
+func deny(reply *dns.Msg, how allDownMode, zone string) {
+	switch how {
+	case answerServfail:
+		reply.Rcode, reply.Authoritative = dns.RcodeServerFailure, false
+		reply.Answer, reply.Ns = nil, nil
+	case answerNoData:
+		reply.Ns = []dns.RR{negativeSOA(zone)}
+	default:
+		return
+	}
+	reply.Extra = slices.DeleteFunc(slices.Clone(reply.Extra), func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT })
+}
+
+// negativeSOA returns the SOA record of the negative answers of a rule (RFC 2308, section 3).
+func negativeSOA(zone string) dns.RR {
+	name := "ns.dns."
+	if zone != "." {
+		name += zone
+	}
+	return &dns.SOA{
+		Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: negativeTTL},
+		Ns:  name, Mbox: "hostmaster." + name, Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: negativeTTL,
+	}
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// endpoint is an address that a check probes. What is atomic is read by queries and scrapes; all
+// else is owned by its pool.
+type endpoint struct {
+	addr netip.Addr // IPv4 as such, also where a record spelled it as IPv6
+
+	status  atomic.Pointer[status]
+	seen    atomic.Int64  // when an answer last held it, as the pool counts time
+	zones   atomic.Uint64 // bits of the subscribers in whose answers it was
+	failing atomic.Bool   // its last probe failed
+
+	tracker tracker
+	next    time.Duration // when the next probe is due, as the pool counts time
+}
+
+// status is a verdict as queries see it. Immutable.
+type status struct {
+	verdict verdict
+	since   time.Time
+	problem string // why down; before the first verdict and where up, empty
+}
+
+// phase is the endpoint's place in an interval: the same for ever, and evenly spread.
+func (e *endpoint) phase(interval time.Duration) time.Duration {
+	b := e.addr.As16()
+	h := uint64(0)
+	for _, c := range b {
+		h = splitMix(h ^ uint64(c) + splitMixStep)
+	}
+	return time.Duration(h % uint64(interval)) //nolint:gosec // positive
+}
+
+// jitter returns d, more or less some.
+func jitter(d, some time.Duration) time.Duration {
+	return d - some + rand.N(2*some+1) //nolint:gosec // no secret
+}
+
+// table finds the endpoints of a pool. Queries look them up without a lock and leave addresses that
+// are new on a list, which the pool takes in. Safe for concurrent use but for admit and remove.
+type table struct {
+	byAddr sync.Map // netip.Addr to *endpoint
+	size   atomic.Int64
+	limit  int // of size
+
+	arrivals atomic.Pointer[arrival] // newest first
+	arrived  atomic.Int64            // how many
+	wake     chan struct{}           // has one when there are arrivals
+}
+
+// arrival is an address that was seen and has no endpoint.
+type arrival struct {
+	addr       netip.Addr
+	subscriber *subscriber
+	earlier    *arrival
+}
+
+// known returns the number of endpoints.
+func (t *table) known() int { return int(t.size.Load()) }
+
+// look returns the verdict on an address that a subscriber saw at some time, in an answer. One that
+// is new is unknown, and will be probed.
+func (t *table) look(addr netip.Addr, s *subscriber, now time.Duration) verdict {
+	found, ok := t.byAddr.Load(addr)
+	if !ok {
+		t.arrive(addr, s)
+		return unknown
+	}
+	e := found.(*endpoint)
+	e.seen.Store(int64(now))
+	if bits := e.zones.Load(); bits&s.bit == 0 {
+		e.zones.Or(s.bit)
+	}
+	return e.status.Load().verdict
+}
+
+// arrive puts an address onto the list, unless more wait there than the table could hold.
+func (t *table) arrive(addr netip.Addr, s *subscriber) {
+	if t.known() >= t.limit || int(t.arrived.Load()) >= 2*t.limit {
+		s.full.Inc()
+		return
+	}
+	t.arrived.Add(1)
+	a := &arrival{addr: addr, subscriber: s}
+	for {
+		a.earlier = t.arrivals.Load()
+		if t.arrivals.CompareAndSwap(a.earlier, a) {
+			break
+		}
+	}
+	if a.earlier == nil {
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// admit makes endpoints of the arrivals, as many as the table may hold, and returns them.
+func (t *table) admit(now time.Duration) (fresh []*endpoint) {
+	for a := t.arrivals.Swap(nil); a != nil; a = a.earlier {
+		t.arrived.Add(-1)
+		if found, ok := t.byAddr.Load(a.addr); ok {
+			found.(*endpoint).zones.Or(a.subscriber.bit)
+			continue
+		}
+		if t.known() >= t.limit {
+			a.subscriber.full.Inc()
+			continue
+		}
+		e := &endpoint{addr: a.addr}
+		e.status.Store(&status{since: time.Now()})
+		e.seen.Store(int64(now))
+		e.zones.Store(a.subscriber.bit)
+		t.add(e)
+		fresh = append(fresh, e)
+	}
+	return fresh
+}
+
+func (t *table) add(e *endpoint) {
+	t.byAddr.Store(e.addr, e)
+	t.size.Add(1)
+}
+
+func (t *table) remove(e *endpoint) {
+	t.byAddr.Delete(e.addr)
+	t.size.Add(-1)
+}
+
+// each calls f for every endpoint.
+func (t *table) each(f func(e *endpoint)) {
+	t.byAddr.Range(func(_, found any) bool {
+		f(found.(*endpoint))
+		return true
+	})
+}
+
+// queue holds endpoints, the one that is due first in front. It is a heap.
+type queue []*endpoint
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].next < q[j].next }
+func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+
+// Push implements heap.Interface.
+func (q *queue) Push(e any) { *q = append(*q, e.(*endpoint)) }
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	e := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return e
+}
+
+func (q *queue) add(e *endpoint) { heap.Push(q, e) }
+func (q *queue) pop() *endpoint  { return heap.Pop(q).(*endpoint) }

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/probe"
+)
+
+// A probe's way, from top to bottom:
+//
+//	pool.run        waits for what comes first: a probe that is due, a result, a new address
+//	pool.dispatch   hands what is due to the workers, the longest due first
+//	pool.probe      asks the endpoint, in a worker
+//	pool.settle     takes the result in: the tracker, what follows from it, when to probe next
+//	pool.publish    makes a new verdict known to the queries, the log and the metrics
+
+// check is one health_check line. Immutable.
+type check struct {
+	prober
+	timing       timing
+	maxEndpoints int
+	maxInFlight  int
+	allow        []netip.Prefix
+	watch        []string // names, fully qualified
+}
+
+// prober is one protocol's way to probe.
+type prober interface {
+	// Probe returns nil where the endpoint is up. Where errors.Is(err, probe.ErrLocal) the fault is
+	// ours, and nothing is known of the endpoint.
+	Probe(ctx context.Context, addr netip.Addr) error
+	// Name returns the check in a few words, for people.
+	Name() string
+	// Key returns all that a verdict depends on: checks with one key are the same.
+	Key() string
+}
+
+var _ prober = (*probe.Check)(nil)
+
+// pool probes the endpoints of a check. There is one for a check in the process, whichever rules
+// have it. Everything but the table, which queries read, is owned by the goroutine that runs it.
+type pool struct {
+	check *check
+	base  time.Time // times are counted from it
+	table
+	calls chan func() // carried out between probes, for those who do not own what they want
+
+	queue    queue // endpoints, by the time they are due
+	due      chan *endpoint
+	results  chan result
+	workers  int
+	inFlight int
+
+	failing  int  // endpoints whose last probe failed
+	probed   int  // endpoints probed at least once
+	suspect  bool // all of them failed
+	faulty   bool // the last probe did not come about, by a fault of ours
+	renewal  time.Duration
+	affected uint64 // bits of the subscribers to tell of new verdicts
+
+	subscribers subscribers
+}
+
+// result is what became of a probe.
+type result struct {
+	endpoint *endpoint
+	start    time.Duration
+	took     time.Duration
+	err      error
+}
+
+func newPool(c *check) *pool {
+	return &pool{
+		check:   c,
+		base:    time.Now(),
+		table:   table{limit: c.maxEndpoints, wake: make(chan struct{}, 1)},
+		calls:   make(chan func()),
+		due:     make(chan *endpoint, c.maxInFlight),
+		results: make(chan result, c.maxInFlight),
+	}
+}
+
+// now returns the time since the pool was made.
+func (p *pool) now() time.Duration { return time.Since(p.base) }
+
+// run probes until ctx is done, and returns when no probe is in flight any more.
+func (p *pool) run(ctx context.Context) {
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer close(p.due)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-p.wake:
+			p.admit()
+		case call := <-p.calls:
+			call()
+		case r := <-p.results:
+			p.settle(r)
+			p.settleMore()
+		}
+		p.renew()
+		p.dispatch(func() { workers.Go(func() { p.work(ctx) }) })
+		timer.Reset(p.idle())
+	}
+}
+
+// idle returns how long nothing is due.
+func (p *pool) idle() time.Duration {
+	until := p.renewal
+	if len(p.queue) > 0 && p.inFlight < p.check.maxInFlight {
+		until = min(until, p.queue[0].next)
+	}
+	return max(0, until-p.now())
+}
+
+// admit takes new addresses in. Each is probed at once; many are spread over a second.
+func (p *pool) admit() {
+	fresh := p.table.admit(p.now())
+	step := time.Second / time.Duration(max(len(fresh), 1000))
+	for i, e := range fresh {
+		e.next = p.now() + time.Duration(i)*step
+		p.queue.add(e)
+	}
+}
+
+// dispatch starts the probes that are due, as many as may be in flight.
+func (p *pool) dispatch(newWorker func()) {
+	now := p.now()
+	for len(p.queue) > 0 && p.queue[0].next <= now && p.inFlight < p.check.maxInFlight {
+		e := p.queue.pop()
+		if p.unseen(e) {
+			p.forget(e)
+			continue
+		}
+		p.inFlight++
+		if p.inFlight > p.workers {
+			p.workers++
+			newWorker()
+		}
+		p.due <- e // has room for as many as may be in flight
+	}
+}
+
+// work probes what is due until there will be no more.
+func (p *pool) work(ctx context.Context) {
+	for e := range p.due {
+		r := p.probe(ctx, e)
+		select {
+		case p.results <- r:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// probe asks an endpoint once.
+func (p *pool) probe(ctx context.Context, e *endpoint) result {
+	ctx, cancel := context.WithTimeout(ctx, p.check.timing.timeout)
+	defer cancel()
+	start := p.now()
+	err := p.check.Probe(ctx, e.addr)
+	return result{e, start, p.now() - start, err}
+}
+
+// settleMore settles the results that wait, so that many need one look at the queue.
+func (p *pool) settleMore() {
+	for {
+		select {
+		case r := <-p.results:
+			p.settle(r)
+		default:
+			return
+		}
+	}
+}
+
+// settle takes a result in.
+func (p *pool) settle(r result) {
+	p.inFlight--
+	e := r.endpoint
+	timing := &p.check.timing
+	if p.fault(r) {
+		e.next = r.start + jitter(timing.fast, timing.fast/10)
+		p.queue.add(e)
+		return
+	}
+	before := e.tracker
+	e.tracker = before.after(r.err == nil, timing.rise, timing.fall)
+	p.countResult(e, before, r)
+	if e.tracker.verdict != before.verdict {
+		p.publish(e, r.err)
+	}
+	e.next = r.start + p.pause(e, r.start)
+	p.queue.add(e)
+}
+
+// pause returns the time from the start of a probe to that of the next.
+func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
+	pause := e.tracker.pause(&p.check.timing)
+	if pause != p.check.timing.interval {
+		return jitter(pause, pause/10)
+	}
+	return jitter(align(start, e.phase(pause), pause), pause/20)
+}
+
+// fault tells whether a probe failed by a fault of ours: it could not be made, or it ended so long
+// after its timeout that we were too busy to hear the reply. It is logged when it appears.
+func (p *pool) fault(r result) bool {
+	timeout := p.check.timing.timeout
+	late := r.err != nil && r.took > timeout+timeout/4
+	ours := late || errors.Is(r.err, probe.ErrLocal)
+	if ours {
+		p.subscribers.eachScope(r.endpoint.zones.Load(), func(s *subscriber) { s.faults.Inc() })
+	}
+	if ours && !p.faulty {
+		log.Errorf("health_check %s: a probe of %s says nothing, for the fault is on this side: %v", p.check.Name(), r.endpoint.addr, r.err)
+	}
+	p.faulty = ours
+	return ours
+}
+
+// publish makes a new verdict known.
+func (p *pool) publish(e *endpoint, err error) {
+	before := e.status.Load()
+	now := &status{verdict: e.tracker.verdict, since: time.Now()}
+	if err != nil {
+		now.problem = err.Error()
+	}
+	e.status.Store(now)
+	zones := e.zones.Load()
+	p.affected |= zones
+	p.subscribers.eachScope(zones, func(s *subscriber) { s.transitions[now.verdict].Inc() })
+	logTransition(p.subscribers.names(zones), e.addr, p.check.Name(), before, now)
+}
+
+// logTransition says which endpoint has a new verdict, why, and how long it had the old one.
+func logTransition(zones string, addr netip.Addr, name string, before, now *status) {
+	was := now.since.Sub(before.since).Round(time.Millisecond)
+	if now.verdict == down {
+		log.Warningf("%s: endpoint %s %s is down: %s (was %s for %s)", zones, addr, name, now.problem, before.verdict, was)
+		return
+	}
+	reason := ""
+	if before.problem != "" {
+		reason = ": " + before.problem
+	}
+	log.Infof("%s: endpoint %s %s is %s (was %s for %s%s)", zones, addr, name, now.verdict, before.verdict, was, reason)
+}
+
+// countResult counts a probe, and notices when every endpoint fails.
+func (p *pool) countResult(e *endpoint, before tracker, r result) {
+	passed := r.err == nil
+	p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.count(passed, r.took) })
+	if before.verdict == unknown {
+		p.note(e, 1)
+	}
+	if failing := !passed; failing != e.failing.Load() {
+		p.note(e, -1)
+		e.failing.Store(failing)
+		p.note(e, 1)
+	}
+	all := p.failing == p.probed && p.probed > 1 && p.probed == p.known()
+	if all && !p.suspect {
+		log.Warningf("health_check %s: all %d endpoints fail, the last with %q: the fault may be on this side", p.check.Name(), p.probed, r.err)
+	}
+	p.suspect = all
+}
+
+// note adds an endpoint, if it was probed, to what is counted of the endpoints, or takes it away.
+func (p *pool) note(e *endpoint, sign int) {
+	if e.tracker.verdict == unknown {
+		return
+	}
+	p.probed += sign
+	if e.failing.Load() {
+		p.failing += sign
+	}
+}
+
+// renew tells the rules of new verdicts. Now and then it tells all, for then they look their
+// endpoints up, and what none has looked up for long can be forgotten.
+func (p *pool) renew() {
+	if p.now() >= p.renewal {
+		p.renewal = p.now() + p.forgetAfter()/4
+		p.affected = ^uint64(0)
+	}
+	if p.affected != 0 {
+		p.subscribers.each(p.affected, func(s *subscriber) { s.rule.epoch.Add(1) })
+		p.affected = 0
+	}
+}
+
+// forgetAfter is how long an endpoint is probed after it was last seen in an answer.
+func (p *pool) forgetAfter() time.Duration { return max(10*p.check.timing.interval, 10*time.Minute) }
+
+// unseen tells whether an endpoint was in no answer for long, or belongs to no rule any more.
+func (p *pool) unseen(e *endpoint) bool {
+	return e.zones.Load() == 0 || p.now()-time.Duration(e.seen.Load()) > p.forgetAfter()
+}
+
+// forget drops an endpoint.
+func (p *pool) forget(e *endpoint) {
+	p.table.remove(e)
+	p.note(e, -1)
+}

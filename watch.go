@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"context"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/miekg/dns"
+)
+
+// readyAfter is how long, at most, the server waits for the verdicts on watched endpoints before it
+// is ready.
+const readyAfter = 5 * time.Second
+
+// watcher resolves the watched names of a rule through the plugins below. Safe for concurrent use.
+type watcher struct {
+	next  atomic.Pointer[plugin.Handler] // below one of the rule's chains
+	ready atomic.Bool
+}
+
+// watched returns the names in the zone that are watched.
+func (z *zoneRule) watched() (names []string) {
+	for _, c := range z.checks {
+		for _, name := range c.watch {
+			if plugin.Zones(z.zones).Matches(name) == z.zone && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+// watch looks the names up over and over until ctx is done, so that their endpoints are probed
+// whether or not clients ask. The rule is ready when each endpoint has a verdict, or after a while.
+func (z *zoneRule) watch(ctx context.Context, names []string) {
+	deadline := time.NewTimer(readyAfter)
+	defer deadline.Stop()
+	for {
+		seen := z.resolve(ctx, names)
+		pause := z.checks[0].timing.interval
+		if !z.watcher.ready.Load() {
+			pause = min(pause, 100*time.Millisecond)
+			if seen {
+				z.watcher.ready.Store(true)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-deadline.C:
+			z.watcher.ready.Store(true)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// resolve looks the addresses of names up and tells whether there is a verdict on each of them. The
+// names that have none, or cannot be resolved now, count as done: there is nothing to wait for.
+func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
+	next := z.watcher.next.Load()
+	if next == nil {
+		return true
+	}
+	judged = true
+	for _, name := range names {
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			query := new(dns.Msg)
+			query.SetQuestion(name, qtype)
+			w := &recorder{}
+			if _, err := (*next).ServeDNS(ctx, w, query); err != nil || w.msg == nil {
+				continue
+			}
+			judged = z.judged(w.msg) && judged
+		}
+	}
+	return judged
+}
+
+// judged tells whether there is a verdict on every address in an answer.
+func (z *zoneRule) judged(m *dns.Msg) bool {
+	all := true
+	for _, rr := range m.Answer {
+		if addr := memberOf(rr).addr; addr.IsValid() && z.probed(addr) && z.verdictOn(addr) == unknown {
+			all = false
+		}
+	}
+	return all
+}
+
+// recorder is the writer of a query of our own: it keeps the answer.
+type recorder struct{ msg *dns.Msg }
+
+var _ dns.ResponseWriter = (*recorder)(nil)
+
+var loopback = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}
+
+// WriteMsg implements dns.ResponseWriter.
+func (r *recorder) WriteMsg(m *dns.Msg) error { r.msg = m; return nil }
+
+// Write implements dns.ResponseWriter.
+func (r *recorder) Write(packed []byte) (int, error) {
+	m := new(dns.Msg)
+	if err := m.Unpack(packed); err != nil {
+		return 0, err
+	}
+	r.msg = m
+	return len(packed), nil
+}
+
+// LocalAddr implements dns.ResponseWriter.
+func (r *recorder) LocalAddr() net.Addr { return loopback }
+
+// RemoteAddr implements dns.ResponseWriter.
+func (r *recorder) RemoteAddr() net.Addr { return loopback }
+
+// Network implements dns.ResponseWriter.
+func (r *recorder) Network() string { return "udp" }
+
+// Close implements dns.ResponseWriter.
+func (r *recorder) Close() error { return nil }
+
+// TsigStatus implements dns.ResponseWriter.
+func (r *recorder) TsigStatus() error { return nil }
+
+// TsigTimersOnly implements dns.ResponseWriter.
+func (r *recorder) TsigTimersOnly(bool) {}
+
+// Hijack implements dns.ResponseWriter.
+func (r *recorder) Hijack() {}
