@@ -130,7 +130,7 @@ func TestQuote(t *testing.T) {
 }
 
 // Descriptors that run out are our fault, not the endpoint's.
-func TestNoDescriptorLeft(t *testing.T) {
+func TestTooManyOpenFiles(t *testing.T) {
 	port := serve(t, silent)
 	var before syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
