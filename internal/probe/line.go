@@ -129,8 +129,8 @@ func (c *call) finish() {
 
 // abort closes a connection with a reset (RFC 9293, section 3.10.5) in place of the usual farewell.
 // The side that says farewell first keeps the connection in TIME-WAIT for a minute. We always are
-// that side, and 10,000 probes a second would fill the kernel's table of them (tcp_max_tw_buckets,
-// a quarter of a million at most) in half a minute, and take the local ports one by one. A reset
+// that side, and 10,000 probes a second would fill the table of them (tcp_max_tw_buckets, by default
+// a quarter of a million at most) in half a minute, and take local ports one by one. A reset
 // leaves nothing behind on either host.
 func abort(tcp *net.TCPConn) {
 	_ = tcp.SetLinger(0)
