@@ -4,6 +4,8 @@ package balance
 
 import (
 	"flag"
+	"io"
+	stdlog "log"
 	"os"
 	"testing"
 
@@ -13,6 +15,7 @@ import (
 // The servers that benchmarks compare with take their time to stop.
 func TestMain(m *testing.M) {
 	flag.Parse()
+	stdlog.SetOutput(io.Discard)
 	if bench := flag.Lookup("test.bench"); bench != nil && bench.Value.String() != "" {
 		os.Exit(m.Run())
 	}

@@ -152,11 +152,15 @@ func (p *pool) adopt(known []knowledge, s *subscriber) {
 			found.(*endpoint).zones.Or(s.bit)
 			continue
 		}
-		e := &endpoint{addr: k.addr, tracker: k.tracker, next: now + min(k.nextFrom, p.check.timing.interval)}
+		e := &endpoint{addr: k.addr, tracker: k.tracker}
 		e.status.Store(k.status)
 		e.failing.Store(k.failing)
 		e.seen.Store(int64(now - k.seen))
 		e.zones.Store(s.bit)
+		e.next = now + k.nextFrom
+		if longest := k.tracker.pause(&p.check.timing); k.nextFrom > longest {
+			e.next = now + align(now, e.phase(longest), longest)
+		}
 		p.table.add(e)
 		p.queue.add(e)
 		p.note(e, 1)

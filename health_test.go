@@ -1,0 +1,598 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/probe"
+)
+
+// backends are endpoints that a test switches on and off. Safe for concurrent use.
+type backends struct {
+	key string
+
+	sync.Mutex
+	err      map[netip.Addr]error       // why an endpoint fails; none: it is up
+	hang     map[netip.Addr]bool        // it never answers
+	took     time.Duration              // by an answer
+	probes   map[netip.Addr][]time.Time // starts
+	inFlight map[netip.Addr]int
+	most     int // in flight at once, of all
+	now      int
+	twice    bool // an endpoint was probed twice at once
+}
+
+var _ prober = (*backends)(nil)
+
+func newBackends(t *testing.T) *backends {
+	return &backends{
+		key: t.Name(), err: map[netip.Addr]error{}, hang: map[netip.Addr]bool{},
+		probes: map[netip.Addr][]time.Time{}, inFlight: map[netip.Addr]int{},
+	}
+}
+
+func (b *backends) Name() string { return "fake:1" }
+func (b *backends) Key() string  { return b.key }
+
+func (b *backends) Probe(ctx context.Context, addr netip.Addr) error {
+	err, hang := b.begin(addr)
+	defer b.end(addr)
+	if hang {
+		<-ctx.Done()
+		return errors.New("no answer")
+	}
+	if b.took > 0 {
+		<-time.After(b.took)
+	}
+	return err
+}
+
+func (b *backends) begin(addr netip.Addr) (error, bool) {
+	b.Lock()
+	defer b.Unlock()
+	b.probes[addr] = append(b.probes[addr], time.Now())
+	b.inFlight[addr]++
+	b.now++
+	b.most = max(b.most, b.now)
+	b.twice = b.twice || b.inFlight[addr] > 1
+	return b.err[addr], b.hang[addr]
+}
+
+func (b *backends) end(addr netip.Addr) {
+	b.Lock()
+	defer b.Unlock()
+	b.inFlight[addr]--
+	b.now--
+}
+
+func (b *backends) set(addr netip.Addr, err error) {
+	b.Lock()
+	defer b.Unlock()
+	b.err[addr] = err
+}
+
+func (b *backends) count(addr netip.Addr) int {
+	b.Lock()
+	defer b.Unlock()
+	return len(b.probes[addr])
+}
+
+func (b *backends) all() (n int) {
+	b.Lock()
+	defer b.Unlock()
+	for _, starts := range b.probes {
+		n += len(starts)
+	}
+	return n
+}
+
+var errRefused = errors.New("connection refused")
+
+// checkOf returns a check with the defaults.
+func (b *backends) checkOf() *check {
+	return &check{
+		prober: b, maxEndpoints: defaultMaxEndpoints, maxInFlight: defaultMaxInFlight,
+		allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
+		timing: timing{
+			interval: defaultInterval, timeout: defaultTimeout, fast: defaultFastInterval,
+			maxInterval: defaultMaxInterval, rise: defaultRise, fall: defaultFall,
+		},
+	}
+}
+
+// ruleWith returns a rule with a check, in a zone.
+func ruleWith(zone string, c *check) *zoneRule {
+	return &zoneRule{zone: zone, scope: uint64(len(zone)), rule: &rule{zones: []string{zone}, policy: &policies[0], checks: []*check{c}}}
+}
+
+// wait lets time pass.
+func wait(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+var a1, a2, a3 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+
+// joined has a rule take part in the pool of a check for the rest of the bubble.
+func joined(t *testing.T, c *check) *subscriber {
+	t.Helper()
+	s := pools.join(c, ruleWith("example.org.", c))
+	t.Cleanup(func() { pools.leave(s) })
+	return s
+}
+
+// With the default timing, an endpoint that fails from some moment on is down within a bound,
+// wherever in its interval that moment is.
+func TestDetectionTime(t *testing.T) {
+	const inDoubt = defaultInterval + 2*defaultFastInterval + time.Second
+	tests := []struct {
+		name   string
+		hang   bool
+		within time.Duration
+	}{
+		{"refused", false, inDoubt},
+		{"black-holed", true, inDoubt + 3*defaultTimeout},
+	}
+	for _, tc := range tests {
+		for moment := 20 * time.Second; moment < 25*time.Second; moment += 500 * time.Millisecond {
+			t.Run(fmt.Sprint(tc.name, " at ", moment), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBackends(t)
+					s := joined(t, b.checkOf())
+					s.verdict(a1)
+					wait(moment)
+					if got := s.verdict(a1); got != up {
+						t.Fatalf("verdict %v, want up", got)
+					}
+					b.fail(a1, tc.hang)
+					wait(tc.within)
+					if got := s.verdict(a1); got != down {
+						t.Errorf("verdict %v after %v, want down", got, tc.within)
+					}
+				})
+			})
+		}
+	}
+}
+
+// New endpoints are probed at once; many are spread over a second; then over the interval.
+func TestSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const endpoints = 5000
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		addrs := addresses(endpoints)
+		start := time.Now()
+		for _, addr := range addrs {
+			s.verdict(addr)
+		}
+		wait(time.Second)
+		for _, addr := range addrs {
+			if b.count(addr) != 1 || s.verdict(addr) != up {
+				t.Fatalf("%s: %d probes and %v after a second, want one and up", addr, b.count(addr), s.verdict(addr))
+			}
+		}
+		wait(time.Minute - time.Second)
+		perSecond := map[int]int{}
+		b.Lock()
+		defer b.Unlock()
+		for _, addr := range addrs {
+			for i, at := range b.probes[addr] {
+				perSecond[int(at.Sub(start)/time.Second)]++
+				if i > 0 && at.Sub(b.probes[addr][i-1]) > defaultInterval*110/100 {
+					t.Fatalf("%s: %v between probes, want at most the interval and 10 %%", addr, at.Sub(b.probes[addr][i-1]))
+				}
+			}
+		}
+		for second, n := range perSecond {
+			if mean := endpoints / 5; second > 10 && (n < mean*8/10 || n > mean*12/10) {
+				t.Errorf("%d probes in second %d, want about %d", n, second, mean)
+			}
+		}
+	})
+}
+
+// Few are not made to wait.
+func TestFirstProbeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		for _, addr := range []netip.Addr{a1, a2, a3} {
+			s.verdict(addr)
+		}
+		wait(5 * time.Millisecond)
+		if b.all() != 3 {
+			t.Errorf("%d endpoints probed, want 3", b.all())
+		}
+	})
+}
+
+// Fact 22: 10,000 endpoints that all time out.
+func TestInFlightIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		for _, addr := range addresses(10_000) {
+			b.fail(addr, true)
+			s.verdict(addr)
+		}
+		wait(5 * time.Minute)
+		if b.most != defaultMaxInFlight {
+			t.Errorf("%d probes in flight at most, want %d", b.most, defaultMaxInFlight)
+		}
+		if b.twice {
+			t.Error("an endpoint was probed while a probe of it was in flight")
+		}
+		if workers := s.pool.workers; workers > defaultMaxInFlight {
+			t.Errorf("%d workers, want at most %d", workers, defaultMaxInFlight)
+		}
+		for _, addr := range addresses(10_000) {
+			if s.verdict(addr) != down {
+				t.Fatalf("%s is %v, want down", addr, s.verdict(addr))
+			}
+		}
+	})
+}
+
+// An endpoint that is in no answer any more is forgotten, series and all; one that is stays.
+func TestForgetting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		s.verdict(a1)
+		s.verdict(a2)
+		for range 11 * 60 {
+			wait(time.Second)
+			s.verdict(a2)
+		}
+		if got := metric(t, "coredns_balance_endpoints", "example.org.", "up"); got != 1 {
+			t.Errorf("%v endpoints up, want 1", got)
+		}
+		if got := metric(t, "coredns_balance_endpoint_up", "example.org.", a1.String()+" fake:1"); got != 0 {
+			t.Errorf("there still is a series for %s", a1)
+		}
+		if s.pool.known() != 1 {
+			t.Errorf("%d endpoints known, want 1", s.pool.known())
+		}
+	})
+}
+
+// Rules look their endpoints up often enough for none to be forgotten that answers hold.
+func TestEpochMovesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := joined(t, newBackends(t).checkOf())
+		for range 5 {
+			before := s.rule.epoch.Load()
+			wait(s.pool.forgetAfter() / 3)
+			if s.rule.epoch.Load() == before {
+				t.Fatal("the rule keeps its plans for too long to notice")
+			}
+		}
+	})
+}
+
+// A table that is full probes nobody more, and says so.
+func TestTableFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		c.maxEndpoints = 2
+		s := joined(t, c)
+		before := metric(t, "coredns_balance_probes_refused_total", "example.org.", "table_full")
+		for _, addr := range []netip.Addr{a1, a2, a3} {
+			s.verdict(addr)
+			wait(time.Second)
+		}
+		if got := s.verdict(a3); got != unknown || b.count(a3) != 0 {
+			t.Errorf("the third is %v after %d probes, want unknown and none", got, b.count(a3))
+		}
+		if got := metric(t, "coredns_balance_probes_refused_total", "example.org.", "table_full") - before; got != 2 {
+			t.Errorf("%v refusals counted, want 2", got)
+		}
+	})
+}
+
+// Fact 21: nothing outside allow is probed.
+func TestNothingOutsideAllowIsProbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		c.allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		s := joined(t, c)
+		for _, addr := range []string{"127.0.0.1", "169.254.169.254", "10.0.0.5", "::ffff:10.0.0.5", "::1"} {
+			if got := s.verdict(netip.MustParseAddr(addr)); got != unknown {
+				t.Errorf("%s is %v, want unknown", addr, got)
+			}
+		}
+		s.verdict(netip.MustParseAddr("::ffff:192.0.2.1"))
+		wait(time.Minute)
+		if b.all() == 0 || len(b.probes) != 1 || b.count(a1) == 0 {
+			t.Errorf("probed %v, want only %s", b.probes, a1)
+		}
+	})
+}
+
+// A fault of ours, and a probe that was noticed to be over long after its timeout, change nothing.
+func TestFaultOfOurs(t *testing.T) {
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		s.verdict(a1)
+		wait(time.Second)
+		b.set(a1, fmt.Errorf("%w: too many open files", probe.ErrLocal))
+		wait(time.Minute)
+		b.set(a1, errors.New("no answer within 2s"))
+		b.Lock()
+		b.took = 4 * time.Second
+		b.Unlock()
+		wait(time.Minute)
+		if got := s.verdict(a1); got != up {
+			t.Errorf("verdict %v, want up", got)
+		}
+	})
+	if n := strings.Count(logged.String(), "too many open files"); n != 1 {
+		t.Errorf("logged %d times, want once:\n%s", n, logged)
+	}
+}
+
+// Where all endpoints fail, one line says that the fault may be ours.
+func TestAllFailing(t *testing.T) {
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		for _, addr := range []netip.Addr{a1, a2, a3} {
+			s.verdict(addr)
+		}
+		wait(20 * time.Second)
+		if got := metric(t, "coredns_balance_all_endpoints_failing", "example.org."); got != 0 {
+			t.Errorf("metric is %v, want 0", got)
+		}
+		for _, addr := range []netip.Addr{a1, a2, a3} {
+			b.set(addr, errRefused)
+		}
+		wait(time.Minute)
+		if got := metric(t, "coredns_balance_all_endpoints_failing", "example.org."); got != 1 {
+			t.Errorf("metric is %v, want 1", got)
+		}
+	})
+	if n := strings.Count(logged.String(), "all 3 endpoints fail"); n != 1 {
+		t.Errorf("logged %d times, want once:\n%s", n, logged)
+	}
+}
+
+// A line a transition: endpoint, rule, old and new verdict, how long the old one lasted, the error.
+func TestTransitionLog(t *testing.T) {
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		s.verdict(a1)
+		wait(100 * time.Second)
+		b.set(a1, errRefused)
+		wait(100 * time.Second)
+		b.set(a1, nil)
+		wait(100 * time.Second)
+	})
+	lines := strings.Split(strings.TrimSpace(logged.String()), "\n")
+	want := []string{
+		"[INFO] plugin/balance: example.org.: endpoint 192.0.2.1 fake:1 is up (was unknown for 0s)",
+		"[WARNING] plugin/balance: example.org.: endpoint 192.0.2.1 fake:1 is down: connection refused (was up for 1m4",
+		"[INFO] plugin/balance: example.org.: endpoint 192.0.2.1 fake:1 is up (was down for 1m",
+	}
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), logged)
+	}
+	for i := range want {
+		if !strings.Contains(lines[i], want[i][:len(want[i])-2]) {
+			t.Errorf("logged %q, want %q...", lines[i], want[i])
+		}
+	}
+	if !strings.HasSuffix(lines[2], ": connection refused)") {
+		t.Errorf("logged %q, want the reason for which it was down", lines[2])
+	}
+}
+
+// Fact 23: a reload in the middle of a failure streak keeps it, and sends no probe more.
+func TestReloadKeepsStreak(t *testing.T) {
+	for _, interval := range []time.Duration{defaultInterval, 4 * time.Second} { // the same check, and one with another interval
+		t.Run(interval.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBackends(t)
+				c := b.checkOf()
+				c.timing.fast = 3 * time.Second
+				before := pools.join(c, ruleWith("example.org.", c))
+				before.verdict(a1)
+				wait(20 * time.Second)
+				b.set(a1, errRefused)
+				for at := b.count(a1); b.count(a1) < at+2; { // two failures of three
+					wait(100 * time.Millisecond)
+				}
+				probes := b.count(a1)
+
+				changed := *c
+				changed.timing.interval = interval
+				after := joined(t, &changed)
+				pools.leave(before)
+				wait(10 * time.Millisecond)
+				if got := after.pool.look(a1, after, after.pool.now()); got != up || b.count(a1) != probes {
+					t.Errorf("after the reload %v and %d probes, want up and %d", got, b.count(a1), probes)
+				}
+				for b.count(a1) == probes {
+					wait(100 * time.Millisecond)
+				}
+				if got := after.verdict(a1); got != down {
+					t.Errorf("after the third failure %v, want down", got)
+				}
+			})
+		})
+	}
+}
+
+// A hundred reloads with thousands of endpoints send as many probes as none; where the interval
+// changes each time the endpoints have to find a new phase each time, which costs a few.
+func TestReloadsSendNoBurst(t *testing.T) {
+	for _, change := range []time.Duration{0, time.Second} {
+		t.Run(change.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { checkNoBurst(t, change) })
+		})
+	}
+}
+
+func checkNoBurst(t *testing.T, change time.Duration) {
+	t.Helper()
+	const endpoints = 2000
+	b := newBackends(t)
+	s := pools.join(b.checkOf(), ruleWith("example.org.", b.checkOf()))
+	for _, addr := range addresses(endpoints) {
+		s.verdict(addr)
+	}
+	wait(30 * time.Second)
+	most := endpoints / 50 * 11 / 10 // probes in 100 ms
+	if change > 0 {
+		most = endpoints / 50 * 17 / 10
+	}
+	for i := range 100 {
+		before := b.all()
+		c := b.checkOf()
+		c.timing.interval += time.Duration(i%2) * change
+		next := pools.join(c, ruleWith("example.org.", c))
+		pools.leave(s)
+		s = next
+		wait(100 * time.Millisecond)
+		if probes := b.all() - before; probes > most+15 {
+			t.Errorf("%d probes in the 100 ms after reload %d, want at most %d", probes, i, most+15)
+		}
+	}
+	if s.pool.known() != endpoints {
+		t.Errorf("%d endpoints known, want %d", s.pool.known(), endpoints)
+	}
+	pools.leave(s)
+}
+
+// What the new Corefile does not allow is probed no more once the old one is gone.
+func TestReloadWithLessAllowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		before := pools.join(c, ruleWith("example.org.", c))
+		before.verdict(a1)
+		before.verdict(a2)
+		wait(20 * time.Second)
+		less := *c
+		less.allow = []netip.Prefix{netip.PrefixFrom(a2, 32)}
+		joined(t, &less)
+		pools.leave(before)
+		probes, others := b.count(a1), b.count(a2)
+		wait(time.Minute)
+		if b.count(a1) != probes || b.count(a2) == others {
+			t.Errorf("%d more probes of the one not allowed, %d of the other", b.count(a1)-probes, b.count(a2)-others)
+		}
+	})
+}
+
+// Rules with the same check share its probes; each sees its own endpoints.
+func TestRulesShareProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		one, other := joined(t, c), pools.join(c, ruleWith("other.example.org.", c))
+		one.verdict(a1)
+		one.verdict(a2)
+		other.verdict(a2)
+		wait(22 * time.Second)
+		if n := b.count(a2); n > 6 {
+			t.Errorf("%d probes of the shared endpoint in 22 s, want at most 6", n)
+		}
+		if got := metric(t, "coredns_balance_endpoints", "other.example.org.", "up"); got != 1 {
+			t.Errorf("%v endpoints of the other rule, want 1", got)
+		}
+		pools.leave(other)
+		if got := metric(t, "coredns_balance_endpoints", "other.example.org.", "up"); got != 0 {
+			t.Errorf("%v endpoints of the rule that left, want 0", got)
+		}
+	})
+}
+
+// Stopping waits for probes in flight, and is no verdict.
+func TestStoppingIsNotDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := pools.join(b.checkOf(), ruleWith("example.org.", b.checkOf()))
+		s.verdict(a1)
+		wait(20 * time.Second)
+		b.fail(a1, true)
+		wait(defaultInterval)
+		pools.leave(s)
+		if b.now != 0 {
+			t.Errorf("%d probes in flight after the end", b.now)
+		}
+		if got := s.verdict(a1); got != up {
+			t.Errorf("verdict %v, want the last one, up", got)
+		}
+	})
+}
+
+// break_ has an endpoint refuse or, where it hangs, never answer.
+func (b *backends) fail(addr netip.Addr, hang bool) {
+	b.Lock()
+	defer b.Unlock()
+	b.err[addr], b.hang[addr] = errRefused, hang
+}
+
+// addresses returns n addresses.
+func addresses(n int) (addrs []netip.Addr) {
+	addr := netip.MustParseAddr("10.0.0.0")
+	for range n {
+		addr = addr.Next()
+		addrs = append(addrs, addr)
+	}
+	return addrs
+}
+
+func TestMayProbe(t *testing.T) {
+	tests := []struct {
+		allow, addr string
+		want        bool
+	}{
+		{"10.0.0.0/8", "10.1.2.3", true},
+		{"10.0.0.0/8", "11.0.0.1", false},
+		{"0.0.0.0/0", "127.0.0.1", false},
+		{"0.0.0.0/0", "169.254.169.254", false},
+		{"0.0.0.0/0", "224.0.0.251", false},
+		{"0.0.0.0/0", "0.0.0.0", false},
+		{"0.0.0.0/0", "255.255.255.255", false},
+		{"0.0.0.0/0", "192.0.2.1", true},
+		{"127.0.0.0/8", "127.0.0.1", true},
+		{"127.0.0.1/32", "127.0.0.1", true},
+		{"127.0.0.1/32", "127.0.0.2", false},
+		{"126.0.0.0/7", "127.0.0.1", false},
+		{"::/0", "::1", false},
+		{"::/0", "fe80::1", false},
+		{"::/0", "ff02::fb", false},
+		{"::/0", "2001:db8::1", true},
+		{"::/0", "192.0.2.1", false},
+		{"::1/128", "::1", true},
+		{"fe80::/10", "fe80::1", true},
+		{"0.0.0.0/0 127.0.0.0/24", "127.0.0.1", true},
+	}
+	for _, tc := range tests {
+		var allow []netip.Prefix
+		for word := range strings.FieldsSeq(tc.allow) {
+			allow = append(allow, netip.MustParsePrefix(word))
+		}
+		if got := mayProbe(allow, netip.MustParseAddr(tc.addr)); got != tc.want {
+			t.Errorf("allow %s: may probe %s: %v, want %v", tc.allow, tc.addr, got, tc.want)
+		}
+	}
+}

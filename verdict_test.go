@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+func TestTracker(t *testing.T) {
+	tests := []struct {
+		name       string
+		rise, fall int
+		results    string // + passed, - failed
+		verdicts   string // after each result
+	}{
+		{"the first result decides: up", 2, 3, "+", "U"},
+		{"the first result decides: down", 2, 3, "-", "D"},
+		{"fall failures in a row", 2, 3, "+---", "UUUD"},
+		{"a success in between starts anew", 2, 3, "+--+---", "UUUUUUD"},
+		{"rise successes in a row", 2, 3, "-++", "DDU"},
+		{"a failure in between starts anew", 2, 3, "-+-++", "DDDDU"},
+		{"one of each", 1, 1, "+-+--", "UDUDD"},
+		{"five to rise", 5, 1, "+-+++++", "UDDDDDU"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			var at tracker
+			got := ""
+			for _, r := range tc.results {
+				at = at.after(r == '+', tc.rise, tc.fall)
+				got += map[verdict]string{unknown: "?", up: "U", down: "D"}[at.verdict]
+			}
+			if got != tc.verdicts {
+				t.Errorf("results %s gave %s, want %s", tc.results, got, tc.verdicts)
+			}
+		})
+	}
+}
+
+// The pause between probes after some results: short while in doubt, longer and longer once down.
+func TestTrackerPause(t *testing.T) {
+	timing := timing{interval: 5 * time.Second, fast: time.Second, maxInterval: 30 * time.Second, rise: 2, fall: 3}
+	results := "+" + "---" + "------" + "+" + "+"
+	want := []time.Duration{
+		5000,             // up
+		1000, 1000, 5000, // in doubt, in doubt, down
+		7500, 11250, 16875, 25312, 30000, 30000, // down for long
+		1000, // in doubt
+		5000, // up
+	}
+	var at tracker
+	for i, r := range results {
+		at = at.after(r == '+', timing.rise, timing.fall)
+		if got := at.pause(&timing).Truncate(time.Millisecond); got != want[i]*time.Millisecond {
+			t.Errorf("after %s the pause is %v, want %v", results[:i+1], got, want[i]*time.Millisecond)
+		}
+	}
+	if got := (tracker{}).pause(&timing); got != timing.fast {
+		t.Errorf("with no result the pause is %v, want %v", got, timing.fast)
+	}
+}
+
+// However long an endpoint is down, the pause stays at the ceiling and costs no time to work out.
+func TestTrackerPauseIsBounded(t *testing.T) {
+	timing := timing{interval: time.Second, fast: time.Second, maxInterval: time.Minute, rise: 2, fall: 3}
+	var at tracker
+	for range 100_000 {
+		at = at.after(false, timing.rise, timing.fall)
+	}
+	if got := at.pause(&timing); got != time.Minute {
+		t.Errorf("the pause is %v, want %v", got, time.Minute)
+	}
+}
+
+// From wherever an endpoint starts it is at its phase within two probes and stays there, and no
+// probe is later than its interval plus 5 %, to which 5 % of jitter are added.
+func TestAlign(t *testing.T) {
+	const interval = 5 * time.Second
+	rng := rand.New(rand.NewPCG(5, 6)) //nolint:gosec // repeatable
+	for range 10_000 {
+		start, phase := time.Duration(rng.Int64N(int64(time.Hour))), time.Duration(rng.Int64N(int64(interval)))
+		for step := range 5 {
+			gap := align(start, phase, interval)
+			if gap <= 0 || gap > interval+interval/20 {
+				t.Fatalf("start %v, phase %v: the next probe is due after %v", start, phase, gap)
+			}
+			start += gap
+			if off := (start - phase) % interval; step > 1 && off != 0 {
+				t.Fatalf("phase %v: still %v off after %d probes", phase, off, step)
+			}
+		}
+	}
+}
