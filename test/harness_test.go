@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package test holds what only a whole CoreDNS can show: real servers, started in this process
+// with every stock plugin, that real clients ask over loopback.
+package test
+
+import (
+	"cmp"
+	"context"
+	"io"
+	golog "log"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	_ "github.com/coredns/coredns/core/plugin" // every stock plugin
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+
+	_ "github.com/seed-f1518d44/balance" // the balance plugin
+	"github.com/seed-f1518d44/balance/internal/directives"
+
+	"github.com/miekg/dns"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	caddy.Quiet, dnsserver.Quiet = true, true
+	golog.SetOutput(io.Discard)
+	if err := directives.Install(); err != nil {
+		golog.SetOutput(os.Stderr)
+		golog.Fatal(err)
+	}
+	// Some stock plugins bring libraries that start goroutines when they are linked.
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
+}
+
+// patience is how long a test waits for what must come: long enough for any machine, so that its
+// end means "never".
+const patience = 30 * time.Second
+
+// input is a Corefile.
+type input string
+
+func (i input) Body() []byte       { return []byte(i) }
+func (i input) Path() string       { return "Corefile" }
+func (i input) ServerType() string { return "dns" }
+
+// server is a CoreDNS in this process.
+type server struct {
+	t        *testing.T
+	instance *caddy.Instance
+}
+
+// start runs a Corefile until the test ends. Blocks without a bind listen on 127.0.0.1 and a port
+// of the system's choice if they name port 0.
+func start(t *testing.T, corefile string) *server {
+	t.Helper()
+	instance, err := caddy.Start(input(corefile))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, corefile)
+	}
+	s := &server{t, instance}
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *server) stop() {
+	for _, err := range s.instance.ShutdownCallbacks() {
+		s.t.Error(err)
+	}
+	if err := s.instance.Stop(); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// restart reloads the server with a Corefile, as SIGUSR1 does.
+func (s *server) restart(corefile string) error {
+	next, err := s.instance.Restart(input(corefile))
+	if err == nil {
+		s.instance = next
+	}
+	return err
+}
+
+// udps and tcps return the server's addresses, sorted: CoreDNS lists them in no order.
+func (s *server) udps() []string {
+	return s.addresses(func(l caddy.ServerListener) net.Addr { return l.LocalAddr() })
+}
+
+func (s *server) tcps() []string {
+	return s.addresses(func(l caddy.ServerListener) net.Addr { return l.Addr() })
+}
+
+func (s *server) addresses(of func(caddy.ServerListener) net.Addr) []string {
+	var addrs []string
+	for _, l := range s.instance.Servers() {
+		addrs = append(addrs, of(l).String())
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+func (s *server) udp() string { return s.udps()[0] }
+func (s *server) tcp() string { return s.tcps()[0] }
+
+// query returns a question for a name.
+func query(name string, qtype uint16) *dns.Msg {
+	return new(dns.Msg).SetQuestion(name, qtype)
+}
+
+// client is a socket that asks one server. Owned by one goroutine.
+type client struct {
+	t    testing.TB
+	conn *dns.Conn
+}
+
+// dial connects to a server; from is the client's own IP address, or empty.
+func dial(t testing.TB, network, addr, from string) *client {
+	t.Helper()
+	d := net.Dialer{Timeout: patience}
+	if ip := net.ParseIP(from); ip != nil && network == "udp" {
+		d.LocalAddr = &net.UDPAddr{IP: ip}
+	} else if ip != nil {
+		d.LocalAddr = &net.TCPAddr{IP: ip}
+	}
+	conn, err := d.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &client{t, &dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize}}
+}
+
+// ask sends a query and returns the reply to it.
+func (c *client) ask(q *dns.Msg) *dns.Msg {
+	c.t.Helper()
+	reply, err := c.tryAsk(q)
+	if err != nil {
+		c.t.Fatalf("%s: %v", q.Question[0].String(), err)
+	}
+	return reply
+}
+
+func (c *client) tryAsk(q *dns.Msg) (*dns.Msg, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	if err := c.conn.WriteMsg(q); err != nil {
+		return nil, err
+	}
+	for {
+		reply, err := c.conn.ReadMsg()
+		if err != nil || reply.Id == q.Id {
+			return reply, err
+		}
+	}
+}
+
+// ask asks a server over UDP with a socket of its own.
+func ask(t *testing.T, addr, name string, qtype uint16) *dns.Msg {
+	t.Helper()
+	return dial(t, "udp", addr, "").ask(query(name, qtype))
+}
+
+// file writes a file into a directory of the test's own and returns its path.
+func file(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// zone writes a zone file: an SOA, an NS and the records given.
+func zone(t *testing.T, origin, records string) string {
+	t.Helper()
+	return file(t, "db", "$ORIGIN "+origin+"\n$TTL 300\n@ IN SOA ns hostmaster 2026112301 7200 3600 1209600 60\n"+
+		"@ IN NS ns\nns IN A 192.0.2.53\n"+records)
+}
+
+// threeAs are three addresses for www.
+const threeAs = "www IN A 192.0.2.1\nwww IN A 192.0.2.2\nwww IN A 192.0.2.3\n"
+
+// members returns the data of the answer's records of a type, in their order.
+func members(reply *dns.Msg, rrtype uint16) []string { return dataOf(reply.Answer, rrtype) }
+
+func dataOf(rrs []dns.RR, rrtype uint16) []string {
+	var data []string
+	for _, rr := range rrs {
+		if rr.Header().Rrtype == rrtype {
+			data = append(data, strings.TrimPrefix(rr.String(), rr.Header().String()))
+		}
+	}
+	return data
+}
+
+// leads counts who came first.
+type leads map[string]int
+
+func (l leads) add(reply *dns.Msg, rrtype uint16) {
+	if m := members(reply, rrtype); len(m) > 0 {
+		l[m[0]]++
+	} else {
+		l["nobody"]++
+	}
+}
+
+// even fails the test unless n members led as often as each other, give or take.
+func (l leads) even(t *testing.T, n, give int) {
+	t.Helper()
+	counts := slices.Sorted(maps.Values(l))
+	if len(l) != n || counts[n-1]-counts[0] > give {
+		t.Errorf("leads are %v, want %d members that lead equally (give or take %d)", l, n, give)
+	}
+}
+
+// exactly fails the test unless n members led so many times each.
+func (l leads) exactly(t *testing.T, n, times int) {
+	t.Helper()
+	for who, count := range l {
+		if len(l) != n || count != times || who == "nobody" {
+			t.Fatalf("leads are %v, want %d members that lead %d times each", l, n, times)
+		}
+	}
+}
+
+// isRotation tells whether got is want rotated.
+func isRotation(got, want []string) bool {
+	if len(got) != len(want) {
+		return false
+	}
+	at := slices.Index(want, got[0])
+	return at >= 0 && slices.Equal(got, append(slices.Clone(want[at:]), want[:at]...))
+}
+
+// follows fails the test unless each answer leads with the member after that which led before.
+func follows(t *testing.T, sorted, led []string) {
+	t.Helper()
+	for i := 1; i < len(led); i++ {
+		want := sorted[(slices.Index(sorted, led[i-1])+1)%len(sorted)]
+		if led[i] != want {
+			t.Fatalf("lead %d is %s after %s, want %s: %v", i, led[i], led[i-1], want, led)
+		}
+	}
+}
+
+// sameRecords fails the test unless both sections hold the same records, in whatever order.
+func sameRecords(t *testing.T, got, want []dns.RR) {
+	t.Helper()
+	if g, w := sortedText(got), sortedText(want); !slices.Equal(g, w) {
+		t.Errorf("records are %q, want %q", g, w)
+	}
+}
+
+func sortedText(rrs []dns.RR) []string {
+	var text []string
+	for _, rr := range rrs {
+		text = append(text, strings.ToLower(rr.String()))
+	}
+	slices.SortFunc(text, cmp.Compare)
+	return text
+}
+
+// eventually calls done until it is true.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// capture returns what CoreDNS logs while run runs.
+func capture(t *testing.T, run func()) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "log")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	clog.D.Clear()
+	golog.SetOutput(f)
+	run()
+	golog.SetOutput(io.Discard)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// upstream runs a name server that answers with handle, over UDP and TCP on one port.
+func upstream(t *testing.T, handle dns.HandlerFunc) string {
+	t.Helper()
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams, err := net.Listen("tcp", packets.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, srv := range []*dns.Server{{PacketConn: packets}, {Listener: streams}} {
+		srv.Handler = handle
+		ready := make(chan struct{})
+		srv.NotifyStartedFunc = func() { close(ready) }
+		ended := make(chan error, 1)
+		go func() { ended <- srv.ActivateAndServe() }()
+		<-ready
+		t.Cleanup(func() {
+			srv.Shutdown()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return packets.LocalAddr().String()
+}
+
+// rr reads a record.
+func rr(t testing.TB, text string) dns.RR {
+	t.Helper()
+	record, err := dns.NewRR(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return record
+}
