@@ -29,9 +29,12 @@ var upstreams = []struct {
 	{"cached file", func(t *testing.T) string { return "cache\n    file " + zone(t, "example.org.", threeAs) }},
 	{"shuffling", shuffling},
 	{"cached shuffling", func(t *testing.T) string { return "cache\n    " + shuffling(t) }},
-	{"hosts", func(*testing.T) string {
-		return "hosts {\n 192.0.2.3 www.example.org\n 192.0.2.1 www.example.org\n 192.0.2.2 www.example.org\n }"
-	}},
+	{"hosts", func(*testing.T) string { return "hosts {\n" + threeHosts("www.example.org") + "}" }},
+}
+
+// threeHosts are the three addresses as the hosts plugin reads them, in an order of its own.
+func threeHosts(name string) string {
+	return fmt.Sprintf("192.0.2.3 %[1]s\n192.0.2.1 %[1]s\n192.0.2.2 %[1]s\n", name)
 }
 
 // shuffling starts a server that shuffles and returns how to get there. Its ports for UDP and TCP
