@@ -58,7 +58,7 @@ func (i input) ServerType() string { return "dns" }
 // server is a CoreDNS in this process.
 type server struct {
 	t        *testing.T
-	instance *caddy.Instance
+	instance *caddy.Instance // nil once stopped
 }
 
 // start runs a Corefile until the test ends. Blocks without a bind listen on 127.0.0.1 and a port
@@ -69,27 +69,53 @@ func start(t *testing.T, corefile string) *server {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, corefile)
 	}
-	s := &server{t, instance}
+	s := &server{t: t, instance: instance}
 	t.Cleanup(s.stop)
+	s.waitUntilServing()
 	return s
 }
 
+// waitUntilServing returns when all listeners are served: a server that is stopped before that
+// runs on. It asks for what no plugin gets to see.
+func (s *server) waitUntilServing() {
+	s.t.Helper()
+	q := query(".", dns.TypeNS)
+	q.Opcode = dns.OpcodeStatus
+	for i, addr := range s.udps() {
+		for network, addr := range map[string]string{"udp": addr, "tcp": s.tcps()[i]} {
+			conn, err := net.Dial(network, addr)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			c := &client{s.t, &dns.Conn{Conn: conn}}
+			c.ask(q)
+			conn.Close()
+		}
+	}
+}
+
 func (s *server) stop() {
+	if s.instance == nil {
+		return
+	}
 	for _, err := range s.instance.ShutdownCallbacks() {
 		s.t.Error(err)
 	}
 	if err := s.instance.Stop(); err != nil {
 		s.t.Error(err)
 	}
+	s.instance = nil
 }
 
 // restart reloads the server with a Corefile, as SIGUSR1 does.
 func (s *server) restart(corefile string) error {
 	next, err := s.instance.Restart(input(corefile))
-	if err == nil {
-		s.instance = next
+	if err != nil {
+		return err
 	}
-	return err
+	s.instance = next
+	s.waitUntilServing()
+	return nil
 }
 
 // udps and tcps return the server's addresses, sorted: CoreDNS lists them in no order.
@@ -112,6 +138,19 @@ func (s *server) addresses(of func(caddy.ServerListener) net.Addr) []string {
 
 func (s *server) udp() string { return s.udps()[0] }
 func (s *server) tcp() string { return s.tcps()[0] }
+
+// freePort returns a port of 127.0.0.1 that nobody listens on, for what cannot be asked where it
+// listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
 
 // query returns a question for a name.
 func query(name string, qtype uint16) *dns.Msg {
