@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/coredns/coredns/core/dnsserver"
+)
+
+// corefiles returns the Corefiles that a document shows, by where they stand.
+func corefiles(t *testing.T, path string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(path, ".md") {
+		return map[string]string{path: string(text)}
+	}
+	found := map[string]string{}
+	fence, at := "", ""
+	for i, line := range strings.Split(string(text), "\n") {
+		switch {
+		case fence != "" && strings.TrimSpace(line) == fence:
+			fence = ""
+		case fence != "":
+			found[at] += line + "\n"
+		case strings.HasSuffix(line, " corefile") || strings.HasSuffix(line, "```corefile") || strings.HasSuffix(line, "~~~corefile"):
+			fence, at = strings.TrimSpace(line)[:3], fmt.Sprintf("%s:%d", path, i+1)
+		}
+	}
+	return found
+}
+
+var (
+	ports  = regexp.MustCompile(`(?m)^([^\s#{}][^{#\n]*?):\d+(\s*\{|\s+[^{\n]*\{)`)
+	blocks = regexp.MustCompile(`(?m)^([^\s#(].*\{)$`)
+)
+
+// onLoopback returns a Corefile with ports of the system's choice, on 127.0.0.1.
+func onLoopback(corefile string) string {
+	corefile = ports.ReplaceAllString(corefile, "$1:0$2")
+	if strings.Contains(corefile, " bind ") {
+		return corefile
+	}
+	return blocks.ReplaceAllString(corefile, "$1\n    bind 127.0.0.1")
+}
+
+// Every Corefile that a user may copy starts. The files that they name are those in examples.
+func TestEveryCorefileInTheDocumentsStarts(t *testing.T) {
+	documents := []string{filepath.Join("..", "examples", "Corefile")}
+	for _, pattern := range []string{"*.md", filepath.Join("docs", "*.md"), filepath.Join("examples", "*.md")} {
+		paths, err := filepath.Glob(filepath.Join("..", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, paths...)
+	}
+	shown := map[string]string{}
+	for _, path := range documents {
+		for at, corefile := range corefiles(t, path) {
+			shown[at] = corefile
+		}
+	}
+	examples := t.TempDir()
+	if err := os.CopyFS(examples, os.DirFS(filepath.Join("..", "examples"))); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(examples)
+	defaultPort := dnsserver.Port
+	dnsserver.Port = "0"
+	t.Cleanup(func() { dnsserver.Port = defaultPort })
+	for at, corefile := range shown {
+		t.Run(at, func(t *testing.T) { start(t, onLoopback(corefile)) })
+	}
+}
