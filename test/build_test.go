@@ -102,12 +102,12 @@ func TestOurOwnBinary(t *testing.T) {
 		p.end(t)
 	})
 	t.Run("refuses a bad Corefile", func(t *testing.T) {
-		corefile := file(t, "Corefile", blockOf("example.org:"+freePort(t), "balance {\n policy weigthed\n }", db))
+		corefile := file(t, "Corefile", blockOf("example.org:"+freePort(t), "balance {\n policy fastest\n }", db))
 		out, err := command(t, ".", binary, "-conf", corefile).CombinedOutput()
 		if err == nil {
 			t.Errorf("no exit status, want one")
 		}
-		want := "plugin/balance: " + corefile + `:4 - Error during parsing: policy: unknown policy "weigthed": want `
+		want := "plugin/balance: " + corefile + `:4 - Error during parsing: policy: unknown policy "fastest": want `
 		if !strings.Contains(string(out), want) {
 			t.Errorf("it says %q, want %q", out, want)
 		}

@@ -139,16 +139,29 @@ func (s *server) addresses(of func(caddy.ServerListener) net.Addr) []string {
 func (s *server) udp() string { return s.udps()[0] }
 func (s *server) tcp() string { return s.tcps()[0] }
 
+// listenBoth listens on a port of 127.0.0.1 that is free for UDP and TCP.
+func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for {
+		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if streams, err := net.Listen("tcp", packets.LocalAddr().String()); err == nil {
+			return packets, streams
+		}
+		packets.Close()
+	}
+}
+
 // freePort returns a port of 127.0.0.1 that nobody listens on, for what cannot be asked where it
 // listens.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
+	packets, streams := listenBoth(t)
+	defer packets.Close()
+	defer streams.Close()
+	_, port, _ := net.SplitHostPort(packets.LocalAddr().String())
 	return port
 }
 
@@ -350,14 +363,7 @@ func capture(t *testing.T, run func()) string {
 // upstream runs a name server that answers with handle, over UDP and TCP on one port.
 func upstream(t *testing.T, handle dns.HandlerFunc) string {
 	t.Helper()
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	streams, err := net.Listen("tcp", packets.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	packets, streams := listenBoth(t)
 	for _, srv := range []*dns.Server{{PacketConn: packets}, {Listener: streams}} {
 		srv.Handler = handle
 		ready := make(chan struct{})

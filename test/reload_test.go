@@ -66,7 +66,7 @@ func TestABrokenCorefileChangesNothing(t *testing.T) {
 	c := dial(t, "udp", s.udp(), "")
 	var order []string
 	for _, broken := range []string{
-		block("balance {\n policy weigthed\n }", db),
+		block("balance {\n policy fastest\n }", db),
 		block("balance", "balance", db),
 		block("balance", "file /does/not/exist/at/all", "nonsense"),
 		block("balance", db) + "example.net:0 {\nbind 127.0.0.1\nbalance {\n answers 0\n}\n}\n",

@@ -67,7 +67,7 @@ func TestEachMemberLeadsEquallyOftenToConcurrentClients(t *testing.T) {
 	for _, up := range upstreams {
 		t.Run(up.name, func(t *testing.T) {
 			s := start(t, block("balance", up.chain(t)))
-			inParallel(t, s, 8, 125, query("www.example.org.", dns.TypeA)).even(t, 3, 1)
+			inParallel(t, s, 8, 375, query("www.example.org.", dns.TypeA)).even(t, 3, 1)
 		})
 	}
 }
