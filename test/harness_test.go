@@ -268,6 +268,17 @@ func (l leads) add(reply *dns.Msg, rrtype uint16) {
 	}
 }
 
+// sum adds up.
+func sum(all []leads) leads {
+	total := leads{}
+	for _, l := range all {
+		for who, n := range l {
+			total[who] += n
+		}
+	}
+	return total
+}
+
 // even fails the test unless n members led as often as each other, give or take.
 func (l leads) even(t *testing.T, n, give int) {
 	t.Helper()

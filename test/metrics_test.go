@@ -107,9 +107,11 @@ func TestMetricsOutliveAReload(t *testing.T) {
 	corefile := blockOf("counted.test:0", "prometheus "+addr, "balance", "file "+zone(t, "counted.test.", threeAs))
 	s := start(t, corefile)
 	c := dial(t, "udp", s.udp(), "")
+	series := responses("counted.test.", "", "ordered")
+	before := counts(t, addr)[series]
 	for i := range 3 {
 		c.ask(query("www.counted.test.", dns.TypeA))
-		if got := counts(t, addr)[responses("counted.test.", "", "ordered")]; got != float64(i+1) {
+		if got := counts(t, addr)[series] - before; got != float64(i+1) {
 			t.Errorf("%v answers counted, want %d", got, i+1)
 		}
 		if err := s.restart(corefile); err != nil {

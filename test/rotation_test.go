@@ -95,13 +95,7 @@ func inParallel(t *testing.T, s *server, clients, times int, q *dns.Msg) leads {
 		})
 	}
 	wg.Wait()
-	sum := leads{}
-	for _, l := range all {
-		for who, n := range l {
-			sum[who] += n
-		}
-	}
-	return sum
+	return sum(all)
 }
 
 // A client that asks for both families in turn, as dual-stack clients do, must see every address
