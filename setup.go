@@ -281,7 +281,7 @@ func (s *stanza) readBlock(c *caddy.Controller) error {
 // parseZones returns the zones of a stanza: those named or, without any, those of the block. They
 // must lie in the block, for no other question comes here.
 func parseZones(args, blockKeys []string) ([]string, error) {
-	block := plugin.OriginsFromArgsOrServerBlock(nil, blockKeys)
+	block := distinct(plugin.OriginsFromArgsOrServerBlock(nil, blockKeys)) // a zone on two ports is named twice
 	if len(args) == 0 {
 		return block, nil
 	}
@@ -306,6 +306,16 @@ func parseZones(args, blockKeys []string) ([]string, error) {
 		}
 	}
 	return zones, nil
+}
+
+// distinct returns words without those that repeat an earlier one.
+func distinct(words []string) (once []string) {
+	for _, w := range words {
+		if !slices.Contains(once, w) {
+			once = append(once, w)
+		}
+	}
+	return once
 }
 
 // misreadZone says what to write instead of a word that was meant as something else than a zone, as
