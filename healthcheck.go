@@ -92,8 +92,8 @@ var protocolCheckOptions = map[string]checkOption{
 	"expect":       {parse: parseExpect},
 	"body":         textOption("a text", func(s *checkStanza) *string { return &s.body }),
 	"body_regex":   {parse: parseBodyRegex},
-	"send":         textOption("a text", func(s *checkStanza) *string { return &s.send }),
-	"receive":      textOption("a text", func(s *checkStanza) *string { return &s.receive }),
+	"send":         escapedOption(func(s *checkStanza) *string { return &s.send }),
+	"receive":      escapedOption(func(s *checkStanza) *string { return &s.receive }),
 	"tls":          {parse: parseTLS},
 	"tls_insecure": {parse: parseTLSInsecure},
 }
@@ -240,6 +240,22 @@ func textOption(what string, field func(*checkStanza) *string) checkOption {
 			return wrongCount(args, what+", in quotes where it has spaces")
 		}
 		*field(s) = args[0]
+		return nil
+	}}
+}
+
+// escapedOption reads a text in which a backslash begins an escape as in Go, for a Corefile cannot
+// hold a carriage return: \r, \n, \t, \x00, \\.
+func escapedOption(field func(*checkStanza) *string) checkOption {
+	return checkOption{parse: func(s *checkStanza, args []string) error {
+		if len(args) != 1 || args[0] == "" {
+			return wrongCount(args, "a text, in quotes where it has spaces")
+		}
+		text, err := strconv.Unquote(`"` + strings.ReplaceAll(args[0], `"`, `\"`) + `"`)
+		if err != nil {
+			return fmt.Errorf(`bad text %q: want escapes such as \r, \n, \x00 and \\`, args[0])
+		}
+		*field(s) = text
 		return nil
 	}}
 }

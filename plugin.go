@@ -152,7 +152,7 @@ func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
 		switch {
 		case plan.allDown && where == inAnswer && !set.sealed && a.rule.allDown.mode != answerOpen:
 			out.replace(set, plan, turns)
-		case !alone: // an only record is left alone, and its TTL too
+		case !alone || a.rule.allDown.mode != answerOpen: // else an only record is left alone, and its TTL too
 			out.place(set, plan, lineup, turns)
 		case plan.allDown:
 			out.outcome = failOpen

@@ -115,6 +115,19 @@ func describe(r *rule) string {
 		}
 		b.WriteString("\n")
 	}
+	for _, tier := range r.tiers {
+		fmt.Fprintf(&b, "    tier %s\n", prefixes(tier))
+	}
+	if r.minHealthy != (quorum{count: 1}) {
+		fmt.Fprintf(&b, "    min_healthy %+v\n", r.minHealthy)
+	}
+	if r.allDown.mode != answerOpen {
+		fmt.Fprintf(&b, "    all_down %s %v\n", allDownNames[r.allDown.mode], r.allDown.fallback)
+	}
+	for _, c := range r.checks {
+		fmt.Fprintf(&b, "    health_check %s\n        allow %s\n        watch %s\n        %+v\n        max_endpoints %d max_in_flight %d\n        key %s\n",
+			c.Name(), prefixes(c.allow), strings.Join(c.watch, " "), c.timing, c.maxEndpoints, c.maxInFlight, c.Key())
+	}
 	if r.answers > 0 {
 		fmt.Fprintf(&b, "    answers %d\n", r.answers)
 	}
