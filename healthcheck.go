@@ -77,10 +77,10 @@ var commonCheckOptions = map[string]checkOption{
 	"timeout":       durationOption(func(s *checkStanza) *time.Duration { return &s.timing.timeout }),
 	"fast_interval": durationOption(func(s *checkStanza) *time.Duration { return &s.timing.fast }),
 	"max_interval":  durationOption(func(s *checkStanza) *time.Duration { return &s.timing.maxInterval }),
-	"rise":          numberOption(1, 100, func(s *checkStanza) *int { return &s.timing.rise }),
-	"fall":          numberOption(1, 100, func(s *checkStanza) *int { return &s.timing.fall }),
-	"max_endpoints": numberOption(1, 1_000_000, func(s *checkStanza) *int { return &s.maxEndpoints }),
-	"max_in_flight": numberOption(1, 10_000, func(s *checkStanza) *int { return &s.maxInFlight }),
+	"rise":          numberOption(100, func(s *checkStanza) *int { return &s.timing.rise }),
+	"fall":          numberOption(100, func(s *checkStanza) *int { return &s.timing.fall }),
+	"max_endpoints": numberOption(1_000_000, func(s *checkStanza) *int { return &s.maxEndpoints }),
+	"max_in_flight": numberOption(10_000, func(s *checkStanza) *int { return &s.maxInFlight }),
 	"source":        {parse: parseSource},
 }
 
@@ -114,7 +114,7 @@ const (
 func parseHealthCheck(s *stanza, args []string) error {
 	names := slices.Sorted(maps.Keys(protocols))
 	if len(args) == 0 {
-		return wrongCount(args, "one of "+list(names, "or"))
+		return wrongCount(args, "one of "+list(names))
 	}
 	p, ok := protocols[args[0]]
 	if !ok {
@@ -165,7 +165,7 @@ func (s *checkStanza) parseBlock(name string, p protocol) error {
 // unknownCheckOption says which options a protocol has, and whether another one has what was found.
 func (s *checkStanza) unknownCheckOption(name string, line blockLine, allowed map[string]checkOption) error {
 	if _, elsewhere := protocolCheckOptions[line.words[0]]; elsewhere {
-		return fmt.Errorf("line %d: %s: not for %s: want it with %s", line.number, line.words[0], name, list(protocolsWith(line.words[0]), "or"))
+		return fmt.Errorf("line %d: %s: not for %s: want it with %s", line.number, line.words[0], name, list(protocolsWith(line.words[0])))
 	}
 	return fmt.Errorf("line %d: %w", line.number, unknownWord("option", line.words[0], slices.Sorted(maps.Keys(allowed))))
 }
@@ -223,12 +223,13 @@ func durationOption(field func(*checkStanza) *time.Duration) checkOption {
 	}}
 }
 
-func numberOption(low, high uint32, field func(*checkStanza) *int) checkOption {
+// numberOption reads a number from 1 to high.
+func numberOption(high uint32, field func(*checkStanza) *int) checkOption {
 	return checkOption{parse: func(s *checkStanza, args []string) error {
 		if len(args) != 1 {
 			return wrongCount(args, "one number")
 		}
-		n, err := parseNumber(args[0], low, high)
+		n, err := parseNumber(args[0], 1, high)
 		*field(s) = int(n)
 		return err
 	}}
@@ -279,12 +280,12 @@ func parseWatch(s *checkStanza, args []string) error {
 			return fmt.Errorf("bad domain name %q: want one such as www.example.org", arg)
 		}
 		if plugin.Zones(s.zones).Matches(name) == "" {
-			return fmt.Errorf("name %q lies outside the zones of this stanza: want one at or under %s", name, list(s.zones, "or"))
+			return fmt.Errorf("name %q lies outside the zones of this stanza: want one at or under %s", name, list(s.zones))
 		}
-		if slices.Contains(s.check.watch, name) {
+		if slices.Contains(s.watch, name) {
 			return fmt.Errorf("name %q is watched twice: want it once", name)
 		}
-		s.check.watch = append(s.check.watch, name)
+		s.watch = append(s.watch, name)
 	}
 	return nil
 }
@@ -350,11 +351,11 @@ func parseTLS(s *checkStanza, args []string) error {
 	switch len(args) {
 	case 0:
 	case 1:
-		s.tls.CAFile = s.stanza.path(args[0])
+		s.tls.CAFile = s.path(args[0])
 	case 2, 3:
-		s.tls.CertFile, s.tls.KeyFile = s.stanza.path(args[0]), s.stanza.path(args[1])
+		s.tls.CertFile, s.tls.KeyFile = s.path(args[0]), s.path(args[1])
 		if len(args) == 3 {
-			s.tls.CAFile = s.stanza.path(args[2])
+			s.tls.CAFile = s.path(args[2])
 		}
 	default:
 		return wrongCount(args, "nothing, a file of issuers, or a certificate, its key and perhaps issuers")

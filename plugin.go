@@ -151,7 +151,7 @@ func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
 		plan, lineup, turns := a.rule.turns(s, turnKey{where, set.rrtype, a.preference(set)}, set, rrs)
 		switch {
 		case plan.allDown && where == inAnswer && !set.sealed && a.rule.allDown.mode != answerOpen:
-			out.replace(set, plan, turns)
+			out.replace(set, turns)
 		case !alone || a.rule.allDown.mode != answerOpen: // else an only record is left alone, and its TTL too
 			out.place(set, plan, lineup, turns)
 		case plan.allDown:

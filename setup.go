@@ -223,7 +223,7 @@ func (s *stanza) validate() error {
 	for _, name := range []string{"weight", "weights"} {
 		if line, ok := s.seen[name]; ok && !s.policy.weighs {
 			return fmt.Errorf("%s: line %d has no effect, for the policy %s ignores weights: want policy %s",
-				name, line, s.policy.name, list(policyNames(true), "or"))
+				name, line, s.policy.name, list(policyNames(true)))
 		}
 	}
 	s.weights.sort()
@@ -297,7 +297,7 @@ func parseZones(args, blockKeys []string) ([]string, error) {
 		for _, host := range hosts {
 			zone := plugin.Name(host).Normalize()
 			if plugin.Zones(block).Matches(zone) == "" {
-				return nil, fmt.Errorf("zone %q lies outside this server block: want a name at or under %s", zone, list(block, "or"))
+				return nil, fmt.Errorf("zone %q lies outside this server block: want a name at or under %s", zone, list(block))
 			}
 			if slices.Contains(zones, zone) {
 				return nil, fmt.Errorf("zone %q is named twice: want it once", zone)
@@ -333,7 +333,7 @@ func misreadZone(word string) string {
 // parsePolicy reads "policy NAME".
 func parsePolicy(s *stanza, args []string) error {
 	if len(args) != 1 {
-		return wrongCount(args, "one of "+list(policyNames(false), "or"))
+		return wrongCount(args, "one of "+list(policyNames(false)))
 	}
 	p := policyNamed(args[0])
 	if p == nil {
@@ -519,7 +519,7 @@ func parseMinHealthy(s *stanza, args []string) error {
 // parseAllDown reads "all_down open|nodata|servfail|fallback ADDRESS...".
 func parseAllDown(s *stanza, args []string) error {
 	if len(args) == 0 {
-		return wrongCount(args, "one of "+list(allDownNames[:], "or"))
+		return wrongCount(args, "one of "+list(allDownNames[:]))
 	}
 	mode := slices.Index(allDownNames[:], args[0])
 	if mode < 0 {
@@ -599,7 +599,7 @@ func wrongCount(args []string, want string) error {
 
 // unknownWord says that a word is none of those allowed, and which one may have been meant.
 func unknownWord(kind, word string, allowed []string) error {
-	msg := fmt.Sprintf("unknown %s %q: want %s", kind, word, list(allowed, "or"))
+	msg := fmt.Sprintf("unknown %s %q: want %s", kind, word, list(allowed))
 	nearest := slices.MinFunc(allowed, func(a, b string) int {
 		return levenshtein.Distance(word, a, nil) - levenshtein.Distance(word, b, nil)
 	})
@@ -610,10 +610,10 @@ func unknownWord(kind, word string, allowed []string) error {
 }
 
 // list joins words: "a, b or c".
-func list(words []string, conjunction string) string {
+func list(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}
 	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " " + conjunction + " " + words[last]
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,13 +28,13 @@ func TestTracker(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			var at tracker
-			got := ""
+			var got strings.Builder
 			for _, r := range tc.results {
 				at = at.after(r == '+', tc.rise, tc.fall)
-				got += map[verdict]string{unknown: "?", up: "U", down: "D"}[at.verdict]
+				got.WriteString(map[verdict]string{unknown: "?", up: "U", down: "D"}[at.verdict])
 			}
-			if got != tc.verdicts {
-				t.Errorf("results %s gave %s, want %s", tc.results, got, tc.verdicts)
+			if got.String() != tc.verdicts {
+				t.Errorf("results %s gave %s, want %s", tc.results, got.String(), tc.verdicts)
 			}
 		})
 	}
