@@ -21,8 +21,8 @@ build: ## Build CoreDNS with every stock plugin and balance
 
 .PHONY: run
 run: build ## Start the demo on 127.0.0.1:1053
-	@echo 'Ask it a few times:  dig +noall +answer @127.0.0.1 -p 1053 www.example.org'
-	@cd examples && exec ../$(BINARY) -conf Corefile
+	CGO_ENABLED=0 go build -o $(CACHE)/backend ./examples/backend
+	@exec examples/demo
 
 .PHONY: test
 test: ## Pass every test, with the race detector

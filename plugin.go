@@ -12,22 +12,30 @@
 //	answer.WriteMsg    takes what came up the chain and hands on what goes out           plugin.go
 //	answer.balance     leaves alone what is not ours, else goes through the sections     plugin.go
 //	scratch.scan       finds the RRsets of a section and the slots that each holds       rrset.go
-//	turnTable.turns    finds how often the RRset was answered, whatever came up since    turns.go
-//	plan               says how a set of members is answered; immutable, made rarely     plan.go
-//	policy             turns the turn into an order                                      roundrobin.go, random.go
+//	zoneRule.turns     finds how often the RRset was answered, whatever came up since    turns.go
+//	classify           decides who answers, given weights, tiers and verdicts            classify.go
+//	plan               holds what follows from it; immutable, made anew when that changes plan.go
+//	policy             turns the turn into an order                    roundrobin.go, weighted.go
 //	arrangement.place  puts the records into their slots: order, answers N, TTL          arrange.go
+//
+// A probe's way, from schedule to verdict, is in health.go. The two meet where a plan is made: it
+// asks for the verdicts on its members, which teaches what to probe, and a new verdict makes plans old.
 //
 // # Where things are
 //
-//	setup.go      the directive: a parse function per option, validation after
-//	rule.go       a stanza and the search for the one that a name belongs to
-//	policy.go     the table of policies and what a policy is
-//	prefer.go     the option prefer
-//	ttl.go        the option ttl
-//	chain.go      CNAMEs that came after the addresses
-//	member.go     one record of an RRset, as a value that compares
-//	metrics.go    what is counted
-//	position.go   the warnings about a chain that defeats us
+//	setup.go        the directive: a parse function per option, validation after
+//	healthcheck.go  the same for the block of a health_check
+//	rule.go         a stanza and the search for the one that a name belongs to
+//	policy.go       the table of policies and what a policy is
+//	stride.go       long cycles of weights, sample.go answers that hold fewer members than there are
+//	weights.go      the weight file, file.go files that are read while the server runs
+//	prefer.go, ttl.go, alldown.go, chain.go   an option or a step each
+//	member.go       one record of an RRset, as a value that compares
+//	health.go       a probe's way, verdict.go its state machine
+//	endpoint.go     what is probed, allow.go what may be, watch.go what is from the start
+//	registry.go     checks that rules share and reloads keep
+//	life.go         what starts and stops with a server
+//	metrics.go      what is counted, position.go the warnings about a chain that defeats us
 package balance
 
 import (
