@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/coredns/coredns/core/dnsserver"
+
+	"github.com/miekg/dns"
 )
 
 // corefiles returns the Corefiles that a document shows, by where they stand.
@@ -43,8 +45,13 @@ var (
 	blocks = regexp.MustCompile(`(?m)^([^\s#(].*\{)$`)
 )
 
-// onLoopback returns a Corefile with ports of the system's choice, on 127.0.0.1.
-func onLoopback(corefile string) string {
+// documented is the address of the resolver that the documents forward to.
+const documented = "192.0.2.53"
+
+// onLoopback returns a Corefile with ports of the system's choice, on 127.0.0.1, that forwards to
+// another resolver than the documented one.
+func onLoopback(corefile, resolver string) string {
+	corefile = strings.ReplaceAll(corefile, "forward . "+documented, "forward . "+resolver)
 	corefile = ports.ReplaceAllString(corefile, "$1:0$2")
 	if strings.Contains(corefile, " bind ") {
 		return corefile
@@ -76,7 +83,8 @@ func TestEveryCorefileInTheDocumentsStarts(t *testing.T) {
 	defaultPort := dnsserver.Port
 	dnsserver.Port = "0"
 	t.Cleanup(func() { dnsserver.Port = defaultPort })
+	resolver := upstream(t, func(w dns.ResponseWriter, q *dns.Msg) { _ = w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeNameError)) })
 	for at, corefile := range shown {
-		t.Run(at, func(t *testing.T) { start(t, onLoopback(corefile)) })
+		t.Run(at, func(t *testing.T) { start(t, onLoopback(corefile, resolver)) })
 	}
 }
