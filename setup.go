@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coredns/caddy"
@@ -33,12 +34,12 @@ func setup(c *caddy.Controller) error {
 	config := dnsserver.GetConfig(c)
 	rules := rulesByZone(stanzas)
 	background := newLife(c, stanzas, rules)
-	c.OnStartup(func() error {
+	start := func() error {
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config)
 		background.start()
 		return nil
-	})
+	}
 	c.OnShutdown(func() error {
 		background.stop()
 		return nil
@@ -47,7 +48,11 @@ func setup(c *caddy.Controller) error {
 		sweep()
 		return nil
 	})
+	// Chains are made when every plugin is set up, so this comes last: what watches names asks the
+	// plugins below, which have started by then.
+	startLast := sync.OnceFunc(func() { c.OnStartup(start) })
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		startLast()
 		for _, z := range rules {
 			z.watcher.next.CompareAndSwap(nil, &next)
 		}

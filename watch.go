@@ -18,6 +18,12 @@ import (
 // is ready.
 const readyAfter = 5 * time.Second
 
+// untilReady is the time between looking watched names up until the server is ready.
+const untilReady = 100 * time.Millisecond
+
+// lookupTimeout bounds the time that the plugins below take to answer.
+const lookupTimeout = 5 * time.Second
+
 // watcher resolves the watched names of a rule through the plugins below. Safe for concurrent use.
 type watcher struct {
 	next  atomic.Pointer[plugin.Handler] // below one of the rule's chains
@@ -39,47 +45,58 @@ func (z *zoneRule) watched() (names []string) {
 // watch looks the names up over and over until ctx is done, so that their endpoints are probed
 // whether or not clients ask. The rule is ready when each endpoint has a verdict, or after a while.
 func (z *zoneRule) watch(ctx context.Context, names []string) {
-	deadline := time.NewTimer(readyAfter)
-	defer deadline.Stop()
+	ready := &z.watcher.ready
+	patience := time.AfterFunc(readyAfter, func() { ready.Store(true) })
+	defer patience.Stop()
 	for {
-		seen := z.resolve(ctx, names)
 		pause := z.checks[0].timing.interval
-		if !z.watcher.ready.Load() {
-			pause = min(pause, 100*time.Millisecond)
-			if seen {
-				z.watcher.ready.Store(true)
-			}
+		if z.resolve(ctx, names) {
+			ready.Store(true)
+		}
+		if !ready.Load() {
+			pause = min(pause, untilReady)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-deadline.C:
-			z.watcher.ready.Store(true)
 		case <-time.After(pause):
 		}
 	}
 }
 
-// resolve looks the addresses of names up and tells whether there is a verdict on each of them. The
-// names that have none, or cannot be resolved now, count as done: there is nothing to wait for.
+// resolve looks the addresses of names up and tells whether there is a verdict on each of them. A
+// name that has none is done, one that cannot be resolved now is not.
 func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
-	next := z.watcher.next.Load()
-	if next == nil {
-		return true
-	}
 	judged = true
 	for _, name := range names {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			query := new(dns.Msg)
-			query.SetQuestion(name, qtype)
-			w := &recorder{}
-			if _, err := (*next).ServeDNS(ctx, w, query); err != nil || w.msg == nil {
-				continue
-			}
-			judged = z.judged(w.msg) && judged
+			m := z.lookup(ctx, name, qtype)
+			judged = m != nil && m.Rcode != dns.RcodeServerFailure && z.judged(m) && judged
 		}
 	}
 	return judged
+}
+
+// lookup asks the plugins below. It returns nil where they give no answer.
+func (z *zoneRule) lookup(ctx context.Context, name string, qtype uint16) *dns.Msg {
+	next := z.watcher.next.Load()
+	if next == nil {
+		return nil
+	}
+	defer func() { // as the server does for a client's query
+		if r := recover(); r != nil {
+			log.Errorf("watch %s: a plugin below panicked: %v", name, r)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	query := new(dns.Msg)
+	query.SetQuestion(name, qtype)
+	w := &recorder{}
+	if _, err := (*next).ServeDNS(ctx, w, query); err != nil {
+		return nil
+	}
+	return w.msg
 }
 
 // judged tells whether there is a verdict on every address in an answer.
