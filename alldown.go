@@ -50,7 +50,7 @@ func (a *arrangement) replace(set *rrset, t *turns) {
 		a.denial = max(a.denial, answerNoData)
 		return
 	}
-	lead := int(t.next(0) % uint64(len(records))) //nolint:gosec // below the number of records
+	lead := int(a.turn(t, 0) % uint64(len(records))) //nolint:gosec // below the number of records
 	a.insert = append(a.insert, insertion{int(set.slots[0]), slices.Concat(records[lead:], records[:lead])})
 }
 

@@ -12,8 +12,9 @@ import (
 // the section is made when the first of its records moves.
 type arrangement struct {
 	*scratch
-	rule *rule
-	in   []dns.RR
+	rule   *rule
+	client *client
+	in     []dns.RR
 
 	out     []dns.RR    // nil while nothing moved; a removed record leaves nil behind
 	insert  []insertion // instead of records that were removed
@@ -62,7 +63,7 @@ func (a *arrangement) pick(p *plan, t *turns, wanted int) {
 		g := &p.groups[i]
 		to := min(from+len(g.members), wanted)
 		picked := a.picked[from:to]
-		g.schedule.order(t.next(i), picked)
+		g.schedule.order(a.turn(t, i), picked)
 		if p.ranked != nil {
 			ranked := p.ranked[from:]
 			for j, m := range picked {
@@ -71,6 +72,14 @@ func (a *arrangement) pick(p *plan, t *turns, wanted int) {
 		}
 		from += len(g.members)
 	}
+}
+
+// turn returns the turn of a group, and moves on: it is the client's key where the policy goes by that.
+func (a *arrangement) turn(t *turns, group int) uint64 {
+	if a.rule.policy.byClient {
+		return a.client.key(a.rule)
+	}
+	return t.next(group)
 }
 
 // toRecords replaces the members in a.picked by their records, and adds those that repeat one.

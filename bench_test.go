@@ -36,6 +36,7 @@ var benchContenders = []struct{ name, stanza string }{
 	{"random", "balance {\npolicy random\n}"},
 	{"prefer", "balance {\nprefer 10.0.0.0/31\n}"},
 	{"answers", "balance {\nanswers 2\n}"},
+	{"sticky", "balance {\npolicy sticky\n}"},
 	{"ttl", "balance {\nttl 30\n}"},
 }
 
@@ -160,7 +161,7 @@ func BenchmarkServeDNS(b *testing.B) {
 
 // BenchmarkWriteMsg measures what happens between the plugin that answers and the writer above.
 func BenchmarkWriteMsg(b *testing.B) {
-	benchmarkContenders(b, []string{"loadbalance", "balance", "random", "prefer", "answers", "ttl"}, writers)
+	benchmarkContenders(b, []string{"loadbalance", "balance", "random", "sticky", "prefer", "answers", "ttl"}, writers)
 }
 
 // BenchmarkWeighted compares the policies weighted with each other and with round robin.
@@ -177,7 +178,8 @@ func writers(b *testing.B, stanza string, m *dns.Msg) func() func() {
 func writerOf(b *testing.B, h plugin.Handler, m *dns.Msg) func() {
 	own := *m
 	if balance, ok := h.(Balance); ok {
-		a := &answer{ResponseWriter: &test.ResponseWriter{}, rule: balance.rules.of(m)}
+		w := &test.ResponseWriter{}
+		a := &answer{ResponseWriter: w, rule: balance.rules.of(m), client: client{writer: w, qname: m.Question[0].Name}}
 		a.inHand.Context = b.Context()
 		return func() {
 			a.used = false // a writer is made for every query, and its message with it

@@ -85,7 +85,7 @@ func (b Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	if rule == nil || nested(ctx) {
 		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)
 	}
-	a := &answer{ResponseWriter: w, rule: rule}
+	a := &answer{ResponseWriter: w, rule: rule, client: client{writer: w, qname: r.Question[0].Name}}
 	a.inHand.Context = ctx
 	return plugin.NextOrFailure(b.Name(), b.Next, &a.inHand, a, r)
 }
@@ -96,6 +96,7 @@ type answer struct {
 	dns.ResponseWriter
 	rule *servedRule
 
+	client client
 	inHand clientQuery
 	reply  dns.Msg // the first message handed on, where it is not the one that came up
 	used   bool    // reply is taken
@@ -149,7 +150,7 @@ func (a *answer) answerSection(s *scratch, res *dns.Msg) arrangement {
 
 // arrange arranges the records of a section that was scanned.
 func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
-	out := arrangement{scratch: s, rule: a.rule.rule, in: rrs}
+	out := arrangement{scratch: s, rule: a.rule.rule, client: &a.client, in: rrs}
 	for i := range s.sets {
 		set := &s.sets[i]
 		alone := len(set.slots) < 2
@@ -174,7 +175,7 @@ func (a *answer) preference(set *rrset) int8 {
 	if len(a.rule.prefer) == 0 || !set.holdsAddresses() {
 		return noPreference
 	}
-	return a.rule.preferenceFor(addrOf(a.RemoteAddr()))
+	return a.rule.preferenceFor(a.client.addr())
 }
 
 // message returns res with other sections: res itself where they are its own. A copy is made in

@@ -6,15 +6,22 @@ package balance
 // keeps no state of its own, so that a restart, a reload or another process can go on from a
 // number. Implementations are safe for concurrent use.
 type policy interface {
-	// schedule prepares the order of a set of members, which come sorted, with a weight of 1 to
-	// 65535 each. Answers usually hold the first wanted of them, 1 <= wanted <= len(members). It is
-	// called when the set changes, not for every answer.
-	schedule(members []member, weights []uint16, wanted int) schedule
+	// schedule prepares the order of some members, which come sorted. It is called when they
+	// change, not for every answer.
+	schedule(c contest) schedule
 
 	// resume returns the turn at which now goes on where before stood: before's next turn would
 	// have been turn. The sets differ in some members or weights, and may be ordered by different
 	// policies.
 	resume(now, before *group, turn uint64) uint64
+}
+
+// contest is a set of members to be ordered. Immutable.
+type contest struct {
+	members []member // those that answer
+	weights []uint16 // 1 to 65535 each
+	wanted  int      // answers usually hold so many of them, 1 to all
+	rrset   []member // all of the RRset, also those that do not answer now
 }
 
 // A schedule is a policy made ready for one set of members. Immutable, safe for concurrent use.
@@ -30,12 +37,14 @@ var policies = []namedPolicy{
 	{name: "round_robin", policy: roundRobin{}},
 	{name: "weighted", policy: weighted{}, weighs: true},
 	{name: "random", policy: random{}},
+	{name: "sticky", policy: sticky{}, weighs: true, byClient: true},
 }
 
 type namedPolicy struct {
 	policy
-	name   string
-	weighs bool // the weights of the members make a difference
+	name     string
+	weighs   bool // the weights of the members make a difference
+	byClient bool // the turn is the key of the client, not a count of answers
 }
 
 // policyNamed returns the policy with a name, nil where there is none.

@@ -12,7 +12,7 @@ var (
 	_ schedule = shuffle{}
 )
 
-func (random) schedule(members []member, _ []uint16, _ int) schedule { return shuffle{len(members)} }
+func (random) schedule(c contest) schedule { return shuffle{len(c.members)} }
 
 func (random) resume(_, _ *group, turn uint64) uint64 { return turn }
 

@@ -13,9 +13,7 @@ var (
 	_ schedule = rotation{}
 )
 
-func (roundRobin) schedule(members []member, _ []uint16, _ int) schedule {
-	return rotation{uint64(len(members))}
-}
+func (roundRobin) schedule(c contest) schedule { return rotation{uint64(len(c.members))} }
 
 // resume goes on with the member that was due or, where that has gone, with the one after it. So
 // members that come and go neither skip another nor let one lead twice.

@@ -16,8 +16,9 @@ import (
 type rule struct {
 	zones      []string // lower case, fully qualified
 	policy     *namedPolicy
-	weights    weightList  // inline
-	file       *weightFile // nil without the option weights
+	sticky     prefixLengths // of clients
+	weights    weightList    // inline
+	file       *weightFile   // nil without the option weights
 	prefer     []preference
 	ttl        ttlLimits
 	tiers      [][]netip.Prefix

@@ -335,17 +335,37 @@ func misreadZone(word string) string {
 	return ""
 }
 
-// parsePolicy reads "policy NAME".
+// parsePolicy reads "policy NAME", and "policy sticky [V4LEN V6LEN]".
 func parsePolicy(s *stanza, args []string) error {
-	if len(args) != 1 {
+	if len(args) == 0 {
 		return wrongCount(args, "one of "+list(policyNames(false)))
 	}
 	p := policyNamed(args[0])
 	if p == nil {
 		return unknownWord("policy", args[0], policyNames(false))
 	}
-	s.policy = p
-	return nil
+	s.policy, s.sticky = p, defaultPrefixLengths
+	if len(args) == 1 {
+		return nil
+	}
+	if !p.byClient {
+		return wrongCount(args, "one of "+list(policyNames(false)))
+	}
+	return s.parsePrefixLengths(args[1:])
+}
+
+// parsePrefixLengths reads "V4LEN V6LEN".
+func (s *stanza) parsePrefixLengths(args []string) error {
+	if len(args) != 2 {
+		return wrongCount(args, "two prefix lengths, for IPv4 and IPv6")
+	}
+	v4, err := parseNumber(args[0], 1, 32)
+	if err != nil {
+		return err
+	}
+	v6, err := parseNumber(args[1], 1, 128)
+	s.sticky = prefixLengths{int(v4), int(v6)}
+	return err
 }
 
 // parseWeight reads "weight ADDRESS|CIDR WEIGHT".

@@ -101,7 +101,7 @@ func parsed(input string) string {
 // describe writes a rule as the stanza that says all of it.
 func describe(r *rule) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "balance %s {\n    policy %s\n", strings.Join(r.zones, " "), r.policy.name)
+	fmt.Fprintf(&b, "balance %s {\n    policy %s%s\n", strings.Join(r.zones, " "), r.policy.name, lengths(r))
 	for _, w := range slices.Concat(r.weights.addrs, r.weights.cidrs) {
 		fmt.Fprintf(&b, "    weight %s %d\n", word(w.targets), w.weight)
 	}
@@ -164,4 +164,11 @@ func TestListenersOf(t *testing.T) {
 			t.Errorf("listenersOf(%q) = %s, listenersOf(%q) = %s: same %v, want %v", tc.a, a, tc.b, b, a == b, tc.same)
 		}
 	}
+}
+
+func lengths(r *rule) string {
+	if !r.policy.byClient {
+		return ""
+	}
+	return fmt.Sprintf(" %d %d", r.sticky.v4, r.sticky.v6)
 }

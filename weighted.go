@@ -27,16 +27,16 @@ var (
 // maxCycle is the longest cycle that is worked out beforehand, at 4 bytes an answer.
 const maxCycle = 1024
 
-func (weighted) schedule(members []member, weights []uint16, wanted int) schedule {
-	divisor := uint64(weights[0])
-	for _, w := range weights {
+func (weighted) schedule(of contest) schedule {
+	divisor := uint64(of.weights[0])
+	for _, w := range of.weights {
 		divisor = gcd(divisor, uint64(w))
 	}
-	c := &cycle{first: make([]uint64, len(members)+1)}
-	for i, w := range weights {
+	c := &cycle{first: make([]uint64, len(of.members)+1)}
+	for i, w := range of.weights {
 		c.first[i+1] = c.first[i] + uint64(w)/divisor
 	}
-	if c.length() == uint64(len(members)) {
+	if c.length() == uint64(len(of.members)) {
 		return rotation{c.length()}
 	}
 	if c.length() <= maxCycle {
@@ -44,8 +44,8 @@ func (weighted) schedule(members []member, weights []uint16, wanted int) schedul
 	} else {
 		c.tree = newStrideTree(c.first)
 	}
-	if wanted < len(members) {
-		c.sample = newSample(c.first, wanted)
+	if of.wanted < len(of.members) {
+		c.sample = newSample(c.first, of.wanted)
 	}
 	return c
 }

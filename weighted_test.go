@@ -12,7 +12,7 @@ import (
 
 // newWeighted returns a group with the policy weighted, whose answers hold wanted members.
 func newWeighted(members []member, weights []uint16, wanted int) *group {
-	return &group{members: members, weights: weights, policy: weighted{}, schedule: weighted{}.schedule(members, weights, wanted)}
+	return &group{members: members, weights: weights, policy: weighted{}, schedule: weighted{}.schedule(contest{members, weights, wanted, members})}
 }
 
 // leadsFrom returns the indexes of the members that lead at some turns.
@@ -283,7 +283,7 @@ func TestWeightedResumesTheSame(t *testing.T) {
 // From round robin to weights and back the member that was due leads.
 func TestResumeAcrossPolicies(t *testing.T) {
 	members := membersOf(3)
-	rr := &group{members: members, weights: equalWeights(3), policy: roundRobin{}, schedule: roundRobin{}.schedule(members, nil, 3)}
+	rr := &group{members: members, weights: equalWeights(3), policy: roundRobin{}, schedule: roundRobin{}.schedule(contest{members: members})}
 	for _, weights := range [][]uint16{{5, 1, 1}, {1, 1, 1}, {65535, 2, 7}} {
 		w := newWeighted(members, weights, 3)
 		for turn := range uint64(30) {
