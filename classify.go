@@ -6,18 +6,30 @@ import "slices"
 
 // standing is what is known of a member when it is classified.
 type standing struct {
-	weight  uint16 // 0: standby
-	tier    uint16 // the first is 0
-	verdict verdict
+	weight   uint16 // 0: standby
+	tier     uint16 // the first is 0
+	verdict  verdict
+	override override
+}
+
+// ruled returns the standing as the override has it.
+func (s standing) ruled() standing {
+	switch s.override {
+	case forcedUp:
+		s.verdict = up
+	case forcedDown:
+		s.verdict = down
+	}
+	return s
 }
 
 // hash returns a number that differs for different standings.
 func (s standing) hash() uint64 {
-	return uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)
+	return uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
 }
 
 // standby tells whether the member answers only where no other can.
-func (s standing) standby() bool { return s.weight == 0 }
+func (s standing) standby() bool { return s.weight == 0 || s.override == drain }
 
 // share returns the weight that the member takes turns with, once it answers: standby members,
 // which answer among themselves only, have equal ones.
@@ -133,11 +145,15 @@ func putAside(members []uint16, why reason) (all []aside) {
 	return all
 }
 
-// allUp returns the standings as if every member were up.
+// allUp returns the standings as if every member were up: but for those that an operator says are
+// down, unless there is no other.
 func allUp(standings []standing) []standing {
 	open := slices.Clone(standings)
+	forced := !slices.ContainsFunc(open, func(s standing) bool { return s.override != forcedDown })
 	for i := range open {
-		open[i].verdict = up
+		if forced || open[i].override != forcedDown {
+			open[i].verdict = up
+		}
 	}
 	return open
 }

@@ -21,6 +21,10 @@ type polledFile struct {
 	every time.Duration              // 0: the file is read once
 	use   func(content []byte) error // takes a new content into force; errors start with the line
 
+	optional bool                            // one that is not there is an empty one
+	expiry   func(after time.Time) time.Time // when the next part of the content expires; zero: never
+	expired  func()                          // called then
+
 	seen    [sha256.Size]byte // of the content read last
 	problem error             // with that content or with reading it; nil: none
 
@@ -31,6 +35,9 @@ type polledFile struct {
 // cannot be read or its content not be used: then what was in force stays so.
 func (f *polledFile) read() error {
 	content, err := readRegular(f.path)
+	if f.optional && errors.Is(err, fs.ErrNotExist) {
+		content, err = nil, nil
+	}
 	if err != nil {
 		f.seen = [sha256.Size]byte{}
 		f.problem = fmt.Errorf("%s: %w", f.path, err)
@@ -70,23 +77,44 @@ func reasonOf(err error) error {
 	return err
 }
 
-// poll reads the file every so often until ctx is done. A problem is logged and counted when it
-// appears or changes, not every time that it is found.
+// poll reads the file every so often until ctx is done, and tells when a part of it expires. A
+// problem is logged and counted when it appears or changes, not every time that it is found.
 func (f *polledFile) poll(ctx context.Context, zones []string) {
-	if f.every == 0 {
-		return
+	var reads <-chan time.Time
+	if f.every > 0 {
+		ticks := time.NewTicker(f.every)
+		defer ticks.Stop()
+		reads = ticks.C
 	}
-	ticks := time.NewTicker(f.every)
-	defer ticks.Stop()
-	for before := f.problem; ; before = f.problem {
+	for checked := wallClock(); ; {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticks.C:
+		case <-reads:
+			before := f.problem
+			f.report(before, f.read(), zones)
+		case <-f.nextExpiry(checked):
+			checked = wallClock()
+			f.expired()
 		}
-		f.report(before, f.read(), zones)
 	}
 }
+
+// nextExpiry returns a channel on which something comes when the next part of the content that had
+// not expired when it was last checked does. What the clock jumped over has.
+func (f *polledFile) nextExpiry(checked time.Time) <-chan time.Time {
+	if f.expiry == nil {
+		return nil
+	}
+	next := f.expiry(checked)
+	if next.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(next))
+}
+
+// wallClock returns the time as the wall clock has it, to compare with times of day.
+func wallClock() time.Time { return time.Now().Round(0) }
 
 func (f *polledFile) report(before, now error, zones []string) {
 	switch {

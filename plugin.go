@@ -154,7 +154,7 @@ func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
 	for i := range s.sets {
 		set := &s.sets[i]
 		alone := len(set.slots) < 2
-		if alone && !a.rule.checked() {
+		if alone && !a.rule.judges() {
 			continue
 		}
 		plan, lineup, turns := a.rule.turns(s, turnKey{where, set.rrtype, a.preference(set)}, set, rrs)
@@ -203,10 +203,10 @@ func (a *answer) message(res *dns.Msg, answers, extra *arrangement, removedUnsig
 
 // balances tells whether res is an answer with records to choose from: everything else passes
 // untouched, a truncated answer because the client will ask again, an answer to ANY (RFC 8482)
-// and a zone transfer because they are not choices. An only record is a choice where its endpoint
-// may be down.
+// and a zone transfer because they are not choices. An only record is a choice where it may be
+// down.
 func (r *rule) balances(res *dns.Msg) bool {
-	if res == nil || len(res.Answer) < 2 && (len(res.Answer) == 0 || !r.checked()) {
+	if res == nil || len(res.Answer) < 2 && (len(res.Answer) == 0 || !r.judges()) {
 		return false
 	}
 	if res.Rcode != dns.RcodeSuccess || res.Opcode != dns.OpcodeQuery || res.Truncated {

@@ -16,9 +16,10 @@ import (
 type rule struct {
 	zones      []string // lower case, fully qualified
 	policy     *namedPolicy
-	sticky     prefixLengths // of clients
-	weights    weightList    // inline
-	file       *weightFile   // nil without the option weights
+	sticky     prefixLengths  // of clients
+	weights    weightList     // inline
+	file       *weightFile    // nil without the option weights
+	overrides  *overridesFile // nil without the option overrides
 	prefer     []preference
 	ttl        ttlLimits
 	tiers      [][]netip.Prefix
@@ -29,6 +30,9 @@ type rule struct {
 
 	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }
+
+// judges tells whether members may be down.
+func (r *rule) judges() bool { return r.checked() || r.overrides != nil }
 
 // checked tells whether the rule has its members' endpoints probed.
 func (r *rule) checked() bool { return len(r.checks) > 0 }
@@ -41,10 +45,21 @@ func (r *rule) limitOf(m *member) int {
 	return r.answers
 }
 
+// overridesInForce returns what operators say of members.
+func (r *rule) overridesInForce() overrideSet {
+	if r.overrides == nil {
+		return nil
+	}
+	return *r.overrides.set.Load()
+}
+
 // files returns the files that the rule reads.
 func (r *rule) files() (all []*polledFile) {
 	if r.file != nil {
 		all = append(all, &r.file.polledFile)
+	}
+	if r.overrides != nil {
+		all = append(all, &r.overrides.polledFile)
 	}
 	return all
 }
@@ -76,9 +91,12 @@ type zoneRule struct {
 // To ask for the verdict on an address is to have it probed from now on.
 func (z *zoneRule) assess(owner string, n int, addr func(i int) netip.Addr, s *scratch) {
 	s.standings = s.standings[:0]
+	overrides, now := z.overridesInForce(), wallClock()
 	for i := range n {
 		at := addr(i)
-		s.standings = append(s.standings, standing{z.weightOf(owner, at), z.tierOf(at.Unmap()), z.verdictOn(at)})
+		s.standings = append(s.standings, standing{
+			weight: z.weightOf(owner, at), tier: z.tierOf(at.Unmap()), verdict: z.verdictOn(at), override: overrides.of(owner, at.Unmap(), now),
+		}.ruled())
 	}
 }
 

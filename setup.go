@@ -154,6 +154,8 @@ var options = map[string]option{
 	"ttl":     {parse: parseTTL},
 	"reload":  {parse: parseReload},
 
+	"overrides": {parse: parseOverridesFile},
+
 	"tier":         {parse: parseTier, repeatable: true},
 	"health_check": {parse: parseHealthCheck, repeatable: true, block: true},
 	"min_healthy":  {parse: parseMinHealthy},
@@ -233,8 +235,8 @@ func (s *stanza) validate() error {
 	}
 	s.weights.sort()
 	for _, name := range []string{"min_healthy", "all_down"} {
-		if line, ok := s.seen[name]; ok && !s.checked() {
-			return fmt.Errorf("%s: line %d has no effect, for nothing is probed: want a health_check", name, line)
+		if line, ok := s.seen[name]; ok && !s.judges() {
+			return fmt.Errorf("%s: line %d has no effect, for no member is ever down: want a health_check or overrides", name, line)
 		}
 	}
 	if _, ok := s.seen["ttl"]; !ok && s.checked() {
@@ -401,6 +403,26 @@ func parseWeightFile(s *stanza, args []string) error {
 	}
 	var err error
 	s.file, err = newWeightFile(s.rule, s.path(args[0]), every)
+	return err
+}
+
+// defaultOverridesInterval is how often the overrides file is read.
+const defaultOverridesInterval = 5 * time.Second
+
+// parseOverridesFile reads "overrides FILE [DURATION]", and the file.
+func parseOverridesFile(s *stanza, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return wrongCount(args, "a file and perhaps how often to read it")
+	}
+	every := defaultOverridesInterval
+	if len(args) == 2 {
+		var err error
+		if every, err = parseInterval(args[1]); err != nil {
+			return err
+		}
+	}
+	var err error
+	s.rule.overrides, err = newOverridesFile(s.rule, s.path(args[0]), every)
 	return err
 }
 

@@ -108,6 +108,9 @@ func describe(r *rule) string {
 	if r.file != nil {
 		fmt.Fprintf(&b, "    weights %s %s\n", r.file.path, r.file.every)
 	}
+	if r.overrides != nil {
+		fmt.Fprintf(&b, "    overrides %s %s\n", r.overrides.path, r.overrides.every)
+	}
 	for _, p := range r.prefer {
 		fmt.Fprintf(&b, "    prefer %s", prefixes(p.targets))
 		if len(p.from) > 0 {

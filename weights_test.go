@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -218,13 +219,37 @@ func metric(t *testing.T, name string, labels ...string) (value float64) {
 }
 
 // captureLog returns what is logged from now to the end of the test.
-func captureLog(t *testing.T) *bytes.Buffer {
+func captureLog(t *testing.T) *logLines {
 	t.Helper()
-	var logged bytes.Buffer
+	logged := &logLines{}
 	before := stdlog.Writer()
-	stdlog.SetOutput(&logged)
+	stdlog.SetOutput(logged)
 	t.Cleanup(func() { stdlog.SetOutput(before) })
-	return &logged
+	return logged
+}
+
+// logLines is what was logged. Safe for concurrent use.
+type logLines struct {
+	sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.Lock()
+	defer l.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logLines) Reset() {
+	l.Lock()
+	defer l.Unlock()
+	l.text.Reset()
+}
+
+func (l *logLines) String() string {
+	l.Lock()
+	defer l.Unlock()
+	return l.text.String()
 }
 
 func must(t *testing.T, err error) {

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Every file in testdata/overrides holds an overrides file, a line of dashes, and what becomes of it.
+func TestOverridesFile(t *testing.T) {
+	golden(t, "testdata/overrides/*.txt", func(content string) string {
+		set, err := parseOverrides([]byte(content))
+		if err != nil {
+			return "error: overrides:" + err.Error() + "\n"
+		}
+		var b strings.Builder
+		for i := range set {
+			b.WriteString(set[i].String() + "\n")
+		}
+		return b.String()
+	})
+}
+
+func TestOverrideOf(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	set, err := parseOverrides([]byte(`
+		10.0.0.0/8 drain
+		10.0.0.1 down
+		www.h 10.0.0.1 up
+		10.0.0.2 down until 2026-11-23T12:00:00Z
+		10.0.0.3 down until 2026-11-23T12:00:01Z
+		10.0.0.4 up
+		10.0.0.4/31 down
+		*.w.h 10.0.0.9 up`))
+	must(t, err)
+	tests := []struct {
+		owner, addr string
+		want        override
+	}{
+		{"any.h.", "10.0.0.9", drain},
+		{"any.h.", "10.0.0.1", forcedDown},
+		{"www.h.", "10.0.0.1", forcedUp},
+		{"any.h.", "10.0.0.2", drain}, // the later line is void
+		{"any.h.", "10.0.0.3", forcedDown},
+		{"any.h.", "10.0.0.4", forcedDown}, // the last line wins, not the longest prefix
+		{"any.h.", "192.0.2.1", noOverride},
+		{"a.b.w.h.", "10.0.0.9", forcedUp},
+		{"w.h.", "10.0.0.9", drain},
+	}
+	for _, tc := range tests {
+		if got := set.of(tc.owner, netip.MustParseAddr(tc.addr), now); got != tc.want {
+			t.Errorf("%s %s is overridden %s, want %s", tc.owner, tc.addr, overrideNames[got], overrideNames[tc.want])
+		}
+	}
+}
+
+func TestClassifyOverrides(t *testing.T) {
+	tests := []struct {
+		verdicts, overrides string // a letter a member: U, D, ?; u, d, r for drain, -
+		answering           []uint16
+	}{
+		{"UUU", "-d-", []uint16{0, 2}},
+		{"DUU", "u--", []uint16{0, 1, 2}},
+		{"UUU", "-r-", []uint16{0, 2}},
+		{"DUD", "-r-", []uint16{1}},    // drained, but nothing else serves
+		{"DDD", "--d", []uint16{0, 1}}, // fail open, but not with the one that an operator took down
+		{"DDD", "-rd", []uint16{0}},
+		{"DDD", "ddd", []uint16{0, 1, 2}}, // nothing else is left
+		{"UUU", "ddd", []uint16{0, 1, 2}},
+		{"UUU", "rrr", []uint16{0, 1, 2}},
+		{"UUD", "dr-", []uint16{1}},
+	}
+	for _, tc := range tests {
+		t.Run(tc.verdicts+" "+tc.overrides, func(t *testing.T) {
+			var standings []standing
+			for i := range tc.verdicts {
+				v := map[byte]verdict{'U': up, 'D': down, '?': unknown}[tc.verdicts[i]]
+				o := map[byte]override{'u': forcedUp, 'd': forcedDown, 'r': drain}[tc.overrides[i]]
+				standings = append(standings, standing{weight: 1, verdict: v, override: o}.ruled())
+			}
+			if got := classify(standings, quorum{count: 1}).answering; fmt.Sprint(got) != fmt.Sprint(tc.answering) {
+				t.Errorf("answering %v, want %v", got, tc.answering)
+			}
+		})
+	}
+}
+
+// Fact 24: an expired line is void though the file stays, a file removed clears them, a broken one
+// changes nothing. One-record RRsets are left alone as ever.
+func TestOverridesWhileRunning(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "overrides")
+	synctest.Test(t, func(t *testing.T) {
+		at := func(seconds int) string {
+			return time.Now().Add(time.Duration(seconds) * time.Second).UTC().Format(time.RFC3339)
+		}
+		r := parsedRule(t, "balance {\n overrides "+file+" 5s\n}") // not there yet
+		z := &zoneRule{rule: r, zone: "h."}
+		l := &life{rules: []*rule{r}, zones: map[string]*zoneRule{"h.": z}}
+		l.start()
+		defer l.stop()
+		h := Balance{Next: echo, rules: serve(map[string]*zoneRule{"h.": z})}
+		want := func(step, answer string) {
+			t.Helper()
+			m := message(t, "www.h. A", "www.h. 9 A 192.0.2.1\n www.h. 9 A 192.0.2.2\n www.h. 9 A 192.0.2.3")
+			if got := targets(ask(t, h, m)); got != answer {
+				t.Errorf("%s: answer is %s, want %s", step, got, answer)
+			}
+		}
+		all := "192.0.2.1 9, 192.0.2.2 9, 192.0.2.3 9"
+		want("no file", all)
+		writeFile(t, file, "192.0.2.1 down until "+at(30)+" # disk swap\n192.0.2.2 drain\n")
+		wait(5 * time.Second)
+		want("down and drain", "192.0.2.3 9")
+		writeFile(t, file, "192.0.2.1 dwon\n")
+		wait(5 * time.Second)
+		want("broken", "192.0.2.3 9")
+		wait(21 * time.Second)
+		want("expired", "192.0.2.1 9, 192.0.2.3 9")
+		must(t, os.Remove(file))
+		wait(5 * time.Second)
+		want("removed", all)
+	})
+}
+
+// Expiry is on time, not at the next reading of the file; reading once is enough.
+func TestOverrideExpiresOnTime(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "overrides")
+	synctest.Test(t, func(t *testing.T) {
+		writeFile(t, file, "192.0.2.1 down until "+time.Now().Add(90*time.Second).UTC().Format(time.RFC3339)+"\n"+
+			"192.0.2.2 down until "+time.Now().Add(91*time.Second).UTC().Format(time.RFC3339)+"\n")
+		r := parsedRule(t, "balance {\n overrides "+file+" 0\n}")
+		l := &life{rules: []*rule{r}}
+		l.start()
+		defer l.stop()
+		before := r.epoch.Load()
+		for i, at := range []time.Duration{89900 * time.Millisecond, 200 * time.Millisecond, 800 * time.Millisecond, 200 * time.Millisecond, time.Hour} {
+			wait(at)
+			if got, want := r.epoch.Load()-before, []uint64{0, 1, 1, 2, 2}[i]; got != want {
+				t.Errorf("step %d: the rule was told %d times, want %d", i, got, want)
+			}
+		}
+	})
+}
+
+func FuzzParseOverrides(f *testing.F) {
+	files, err := filepath.Glob("testdata/overrides/*.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file) //nolint:gosec // ours
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		set, err := parseOverrides(content)
+		if err != nil {
+			var line int
+			if _, scanErr := fmt.Sscanf(err.Error(), "%d: ", &line); scanErr != nil || line < 1 {
+				t.Fatalf("the error names no line: %v", err)
+			}
+			return
+		}
+		for i := range set {
+			again, err := parseOverrides([]byte(set[i].String()))
+			if err != nil || len(again) != 1 || again[0].String() != set[i].String() {
+				t.Fatalf("%q became %v, %v", set[i].String(), again, err)
+			}
+		}
+	})
+}
