@@ -33,7 +33,7 @@ const negativeTTL = 5
 // replace answers for an RRset whose members are all down as the rule has it. A fallback without an
 // address of the family that was asked for is nodata: the client will ask for the other one.
 func (a *arrangement) replace(set *rrset, t *turns) {
-	a.outcome = max(a.outcome, filtered)
+	a.outcome, a.degraded = max(a.outcome, filtered), true
 	a.removed[wasDown] += len(set.slots)
 	a.removedUnsigned = true
 	a.own()

@@ -16,17 +16,19 @@ type arrangement struct {
 	client *client
 	in     []dns.RR
 
-	out     []dns.RR    // nil while nothing moved; a removed record leaves nil behind
-	insert  []insertion // instead of records that were removed
-	removed removals
-	outcome outcome
-	denial  allDownMode // what the whole reply becomes, where not answerOpen
+	out      []dns.RR    // nil while nothing moved; a removed record leaves nil behind
+	insert   []insertion // instead of records that were removed
+	removed  removals
+	outcome  outcome
+	degraded bool        // a member that would answer is down
+	denial   allDownMode // what the whole reply becomes, where not answerOpen
 }
 
 // place puts the records of an RRset into its slots: in the order of their turn, as many as the
 // rule lets through, with the TTL that it allows.
 func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
 	a.outcome = max(a.outcome, ordered)
+	a.degraded = a.degraded || p.degraded
 	if p.allDown {
 		a.outcome = failOpen
 	}
@@ -211,6 +213,14 @@ func copyWithTTL[T any, P interface {
 		lowered.Header().Ttl = ttl
 		rrs[slot] = lowered
 	}
+}
+
+// sectionNow returns the section as it is by now, removed records being nil.
+func (a *arrangement) sectionNow() []dns.RR {
+	if a.out == nil {
+		return a.in
+	}
+	return a.out
 }
 
 // same tells whether the section, if nothing moved, is rrs.

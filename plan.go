@@ -185,6 +185,12 @@ func (p *plan) at(epoch uint64) *plan {
 	return &other
 }
 
+// stands tells whether what was known when the plan was made is still so, at an epoch and with the
+// targets that an answer shows to be dead.
+func (p *plan) stands(epoch uint64, s *scratch) bool {
+	return p.epoch == epoch && (p.members[0].host == "" || !p.degraded && len(s.dead) == 0)
+}
+
 // remembering returns a plan that differs from p in the order that it remembers: the one in s.
 func (p *plan) remembering(s *scratch) *plan {
 	other := *p

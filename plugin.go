@@ -124,11 +124,17 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 
-	out := a.answerSection(s, res)
 	extra := arrangement{in: res.Extra}
-	if s.carriesTargets { // MX and SRV: the addresses of their targets are in the additional section
+	s.scan(res.Answer)
+	if s.carriesTargets { // their addresses are in the additional section, and tell which targets are dead
 		s.scan(res.Extra)
 		extra = a.arrange(s, inExtra, res.Extra)
+		s.findDeadTargets(s.plans)
+		s.scan(res.Answer)
+	}
+	out := a.answerSection(s, res)
+	if len(s.dead) > 0 && out.removed[wasDown] > 0 {
+		extra.dropGlue(out.sectionNow())
 	}
 	c := a.counters()
 	c.count(s.place, max(out.outcome, extra.outcome))
@@ -137,29 +143,36 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	return a.message(res, &out, &extra, s.removedUnsigned)
 }
 
-// answerSection arranges the answer section, CNAMEs first.
+// answerSection arranges the answer section, which was scanned, CNAMEs first.
 func (a *answer) answerSection(s *scratch, res *dns.Msg) arrangement {
-	s.scan(res.Answer)
-	if !s.chainLate {
-		return a.arrange(s, inAnswer, res.Answer)
+	rrs := res.Answer
+	if s.chainLate {
+		rrs = chainFirst(res.Question[0].Name, rrs)
+		s.scan(rrs)
 	}
-	rrs := chainFirst(res.Question[0].Name, res.Answer)
-	s.scan(rrs)
-	return a.arrange(s, inAnswer, rrs)
+	hints := s.carriesHints
+	out := a.arrange(s, inAnswer, rrs)
+	if hints {
+		a.arrangeHints(&out)
+	}
+	return out
 }
 
 // arrange arranges the records of a section that was scanned.
 func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
 	out := arrangement{scratch: s, rule: a.rule.rule, client: &a.client, in: rrs}
+	s.plans = s.plans[:0]
 	for i := range s.sets {
 		set := &s.sets[i]
 		alone := len(set.slots) < 2
 		if alone && !a.rule.judges() {
+			s.plans = append(s.plans, nil)
 			continue
 		}
 		plan, lineup, turns := a.rule.turns(s, turnKey{where, set.rrtype, a.preference(set)}, set, rrs)
+		s.plans = append(s.plans, plan)
 		switch {
-		case plan.allDown && where == inAnswer && !set.sealed && a.rule.allDown.mode != answerOpen:
+		case plan.allDown && where != inExtra && set.holdsAddresses() && !set.sealed && a.rule.allDown.mode != answerOpen:
 			out.replace(set, turns)
 		case !alone || a.rule.allDown.mode != answerOpen: // else an only record is left alone, and its TTL too
 			out.place(set, plan, lineup, turns)
@@ -206,7 +219,7 @@ func (a *answer) message(res *dns.Msg, answers, extra *arrangement, removedUnsig
 // and a zone transfer because they are not choices. An only record is a choice where it may be
 // down.
 func (r *rule) balances(res *dns.Msg) bool {
-	if res == nil || len(res.Answer) < 2 && (len(res.Answer) == 0 || !r.judges()) {
+	if res == nil || len(res.Answer) == 0 || len(res.Answer) == 1 && !r.judges() && svcbOf(res.Answer[0]) == nil {
 		return false
 	}
 	if res.Rcode != dns.RcodeSuccess || res.Opcode != dns.OpcodeQuery || res.Truncated {

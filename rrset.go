@@ -59,7 +59,11 @@ type scratch struct {
 	picked    []uint16   // the members, then the records, that go out
 	goesOut   []bool     // of every member
 
-	carriesTargets  bool // the section scanned last has MX or SRV records
+	dead  map[string]bool // targets whose addresses are all down, in lower case
+	plans []*plan         // of the sets of the section arranged last, nil for those left alone
+
+	carriesTargets  bool // the section scanned last has records that lead to a name: MX, SRV, HTTPS or SVCB
+	carriesHints    bool // it has HTTPS or SVCB records
 	chainLate       bool // it has a CNAME or DNAME behind a member
 	removedUnsigned bool // a record was removed from an RRset that no RRSIG covers
 }
@@ -70,7 +74,9 @@ type setKey struct {
 }
 
 var (
-	scratches    = sync.Pool{New: func() any { return &scratch{index: make(map[setKey]int), place: uint8(scratchCount.Add(1))} }} //nolint:gosec // wraps
+	scratches = sync.Pool{New: func() any {
+		return &scratch{index: make(map[setKey]int), dead: make(map[string]bool), place: uint8(scratchCount.Add(1))}
+	}} //nolint:gosec // wraps
 	scratchCount atomic.Uint32
 )
 
@@ -78,7 +84,9 @@ var (
 func (s *scratch) release() {
 	clear(s.sets)
 	clear(s.members)
-	s.sets, s.members, s.removedUnsigned = s.sets[:0], s.members[:0], false
+	clear(s.plans)
+	clear(s.dead)
+	s.sets, s.members, s.plans, s.removedUnsigned = s.sets[:0], s.members[:0], s.plans[:0], false
 	scratches.Put(s)
 }
 
@@ -87,7 +95,7 @@ func (s *scratch) release() {
 func (s *scratch) scan(rrs []dns.RR) {
 	clear(s.sets)
 	s.runs, s.sets = s.runs[:0], s.sets[:0]
-	s.carriesTargets, s.chainLate = false, false
+	s.carriesTargets, s.carriesHints, s.chainLate = false, false, false
 	signed := false
 	for i := 0; i < len(rrs); {
 		h := memberHeader(rrs[i])
@@ -100,6 +108,8 @@ func (s *scratch) scan(rrs []dns.RR) {
 			s.chainLate = s.chainLate || len(s.sets) > 0
 		case *dns.RRSIG:
 			signed = true
+		case *dns.HTTPS, *dns.SVCB:
+			s.carriesTargets, s.carriesHints = true, true
 		}
 		i++
 	}

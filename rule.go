@@ -87,16 +87,21 @@ type zoneRule struct {
 	plans [64]atomic.Pointer[plan] // recently made, found by their members
 }
 
-// assess leaves in s.standings what is known of n members of an owner's RRset, given their addresses.
-// To ask for the verdict on an address is to have it probed from now on.
-func (z *zoneRule) assess(owner string, n int, addr func(i int) netip.Addr, s *scratch) {
+// assess leaves in s.standings what is known of n members of an owner's RRset. To ask for the verdict
+// on an address is to have it probed from now on.
+func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *scratch) {
 	s.standings = s.standings[:0]
 	overrides, now := z.overridesInForce(), wallClock()
 	for i := range n {
-		at := addr(i)
-		s.standings = append(s.standings, standing{
-			weight: z.weightOf(owner, at), tier: z.tierOf(at.Unmap()), verdict: z.verdictOn(at), override: overrides.of(owner, at.Unmap(), now),
-		}.ruled())
+		m := memberAt(i)
+		at := standing{weight: defaultWeight}
+		if m.host == "" {
+			target := m.addr.Unmap()
+			at = standing{z.weightOf(owner, m.addr), z.tierOf(target), z.verdictOn(m.addr), overrides.of(owner, target, now)}
+		} else if s.isDead(m) {
+			at.verdict = down
+		}
+		s.standings = append(s.standings, at.ruled())
 	}
 }
 

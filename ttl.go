@@ -12,11 +12,16 @@ type ttlLimits struct {
 // of returns the TTL that an RRset goes out with: never more than the lowest of its records', for
 // RFC 2181, section 5.2 wants one TTL in an RRset and takes the lowest where they differ.
 func (l ttlLimits) of(set *rrset, degraded bool) uint32 {
-	switch {
-	case !l.limited:
+	if !l.limited {
 		return set.ttl
-	case degraded:
-		return min(set.ttl, l.degraded)
 	}
-	return min(set.ttl, l.max)
+	return min(set.ttl, l.limit(degraded))
+}
+
+// limit returns the highest TTL that goes out, where TTLs are limited.
+func (l ttlLimits) limit(degraded bool) uint32 {
+	if degraded {
+		return l.degraded
+	}
+	return l.max
 }

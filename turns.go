@@ -4,7 +4,6 @@ package balance
 
 import (
 	"hash/maphash"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -37,6 +36,7 @@ type section uint8
 const (
 	inAnswer section = iota
 	inExtra
+	inHints // of HTTPS and SVCB records
 )
 
 // turnTable finds the turns of an RRset, without a lock: its parts are only ever added to, by
@@ -170,15 +170,17 @@ func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*pl
 	epoch := z.epoch.Load() // before what it stands for
 	now := e.state.Load()
 	if now.by(z.rule) && now.plan.fits(rrs, set) {
-		if now = z.refresh(e, now, epoch, s); now.plan.epoch == epoch {
+		if now := z.refresh(e, now, epoch, s); now != nil {
 			return now.plan, &now.plan.lineup, now.turns
 		}
 	}
 	s.lineUp(rrs, set)
 	for {
-		if now.by(z.rule) && now.plan.epoch == epoch && now.plan.holds(s) {
-			e.rememberOrder(now, s)
-			return now.plan, &s.lineup, now.turns
+		if now.by(z.rule) && now.plan.holds(s) {
+			if now := z.refresh(e, now, epoch, s); now != nil {
+				e.rememberOrder(now, s)
+				return now.plan, &s.lineup, now.turns
+			}
 		}
 		next := z.renew(now, epoch, key.line, e.owner, s)
 		if e.state.CompareAndSwap(now, next) {
@@ -192,14 +194,17 @@ func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*pl
 // by tells whether a rule made the plan.
 func (s *state) by(r *rule) bool { return s != nil && s.plan.rule == r }
 
-// refresh returns a state of an epoch where nothing changed since now that concerns its members,
-// else now.
+// refresh returns the state that now is at an epoch, where nothing changed that concerns its
+// members, else nil.
 func (z *zoneRule) refresh(e *entry, now *state, epoch uint64, s *scratch) *state {
-	if now.plan.epoch == epoch {
+	if now.plan.stands(epoch, s) {
 		return now
 	}
-	z.assess(e.owner, len(now.plan.members), func(i int) netip.Addr { return now.plan.members[i].addr }, s)
-	if !slices.Equal(s.standings, now.plan.standings) {
+	z.assess(e.owner, len(now.plan.members), func(i int) *member { return &now.plan.members[i] }, s)
+	switch {
+	case !slices.Equal(s.standings, now.plan.standings):
+		return nil
+	case now.plan.epoch == epoch:
 		return now
 	}
 	next := &state{now.plan.at(epoch), now.turns, now.cost}
@@ -232,7 +237,7 @@ func (t *turnTable) account(before, now *state) {
 // renew returns the state that follows now for the members lined up in s: with a plan for them,
 // and with the turns where now left them.
 func (z *zoneRule) renew(now *state, epoch uint64, line int8, owner string, s *scratch) *state {
-	z.assess(owner, len(s.first), func(i int) netip.Addr { return s.members[s.first[i]].addr }, s)
+	z.assess(owner, len(s.first), func(i int) *member { return &s.members[s.first[i]] }, s)
 	p, cost := z.sharedPlan(epoch, line, s)
 	if now == nil {
 		return &state{p, newTurns(p), cost}

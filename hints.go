@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"net"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// arrangeHints arranges the addresses that HTTPS and SVCB records carry (RFC 9460, section 7.3): browsers
+// go by them before they ask for A and AAAA. A family's hints are ordered, filtered and cut down as
+// an RRset of those addresses would be. Hints of signed records stay as they are.
+func (a *answer) arrangeHints(out *arrangement) {
+	for i, rr := range out.sectionNow() {
+		svcb := svcbOf(rr)
+		if svcb == nil || len(svcb.Value) == 0 || signedBy(out.in, &svcb.Hdr) {
+			continue
+		}
+		if value, changed := a.hints(out, svcb); changed {
+			out.own()
+			out.out[i] = withValue(rr, value)
+		}
+	}
+	a.limitHintTTL(out)
+}
+
+// svcbOf returns what HTTPS and SVCB records have in common, nil for others.
+func svcbOf(rr dns.RR) *dns.SVCB {
+	switch rr := rr.(type) {
+	case *dns.HTTPS:
+		return &rr.SVCB
+	case *dns.SVCB:
+		return rr
+	}
+	return nil
+}
+
+// withValue returns a copy of a record with other parameters.
+func withValue(rr dns.RR, value []dns.SVCBKeyValue) dns.RR {
+	if https, ok := rr.(*dns.HTTPS); ok {
+		c := *https
+		c.Value = value
+		return &c
+	}
+	c := *rr.(*dns.SVCB)
+	c.Value = value
+	return &c
+}
+
+// hints returns the parameters of a record with its hints arranged.
+func (a *answer) hints(out *arrangement, svcb *dns.SVCB) (value []dns.SVCBKeyValue, changed bool) {
+	value = slices.Clone(svcb.Value)
+	for i, kv := range value {
+		before := hintOf(kv)
+		if len(before) == 0 {
+			continue
+		}
+		after := a.hint(out, svcb, kv.Key(), before)
+		switch {
+		case slices.EqualFunc(before, after, net.IP.Equal):
+			continue
+		case len(after) > 0:
+			value[i] = newHint(kv.Key(), after)
+		case isMandatory(svcb, kv.Key()):
+			continue // without it clients would not take the record at all
+		default:
+			value[i] = nil
+		}
+		changed = true
+	}
+	return slices.DeleteFunc(value, func(kv dns.SVCBKeyValue) bool { return kv == nil }), changed
+}
+
+func hintOf(kv dns.SVCBKeyValue) []net.IP {
+	switch kv := kv.(type) {
+	case *dns.SVCBIPv4Hint:
+		return kv.Hint
+	case *dns.SVCBIPv6Hint:
+		return kv.Hint
+	}
+	return nil
+}
+
+func newHint(key dns.SVCBKey, addrs []net.IP) dns.SVCBKeyValue {
+	if key == dns.SVCB_IPV4HINT {
+		return &dns.SVCBIPv4Hint{Hint: addrs}
+	}
+	return &dns.SVCBIPv6Hint{Hint: addrs}
+}
+
+// isMandatory tells whether a record names a key as mandatory (RFC 9460, section 8).
+func isMandatory(svcb *dns.SVCB, key dns.SVCBKey) bool {
+	for _, kv := range svcb.Value {
+		if m, ok := kv.(*dns.SVCBMandatory); ok && slices.Contains(m.Code, key) {
+			return true
+		}
+	}
+	return false
+}
+
+// hint arranges the addresses of one hint as an RRset of the record's target.
+func (a *answer) hint(out *arrangement, svcb *dns.SVCB, key dns.SVCBKey, addrs []net.IP) (after []net.IP) {
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	rrs := hintRecords(svcb, key, addrs)
+	s.scan(rrs)
+	arranged := a.arrange(s, inHints, rrs)
+	out.outcome = max(out.outcome, arranged.outcome)
+	out.denial = max(out.denial, arranged.denial)
+	out.degraded = out.degraded || arranged.degraded
+	for why, n := range arranged.removed {
+		out.removed[why] += n
+	}
+	if arranged.denial != answerOpen {
+		return nil
+	}
+	for _, rr := range arranged.records() {
+		switch rr := rr.(type) {
+		case *dns.A:
+			after = append(after, rr.A)
+		case *dns.AAAA:
+			after = append(after, rr.AAAA)
+		}
+	}
+	return after
+}
+
+// hintRecords returns the addresses of a hint as records of the record's target.
+func hintRecords(svcb *dns.SVCB, key dns.SVCBKey, addrs []net.IP) []dns.RR {
+	header := dns.RR_Header{Name: svcb.Target, Class: dns.ClassINET, Ttl: svcb.Hdr.Ttl, Rrtype: dns.TypeAAAA}
+	if svcb.Target == "." {
+		header.Name = svcb.Hdr.Name
+	}
+	rrs := make([]dns.RR, 0, len(addrs))
+	for _, addr := range addrs {
+		if key == dns.SVCB_IPV4HINT {
+			header.Rrtype = dns.TypeA
+			rrs = append(rrs, &dns.A{Hdr: header, A: addr})
+		} else {
+			rrs = append(rrs, &dns.AAAA{Hdr: header, AAAA: addr})
+		}
+	}
+	return rrs
+}
+
+// signedBy tells whether a section has a signature of the RRset of a header.
+func signedBy(rrs []dns.RR, h *dns.RR_Header) bool {
+	set := rrset{owner: h.Name, rrtype: h.Rrtype}
+	return slices.ContainsFunc(rrs, func(rr dns.RR) bool {
+		sig, ok := rr.(*dns.RRSIG)
+		return ok && set.covers(sig)
+	})
+}
+
+// limitHintTTL lowers the TTL of the records that carry hints, with that of their signatures.
+func (a *answer) limitHintTTL(out *arrangement) {
+	if !a.rule.ttl.limited {
+		return
+	}
+	ttl, carries := a.rule.ttl.limit(out.degraded), false
+	for _, rr := range out.sectionNow() {
+		if svcb := svcbOf(rr); svcb != nil {
+			ttl = min(ttl, svcb.Hdr.Ttl)
+			carries = carries || slices.ContainsFunc(svcb.Value, func(kv dns.SVCBKeyValue) bool { return hintOf(kv) != nil })
+		}
+	}
+	if !carries {
+		return
+	}
+	for i, rr := range out.sectionNow() {
+		if lowered := svcbWithTTL(rr, ttl); lowered != nil {
+			out.own()
+			out.out[i] = lowered
+		}
+	}
+}
+
+// svcbWithTTL returns a copy of an HTTPS or SVCB record, or of its signature, with another TTL; nil for
+// other records and where it has that TTL.
+func svcbWithTTL(rr dns.RR, ttl uint32) dns.RR {
+	if rr == nil || rr.Header().Ttl == ttl {
+		return nil
+	}
+	switch rr := rr.(type) {
+	case *dns.HTTPS:
+		c := *rr
+		c.Hdr.Ttl = ttl
+		return &c
+	case *dns.SVCB:
+		c := *rr
+		c.Hdr.Ttl = ttl
+		return &c
+	case *dns.RRSIG:
+		if rr.TypeCovered == dns.TypeHTTPS || rr.TypeCovered == dns.TypeSVCB {
+			c := *rr
+			c.Hdr.Ttl = ttl
+			return &c
+		}
+	}
+	return nil
+}

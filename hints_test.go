@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// Fact 26, and what else becomes of the hints of HTTPS and SVCB records.
+func TestHints(t *testing.T) {
+	both := `h. 300 HTTPS 1 . alpn=h2,h3 port=8443 ipv4hint=192.0.2.1,192.0.2.2 ech="AAAA" ipv6hint=2001:db8::1`
+	tests := []struct {
+		name, options, answer, dead string
+		want                        string // one of these, apart by " or "
+	}{
+		{"one down", "", both, "192.0.2.2", `h. 5 HTTPS 1 . alpn="h2,h3" port="8443" ipv4hint="192.0.2.1" ech="AAAA" ipv6hint="2001:db8::1"`},
+		{
+			"none down", "", both, "",
+			`h. 30 HTTPS 1 . alpn="h2,h3" port="8443" ipv4hint="192.0.2.1,192.0.2.2" ech="AAAA" ipv6hint="2001:db8::1" or ` +
+				`h. 30 HTTPS 1 . alpn="h2,h3" port="8443" ipv4hint="192.0.2.2,192.0.2.1" ech="AAAA" ipv6hint="2001:db8::1"`,
+		},
+		{
+			"both down, open", "", both, "192.0.2.1 192.0.2.2",
+			`h. 5 HTTPS 1 . alpn="h2,h3" port="8443" ipv4hint="192.0.2.1,192.0.2.2" ech="AAAA" ipv6hint="2001:db8::1" or ` +
+				`h. 5 HTTPS 1 . alpn="h2,h3" port="8443" ipv4hint="192.0.2.2,192.0.2.1" ech="AAAA" ipv6hint="2001:db8::1"`,
+		},
+		{"both down, nodata", "all_down nodata", both, "192.0.2.1 192.0.2.2", `h. 5 HTTPS 1 . alpn="h2,h3" port="8443" ech="AAAA" ipv6hint="2001:db8::1"`},
+		{
+			"both down, fallback", "all_down fallback 198.51.100.1", both, "192.0.2.1 192.0.2.2",
+			`h. 5 HTTPS 1 . alpn="h2,h3" port="8443" ipv4hint="198.51.100.1" ech="AAAA" ipv6hint="2001:db8::1"`,
+		},
+		{
+			"mandatory", "all_down nodata", `h. 300 HTTPS 1 . mandatory=ipv4hint ipv4hint=192.0.2.1`, "192.0.2.1",
+			`h. 5 HTTPS 1 . mandatory="ipv4hint" ipv4hint="192.0.2.1"`,
+		},
+		{"answers", "answers 1", `h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2`, "192.0.2.2", `h. 5 HTTPS 1 . ipv4hint="192.0.2.1"`},
+		{"tier", "tier 192.0.2.2", `h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2`, "", `h. 30 HTTPS 1 . ipv4hint="192.0.2.2"`},
+		{"prefer", "prefer 192.0.2.2", `h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2`, "", `h. 30 HTTPS 1 . ipv4hint="192.0.2.2,192.0.2.1"`},
+		{"another target", "", `h. 300 SVCB 1 t.h. ipv4hint=192.0.2.1,192.0.2.2`, "192.0.2.2", `h. 5 SVCB 1 t.h. ipv4hint="192.0.2.1"`},
+		{"an alias", "", `h. 300 HTTPS 0 t.h.`, "", `h. 300 HTTPS 0 t.h.`},
+		{"without hints", "", `h. 300 HTTPS 1 . alpn=h2`, "", `h. 300 HTTPS 1 . alpn="h2"`},
+		{
+			"signed", "", "h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n h. 300 RRSIG HTTPS 8 1 300 20300101000000 20200101000000 1 h. AAAA", "192.0.2.2",
+			`h. 30 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
+		},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			m := message(t, "h. HTTPS", tc.answer)
+			before := m.String()
+			h := judged(t, tc.options, echo, strings.Fields(tc.dead)...)
+			for range 4 {
+				out := ask(t, h, m)
+				got := strings.Join(strings.Fields(strings.Replace(out.Answer[0].String(), "\tIN", "", 1)), " ")
+				if !strings.Contains(" or "+tc.want+" or ", " or "+got+" or ") {
+					t.Fatalf("record is %s, want %s", got, tc.want)
+				}
+				if _, err := out.Pack(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if m.String() != before {
+				t.Errorf("the input changed to\n%s", m)
+			}
+		})
+	}
+}
+
+// Hints take turns of their own, strictly, also without a health check.
+func TestHintsTakeTurns(t *testing.T) {
+	h := newHandler(t, "balance", echo)
+	m := message(t, "turns.h. HTTPS", "turns.h. HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2,192.0.2.3 ipv6hint=2001:db8::1,2001:db8::2")
+	leads := map[string]int{}
+	for range 60 {
+		https := ask(t, h, m).Answer[0].(*dns.HTTPS)
+		leads[https.Value[0].(*dns.SVCBIPv4Hint).Hint[0].String()]++
+		leads[https.Value[1].(*dns.SVCBIPv6Hint).Hint[0].String()]++
+	}
+	for lead, n := range leads {
+		want := 20
+		if strings.Contains(lead, ":") {
+			want = 30
+		}
+		if n != want {
+			t.Errorf("%s led %d times, want %d", lead, n, want)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// A member whose target is dead leaves with its glue; where all would go, all stay.
+func TestDeadTargets(t *testing.T) {
+	srv := "_s.h. 300 SRV 1 1 80 a.h.\n _s.h. 300 SRV 1 1 80 b.h.\n _s.h. 300 SRV 2 1 80 c.h."
+	glue := "a.h. A 192.0.2.1\n a.h. AAAA 2001:db8::1\n b.h. A 192.0.2.2\n b.h. A 192.0.2.22\n c.h. A 192.0.2.3"
+	tests := []struct {
+		name, question, answer, extra string
+		dead                          string
+		targets, glue                 string
+		ttl                           uint32
+	}{
+		{"none", "_s.h. SRV", srv, glue, "", "a.h. b.h. c.h.", "192.0.2.1 192.0.2.2 192.0.2.22 192.0.2.3 2001:db8::1", 30},
+		{"both addresses of one", "_s.h. SRV", srv, glue, "192.0.2.2 192.0.2.22", "a.h. c.h.", "192.0.2.1 192.0.2.3 2001:db8::1", 5},
+		{"one address of one", "_s.h. SRV", srv, glue, "192.0.2.2", "a.h. b.h. c.h.", "192.0.2.1 192.0.2.22 192.0.2.3 2001:db8::1", 30},
+		{"one family of one", "_s.h. SRV", srv, glue, "192.0.2.1", "a.h. b.h. c.h.", "192.0.2.1 192.0.2.2 192.0.2.22 192.0.2.3 2001:db8::1", 30},
+		{"a whole priority", "_s.h. SRV", srv, glue, "192.0.2.1 2001:db8::1 192.0.2.2 192.0.2.22", "c.h.", "192.0.2.3", 5},
+		{"all", "_s.h. SRV", srv, glue, "192.0.2.1 2001:db8::1 192.0.2.2 192.0.2.22 192.0.2.3", "a.h. b.h. c.h.", "192.0.2.1 192.0.2.2 192.0.2.22 192.0.2.3 2001:db8::1", 5},
+		{"without glue", "_s.h. SRV", srv, "", "192.0.2.1", "a.h. b.h. c.h.", "", 30},
+		{"another case", "_s.h. SRV", srv, strings.ToUpper(glue), "192.0.2.2 192.0.2.22", "a.h. c.h.", "192.0.2.1 192.0.2.3 2001:db8::1", 5},
+		{"MX", "h. MX", "h. 300 MX 10 a.h.\n h. 300 MX 10 b.h.", glue, "192.0.2.2 192.0.2.22", "a.h.", "192.0.2.1 192.0.2.3 2001:db8::1", 5},
+		{"an only SRV", "_s.h. SRV", "_s.h. 300 SRV 1 1 80 a.h.", "a.h. A 192.0.2.1", "192.0.2.1", "a.h.", "192.0.2.1", 300},
+		{
+			"signed", "_s.h. SRV", srv + "\n _s.h. 300 RRSIG SRV 8 2 300 20300101000000 20200101000000 1 h. AAAA", glue, "192.0.2.2 192.0.2.22",
+			"a.h. b.h. c.h.", "192.0.2.1 192.0.2.2 192.0.2.22 192.0.2.3 2001:db8::1", 5,
+		},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			m := message(t, tc.question, tc.answer)
+			m.Extra = records(t, tc.extra)
+			before := m.String()
+			h := judged(t, "", echo, strings.Fields(tc.dead)...)
+			for range 4 {
+				out := ask(t, h, m)
+				if got := sortedTargets(out.Answer); got != tc.targets {
+					t.Fatalf("targets are %s, want %s", got, tc.targets)
+				}
+				if got := sortedTargets(out.Extra); got != tc.glue {
+					t.Fatalf("glue is %s, want %s", got, tc.glue)
+				}
+				if got := out.Answer[0].Header().Ttl; got != tc.ttl {
+					t.Fatalf("TTL is %d, want %d", got, tc.ttl)
+				}
+			}
+			if m.String() != before {
+				t.Errorf("the input changed to\n%s", m)
+			}
+		})
+	}
+}
+
+// sortedTargets writes what the members of a section lead to.
+func sortedTargets(rrs []dns.RR) string {
+	var all []string
+	for _, rr := range rrs {
+		switch m := memberOf(rr); {
+		case m.host != "":
+			all = append(all, strings.ToLower(m.host))
+		case m.addr.IsValid():
+			all = append(all, m.addr.String())
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
+
+// A target that comes back to life is back, and the turns went on.
+func TestDeadTargetReturns(t *testing.T) {
+	m := message(t, "_s.h. SRV", "_s.h. SRV 1 1 80 a.h.\n _s.h. SRV 1 1 80 b.h.\n _s.h. SRV 1 1 80 c.h.")
+	m.Extra = records(t, "a.h. A 192.0.2.1\n b.h. A 192.0.2.2\n c.h. A 192.0.2.3")
+	h := judged(t, "", echo)
+	served := h.(Balance).rules.of(m)
+	p, s := served.subscribers[0].pool, served.subscribers[0]
+	leads := map[string]int{}
+	for i := range 200 {
+		if i%10 == 0 {
+			judge(p, s)
+		} else if i%10 == 5 {
+			judge(p, s, "192.0.2.2")
+		}
+		leads[ask(t, h, m).Answer[0].(*dns.SRV).Target]++
+	}
+	if leads["a.h."] < 70 || leads["c.h."] < 70 || leads["b.h."] < 20 || leads["b.h."] > 40 {
+		t.Errorf("with the second dead half of the time the leads are %v", leads)
+	}
+}
