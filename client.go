@@ -4,6 +4,7 @@ package balance
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 )
@@ -11,13 +12,100 @@ import (
 // client is who asks. What is not needed for an answer is never worked out. Owned by one query.
 type client struct {
 	writer dns.ResponseWriter
-	qname  string // as asked; plugins below may rewrite the question
+	qname  string            // as asked; plugins below may rewrite the question
+	subnet *dns.EDNS0_SUBNET // of the query, where a resolver sent it that is trusted; else nil
+
+	consulted bool // an answer depended on who asks
 }
 
-// addr returns the client's address: the zero Addr where it has none.
-func (c *client) addr() netip.Addr { return addrOf(c.writer.RemoteAddr()) }
+// addr returns the client's address, which is that of the resolver unless it says for whom it asks.
+// It is the zero Addr where there is none.
+func (c *client) addr() netip.Addr {
+	c.consulted = true
+	if c.subnet != nil && c.subnet.SourceNetmask > 0 {
+		if addr, ok := netip.AddrFromSlice(c.subnet.Address); ok {
+			if p, err := addr.Unmap().Prefix(int(c.subnet.SourceNetmask)); err == nil {
+				return p.Addr()
+			}
+		}
+	}
+	return addrOf(c.writer.RemoteAddr())
+}
 
 // key returns the client's key for the policies that go by it.
 func (c *client) key(r *rule) uint64 {
 	return clientKey(c.addr(), r.sticky, c.qname)
+}
+
+// trustedSubnet returns the client subnet option of a query (RFC 7871), where the rule trusts the
+// resolver that sent it to say for whom it asks; else nil.
+func (r *rule) trustedSubnet(resolver netip.Addr, query *dns.Msg) *dns.EDNS0_SUBNET {
+	if !slices.ContainsFunc(r.ecs, func(p netip.Prefix) bool { return p.Contains(resolver) }) {
+		return nil
+	}
+	return subnetOf(query.IsEdns0())
+}
+
+// ipv4Family is the address family of IPv4 in the option.
+const ipv4Family = 1
+
+// subnetOf returns the client subnet option of an OPT record, nil where there is none.
+func subnetOf(opt *dns.OPT) *dns.EDNS0_SUBNET {
+	if opt == nil {
+		return nil
+	}
+	for _, option := range opt.Option {
+		if subnet, ok := option.(*dns.EDNS0_SUBNET); ok {
+			return subnet
+		}
+	}
+	return nil
+}
+
+// scopeOf returns how many bits of a client's address the rule's answers depend on, of which clients
+// of a family differ in the first bits at most.
+func (r *rule) scopeOf(bits int) int {
+	scope := 0
+	if r.policy.byClient {
+		scope = r.sticky.v6
+		if bits == 32 {
+			scope = r.sticky.v4
+		}
+	}
+	for _, p := range r.prefer {
+		for _, from := range p.from {
+			if from.Addr().BitLen() == bits {
+				scope = max(scope, from.Bits())
+			}
+		}
+	}
+	return scope
+}
+
+// withSubnet returns a reply that tells a trusted resolver for whom else it is good: res itself where
+// the query did not say for whom it was.
+func (a *answer) withSubnet(res *dns.Msg) *dns.Msg {
+	query := a.client.subnet
+	if query == nil || res == nil {
+		return res
+	}
+	reply := *query
+	reply.SourceScope = 0
+	if a.client.consulted && query.SourceNetmask > 0 {
+		bits := 128
+		if query.Family == ipv4Family {
+			bits = 32
+		}
+		reply.SourceScope = uint8(a.rule.scopeOf(bits)) //nolint:gosec // at most 128
+	}
+	out := *res
+	out.Extra = slices.DeleteFunc(slices.Clone(res.Extra), func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT })
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	if before := res.IsEdns0(); before != nil {
+		opt.Hdr = before.Hdr
+		opt.Option = slices.DeleteFunc(slices.Clone(before.Option), func(o dns.EDNS0) bool { return o.Option() == dns.EDNS0SUBNET })
+	}
+	opt.Option = append(opt.Option, &reply)
+	out.Extra = append(out.Extra, opt)
+	return &out
 }

@@ -133,5 +133,8 @@ func kindOf(rr dns.RR) uint16 {
 func dataOf(rr dns.RR) string {
 	c := dns.Copy(rr)
 	c.Header().Ttl = 0
+	if svcb := svcbOf(c); svcb != nil {
+		svcb.Value = nil // hints move
+	}
 	return c.String()
 }

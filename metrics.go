@@ -91,6 +91,26 @@ var (
 		[]string{"server", "zone", "view", "reason"}, nil)
 )
 
+var overridesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "overrides"),
+	"Lines of the overrides file that are in force, by what they say.", []string{"zone", "override"}, nil)
+
+// collectOverrides writes how many overrides are in force.
+func collectOverrides(metrics chan<- prometheus.Metric) {
+	for _, l := range runningLives() {
+		for _, r := range l.rules {
+			if r.overrides == nil {
+				continue
+			}
+			count := r.overridesInForce().count(wallClock())
+			for _, zone := range r.zones {
+				for what := forcedUp; what <= drain; what++ {
+					metrics <- prometheus.MustNewConstMetric(overridesDesc, prometheus.GaugeValue, float64(count[what]), zone, overrideNames[what])
+				}
+			}
+		}
+	}
+}
+
 var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 	Namespace: plugin.Namespace,
 	Subsystem: pluginName,
@@ -224,12 +244,14 @@ func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 	descs <- endpointsDesc
 	descs <- endpointUpDesc
 	descs <- allFailingDesc
+	descs <- overridesDesc
 }
 
 // Collect implements prometheus.Collector.
 func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
 	collectFiles(metrics)
 	collectEndpoints(metrics)
+	collectOverrides(metrics)
 	b.byLabels.Range(func(_, value any) bool {
 		c := value.(*counters)
 		l := c.labels

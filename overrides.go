@@ -63,6 +63,16 @@ func (s overrideSet) of(owner string, addr netip.Addr, now time.Time) override {
 	return noOverride
 }
 
+// count returns how many lines are in force, by what they say.
+func (s overrideSet) count(now time.Time) (count [len(overrideNames)]int) {
+	for i := range s {
+		if !s[i].expired(now) {
+			count[s[i].what]++
+		}
+	}
+	return count
+}
+
 // nextExpiry returns when the next line expires, the zero time for never.
 func (s overrideSet) nextExpiry(now time.Time) (next time.Time) {
 	for i := range s {

@@ -118,6 +118,9 @@ func TestOverridesWhileRunning(t *testing.T) {
 		writeFile(t, file, "192.0.2.1 down until "+at(30)+" # disk swap\n192.0.2.2 drain\n")
 		wait(5 * time.Second)
 		want("down and drain", "192.0.2.3 9")
+		if got := metric(t, "coredns_balance_overrides", ".", "drain"); got != 1 {
+			t.Errorf("%v drains in force, want 1", got)
+		}
 		writeFile(t, file, "192.0.2.1 dwon\n")
 		wait(5 * time.Second)
 		want("broken", "192.0.2.3 9")

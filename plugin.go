@@ -87,6 +87,9 @@ func (b Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	}
 	a := &answer{ResponseWriter: w, rule: rule, client: client{writer: w, qname: r.Question[0].Name}}
 	a.inHand.Context = ctx
+	if len(rule.ecs) > 0 {
+		a.client.subnet = rule.trustedSubnet(addrOf(w.RemoteAddr()), r)
+	}
 	return plugin.NextOrFailure(b.Name(), b.Next, &a.inHand, a, r)
 }
 
@@ -105,7 +108,7 @@ type answer struct {
 // WriteMsg implements dns.ResponseWriter. It neither writes to res nor to anything that res
 // refers to, for both belong to a plugin below that may hand them out again.
 func (a *answer) WriteMsg(res *dns.Msg) error {
-	return a.ResponseWriter.WriteMsg(a.balance(res))
+	return a.ResponseWriter.WriteMsg(a.withSubnet(a.balance(res)))
 }
 
 // Write implements dns.ResponseWriter: packed bytes go out as they came.

@@ -59,9 +59,18 @@ func consequence(other string) string {
 	return "most answers never reach it"
 }
 
+// cacheWarning is what an operator must know who trusts resolvers to say for whom they ask, with a
+// cache between this plugin and one that passes the query on to another server.
+const cacheWarning = `"ecs" is used above "cache" and "forward": the cache keeps one answer for all clients, so the server that is ` +
+	`forwarded to must not make its answers depend on the client subnet`
+
 // warnOfChain logs what chainWarnings finds for a server block.
-func warnOfChain(config *dnsserver.Config) {
+func warnOfChain(config *dnsserver.Config, rules []*rule) {
 	for _, warning := range chainWarnings(dnsserver.Directives, config.Handler("loadbalance") != nil) {
 		log.Warning(warning)
+	}
+	trusts := slices.ContainsFunc(rules, func(r *rule) bool { return len(r.ecs) > 0 })
+	if trusts && config.Handler("cache") != nil && config.Handler("forward") != nil {
+		log.Warning(cacheWarning)
 	}
 }

@@ -17,6 +17,7 @@ type rule struct {
 	zones      []string // lower case, fully qualified
 	policy     *namedPolicy
 	sticky     prefixLengths  // of clients
+	ecs        []netip.Prefix // resolvers that may say for whom they ask
 	weights    weightList     // inline
 	file       *weightFile    // nil without the option weights
 	overrides  *overridesFile // nil without the option overrides

@@ -36,7 +36,7 @@ func setup(c *caddy.Controller) error {
 	background := newLife(c, stanzas, rules)
 	start := func() error {
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
-		warnOfChain(config)
+		warnOfChain(config, stanzas)
 		background.start()
 		return nil
 	}
@@ -155,6 +155,7 @@ var options = map[string]option{
 	"reload":  {parse: parseReload},
 
 	"overrides": {parse: parseOverridesFile},
+	"ecs":       {parse: parseECS},
 
 	"tier":         {parse: parseTier, repeatable: true},
 	"health_check": {parse: parseHealthCheck, repeatable: true, block: true},
@@ -234,6 +235,9 @@ func (s *stanza) validate() error {
 		}
 	}
 	s.weights.sort()
+	if line, ok := s.seen["ecs"]; ok && !s.dependsOnClient() {
+		return fmt.Errorf("ecs: line %d has no effect, for no answer depends on the client: want policy sticky or prefer with from", line)
+	}
 	for _, name := range []string{"min_healthy", "all_down"} {
 		if line, ok := s.seen[name]; ok && !s.judges() {
 			return fmt.Errorf("%s: line %d has no effect, for no member is ever down: want a health_check or overrides", name, line)
@@ -243,6 +247,11 @@ func (s *stanza) validate() error {
 		s.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
 	}
 	return nil
+}
+
+// dependsOnClient tells whether answers may differ from client to client.
+func (s *stanza) dependsOnClient() bool {
+	return s.policy.byClient || slices.ContainsFunc(s.prefer, func(p preference) bool { return len(p.from) > 0 })
 }
 
 func (s *stanza) parseOption(c *caddy.Controller) error {
@@ -593,6 +602,16 @@ func parseAllDown(s *stanza, args []string) error {
 		s.allDown.fallback = append(s.allDown.fallback, addr)
 	}
 	return nil
+}
+
+// parseECS reads "ecs CIDR...".
+func parseECS(s *stanza, args []string) error {
+	if len(args) == 0 {
+		return wrongCount(args, "at least one CIDR of resolvers")
+	}
+	var err error
+	s.ecs, err = parsePrefixes(args)
+	return err
 }
 
 // parseNumber reads a decimal number from low to high.

@@ -108,6 +108,9 @@ func describe(r *rule) string {
 	if r.file != nil {
 		fmt.Fprintf(&b, "    weights %s %s\n", r.file.path, r.file.every)
 	}
+	if len(r.ecs) > 0 {
+		fmt.Fprintf(&b, "    ecs %s\n", prefixes(r.ecs))
+	}
 	if r.overrides != nil {
 		fmt.Fprintf(&b, "    overrides %s %s\n", r.overrides.path, r.overrides.every)
 	}
