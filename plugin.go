@@ -27,8 +27,12 @@
 //	healthcheck.go  the same for the block of a health_check
 //	rule.go         a stanza and the search for the one that a name belongs to
 //	policy.go       the table of policies and what a policy is
+//	roundrobin.go, weighted.go, random.go, sticky.go   the policies
 //	stride.go       long cycles of weights, sample.go answers that hold fewer members than there are
 //	weights.go      the weight file, file.go files that are read while the server runs
+//	overrides.go    what operators say of members
+//	client.go       who asks, and for whom
+//	targets.go      MX and SRV whose targets are dead, hints.go addresses in HTTPS and SVCB
 //	prefer.go, ttl.go, alldown.go, chain.go   an option or a step each
 //	member.go       one record of an RRset, as a value that compares
 //	health.go       a probe's way, verdict.go its state machine
