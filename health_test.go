@@ -582,6 +582,15 @@ func TestMayProbe(t *testing.T) {
 		{"::1/128", "::1", true},
 		{"fe80::/10", "fe80::1", true},
 		{"0.0.0.0/0 127.0.0.0/24", "127.0.0.1", true},
+		{"::/0", "64:ff9b::7f00:1", false},
+		{"::/0", "64:ff9b::a9fe:a9fe", false},
+		{"::/0", "64:ff9b::c000:201", true},
+		{"::/0", "2002:7f00:1::1", false},
+		{"::/0", "2002:c000:201::1", true},
+		{"::/0", "::ffff:0:127.0.0.1", false},
+		{"::/0", "::127.0.0.1", false},
+		{"64:ff9b::/96", "64:ff9b::7f00:1", false},
+		{"64:ff9b::7f00:0/104", "64:ff9b::7f00:1", true},
 	}
 	for _, tc := range tests {
 		var allow []netip.Prefix

@@ -134,6 +134,11 @@ func parseHealthCheck(s *stanza, args []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
+	for _, other := range s.checks {
+		if other.Key() == prober.Key() {
+			return fmt.Errorf("%s: the same check is given twice: want it once", args[0])
+		}
+	}
 	c.prober = prober
 	s.checks = append(s.checks, c.check)
 	return nil
@@ -266,6 +271,11 @@ func parseAllow(s *checkStanza, args []string) error {
 		return wrongCount(args, "at least one CIDR of endpoints")
 	}
 	allow, err := parsePrefixes(args)
+	for _, p := range allow {
+		if slices.Contains(s.allow, p) {
+			return fmt.Errorf("%q is allowed twice: want it once", word(p))
+		}
+	}
 	s.allow = append(s.allow, allow...)
 	return err
 }

@@ -41,11 +41,17 @@ type plan struct {
 // group is a part of a plan's members that take turns among themselves: all of them, those that a
 // CIDR of prefer holds, or those of one MX preference or SRV priority.
 type group struct {
-	id       int // the same in every plan of an RRset
+	id       groupID
 	members  []member
 	weights  []uint16 // 1 to 65535 each
 	policy   policy
 	schedule schedule
+}
+
+// groupID tells the groups of an RRset apart, in every plan that it ever has.
+type groupID struct {
+	tier uint16
+	rank int // which group of the tier answers first
 }
 
 // is tells whether both groups are answered alike, so that a turn means the same in both.
@@ -71,7 +77,19 @@ type repeat struct{ record, member uint16 }
 type turns struct {
 	first atomic.Uint64
 	more  []atomic.Uint64
+
+	parked []parked
 }
+
+// parked is a group that answers no more, such as those of a tier that failed, and where it stood: it
+// goes on from there should it answer again. Immutable.
+type parked struct {
+	group *group
+	turn  uint64
+}
+
+// maxParked is the most groups of an RRset that are kept so.
+const maxParked = 16
 
 // next returns the turn of a group and moves on.
 func (t *turns) next(group int) uint64 { return t.of(group).Add(1) - 1 }
@@ -214,8 +232,10 @@ func (p *plan) remember(s *scratch) {
 func (p *plan) divide(c classification) {
 	p.aside, p.degraded, p.allDown = c.aside, c.degraded, c.allDown
 	p.wanted = min(len(c.answering), p.rule.limitOf(&p.members[0]))
-	groupOf := func(m uint16) int { return p.rule.groupOf(p.line, &p.members[m]) }
-	slices.SortStableFunc(c.answering, func(a, b uint16) int { return cmp.Compare(groupOf(a), groupOf(b)) })
+	groupOf := func(m uint16) groupID {
+		return groupID{p.standings[m].tier, p.rule.groupOf(p.line, &p.members[m])}
+	}
+	slices.SortStableFunc(c.answering, func(a, b uint16) int { return cmp.Compare(groupOf(a).rank, groupOf(b).rank) })
 	for from := 0; from < len(c.answering); {
 		id, to := groupOf(c.answering[from]), from+1
 		for to < len(c.answering) && groupOf(c.answering[to]) == id {
@@ -238,7 +258,7 @@ func (p *plan) why(member uint16) reason {
 }
 
 // group makes a group of some members, of which answers usually hold at most wanted.
-func (p *plan) group(id int, indexes []uint16, wanted int) group {
+func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
 	g := group{id: id, policy: p.rule.policy.policy}
 	for _, i := range indexes {
 		g.members = append(g.members, p.members[i])
@@ -275,14 +295,19 @@ func resumedTurns(p, before *plan, old *turns) *turns {
 		return old
 	}
 	t := newTurns(p)
+	known := slices.Clone(old.parked)
+	for j := range before.groups {
+		known = append(known, parked{&before.groups[j], old.of(j).Load()})
+	}
 	for i := range p.groups {
 		now := &p.groups[i]
-		for j := range before.groups {
-			if prior := &before.groups[j]; prior.id == now.id {
-				t.of(i).Store(resume(now, prior, old.of(j).Load()))
-			}
+		at := slices.IndexFunc(known, func(prior parked) bool { return prior.group.id == now.id })
+		if at >= 0 {
+			t.of(i).Store(resume(now, known[at].group, known[at].turn))
+			known = slices.Delete(known, at, at+1)
 		}
 	}
+	t.parked = known[max(0, len(known)-maxParked):]
 	return t
 }
 

@@ -56,9 +56,8 @@ const pluginName = "balance"
 
 var log = clog.NewWithPlugin(pluginName)
 
-// Balance is the plugin's handler. One stands in every chain that a server block is compiled
-// into, one for each listener; they share what their rules know. Immutable once built, safe for concurrent
-// use.
+// Balance is the plugin's handler. One stands in every chain that a server block is compiled into;
+// they share what their rules know. Immutable once built, safe for concurrent use.
 type Balance struct {
 	Next plugin.Handler
 
@@ -89,7 +88,7 @@ func (b Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	if rule == nil || nested(ctx) {
 		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)
 	}
-	a := &answer{ResponseWriter: w, rule: rule, client: client{writer: w, qname: r.Question[0].Name}}
+	a := &answer{ResponseWriter: w, rule: rule, counters: rule.countersFor(ctx), client: client{writer: w, qname: r.Question[0].Name}}
 	a.inHand.Context = ctx
 	if len(rule.ecs) > 0 {
 		a.client.subnet = rule.trustedSubnet(addrOf(w.RemoteAddr()), r)
@@ -103,10 +102,11 @@ type answer struct {
 	dns.ResponseWriter
 	rule *servedRule
 
-	client client
-	inHand clientQuery
-	reply  dns.Msg // the first message handed on, where it is not the one that came up
-	used   bool    // reply is taken
+	counters *counters
+	client   client
+	inHand   clientQuery
+	reply    dns.Msg // the first message handed on, where it is not the one that came up
+	used     bool    // reply is taken
 }
 
 // WriteMsg implements dns.ResponseWriter. It neither writes to res nor to anything that res
@@ -117,7 +117,7 @@ func (a *answer) WriteMsg(res *dns.Msg) error {
 
 // Write implements dns.ResponseWriter: packed bytes go out as they came.
 func (a *answer) Write(packed []byte) (int, error) {
-	a.counters().count(0, passed)
+	a.counters.count(0, passed)
 	return a.ResponseWriter.Write(packed)
 }
 
@@ -125,7 +125,7 @@ func (a *answer) Write(packed []byte) (int, error) {
 // is gone before the next writer is called, which keeps a query's stack small.
 func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	if !a.rule.balances(res) {
-		a.counters().count(0, passed)
+		a.counters.count(0, passed)
 		return res
 	}
 	s := scratches.Get().(*scratch)
@@ -143,7 +143,7 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	if len(s.dead) > 0 && out.removed[wasDown] > 0 {
 		extra.dropGlue(out.sectionNow())
 	}
-	c := a.counters()
+	c := a.counters
 	c.count(s.place, max(out.outcome, extra.outcome))
 	c.countRemoved(s.place, &out.removed)
 	c.countRemoved(s.place, &extra.removed)
@@ -259,12 +259,23 @@ func (q *clientQuery) Value(key any) any {
 // nested tells whether ctx belongs to a query that a balance above has in hand.
 func nested(ctx context.Context) bool { return ctx.Value(clientQueryKey{}) != nil }
 
-// counters returns the rule's counters for the server that the query came in by.
-func (a *answer) counters() *counters {
-	if c := a.rule.counters.Load(); c != nil {
-		return c
+// countersFor returns the counters of the rule for the server and view that a query came in by. Servers
+// that differ in their address only have one chain.
+func (r *servedRule) countersFor(ctx context.Context) *counters {
+	server := metrics.WithServer(ctx)
+	for {
+		known := r.counters.Load()
+		if known != nil {
+			for _, c := range *known {
+				if c.labels.server == server {
+					return c
+				}
+			}
+		}
+		more := []*counters{allCounters.of(counterLabels{server, r.zone, metrics.WithView(ctx)})}
+		if known != nil {
+			more = append(more, *known...)
+		}
+		r.counters.CompareAndSwap(known, &more)
 	}
-	c := allCounters.of(counterLabels{metrics.WithServer(a.inHand.Context), a.rule.zone, metrics.WithView(a.inHand.Context)})
-	a.rule.counters.Store(c)
-	return c
 }

@@ -126,7 +126,7 @@ func (z *zoneRule) verdictOn(addr netip.Addr) verdict {
 // servedRule is a zoneRule in one chain. Safe for concurrent use.
 type servedRule struct {
 	*zoneRule
-	counters atomic.Pointer[counters] // of the chain's server; nil before the first query
+	counters atomic.Pointer[[]*counters] // one a server that queries came in by
 }
 
 // rules are the stanzas of a server block in one chain, by zone. Immutable once built.

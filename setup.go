@@ -112,6 +112,9 @@ func parse(c *caddy.Controller) ([]*rule, error) {
 	var stanzas []*rule
 	lines := make(map[string]int) // of the zones seen
 	for c.Next() {
+		if c.Val() != pluginName { // caddy lets an option have a block, and goes on behind the wrong brace
+			return nil, c.Errf("found %q: want a line of its own for it in the block", c.Val())
+		}
 		r, err := parseStanza(c, lines)
 		if err != nil {
 			return nil, c.Err(err.Error())
@@ -128,6 +131,7 @@ type stanza struct {
 	root string         // the directory that the names of files are relative to
 	at   int            // the line that is read
 
+	moved bool        // it has the form that loadbalance has
 	block []blockLine // of the option that is read
 }
 
@@ -202,7 +206,7 @@ func (s *stanza) parseMoved(args []string) (left []string, err error) {
 	if err := parsePolicy(s, args[:1]); err != nil {
 		return nil, err
 	}
-	s.seen["policy"] = s.at
+	s.seen["policy"], s.moved = s.at, true
 	if len(args) == 1 {
 		return nil, nil
 	}
@@ -215,7 +219,7 @@ func (s *stanza) parseMoved(args []string) (left []string, err error) {
 
 // parseReload reads "reload DURATION": how often the weight file is read, as loadbalance spells it.
 func parseReload(s *stanza, args []string) error {
-	if s.file == nil {
+	if !s.moved || s.file == nil {
 		return errors.New(`goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`)
 	}
 	if len(args) != 1 {
@@ -266,14 +270,29 @@ func (s *stanza) parseOption(c *caddy.Controller) error {
 	s.at = line
 	s.seen[name] = line
 	args := c.RemainingArgs()
-	s.block = nil
-	if o.block && c.NextArg() { // the brace where RemainingArgs stopped
-		if err := s.readBlock(c); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+	if err := s.parseBlock(c, o); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if err := o.parse(s, args); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// parseBlock reads the block of an option, if it has one.
+func (s *stanza) parseBlock(c *caddy.Controller, o option) error {
+	s.block = nil
+	if !c.NextArg() { // the brace where RemainingArgs stopped
+		return nil
+	}
+	if !o.block {
+		return errors.New(`found "{": want no block`)
+	}
+	if err := s.readBlock(c); err != nil {
+		return err
+	}
+	if c.NextArg() {
+		return fmt.Errorf("found %q behind its block: want it on a line of its own", c.Val())
 	}
 	return nil
 }
@@ -482,6 +501,11 @@ func parsePrefer(s *stanza, args []string) error {
 	}
 	if p.from, err = parsePrefixes(from); err != nil {
 		return fmt.Errorf("from: %w", err)
+	}
+	for _, earlier := range s.prefer {
+		if len(p.from) > 0 && !slices.ContainsFunc(p.from, func(from netip.Prefix) bool { return !slices.Contains(earlier.from, from) }) {
+			return fmt.Errorf("never reached: the first line that fits wins, and line %d is for the same clients", earlier.line)
+		}
 	}
 	s.prefer = append(s.prefer, p)
 	return nil

@@ -221,7 +221,10 @@ func (e *entry) rememberOrder(now *state, s *scratch) {
 		h = splitMix(h ^ uint64(record))
 	}
 	if e.odd.Swap(h) == h {
-		e.state.CompareAndSwap(now, &state{now.plan.remembering(s), now.turns, now.cost})
+		next := &state{now.plan.remembering(s), now.turns, int64(len(now.plan.members))} // no longer shared
+		if e.state.CompareAndSwap(now, next) {
+			allTurns.account(now, next)
+		}
 	}
 }
 

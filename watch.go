@@ -69,6 +69,9 @@ func (z *zoneRule) watch(ctx context.Context, names []string) {
 func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
 	judged = true
 	for _, name := range names {
+		if ctx.Err() != nil {
+			return false
+		}
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			m := z.lookup(ctx, name, qtype)
 			judged = m != nil && m.Rcode != dns.RcodeServerFailure && z.judged(m) && judged
@@ -77,8 +80,23 @@ func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
 	return judged
 }
 
-// lookup asks the plugins below. It returns nil where they give no answer.
+// lookup asks the plugins below. It returns nil where they give no answer, or not in time: then it
+// leaves one that does not heed its context to itself.
 func (z *zoneRule) lookup(ctx context.Context, name string, qtype uint16) *dns.Msg {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	answer := make(chan *dns.Msg, 1)
+	go func() { answer <- z.askBelow(ctx, name, qtype) }()
+	select {
+	case m := <-answer:
+		return m
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// askBelow asks the plugins below, as over TCP, so that nothing is cut short.
+func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns.Msg {
 	next := z.watcher.next.Load()
 	if next == nil {
 		return nil
@@ -88,8 +106,6 @@ func (z *zoneRule) lookup(ctx context.Context, name string, qtype uint16) *dns.M
 			log.Errorf("watch %s: a plugin below panicked: %v", name, r)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
 	query := new(dns.Msg)
 	query.SetQuestion(name, qtype)
 	w := &recorder{}
@@ -115,7 +131,7 @@ type recorder struct{ msg *dns.Msg }
 
 var _ dns.ResponseWriter = (*recorder)(nil)
 
-var loopback = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}
+var loopback = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}
 
 // WriteMsg implements dns.ResponseWriter.
 func (r *recorder) WriteMsg(m *dns.Msg) error { r.msg = m; return nil }
@@ -137,7 +153,7 @@ func (r *recorder) LocalAddr() net.Addr { return loopback }
 func (r *recorder) RemoteAddr() net.Addr { return loopback }
 
 // Network implements dns.ResponseWriter.
-func (r *recorder) Network() string { return "udp" }
+func (r *recorder) Network() string { return "tcp" }
 
 // Close implements dns.ResponseWriter.
 func (r *recorder) Close() error { return nil }

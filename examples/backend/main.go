@@ -24,7 +24,7 @@ func main() {
 	server := &http.Server{
 		ReadHeaderTimeout: time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, "ok, says %s\n", os.Args[1])
+			_, _ = fmt.Fprintf(w, "ok, says %s\n", os.Args[1])
 		}),
 	}
 	log.Fatal(server.Serve(listener))

@@ -18,7 +18,10 @@ package probe
 
 import (
 	"context"
+	"errors"
+	"net"
 	"net/netip"
+	"syscall"
 	"time"
 )
 
@@ -60,8 +63,24 @@ func (c *Check) probeSince(ctx context.Context, start time.Time, addr netip.Addr
 	if !addr.IsValid() {
 		return localFault("no address")
 	}
-	if err := c.protocol.Probe(ctx, addr.Unmap()); err != nil {
-		return explain(ctx, start, err)
+	err := c.protocol.Probe(ctx, addr.Unmap())
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, syscall.ENETUNREACH) && !routed(addr.Unmap()):
+		return localFault("this host has no route there")
 	}
-	return nil
+	return explain(ctx, start, err)
+}
+
+// routed tells whether this host knows a way to an address, which takes no packet. Without it, what
+// looks like a router's reply that a network is unreachable is this host's own.
+func routed(addr netip.Addr) bool {
+	const discard = 9 // RFC 863; nothing is sent to it
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, discard)))
+	if err != nil {
+		return !errors.Is(err, syscall.ENETUNREACH)
+	}
+	_ = conn.Close()
+	return true
 }
