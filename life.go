@@ -4,22 +4,48 @@ package balance
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/coredns/caddy"
 )
 
 // life is what runs in the background for a server block, from its start to its end. Caddy starts
 // a new server before it stops the old one, and where the new one does not come up after all, nobody
-// is told but the old one. So every life carries the mark of its server, and those whose server is
-// not in Caddy's list are swept away when the next one starts or the old one hears of a failure.
+// is told but the old one, which may not have this plugin. So every life carries the mark of its
+// server, and those whose server is not in Caddy's list are swept away: when the next one starts,
+// when the old one hears of a failure, or when Caddy has not said for a while that the server is up.
 type life struct {
 	rules []*rule
 	zones map[string]*zoneRule
 	mark  *byte // nil in tests without a server
 
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	stopped sync.Once
+	up      *time.Timer // sweeps unless the server comes up
+}
+
+// comesUpWithin is how long a server may take from the start of its plugins until it serves.
+const comesUpWithin = 30 * time.Second
+
+func init() {
+	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, info any) error {
+		if instance, ok := info.(*caddy.Instance); ok && event == caddy.InstanceStartupEvent {
+			cameUp(marksIn(instance))
+		}
+		return nil
+	})
+}
+
+// cameUp notes that the server with some marks serves.
+func cameUp(marks []*byte) {
+	for _, l := range runningLives() {
+		if slices.Contains(marks, l.mark) {
+			l.up.Stop()
+		}
+	}
 }
 
 // lives are those that run.
@@ -45,17 +71,15 @@ func marksOf(stored any) []*byte {
 
 // listed tells whether the server with a mark is in Caddy's list: starting or running.
 func listed(mark *byte) bool {
-	for _, instance := range caddy.Instances() {
-		instance.StorageMu.RLock()
-		marks := marksOf(instance.Storage[lifeKey{}])
-		instance.StorageMu.RUnlock()
-		for _, m := range marks {
-			if m == mark {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(caddy.Instances(), func(instance *caddy.Instance) bool {
+		return slices.Contains(marksIn(instance), mark)
+	})
+}
+
+func marksIn(instance *caddy.Instance) []*byte {
+	instance.StorageMu.RLock()
+	defer instance.StorageMu.RUnlock()
+	return marksOf(instance.Storage[lifeKey{}])
 }
 
 // start starts what the rules need.
@@ -63,6 +87,7 @@ func (l *life) start() {
 	sweep()
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
+	l.up = time.AfterFunc(comesUpWithin, l.sweep)
 	lives.Lock()
 	lives.running[l] = struct{}{}
 	lives.Unlock()
@@ -81,20 +106,19 @@ func (l *life) stop() {
 	if l.cancel == nil {
 		return
 	}
-	l.cancel()
-	l.tasks.Wait()
-	lives.Lock()
-	_, running := lives.running[l]
-	delete(lives.running, l)
-	lives.Unlock()
-	if !running {
-		return
-	}
-	for _, z := range l.zones { // queries that are still answered go by the last verdicts
-		for _, s := range z.subscribers {
-			pools.leave(s)
+	l.stopped.Do(func() {
+		l.up.Stop()
+		l.cancel()
+		l.tasks.Wait()
+		lives.Lock()
+		delete(lives.running, l)
+		lives.Unlock()
+		for _, z := range l.zones { // queries that are still answered go by the last verdicts
+			for _, s := range z.subscribers {
+				pools.leave(s)
+			}
 		}
-	}
+	})
 }
 
 // background returns what runs, each until its context is done.
@@ -116,9 +140,14 @@ func (l *life) background() (all []func(context.Context)) {
 // not change meanwhile: from a callback.
 func sweep() {
 	for _, l := range runningLives() {
-		if l.mark != nil && !listed(l.mark) {
-			l.stop()
-		}
+		l.sweep()
+	}
+}
+
+// sweep stops the life if its server is not in Caddy's list.
+func (l *life) sweep() {
+	if l.mark != nil && !listed(l.mark) {
+		l.stop()
 	}
 }
 
