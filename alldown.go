@@ -3,6 +3,7 @@
 package balance
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -98,4 +99,36 @@ func negativeSOA(zone string) dns.RR {
 		Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: negativeTTL},
 		Ns:  name, Mbox: "hostmaster." + name, Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: negativeTTL,
 	}
+}
+
+// parseAllDown reads "all_down open|nodata|servfail|fallback ADDRESS...".
+func parseAllDown(s *stanza, args []string) error {
+	if len(args) == 0 {
+		return wrongCount(args, "one of "+list(allDownNames[:]))
+	}
+	mode := slices.Index(allDownNames[:], args[0])
+	if mode < 0 {
+		return unknownWord("answer", args[0], allDownNames[:])
+	}
+	s.allDown = allDown{mode: allDownMode(mode)} //nolint:gosec // an index
+	if s.allDown.mode != answerFallback {
+		if len(args) > 1 {
+			return wrongCount(args[1:], "nothing behind "+args[0])
+		}
+		return nil
+	}
+	if len(args) == 1 {
+		return wrongCount(nil, "at least one address behind fallback")
+	}
+	for _, arg := range args[1:] {
+		addr, err := netip.ParseAddr(arg)
+		if err != nil || addr.Zone() != "" || addr.Is4In6() {
+			return fmt.Errorf("bad address %q: want one such as 192.0.2.1 or 2001:db8::1", arg)
+		}
+		if slices.Contains(s.allDown.fallback, addr) {
+			return fmt.Errorf("address %q is named twice: want it once", arg)
+		}
+		s.allDown.fallback = append(s.allDown.fallback, addr)
+	}
+	return nil
 }

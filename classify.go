@@ -2,7 +2,11 @@
 
 package balance
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // standing is what is known of a member when it is classified.
 type standing struct {
@@ -156,4 +160,48 @@ func allUp(standings []standing) []standing {
 		}
 	}
 	return open
+}
+
+// maxTiers is the most tier lines in a stanza.
+const maxTiers = 1000
+
+// parseTier reads "tier ADDRESS|CIDR...".
+func parseTier(s *stanza, args []string) error {
+	if len(args) == 0 {
+		return wrongCount(args, "at least one address or CIDR")
+	}
+	if len(s.tiers) == maxTiers {
+		return fmt.Errorf("too many lines: want at most %d", maxTiers)
+	}
+	targets, err := parsePrefixes(args)
+	if err != nil {
+		return err
+	}
+	for _, earlier := range s.tiers {
+		for _, p := range targets {
+			if slices.Contains(earlier, p) {
+				return fmt.Errorf("%q is in two tiers: want it in one", word(p))
+			}
+		}
+	}
+	s.tiers = append(s.tiers, targets)
+	return nil
+}
+
+// parseMinHealthy reads "min_healthy N|P%".
+func parseMinHealthy(s *stanza, args []string) error {
+	if len(args) != 1 {
+		return wrongCount(args, "a number of members, or a share such as 50%")
+	}
+	if share, ok := strings.CutSuffix(args[0], "%"); ok {
+		percent, err := parseNumber(share, 1, 100)
+		if err != nil {
+			return fmt.Errorf("bad share %q: want one from 1%% to 100%%", args[0])
+		}
+		s.minHealthy = quorum{percent: int(percent)}
+		return nil
+	}
+	n, err := parseNumber(args[0], 1, maxRecords)
+	s.minHealthy = quorum{count: int(n)}
+	return err
 }

@@ -109,3 +109,13 @@ func (a *answer) withSubnet(res *dns.Msg) *dns.Msg {
 	out.Extra = append(out.Extra, opt)
 	return &out
 }
+
+// parseECS reads "ecs CIDR...".
+func parseECS(s *stanza, args []string) error {
+	if len(args) == 0 {
+		return wrongCount(args, "at least one CIDR of resolvers")
+	}
+	var err error
+	s.ecs, err = parsePrefixes(args)
+	return err
+}

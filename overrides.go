@@ -201,3 +201,23 @@ func (l *overrideLine) String() string {
 	}
 	return text
 }
+
+// defaultOverridesInterval is how often the overrides file is read.
+const defaultOverridesInterval = 5 * time.Second
+
+// parseOverridesFile reads "overrides FILE [DURATION]", and the file.
+func parseOverridesFile(s *stanza, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return wrongCount(args, "a file and perhaps how often to read it")
+	}
+	every := defaultOverridesInterval
+	if len(args) == 2 {
+		var err error
+		if every, err = parseInterval(args[1]); err != nil {
+			return err
+		}
+	}
+	var err error
+	s.rule.overrides, err = newOverridesFile(s.rule, s.path(args[0]), every)
+	return err
+}

@@ -23,7 +23,8 @@
 //
 // # Where things are
 //
-//	setup.go        the directive: a parse function per option, validation after
+//	setup.go        the directive: the table of options, validation after; an option that has a file is
+//	                parsed there, arguments.go has what they share
 //	healthcheck.go  the same for the block of a health_check
 //	rule.go         a stanza and the search for the one that a name belongs to
 //	policy.go       the table of policies and what a policy is

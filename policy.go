@@ -66,3 +66,22 @@ func policyNames(onlyThatWeigh bool) (names []string) {
 	}
 	return names
 }
+
+// parsePolicy reads "policy NAME", and "policy sticky [V4LEN V6LEN]".
+func parsePolicy(s *stanza, args []string) error {
+	if len(args) == 0 {
+		return wrongCount(args, "one of "+list(policyNames(false)))
+	}
+	p := policyNamed(args[0])
+	if p == nil {
+		return unknownWord("policy", args[0], policyNames(false))
+	}
+	s.policy, s.sticky = p, defaultPrefixLengths
+	if len(args) == 1 {
+		return nil
+	}
+	if !p.byClient {
+		return wrongCount(args, "one of "+list(policyNames(false)))
+	}
+	return s.parsePrefixLengths(args[1:])
+}

@@ -3,6 +3,8 @@
 package balance
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -47,4 +49,41 @@ func (r *rule) groupOf(line int8, m *member) int {
 		}
 	}
 	return len(targets)
+}
+
+// parsePrefer reads "prefer CIDR... [from CIDR...]".
+func parsePrefer(s *stanza, args []string) error {
+	targets, from, conditional := args, []string(nil), false
+	if at := slices.Index(args, "from"); at >= 0 {
+		targets, from, conditional = args[:at], args[at+1:], true
+	}
+	if len(targets) == 0 {
+		return wrongCount(targets, "at least one CIDR of targets")
+	}
+	if conditional && len(from) == 0 {
+		return errors.New(`nothing after "from": want at least one CIDR of clients`)
+	}
+	for _, earlier := range s.prefer {
+		if len(earlier.from) == 0 {
+			return fmt.Errorf(`never reached: the first line that fits wins, and line %d has no "from", so it fits all clients`, earlier.line)
+		}
+	}
+	if len(s.prefer) == maxPreferences {
+		return fmt.Errorf("too many lines: want at most %d", maxPreferences)
+	}
+	p := preference{line: s.at}
+	var err error
+	if p.targets, err = parsePrefixes(targets); err != nil {
+		return err
+	}
+	if p.from, err = parsePrefixes(from); err != nil {
+		return fmt.Errorf("from: %w", err)
+	}
+	for _, earlier := range s.prefer {
+		if len(p.from) > 0 && !slices.ContainsFunc(p.from, func(from netip.Prefix) bool { return !slices.Contains(earlier.from, from) }) {
+			return fmt.Errorf("never reached: the first line that fits wins, and line %d is for the same clients", earlier.line)
+		}
+	}
+	s.prefer = append(s.prefer, p)
+	return nil
 }

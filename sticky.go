@@ -174,3 +174,17 @@ func decimal(group uint16) (number uint16, ok bool) {
 	n, err := strconv.ParseUint(strconv.FormatUint(uint64(group), 16), 10, 16)
 	return uint16(n), err == nil //nolint:gosec // at most 9999
 }
+
+// parsePrefixLengths reads "V4LEN V6LEN".
+func (s *stanza) parsePrefixLengths(args []string) error {
+	if len(args) != 2 {
+		return wrongCount(args, "two prefix lengths, for IPv4 and IPv6")
+	}
+	v4, err := parseNumber(args[0], 1, 32)
+	if err != nil {
+		return err
+	}
+	v6, err := parseNumber(args[1], 1, 128)
+	s.sticky = prefixLengths{int(v4), int(v6)}
+	return err
+}

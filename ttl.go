@@ -2,6 +2,11 @@
 
 package balance
 
+import (
+	"fmt"
+	"math"
+)
+
 // ttlLimits is the option ttl. The zero value keeps TTLs.
 type ttlLimits struct {
 	limited  bool
@@ -24,4 +29,35 @@ func (l ttlLimits) limit(degraded bool) uint32 {
 		return l.degraded
 	}
 	return l.max
+}
+
+// defaultCheckedTTL is MAX, in seconds, of a rule with a health_check.
+const defaultCheckedTTL = 30
+
+// defaultDegradedTTL is the TTL, in seconds, of answers that lack a member, where MAX is not lower.
+const defaultDegradedTTL = 5
+
+// parseTTL reads "ttl MAX [DEGRADED]" and "ttl keep".
+func parseTTL(s *stanza, args []string) error {
+	if len(args) == 1 && args[0] == "keep" {
+		return nil
+	}
+	if len(args) < 1 || len(args) > 2 {
+		return wrongCount(args, `"keep", or MAX and perhaps DEGRADED, in seconds`)
+	}
+	limit, err := parseNumber(args[0], 0, math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	degraded := min(limit, defaultDegradedTTL)
+	if len(args) == 2 {
+		if degraded, err = parseNumber(args[1], 0, math.MaxInt32); err != nil {
+			return err
+		}
+		if degraded > limit {
+			return fmt.Errorf("DEGRADED %d is more than MAX %d: want it at most that", degraded, limit)
+		}
+	}
+	s.ttl = ttlLimits{limited: true, max: limit, degraded: degraded}
+	return nil
 }

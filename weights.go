@@ -5,6 +5,7 @@ package balance
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -275,4 +276,53 @@ func newWeightFile(r *rule, path string, every time.Duration) (*weightFile, erro
 		return nil
 	}
 	return f, f.read()
+}
+
+// parseWeight reads "weight ADDRESS|CIDR WEIGHT".
+func parseWeight(s *stanza, args []string) error {
+	if len(args) != 2 {
+		return wrongCount(args, "an address or CIDR, and its weight")
+	}
+	w, err := newWeightLine(args[0], args[1])
+	if err != nil {
+		return err
+	}
+	if s.weights.has(w.targets) {
+		return fmt.Errorf("%q is weighted twice: want it once", args[0])
+	}
+	s.weights.add(w)
+	return nil
+}
+
+// defaultWeightsInterval is how often the weight file is read.
+const defaultWeightsInterval = 30 * time.Second
+
+// parseWeightFile reads "weights FILE [DURATION]", and the file.
+func parseWeightFile(s *stanza, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return wrongCount(args, "a file and perhaps how often to read it")
+	}
+	every := defaultWeightsInterval
+	if len(args) == 2 {
+		var err error
+		if every, err = parseInterval(args[1]); err != nil {
+			return err
+		}
+	}
+	var err error
+	s.file, err = newWeightFile(s.rule, s.path(args[0]), every)
+	return err
+}
+
+// parseReload reads "reload DURATION": how often the weight file is read, as loadbalance spells it.
+func parseReload(s *stanza, args []string) error {
+	if !s.moved || s.file == nil {
+		return errors.New(`goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`)
+	}
+	if len(args) != 1 {
+		return wrongCount(args, "how often to read the weight file")
+	}
+	var err error
+	s.file.every, err = parseInterval(args[0])
+	return err
 }
