@@ -31,6 +31,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if addr := os.Getenv(backendEnv); addr != "" {
+		beBackend(addr)
+	}
 	caddy.Quiet, dnsserver.Quiet = true, true
 	golog.SetOutput(io.Discard)
 	if err := directives.Install(); err != nil {
@@ -47,6 +50,9 @@ func TestMain(m *testing.M) {
 // patience is how long a test waits for what must come: long enough for any machine, so that its
 // end means "never".
 const patience = 30 * time.Second
+
+// nowhere is a log that nobody reads.
+var nowhere = golog.New(io.Discard, "", 0)
 
 // input is a Corefile.
 type input string
