@@ -185,7 +185,7 @@ func TestEveryProtocol(t *testing.T) {
 		{"grpc service", "grpc", "example.v1.Users", nil, []opener{healthServer("example.v1.Users", serves), healthServer("example.v1.Users", refuses),
 			healthServer("example.v1.Other", serves)}},
 		{"dns", "dns", "", nil, []opener{nameServer(dns.RcodeRefused), nil}},
-		{"dns name", "dns", "www.example.org AAAA", nil, []opener{nameServer(dns.RcodeSuccess), nameServer(dns.RcodeServerFailure), nameServer(dns.RcodeNameError), nil}},
+		{"dns name", "dns", "health.example.org AAAA", nil, []opener{nameServer(dns.RcodeSuccess), nameServer(dns.RcodeServerFailure), nameServer(dns.RcodeNameError), nil}},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

@@ -323,6 +323,20 @@ func TestAllDown(t *testing.T) {
 	}
 }
 
+// The negative answer for an alias is about the name at its end.
+func TestNodataBehindAnAlias(t *testing.T) {
+	f := deadFarm(t, 2, listening)
+	k := startChecked(t, rule("all_down nodata", f.check("tcp", "")), "file "+zone(t, "example.org.", f.as("www")+"alias IN CNAME www\n"))
+	k.verdicts(0, 2)
+	reply := k.c.ask(query("alias.example.org.", dns.TypeA))
+	if got := shape(reply.Answer); !slices.Equal(got, []string{"CNAME alias.example.org. www.example.org."}) || reply.Rcode != dns.RcodeSuccess {
+		t.Errorf("reply is %v, want the alias alone", reply)
+	}
+	if got := fmt.Sprint(shape(reply.Ns)); got != "[SOA example.org.]" {
+		t.Errorf("authority is %s, want an SOA", got)
+	}
+}
+
 // Where the answer fails open, all lead in turn as if they were up.
 func TestFailingOpenTakesTurns(t *testing.T) {
 	f := deadFarm(t, 3, listening)
