@@ -257,7 +257,6 @@ func counting(n *atomic.Int64) opener { return accepting(func(net.Conn) { n.Add(
 type checked struct {
 	*server
 	metrics string
-	lines   []string // of its block, but for that of metrics
 	c       *client
 	before  map[string]float64 // the counters of earlier tests
 }
