@@ -83,11 +83,12 @@ func (f *farm) as(owner string, some ...int) string { return as(owner, f.some(so
 
 // aaaas is as for the other family: loopback has a single IPv6 address, but mapped ones are as many
 // as of IPv4.
-func (f *farm) aaaas(owner string, some ...int) (records string) {
+func (f *farm) aaaas(owner string, some ...int) string {
+	var b strings.Builder
 	for _, a := range f.some(some...) {
-		records += owner + " IN AAAA ::ffff:" + a + "\n"
+		fmt.Fprintf(&b, "%s IN AAAA ::ffff:%s\n", owner, a)
 	}
-	return records
+	return b.String()
 }
 
 func (f *farm) some(some ...int) (addrs []string) {

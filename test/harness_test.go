@@ -44,7 +44,9 @@ func TestMain(m *testing.M) {
 		// Some stock plugins bring libraries that start goroutines when they are linked.
 		goleak.IgnoreCurrent(),
 		// Forward leaves its own to the garbage collector, and caddy holds on to the last instances.
-		goleak.IgnoreTopFunction("github.com/coredns/coredns/plugin/pkg/proxy.(*Transport).connManager"))
+		goleak.IgnoreTopFunction("github.com/coredns/coredns/plugin/pkg/proxy.(*Transport).connManager"),
+		// Prometheus leaves the server of a Corefile that failed after it had started.
+		goleak.IgnoreAnyFunction("github.com/coredns/coredns/plugin/metrics.(*Metrics).OnStartup.func1"))
 }
 
 // patience is how long a test waits for what must come: long enough for any machine, so that its
