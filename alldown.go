@@ -52,7 +52,11 @@ func (a *arrangement) replace(set *rrset, t *turns) {
 		return
 	}
 	lead := int(a.turn(t, 0) % uint64(len(records))) //nolint:gosec // below the number of records
-	a.insert = append(a.insert, insertion{int(set.slots[0]), slices.Concat(records[lead:], records[:lead])})
+	records = slices.Concat(records[lead:], records[:lead])
+	if a.rule.answers > 0 {
+		records = records[:min(a.rule.answers, len(records))]
+	}
+	a.insert = append(a.insert, insertion{int(set.slots[0]), records})
 }
 
 // insertion is records that take the place of others, which may have been fewer.

@@ -135,8 +135,9 @@ func parseHealthCheck(s *stanza, args []string) error {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
 	for _, other := range s.checks {
-		if other.Key() == prober.Key() {
-			return fmt.Errorf("%s: the same check is given twice: want it once", args[0])
+		both := slices.ContainsFunc(other.allow, func(p netip.Prefix) bool { return slices.Contains(c.allow, p) })
+		if both && other.Key() == prober.Key() {
+			return fmt.Errorf("%s: the same check of the same addresses is given twice: want it once", args[0])
 		}
 	}
 	c.prober = prober

@@ -91,6 +91,7 @@ func (b Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 	}
 	a := &answer{ResponseWriter: w, rule: rule, counters: rule.countersFor(ctx), client: client{writer: w, qname: r.Question[0].Name}}
 	a.inHand.Context = ctx
+	rule.watcher.note(ctx)
 	if len(rule.ecs) > 0 {
 		a.client.subnet = rule.trustedSubnet(addrOf(w.RemoteAddr()), r)
 	}

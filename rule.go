@@ -106,11 +106,6 @@ func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *
 	}
 }
 
-// probed tells whether a check probes an address.
-func (z *zoneRule) probed(addr netip.Addr) bool {
-	return slices.ContainsFunc(z.checks, func(c *check) bool { return mayProbe(c.allow, addr.Unmap()) })
-}
-
 // verdictOn returns the verdict on an address: what all checks say together.
 func (z *zoneRule) verdictOn(addr netip.Addr) verdict {
 	if len(z.subscribers) == 0 || !addr.IsValid() {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/miekg/dns"
@@ -26,8 +27,19 @@ const lookupTimeout = 5 * time.Second
 
 // watcher resolves the watched names of a rule through the plugins below. Safe for concurrent use.
 type watcher struct {
-	next  atomic.Pointer[plugin.Handler] // below one of the rule's chains
-	ready atomic.Bool
+	next   atomic.Pointer[plugin.Handler]   // below one of the rule's chains
+	server atomic.Pointer[dnsserver.Server] // that clients asked; nil before the first
+	ready  atomic.Bool
+}
+
+// note keeps the server that a client asked.
+func (w *watcher) note(ctx context.Context) {
+	if w.server.Load() != nil {
+		return
+	}
+	if server, ok := ctx.Value(dnsserver.Key{}).(*dnsserver.Server); ok {
+		w.server.Store(server)
+	}
 }
 
 // watched returns the names in the zone that are watched.
@@ -106,10 +118,13 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 			log.Errorf("watch %s: a plugin below panicked: %v", name, r)
 		}
 	}()
+	if server := z.watcher.server.Load(); server != nil { // where plugins look up what a CNAME leads to
+		ctx = context.WithValue(ctx, dnsserver.Key{}, server)
+	}
 	query := new(dns.Msg)
 	query.SetQuestion(name, qtype)
 	w := &recorder{}
-	if _, err := (*next).ServeDNS(ctx, w, query); err != nil {
+	if _, err := (*next).ServeDNS(&clientQuery{ctx}, w, query); err != nil {
 		return nil
 	}
 	return w.msg
@@ -119,8 +134,11 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 func (z *zoneRule) judged(m *dns.Msg) bool {
 	all := true
 	for _, rr := range m.Answer {
-		if addr := memberOf(rr).addr; addr.IsValid() && z.probed(addr) && z.verdictOn(addr) == unknown {
-			all = false
+		addr := memberOf(rr).addr.Unmap()
+		for _, s := range z.subscribers {
+			if mayProbe(s.allow, addr) && s.verdict(addr) == unknown {
+				all = false
+			}
 		}
 	}
 	return all

@@ -162,15 +162,23 @@ func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
 	}
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens on, for what cannot be asked where it
-// listens.
+// given are the ports that freePort returned.
+var given = map[string]bool{}
+
+// freePort returns a port that is free for UDP and TCP on 127.0.0.1, and that it never returned before:
+// the prometheus plugin does not listen again on an address that it has left.
 func freePort(t *testing.T) string {
 	t.Helper()
-	packets, streams := listenBoth(t)
-	defer packets.Close()
-	defer streams.Close()
-	_, port, _ := net.SplitHostPort(packets.LocalAddr().String())
-	return port
+	for {
+		packets, streams := listenBoth(t)
+		_, port, _ := net.SplitHostPort(packets.LocalAddr().String())
+		packets.Close()
+		streams.Close()
+		if !given[port] {
+			given[port] = true
+			return port
+		}
+	}
 }
 
 // query returns a question for a name.

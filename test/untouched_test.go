@@ -99,7 +99,7 @@ func TestTransfersAreUntouched(t *testing.T) {
 // everything is a zone with what is not ours to touch.
 const everything = threeAs + "only IN A 192.0.2.9\ntxt IN TXT one\ntxt IN TXT two\ntxt IN TXT three\n" +
 	"sub IN NS ns.sub\nsub IN NS ns2.sub\nns.sub IN A 192.0.2.10\nns.sub IN A 192.0.2.11\n" +
-	"https IN HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1,192.0.2.2\nhttps IN HTTPS 2 . alpn=h3\n" +
+	"https IN HTTPS 1 . alpn=h2 port=8443\nhttps IN HTTPS 2 . alpn=h3\n" +
 	"dangling IN CNAME nowhere\n"
 
 // Whatever is not a choice of members goes out as it came, to the byte.
