@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Backends are all endpoints in one process: a listener for every address of the namespace. They
+// take from the machine as little as can be, and note when each endpoint was probed.
+type Backends struct {
+	listener int
+	reply    []byte
+
+	sync.Mutex
+	started time.Time
+	last    []time.Duration // when an endpoint was last probed, since started; 0: never
+	gaps    []time.Duration // between two probes of one endpoint
+}
+
+// BackendOrder says what to start.
+type BackendOrder struct {
+	Check     string
+	Silent    bool
+	Endpoints int
+}
+
+const httpReply = "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n" +
+	"Content-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+
+// Start listens and returns the port.
+func (b *Backends) Start(o BackendOrder, port *int) error {
+	b.started, b.last = time.Now(), make([]time.Duration, o.Endpoints)
+	backlog := 1 << 15
+	if o.Check == "http" {
+		b.reply = []byte(httpReply)
+	}
+	if o.Silent {
+		backlog = 0
+	}
+	var err error
+	if b.listener, *port, err = listen(backlog, o.Check == "http" && !o.Silent); err != nil {
+		return err
+	}
+	if o.Silent {
+		return clog(*port)
+	}
+	go b.serve()
+	return nil
+}
+
+// listen listens on a free port of all addresses. Connections are handed out once there is
+// something to read if readable, which spares waiting for it.
+func listen(backlog int, readable bool) (fd, port int, err error) {
+	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	if readable {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 10); err != nil {
+			return 0, 0, err
+		}
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{}); err != nil {
+		return 0, 0, err
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return 0, 0, err
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return 0, 0, err
+	}
+	return fd, name.(*unix.SockaddrInet4).Port, nil
+}
+
+// clogged is how many connections it takes to fill the shortest queue, and some.
+const clogged = 4
+
+// clog fills the queue of a listener that accepts nothing: the kernel drops whatever comes next, as
+// a host that is switched off would.
+func clog(port int) error {
+	for range clogged {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: addrOf(0).As4()})
+		if err != nil && err != unix.EINPROGRESS { //nolint:errorlint // an errno as such
+			return err
+		}
+	}
+	return nil
+}
+
+// serve accepts for ever.
+func (b *Backends) serve() {
+	runtime.LockOSThread()
+	request := make([]byte, 4096)
+	for {
+		conn, _, err := unix.Accept4(b.listener, unix.SOCK_CLOEXEC)
+		if err != nil {
+			continue // it was taken back while it waited
+		}
+		b.note(conn)
+		if len(b.reply) > 0 {
+			_, _ = unix.Read(conn, request)
+			_, _ = unix.Write(conn, b.reply)
+		}
+		_ = unix.Close(conn)
+	}
+}
+
+// note notes a probe.
+func (b *Backends) note(conn int) {
+	name, err := unix.Getsockname(conn)
+	if err != nil {
+		return
+	}
+	own, ok := name.(*unix.SockaddrInet4)
+	if !ok {
+		return
+	}
+	i := indexOf(netip.AddrFrom4(own.Addr))
+	b.Lock()
+	defer b.Unlock()
+	if i < 0 || i >= len(b.last) {
+		return
+	}
+	now := time.Since(b.started)
+	if b.last[i] > 0 {
+		b.gaps = append(b.gaps, now-b.last[i])
+	}
+	b.last[i] = now
+}
+
+// Gaps is how regularly endpoints were probed.
+type Gaps struct {
+	N             int
+	P50, P99, Max time.Duration
+	Late          int // above the limit
+	Processor     time.Duration
+}
+
+// Forget begins a new measurement.
+func (b *Backends) Forget(_ struct{}, _ *struct{}) error {
+	b.Lock()
+	defer b.Unlock()
+	b.gaps = b.gaps[:0]
+	return nil
+}
+
+// Report returns the measurement: the gaps that ended since it began, and those that have not, if
+// they are longer than the limit already.
+func (b *Backends) Report(limit time.Duration, g *Gaps) error {
+	b.Lock()
+	defer b.Unlock()
+	now := time.Since(b.started)
+	gaps := slices.Clone(b.gaps)
+	for _, last := range b.last {
+		if last > 0 && now-last > limit {
+			gaps = append(gaps, now-last)
+		}
+	}
+	slices.Sort(gaps)
+	*g = Gaps{N: len(gaps), Processor: processor()}
+	if len(gaps) > 0 {
+		g.P50, g.P99, g.Max = gaps[len(gaps)/2], gaps[len(gaps)*99/100], gaps[len(gaps)-1]
+		after, _ := slices.BinarySearch(gaps, limit+1)
+		g.Late = len(gaps) - after
+	}
+	return nil
+}
+
+// addrOf returns the address of an endpoint: 127.1.0.0 and up.
+func addrOf(i int) netip.Addr {
+	i += 1 << 16
+	return netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)}) //nolint:gosec // the bytes of i
+}
+
+// indexOf undoes addrOf.
+func indexOf(addr netip.Addr) int {
+	b := addr.As4()
+	return (int(b[1])<<16 | int(b[2])<<8 | int(b[3])) - 1<<16
+}
+
+// nameOf returns the name with the addresses of the endpoints from i*RecordsPerName on.
+func nameOf(i int) string { return fmt.Sprintf("n%d.%s", i, zone) }

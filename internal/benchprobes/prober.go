@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"time"
+
+	"github.com/coredns/caddy"
+	"golang.org/x/sys/unix"
+)
+
+// Measurement is what became of a scenario.
+type Measurement struct {
+	Scenario Scenario
+
+	Rounds   []Round
+	Probes   Probes // made in the rounds; the endpoints at their end
+	Gaps     Gaps   // of the rounds, as the backends saw it
+	BackendS float64
+
+	HeapBefore, HeapAfter              int // at rest, without and with health checks
+	PeakGoroutines, GoroutinesBefore   int
+	PeakDescriptors, DescriptorsBefore int
+
+	GoroutinesLeft, DescriptorsLeft, ConnectionsLeft int // when all health checks were gone
+
+	QueriesBefore, QueriesProbing, QueriesAfter Latencies
+}
+
+// Round is a part of the measured time.
+type Round struct {
+	Seconds float64
+	Cores   float64 // processor seconds per second
+	Probes  int
+	Heap    int // bytes in use at its end
+}
+
+// prober is the process that is measured.
+type prober struct {
+	Scenario
+	*Measurement
+
+	backends, asker *helper
+	port            int // of the backends
+	server          *caddy.Instance
+}
+
+// playProber measures the scenario that the environment holds and writes the result to standard output.
+func playProber() error {
+	p := &prober{Measurement: new(Measurement)}
+	if err := json.Unmarshal([]byte(os.Getenv(scenarioVariable)), &p.Scenario); err != nil {
+		return err
+	}
+	p.Measurement.Scenario = p.Scenario
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if err := p.start(ctx); err != nil {
+		return err
+	}
+	defer p.asker.end()
+	defer p.backends.end()
+	for _, step := range []func() error{p.without, p.learn, p.rounds, p.with, p.after, p.stop} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(p.Measurement)
+}
+
+// start starts everything but the health checks.
+func (p *prober) start(ctx context.Context) (err error) {
+	if err := loopbackUp(); err != nil {
+		return err
+	}
+	// As many connections may wait for the backends as can be under way.
+	if err := os.WriteFile("/proc/sys/net/core/somaxconn", []byte("65535"), 0o600); err != nil {
+		return err
+	}
+	if err := installPlugins(); err != nil {
+		return err
+	}
+	if p.backends, err = startHelper(ctx, "backends"); err != nil {
+		return err
+	}
+	if p.asker, err = startHelper(ctx, "asker"); err != nil {
+		return err
+	}
+	if err := p.backends.call("Start", BackendOrder{p.Check, p.Silent, p.Endpoints}, &p.port); err != nil {
+		return err
+	}
+	p.server, err = caddy.Start(corefileWith(""))
+	return err
+}
+
+// loopbackUp switches the loopback interface of a new namespace on.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
+		return fmt.Errorf("lo: %w", err)
+	}
+	return nil
+}
+
+func (p *prober) questions() Questions {
+	return Questions{dnsServer, p.Endpoints / RecordsPerName, p.QueryRate, p.QueryTime}
+}
+
+// without measures the server before it has health checks. All names are asked for, so that what
+// balance remembers of them anyhow does not count as the cost of health checks.
+func (p *prober) without() error {
+	if err := p.asker.call("AskAll", p.questions(), &struct{}{}); err != nil {
+		return err
+	}
+	if err := p.asker.call("Ask", p.questions(), &p.QueriesBefore); err != nil {
+		return err
+	}
+	p.HeapBefore, p.GoroutinesBefore, p.DescriptorsBefore = heap(), runtime.NumGoroutine(), descriptors()
+	return nil
+}
+
+// learn switches health checks on and lets the server learn the endpoints from what it answers.
+func (p *prober) learn() (err error) {
+	if p.server, err = p.server.Restart(corefileWith(p.healthCheck(p.port))); err != nil {
+		return err
+	}
+	if err := p.asker.call("AskAll", p.questions(), &struct{}{}); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
+		now, err := readMetrics()
+		if err != nil {
+			return err
+		}
+		if now.Up+now.Down == p.Endpoints {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d of %d endpoints were probed in five minutes", now.Up+now.Down, p.Endpoints)
+		}
+	}
+	time.Sleep(p.Warmup)
+	return nil
+}
+
+// rounds measures the probing alone.
+func (p *prober) rounds() error {
+	before, err := readMetrics()
+	if err != nil {
+		return err
+	}
+	var idle Gaps
+	if err := errors.Join(p.backends.call("Forget", struct{}{}, &struct{}{}), p.backends.call("Report", time.Hour, &idle)); err != nil {
+		return err
+	}
+	top := watchPeaks()
+	endProfile, err := startProfile(p.CPUProfile)
+	if err != nil {
+		return err
+	}
+	last := before
+	for range p.Measurement.Scenario.Rounds {
+		start, spent := time.Now(), processor()
+		time.Sleep(p.RoundTime)
+		round := Round{Seconds: time.Since(start).Seconds()}
+		round.Cores = (processor() - spent).Seconds() / round.Seconds
+		now, err := readMetrics()
+		if err != nil {
+			return err
+		}
+		round.Probes = now.Total() - last.Total()
+		round.Heap = heap()
+		p.Measurement.Rounds = append(p.Measurement.Rounds, round)
+		last = now
+	}
+	endProfile()
+	top.end()
+	p.PeakGoroutines, p.PeakDescriptors = top.goroutines, top.descriptors
+	p.Probes = last
+	p.Probes.Passed -= before.Passed
+	p.Probes.Failed -= before.Failed
+	p.Probes.Faults -= before.Faults
+	p.Probes.WentDown -= before.WentDown
+	if err := p.backends.call("Report", p.Interval+p.Interval/10, &p.Gaps); err != nil {
+		return err
+	}
+	p.BackendS = (p.Gaps.Processor - idle.Processor).Seconds()
+	return nil
+}
+
+// startProfile profiles the processor time into a file, if it has a name, until the result is called.
+func startProfile(name string) (end func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(name) //nolint:gosec // the user's own
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
+}
+
+// with measures queries while endpoints are probed, and the heap at rest.
+func (p *prober) with() error {
+	if err := p.asker.call("Ask", p.questions(), &p.QueriesProbing); err != nil {
+		return err
+	}
+	p.HeapAfter = heap()
+	if p.HeapProfile == "" {
+		return nil
+	}
+	f, err := os.Create(p.HeapProfile)
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup("heap").WriteTo(f, 0), f.Close())
+}
+
+// after measures the server once its health checks are gone, and what they left behind.
+func (p *prober) after() (err error) {
+	if p.server, err = p.server.Restart(corefileWith("")); err != nil {
+		return err
+	}
+	if err := p.asker.call("Ask", p.questions(), &p.QueriesAfter); err != nil {
+		return err
+	}
+	p.GoroutinesLeft = runtime.NumGoroutine() - p.GoroutinesBefore
+	p.DescriptorsLeft = descriptors() - p.DescriptorsBefore
+	p.ConnectionsLeft = connections() - listeners
+	if p.Silent {
+		p.ConnectionsLeft -= clogged
+	}
+	return nil
+}
+
+// listeners is how many TCP sockets the namespace has at rest: CoreDNS' and the backends'.
+const listeners = 2
+
+func (p *prober) stop() error {
+	p.server.ShutdownCallbacks()
+	return p.server.Stop()
+}

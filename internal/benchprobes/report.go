@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// print writes the measurement as a Markdown table.
+func (m *Measurement) print(out io.Writer) {
+	s := &m.Scenario
+	fmt.Fprintf(out, "### %s\n\n%d %s endpoints every %s, timeout %s, max_in_flight %d; %d rounds of %s\n\n",
+		s.Name, s.Endpoints, s.Check, s.Interval, s.Timeout, s.MaxInFlight, len(m.Rounds), s.RoundTime)
+	fmt.Fprint(out, "| what | measured | target |\n|---|---|---|\n")
+	row := func(what, measured, target string) { fmt.Fprintf(out, "| %s | %s | %s |\n", what, measured, target) }
+	m.printCosts(row)
+	m.printProbes(row)
+	m.printLeft(row)
+	for _, q := range []struct {
+		when string
+		Latencies
+	}{{"before", m.QueriesBefore}, {"while probing", m.QueriesProbing}, {"after", m.QueriesAfter}} {
+		row("query p50 / p99 / max, "+q.when, fmt.Sprintf("%s / %s / %s (%d asked, %d lost)", short(q.P50), short(q.P99), short(q.Max), q.Asked, q.Lost), "the same")
+	}
+	fmt.Fprintln(out)
+}
+
+func (m *Measurement) printCosts(row func(what, measured, target string)) {
+	s := &m.Scenario
+	row("processor, cores: median (least to most)", spread(m.Rounds, "%.3f", func(r Round) float64 { return r.Cores }), limit(s.MaxCores, "at most %.2f"))
+	row("processor a probe, µs", spread(m.Rounds, "%.1f", func(r Round) float64 { return r.Cores * r.Seconds * 1e6 / float64(max(r.Probes, 1)) }), "")
+	row("of the backends, µs a probe", fmt.Sprintf("%.1f", m.BackendS*1e6/float64(max(m.Probes.Total(), 1))), "")
+	row("probes a second", spread(m.Rounds, "%.0f", func(r Round) float64 { return float64(r.Probes) / r.Seconds }), fmt.Sprintf("%.0f asked for", float64(s.Endpoints)/s.Interval.Seconds()))
+	row("heap at rest, bytes an endpoint", fmt.Sprint((m.HeapAfter-m.HeapBefore)/s.Endpoints), limit(float64(s.MaxHeapEndpoint), "at most %.0f"))
+	row("heap after the first and last round, MiB", fmt.Sprintf("%.1f, %.1f", mib(m.Rounds[0].Heap), mib(m.Rounds[len(m.Rounds)-1].Heap)), "flat")
+	row("goroutines, at most", fmt.Sprintf("%d, of which %d without health checks", m.PeakGoroutines, m.GoroutinesBefore), fmt.Sprintf("%d and a constant", s.MaxInFlight))
+	row("descriptors, at most", fmt.Sprintf("%d, of which %d without health checks", m.PeakDescriptors, m.DescriptorsBefore), fmt.Sprintf("%d and a constant", s.MaxInFlight))
+}
+
+func (m *Measurement) printProbes(row func(what, measured, target string)) {
+	s := &m.Scenario
+	p := &m.Probes
+	wanted := "no failure"
+	if s.Silent {
+		wanted = "no success"
+	}
+	row("probes: success, failure, not counted", fmt.Sprintf("%d, %d, %d", p.Passed, p.Failed, p.Faults), wanted)
+	row("endpoints: up, down; that went down", fmt.Sprintf("%d, %d; %d", p.Up, p.Down, p.WentDown), "")
+	if m.Gaps.N == 0 {
+		return
+	}
+	row("time between probes: p50, p99, most", fmt.Sprintf("%s, %s, %s", short(m.Gaps.P50), short(m.Gaps.P99), short(m.Gaps.Max)), "at most "+short(s.Interval+s.Interval/10))
+	row("probes later than that", fmt.Sprintf("%d of %d", m.Gaps.Late, m.Gaps.N), "none")
+}
+
+func (m *Measurement) printLeft(row func(what, measured, target string)) {
+	row("left behind: goroutines, descriptors, connections", fmt.Sprintf("%d, %d, %d", m.GoroutinesLeft, m.DescriptorsLeft, m.ConnectionsLeft), "none")
+}
+
+// spread returns the median of the rounds, and from where to where they go.
+func spread(rounds []Round, format string, of func(Round) float64) string {
+	var all []float64
+	for _, r := range rounds {
+		all = append(all, of(r))
+	}
+	slices.Sort(all)
+	return fmt.Sprintf(format+" ("+format+" to "+format+")", all[len(all)/2], all[0], all[len(all)-1])
+}
+
+// limit returns a target, nothing for none.
+func limit(value float64, format string) string {
+	if value == 0 {
+		return ""
+	}
+	return fmt.Sprintf(format, value)
+}
+
+func mib(bytes int) float64 { return float64(bytes) / (1 << 20) }
+
+// short returns a time to three digits or so.
+func short(d time.Duration) string {
+	switch {
+	case d > time.Second:
+		return d.Round(time.Millisecond).String()
+	case d > time.Millisecond:
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}
