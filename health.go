@@ -154,8 +154,10 @@ func (p *pool) dispatch(newWorker func()) {
 
 // work probes what is due until there will be no more.
 func (p *pool) work(ctx context.Context) {
+	lane := newLane(ctx)
+	defer lane.close()
 	for e := range p.due {
-		r := p.probe(ctx, e)
+		r := p.probe(lane, e)
 		select {
 		case p.results <- r:
 		case <-ctx.Done():
@@ -165,9 +167,9 @@ func (p *pool) work(ctx context.Context) {
 }
 
 // probe asks an endpoint once.
-func (p *pool) probe(ctx context.Context, e *endpoint) result {
-	ctx, cancel := context.WithTimeout(ctx, p.check.timing.timeout)
-	defer cancel()
+func (p *pool) probe(l *lane, e *endpoint) result {
+	ctx := l.begin(p.check.timing.timeout)
+	defer l.pause()
 	start := p.now()
 	err := p.check.Probe(ctx, e.addr)
 	return result{e, start, p.now() - start, err}
