@@ -52,24 +52,33 @@ type pool struct {
 	calls chan func() // carried out between probes, for those who do not own what they want
 
 	queue    queue // endpoints, by the time they are due
-	due      chan *endpoint
+	due      chan assignment
 	results  chan result
 	workers  int
 	inFlight int
+	pace     pace
 
-	failing  int  // endpoints whose last probe failed
-	probed   int  // endpoints probed at least once
-	suspect  bool // all of them failed
-	faulty   bool // the last probe did not come about, by a fault of ours
+	failing  int           // endpoints whose last probe failed
+	probed   int           // endpoints probed at least once
+	suspect  bool          // all of them failed
+	faulty   bool          // the last probe did not come about, by a fault of ours
+	lagged   time.Duration // when a probe last began so late that a timeout says nothing; 0: never
 	renewal  time.Duration
 	affected uint64 // bits of the subscribers to tell of new verdicts
 
 	subscribers subscribers
 }
 
+// assignment is a probe that a worker is to make.
+type assignment struct {
+	endpoint *endpoint
+	at       time.Duration // when it was handed out, as the pool counts time
+}
+
 // result is what became of a probe.
 type result struct {
 	endpoint *endpoint
+	lag      time.Duration // from when it was handed out to its start
 	start    time.Duration
 	took     time.Duration
 	err      error
@@ -81,8 +90,9 @@ func newPool(c *check) *pool {
 		base:    time.Now(),
 		table:   table{limit: c.maxEndpoints, wake: make(chan struct{}, 1)},
 		calls:   make(chan func()),
-		due:     make(chan *endpoint, c.maxInFlight),
+		due:     make(chan assignment, c.maxInFlight),
 		results: make(chan result, c.maxInFlight),
+		pace:    pace{window: c.maxInFlight, most: c.maxInFlight},
 	}
 }
 
@@ -117,11 +127,15 @@ func (p *pool) run(ctx context.Context) {
 
 // idle returns how long nothing is due.
 func (p *pool) idle() time.Duration {
-	until := p.renewal
-	if len(p.queue) > 0 && p.inFlight < p.check.maxInFlight {
+	until, now := p.renewal, p.now()
+	full, moment := p.pace.full(p.inFlight)
+	switch {
+	case moment:
+		until = min(until, now+time.Millisecond)
+	case len(p.queue) > 0 && !full:
 		until = min(until, p.queue[0].next)
 	}
-	return max(0, until-p.now())
+	return max(0, until-now)
 }
 
 // admit takes new addresses in. Each is probed at once; many are spread over a second.
@@ -137,7 +151,10 @@ func (p *pool) admit() {
 // dispatch starts the probes that are due, as many as may be in flight.
 func (p *pool) dispatch(newWorker func()) {
 	now := p.now()
-	for len(p.queue) > 0 && p.queue[0].next <= now && p.inFlight < p.check.maxInFlight {
+	for len(p.queue) > 0 && p.queue[0].next <= now {
+		if full, _ := p.pace.full(p.inFlight); full {
+			return
+		}
 		e := p.queue.pop()
 		if p.unseen(e) {
 			p.forget(e)
@@ -148,7 +165,8 @@ func (p *pool) dispatch(newWorker func()) {
 			p.workers++
 			newWorker()
 		}
-		p.due <- e // has room for as many as may be in flight
+		p.pace.waiting.Add(1)
+		p.due <- assignment{e, p.now()} // has room for as many as may be in flight
 	}
 }
 
@@ -156,8 +174,8 @@ func (p *pool) dispatch(newWorker func()) {
 func (p *pool) work(ctx context.Context) {
 	lane := newLane(ctx)
 	defer lane.close()
-	for e := range p.due {
-		r := p.probe(lane, e)
+	for a := range p.due {
+		r := p.probe(lane, a)
 		select {
 		case p.results <- r:
 		case <-ctx.Done():
@@ -167,12 +185,13 @@ func (p *pool) work(ctx context.Context) {
 }
 
 // probe asks an endpoint once.
-func (p *pool) probe(l *lane, e *endpoint) result {
+func (p *pool) probe(l *lane, a assignment) result {
+	p.pace.waiting.Add(-1)
 	ctx := l.begin(p.check.timing.timeout)
 	defer l.pause()
 	start := p.now()
-	err := p.check.Probe(ctx, e.addr)
-	return result{e, start, p.now() - start, err}
+	err := p.check.Probe(ctx, a.endpoint.addr)
+	return result{a.endpoint, start - a.at, start, p.now() - start, err}
 }
 
 // settleMore settles the results that wait, so that many need one look at the queue.
@@ -190,6 +209,7 @@ func (p *pool) settleMore() {
 // settle takes a result in.
 func (p *pool) settle(r result) {
 	p.inFlight--
+	p.pace.after(r.lag, p.now())
 	e := r.endpoint
 	timing := &p.check.timing
 	if p.fault(r) {
@@ -213,14 +233,19 @@ func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 	if pause != p.check.timing.interval {
 		return jitter(pause, pause/10)
 	}
-	return jitter(align(start, e.phase(pause), pause), pause/20)
+	return jitter(align(start, e.phase(pause), pause), pause/25) // at most 1.09 intervals: the rest is for the way to a worker
 }
 
-// fault tells whether a probe failed by a fault of ours: it could not be made, or it ended so long
-// after its timeout that we were too busy to hear the reply. It is logged when it appears.
+// fault tells whether a probe failed by a fault of ours: it could not be made, or we were too busy to
+// hear the reply in time. That shows in a probe that ends long after its timeout, and in one, this or
+// another meanwhile, that began late by a good part of the timeout. It is logged when it appears.
 func (p *pool) fault(r result) bool {
 	timeout := p.check.timing.timeout
-	late := r.err != nil && r.took > timeout+timeout/4
+	much := timeout / 4
+	if r.lag > much {
+		p.lagged = p.now()
+	}
+	late := r.err != nil && (r.took > timeout+much || r.took >= timeout && p.lagged > r.start)
 	ours := late || errors.Is(r.err, probe.ErrLocal)
 	if ours {
 		p.subscribers.eachScope(r.endpoint.zones.Load(), func(s *subscriber) { s.faults.Inc() })
