@@ -41,6 +41,12 @@ bench-answers: $(BENCHSTAT) ## Compare with loadbalance: time, bytes and allocat
 	go test -run '^$$' -bench '$(or $(BENCH),ServeDNS|WriteMsg|Weighted|ShuffledUpstream)' -count 6 -benchtime 0.3s . | tee $(CACHE)/answers.txt
 	$(BENCHSTAT) -row .name,/cores,/records -col /plugin $(CACHE)/answers.txt
 
+.PHONY: bench-probes
+bench-probes: ## Measure health checks at scale (root, Linux; SCENARIO=tcp100k for one)
+	@mkdir -p $(CACHE)
+	go build -tags $(GOTAGS) -o $(CACHE)/benchprobes ./internal/benchprobes
+	$(CACHE)/benchprobes -scenario $(or $(SCENARIO),all) | tee $(CACHE)/probes.md
+
 .PHONY: check
 check: fmt-check vet lint ## Formatting, vet and lint
 

@@ -111,7 +111,7 @@ func (Asker) Ask(q Questions, out *Latencies) error {
 	if out.Asked, err = send(conn, q, &sent); err != nil {
 		return err
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // for stragglers
+	_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // for stragglers
 	all := <-took
 	slices.Sort(all)
 	out.Lost = out.Asked - len(all)

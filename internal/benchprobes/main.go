@@ -191,7 +191,7 @@ func playRole() (done bool, err error) {
 	}
 }
 
-// ErrNoNamespace is in the chain of the error where no network namespace can be made.
+// errNoNamespace is in the chain of the error where no network namespace can be made.
 var errNoNamespace = errors.New("cannot make a network namespace, which takes root or unprivileged user namespaces")
 
 // measureApart has a process in a network namespace of its own measure a scenario.

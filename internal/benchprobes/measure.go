@@ -48,20 +48,26 @@ func descriptors() int {
 	return len(names) - 1 // the directory's own
 }
 
-// connections returns how many TCP connections the namespace still knows, those that wait for a
-// late segment (TIME-WAIT) included.
-func connections() (n int) {
-	text, err := os.ReadFile("/proc/net/sockstat")
+// connections returns how many TCP connections the namespace still knows on the side that probes, and
+// on that of the backends, whose port is given; those that wait for a late segment included.
+func connections(port int) (ours, theirs int) {
+	text, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
-		return -1
+		return -1, -1
 	}
+	const listening = "0A"
 	for line := range strings.Lines(string(text)) {
-		var inuse, orphan, waiting int
-		if _, err := fmt.Sscanf(line, "TCP: inuse %d orphan %d tw %d", &inuse, &orphan, &waiting); err == nil {
-			return inuse + orphan + waiting
+		fields := strings.Fields(line) // number, local address, remote address, state
+		if len(fields) < 4 || fields[3] == listening || fields[3] == "st" || fields[0] == "sl" {
+			continue
+		}
+		if strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+			theirs++
+		} else {
+			ours++
 		}
 	}
-	return -1
+	return ours, theirs
 }
 
 // Probes is what balance's metrics say.

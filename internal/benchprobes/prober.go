@@ -23,15 +23,16 @@ type Measurement struct {
 	Scenario Scenario
 
 	Rounds   []Round
-	Probes   Probes // made in the rounds; the endpoints at their end
-	Gaps     Gaps   // of the rounds, as the backends saw it
-	BackendS float64
+	Probes   Probes  // made in the rounds; the endpoints at their end
+	Gaps     Gaps    // of the rounds, as the backends saw it
+	BackendS float64 // processor seconds of the backends
 
 	HeapBefore, HeapAfter              int // at rest, without and with health checks
 	PeakGoroutines, GoroutinesBefore   int
 	PeakDescriptors, DescriptorsBefore int
 
 	GoroutinesLeft, DescriptorsLeft, ConnectionsLeft int // when all health checks were gone
+	BackendsLeft                                     int // connections that the backends closed first
 
 	QueriesBefore, QueriesProbing, QueriesAfter Latencies
 }
@@ -249,15 +250,12 @@ func (p *prober) after() (err error) {
 	}
 	p.GoroutinesLeft = runtime.NumGoroutine() - p.GoroutinesBefore
 	p.DescriptorsLeft = descriptors() - p.DescriptorsBefore
-	p.ConnectionsLeft = connections() - listeners
-	if p.Silent {
-		p.ConnectionsLeft -= clogged
+	p.ConnectionsLeft, p.BackendsLeft = connections(p.port)
+	if p.Silent { // the backends' own
+		p.ConnectionsLeft -= min(p.ConnectionsLeft, clogged)
 	}
 	return nil
 }
-
-// listeners is how many TCP sockets the namespace has at rest: CoreDNS' and the backends'.
-const listeners = 2
 
 func (p *prober) stop() error {
 	p.server.ShutdownCallbacks()

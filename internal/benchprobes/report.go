@@ -60,6 +60,7 @@ func (m *Measurement) printProbes(row func(what, measured, target string)) {
 
 func (m *Measurement) printLeft(row func(what, measured, target string)) {
 	row("left behind: goroutines, descriptors, connections", fmt.Sprintf("%d, %d, %d", m.GoroutinesLeft, m.DescriptorsLeft, m.ConnectionsLeft), "none")
+	row("connections that the backends wait out, for they closed first", fmt.Sprint(m.BackendsLeft), "")
 }
 
 // spread returns the median of the rounds, and from where to where they go.
