@@ -338,6 +338,6 @@ func (p *pool) unseen(e *endpoint) bool {
 
 // forget drops an endpoint.
 func (p *pool) forget(e *endpoint) {
-	p.table.remove(e)
+	p.remove(e)
 	p.note(e, -1)
 }

@@ -40,7 +40,7 @@ func (Asker) AskAll(q Questions, _ *struct{}) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // nothing is lost
 	buffer := make([]byte, dns.MaxMsgSize)
 	for i := range q.Names {
 		if err := askOnce(conn, i, buffer); err != nil {
@@ -100,7 +100,7 @@ func (Asker) Ask(q Questions, out *Latencies) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // nothing is lost
 	if err := stampArrivals(conn); err != nil {
 		return err
 	}

@@ -134,7 +134,9 @@ func run(args []string, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		m.print(out)
+		if _, err := io.WriteString(out, m.String()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func descriptors() int {
 	if err != nil {
 		return 0
 	}
-	defer dir.Close()
+	defer dir.Close() //nolint:errcheck // only read
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return 0

@@ -108,7 +108,7 @@ func loopbackUp() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) //nolint:errcheck // only asked
 	lo, err := unix.NewIfreq("lo")
 	if err != nil {
 		return err
@@ -176,20 +176,24 @@ func (p *prober) rounds() error {
 	if err != nil {
 		return err
 	}
-	last := before
+	var last Probes
 	for range p.Measurement.Scenario.Rounds {
+		first, err := readMetrics()
+		if err != nil {
+			return err
+		}
 		start, spent := time.Now(), processor()
 		time.Sleep(p.RoundTime)
 		round := Round{Seconds: time.Since(start).Seconds()}
 		round.Cores = (processor() - spent).Seconds() / round.Seconds
-		now, err := readMetrics()
-		if err != nil {
+		if last, err = readMetrics(); err != nil {
 			return err
 		}
-		round.Probes = now.Total() - last.Total()
-		round.Heap = heap()
+		round.Probes = last.Total() - first.Total()
+		if p.Silent { // where there is no hurry: to collect all garbage at once delays probes
+			round.Heap = heap()
+		}
 		p.Measurement.Rounds = append(p.Measurement.Rounds, round)
-		last = now
 	}
 	endProfile()
 	top.end()

@@ -6,13 +6,15 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// print writes the measurement as a Markdown table.
-func (m *Measurement) print(out io.Writer) {
+// String returns the measurement as a Markdown table.
+func (m *Measurement) String() string {
+	out := new(strings.Builder)
 	s := &m.Scenario
 	fmt.Fprintf(out, "### %s\n\n%d %s endpoints every %s, timeout %s, max_in_flight %d; %d rounds of %s\n\n",
 		s.Name, s.Endpoints, s.Check, s.Interval, s.Timeout, s.MaxInFlight, len(m.Rounds), s.RoundTime)
@@ -27,7 +29,7 @@ func (m *Measurement) print(out io.Writer) {
 	}{{"before", m.QueriesBefore}, {"while probing", m.QueriesProbing}, {"after", m.QueriesAfter}} {
 		row("query p50 / p99 / max, "+q.when, fmt.Sprintf("%s / %s / %s (%d asked, %d lost)", short(q.P50), short(q.P99), short(q.Max), q.Asked, q.Lost), "the same")
 	}
-	fmt.Fprintln(out)
+	return out.String() + "\n"
 }
 
 func (m *Measurement) printCosts(row func(what, measured, target string)) {
@@ -36,8 +38,10 @@ func (m *Measurement) printCosts(row func(what, measured, target string)) {
 	row("processor a probe, µs", spread(m.Rounds, "%.1f", func(r Round) float64 { return r.Cores * r.Seconds * 1e6 / float64(max(r.Probes, 1)) }), "")
 	row("of the backends, µs a probe", fmt.Sprintf("%.1f", m.BackendS*1e6/float64(max(m.Probes.Total(), 1))), "")
 	row("probes a second", spread(m.Rounds, "%.0f", func(r Round) float64 { return float64(r.Probes) / r.Seconds }), fmt.Sprintf("%.0f asked for", float64(s.Endpoints)/s.Interval.Seconds()))
-	row("heap at rest, bytes an endpoint", fmt.Sprint((m.HeapAfter-m.HeapBefore)/s.Endpoints), limit(float64(s.MaxHeapEndpoint), "at most %.0f"))
-	row("heap after the first and last round, MiB", fmt.Sprintf("%.1f, %.1f", mib(m.Rounds[0].Heap), mib(m.Rounds[len(m.Rounds)-1].Heap)), "flat")
+	row("heap at rest, bytes an endpoint", strconv.Itoa((m.HeapAfter-m.HeapBefore)/s.Endpoints), limit(float64(s.MaxHeapEndpoint), "at most %.0f"))
+	if s.Silent {
+		row("heap after the first and last round, MiB", fmt.Sprintf("%.1f, %.1f", mib(m.Rounds[0].Heap), mib(m.Rounds[len(m.Rounds)-1].Heap)), "flat")
+	}
 	row("goroutines, at most", fmt.Sprintf("%d, of which %d without health checks", m.PeakGoroutines, m.GoroutinesBefore), fmt.Sprintf("%d and a constant", s.MaxInFlight))
 	row("descriptors, at most", fmt.Sprintf("%d, of which %d without health checks", m.PeakDescriptors, m.DescriptorsBefore), fmt.Sprintf("%d and a constant", s.MaxInFlight))
 }
@@ -60,7 +64,7 @@ func (m *Measurement) printProbes(row func(what, measured, target string)) {
 
 func (m *Measurement) printLeft(row func(what, measured, target string)) {
 	row("left behind: goroutines, descriptors, connections", fmt.Sprintf("%d, %d, %d", m.GoroutinesLeft, m.DescriptorsLeft, m.ConnectionsLeft), "none")
-	row("connections that the backends wait out, for they closed first", fmt.Sprint(m.BackendsLeft), "")
+	row("connections that the backends wait out, for they closed first", strconv.Itoa(m.BackendsLeft), "")
 }
 
 // spread returns the median of the rounds, and from where to where they go.
