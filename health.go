@@ -33,7 +33,7 @@ type check struct {
 // prober is one protocol's way to probe.
 type prober interface {
 	// Probe returns nil where the endpoint is up. Where errors.Is(err, probe.ErrLocal) the fault is
-	// ours, and nothing is known of the endpoint.
+	// ours, and nothing is known of the endpoint. Nothing waits for the end of ctx once it returns.
 	Probe(ctx context.Context, addr netip.Addr) error
 	// Name returns the check in a few words, for people.
 	Name() string

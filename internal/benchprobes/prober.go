@@ -39,10 +39,9 @@ type Measurement struct {
 
 // Round is a part of the measured time.
 type Round struct {
-	Seconds float64
-	Cores   float64 // processor seconds per second
-	Probes  int
-	Heap    int // bytes in use at its end
+	Cores           float64 // processor seconds per second
+	ProbesPerSecond float64
+	Heap            int // bytes in use at its end
 }
 
 // prober is the process that is measured.
@@ -178,18 +177,19 @@ func (p *prober) rounds() error {
 	}
 	var last Probes
 	for range p.Measurement.Scenario.Rounds {
+		counted := time.Now() // collecting counts probes first, then goes through all endpoints
 		first, err := readMetrics()
 		if err != nil {
 			return err
 		}
 		start, spent := time.Now(), processor()
 		time.Sleep(p.RoundTime)
-		round := Round{Seconds: time.Since(start).Seconds()}
-		round.Cores = (processor() - spent).Seconds() / round.Seconds
+		round := Round{Cores: (processor() - spent).Seconds() / time.Since(start).Seconds()}
+		between := time.Since(counted).Seconds()
 		if last, err = readMetrics(); err != nil {
 			return err
 		}
-		round.Probes = last.Total() - first.Total()
+		round.ProbesPerSecond = float64(last.Total()-first.Total()) / between
 		if p.Silent { // where there is no hurry: to collect all garbage at once delays probes
 			round.Heap = heap()
 		}

@@ -35,9 +35,9 @@ func (m *Measurement) String() string {
 func (m *Measurement) printCosts(row func(what, measured, target string)) {
 	s := &m.Scenario
 	row("processor, cores: median (least to most)", spread(m.Rounds, "%.3f", func(r Round) float64 { return r.Cores }), limit(s.MaxCores, "at most %.2f"))
-	row("processor a probe, µs", spread(m.Rounds, "%.1f", func(r Round) float64 { return r.Cores * r.Seconds * 1e6 / float64(max(r.Probes, 1)) }), "")
+	row("processor a probe, µs", spread(m.Rounds, "%.1f", func(r Round) float64 { return r.Cores * 1e6 / max(r.ProbesPerSecond, 1) }), "")
 	row("of the backends, µs a probe", fmt.Sprintf("%.1f", m.BackendS*1e6/float64(max(m.Probes.Total(), 1))), "")
-	row("probes a second", spread(m.Rounds, "%.0f", func(r Round) float64 { return float64(r.Probes) / r.Seconds }), fmt.Sprintf("%.0f asked for", float64(s.Endpoints)/s.Interval.Seconds()))
+	row("probes a second", spread(m.Rounds, "%.0f", func(r Round) float64 { return r.ProbesPerSecond }), fmt.Sprintf("%.0f asked for", float64(s.Endpoints)/s.Interval.Seconds()))
 	row("heap at rest, bytes an endpoint", strconv.Itoa((m.HeapAfter-m.HeapBefore)/s.Endpoints), limit(float64(s.MaxHeapEndpoint), "at most %.0f"))
 	if s.Silent {
 		row("heap after the first and last round, MiB", fmt.Sprintf("%.1f, %.1f", mib(m.Rounds[0].Heap), mib(m.Rounds[len(m.Rounds)-1].Heap)), "flat")

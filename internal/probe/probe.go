@@ -30,7 +30,8 @@ type Prober interface {
 	// Probe checks addr once. nil: the endpoint is up. The error says why not, in one line of at
 	// most 200 bytes of printable ASCII; where errors.Is(err, ErrLocal) the fault is ours and
 	// nothing is known of the endpoint. ctx carries the timeout: a probe without a deadline may
-	// last as long as the peer likes.
+	// last as long as the peer likes. Once it returns, nothing waits for the end of ctx any more:
+	// the caller may use it for the next probe.
 	Probe(ctx context.Context, addr netip.Addr) error
 }
 
