@@ -22,6 +22,7 @@ type endpoint struct {
 	failing atomic.Bool   // its last probe failed
 
 	tracker tracker
+	faults  uint8         // probes in a row that failed by a fault of ours
 	next    time.Duration // when the next probe is due, as the pool counts time
 }
 
@@ -107,12 +108,14 @@ func (t *table) arrive(addr netip.Addr, s *subscriber) {
 	}
 }
 
-// admit makes endpoints of the arrivals, as many as the table may hold, and returns them.
-func (t *table) admit(now time.Duration) (fresh []*endpoint) {
+// admit makes endpoints of the arrivals, as many as the table may hold, and returns them, with the bits
+// of those whose arrivals had become endpoints meanwhile.
+func (t *table) admit(now time.Duration) (fresh []*endpoint, joined uint64) {
 	for a := t.arrivals.Swap(nil); a != nil; a = a.earlier {
 		t.arrived.Add(-1)
 		if found, ok := t.byAddr.Load(a.addr); ok {
 			found.(*endpoint).zones.Or(a.subscriber.bit)
+			joined |= a.subscriber.bit
 			continue
 		}
 		if t.known() >= t.limit {
@@ -126,7 +129,7 @@ func (t *table) admit(now time.Duration) (fresh []*endpoint) {
 		t.add(e)
 		fresh = append(fresh, e)
 	}
-	return fresh
+	return fresh, joined
 }
 
 func (t *table) add(e *endpoint) {

@@ -58,13 +58,11 @@ type pool struct {
 	inFlight int
 	pace     pace
 
-	failing  int           // endpoints whose last probe failed
-	probed   int           // endpoints probed at least once
-	suspect  bool          // all of them failed
-	faulty   bool          // the last probe did not come about, by a fault of ours
-	lagged   time.Duration // when a probe last began so late that a timeout says nothing; 0: never
-	renewal  time.Duration
-	affected uint64 // bits of the subscribers to tell of new verdicts
+	suspicion suspicion
+	faultLog  time.Duration // when a fault of ours may be logged again
+	lagged    time.Duration // when a probe last began so late that a timeout says nothing; 0: never
+	renewal   time.Duration
+	affected  uint64 // bits of the subscribers to tell of new verdicts
 
 	subscribers subscribers
 }
@@ -128,6 +126,9 @@ func (p *pool) run(ctx context.Context) {
 // idle returns how long nothing is due.
 func (p *pool) idle() time.Duration {
 	until, now := p.renewal, p.now()
+	if p.suspicion.due {
+		until = min(until, p.nextLook())
+	}
 	full, moment := p.pace.full(p.inFlight)
 	switch {
 	case moment:
@@ -140,7 +141,8 @@ func (p *pool) idle() time.Duration {
 
 // admit takes new addresses in. Each is probed at once; many are spread over a second.
 func (p *pool) admit() {
-	fresh := p.table.admit(p.now())
+	fresh, joined := p.table.admit(p.now())
+	p.affected |= joined
 	step := time.Second / time.Duration(max(len(fresh), 1000))
 	for i, e := range fresh {
 		e.next = p.now() + time.Duration(i)*step
@@ -157,7 +159,7 @@ func (p *pool) dispatch(newWorker func()) {
 		}
 		e := p.queue.pop()
 		if p.unseen(e) {
-			p.forget(e)
+			p.remove(e)
 			continue
 		}
 		p.inFlight++
@@ -213,13 +215,16 @@ func (p *pool) settle(r result) {
 	e := r.endpoint
 	timing := &p.check.timing
 	if p.fault(r) {
-		e.next = r.start + jitter(timing.fast, timing.fast/10)
+		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(timing) // as if it were down for long
+		e.faults = min(e.faults+1, maxFaults)
+		e.next = r.start + jitter(pause, pause/10)
 		p.queue.add(e)
 		return
 	}
+	e.faults = 0
 	before := e.tracker
 	e.tracker = before.after(r.err == nil, timing.rise, timing.fall)
-	p.countResult(e, before, r)
+	p.countResult(e, r)
 	if e.tracker.verdict != before.verdict {
 		p.publish(e, r.err)
 	}
@@ -238,24 +243,30 @@ func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 
 // fault tells whether a probe failed by a fault of ours: it could not be made, or we were too busy to
 // hear the reply in time. That shows in a probe that ends long after its timeout, and in one, this or
-// another meanwhile, that began late by a good part of the timeout. It is logged when it appears.
+// another meanwhile, that began late by a good part of the timeout. It is logged once a minute at most.
 func (p *pool) fault(r result) bool {
 	timeout := p.check.timing.timeout
 	much := timeout / 4
 	if r.lag > much {
 		p.lagged = p.now()
 	}
-	late := r.err != nil && (r.took > timeout+much || r.took >= timeout && p.lagged > r.start)
+	late := r.err != nil && (r.took > timeout+max(much, leastLate) || r.took >= timeout && p.lagged > r.start)
 	ours := late || errors.Is(r.err, probe.ErrLocal)
 	if ours {
 		p.subscribers.eachScope(r.endpoint.zones.Load(), func(s *subscriber) { s.faults.Inc() })
 	}
-	if ours && !p.faulty {
+	if ours && p.now() >= p.faultLog {
+		p.faultLog = p.now() + faultLogInterval
 		log.Errorf("health_check %s: a probe of %s says nothing, for the fault is on this side: %v", p.check.Name(), r.endpoint.addr, r.err)
 	}
-	p.faulty = ours
 	return ours
 }
+
+const (
+	leastLate        = 50 * time.Millisecond // by which a probe must end after its timeout to say that we were busy
+	faultLogInterval = time.Minute           // between two lines about faults of ours
+	maxFaults        = 50                    // that count for the pause between probes
+)
 
 // publish makes a new verdict known.
 func (p *pool) publish(e *endpoint, err error) {
@@ -285,33 +296,16 @@ func logTransition(zones string, addr netip.Addr, name string, before, now *stat
 	log.Infof("%s: endpoint %s %s is %s (was %s for %s%s)", zones, addr, name, now.verdict, before.verdict, was, reason)
 }
 
-// countResult counts a probe, and notices when every endpoint fails.
-func (p *pool) countResult(e *endpoint, before tracker, r result) {
+// countResult counts a probe.
+func (p *pool) countResult(e *endpoint, r result) {
 	passed := r.err == nil
 	p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.count(passed, r.took) })
-	if before.verdict == unknown {
-		p.note(e, 1)
-	}
 	if failing := !passed; failing != e.failing.Load() {
-		p.note(e, -1)
 		e.failing.Store(failing)
-		p.note(e, 1)
+		p.suspicion.due = true
 	}
-	all := p.failing == p.probed && p.probed > 1 && p.probed == p.known()
-	if all && !p.suspect {
-		log.Warningf("health_check %s: all %d endpoints fail, the last with %q: the fault may be on this side", p.check.Name(), p.probed, r.err)
-	}
-	p.suspect = all
-}
-
-// note adds an endpoint, if it was probed, to what is counted of the endpoints, or takes it away.
-func (p *pool) note(e *endpoint, sign int) {
-	if e.tracker.verdict == unknown {
-		return
-	}
-	p.probed += sign
-	if e.failing.Load() {
-		p.failing += sign
+	if !passed {
+		p.suspicion.problem = r.err
 	}
 }
 
@@ -322,6 +316,7 @@ func (p *pool) renew() {
 		p.renewal = p.now() + p.forgetAfter()/4
 		p.affected = ^uint64(0)
 	}
+	p.suspectUs()
 	if p.affected != 0 {
 		p.subscribers.each(p.affected, func(s *subscriber) { s.rule.epoch.Add(1) })
 		p.affected = 0
@@ -331,13 +326,8 @@ func (p *pool) renew() {
 // forgetAfter is how long an endpoint is probed after it was last seen in an answer.
 func (p *pool) forgetAfter() time.Duration { return max(10*p.check.timing.interval, 10*time.Minute) }
 
-// unseen tells whether an endpoint was in no answer for long, or belongs to no rule any more.
+// unseen tells whether an endpoint was in no answer for long, or belongs to no rule any more. Rules
+// look their endpoints up a quarter of that time apart.
 func (p *pool) unseen(e *endpoint) bool {
-	return e.zones.Load() == 0 || p.now()-time.Duration(e.seen.Load()) > p.forgetAfter()
-}
-
-// forget drops an endpoint.
-func (p *pool) forget(e *endpoint) {
-	p.remove(e)
-	p.note(e, -1)
+	return e.zones.Load() == 0 || p.now()-time.Duration(e.seen.Load()) > p.forgetAfter()*5/4
 }

@@ -250,9 +250,12 @@ func TestForgetting(t *testing.T) {
 		s := joined(t, b.checkOf())
 		s.verdict(a1)
 		s.verdict(a2)
-		for range 11 * 60 {
+		for second := range 13 * 60 {
 			wait(time.Second)
 			s.verdict(a2)
+			if second == 10*60 && s.pool.known() != 2 {
+				t.Error("the endpoint was forgotten within ten minutes")
+			}
 		}
 		if got := metric(t, "coredns_balance_endpoints", "example.org.", "up"); got != 1 {
 			t.Errorf("%v endpoints up, want 1", got)
@@ -341,6 +344,54 @@ func TestFaultOfOurs(t *testing.T) {
 		}
 	})
 	if n := strings.Count(logged.String(), "too many open files"); n != 1 {
+		t.Errorf("logged %d times, want once:\n%s", n, logged)
+	}
+}
+
+// An endpoint that can never be probed, as one of IPv6 on a host without it, costs neither probes nor
+// lines, whatever the others do.
+func TestPermanentFault(t *testing.T) {
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		b.set(a1, fmt.Errorf("%w: this host lacks the address family", probe.ErrLocal))
+		s.verdict(a1)
+		for _, addr := range addresses(20) {
+			s.verdict(addr)
+		}
+		wait(10 * time.Minute)
+		if got := s.verdict(a1); got != unknown || b.count(a1) > 30 {
+			t.Errorf("verdict %v after %d probes, want unknown after one every 30 s or so", got, b.count(a1))
+		}
+		b.set(a1, nil)
+		wait(time.Minute)
+		if got := s.verdict(a1); got != up {
+			t.Errorf("verdict %v when the fault is gone, want up", got)
+		}
+	})
+	if n := strings.Count(logged.String(), "says nothing"); n < 5 || n > 11 {
+		t.Errorf("%d lines in ten minutes, want at most one a minute", n)
+	}
+}
+
+// Every endpoint of one rule fails, and those of another with the same check do not: that is said too.
+func TestAllFailingOfOneRule(t *testing.T) {
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		one, other := joined(t, c), pools.join(c, ruleWith("other.example.org.", c))
+		b.set(a1, errRefused)
+		b.set(a2, errRefused)
+		for _, addr := range []netip.Addr{a1, a2} {
+			one.verdict(addr)
+		}
+		other.verdict(a3)
+		wait(time.Minute)
+		pools.leave(other)
+	})
+	if n := strings.Count(logged.String(), "example.org.: all 2 endpoints fail"); n != 1 || strings.Contains(logged.String(), "other.example.org.: all") {
 		t.Errorf("logged %d times, want once:\n%s", n, logged)
 	}
 }

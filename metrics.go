@@ -166,13 +166,17 @@ func collectEndpoints(metrics chan<- prometheus.Metric) {
 		}
 		s.pool.each(func(e *endpoint) {
 			name := e.addr.String() + " " + s.pool.check.Name()
-			if _, again := zones[s.zone][name]; again || e.zones.Load()&s.bit == 0 {
+			if e.zones.Load()&s.bit == 0 {
 				return
 			}
-			zones[s.zone][name] = e.status.Load().verdict
-			if e.failing.Load() {
+			v := e.status.Load().verdict
+			before, again := zones[s.zone][name] // while a rule replaces itself, or of a check with the same name
+			if again {
+				v = v.and(before)
+			} else if e.failing.Load() {
 				failing[s.zone]++
 			}
+			zones[s.zone][name] = v
 		})
 	}
 	for zone, endpoints := range zones {

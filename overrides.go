@@ -217,7 +217,7 @@ func parseOverridesFile(s *stanza, args []string) error {
 			return err
 		}
 	}
-	var err error
-	s.rule.overrides, err = newOverridesFile(s.rule, s.path(args[0]), every)
+	f, err := newOverridesFile(s.rule, s.path(args[0]), every)
+	s.overrides = f
 	return err
 }

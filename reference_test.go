@@ -190,17 +190,17 @@ func (tr trial) check(t *testing.T) error {
 	stanza, lines := tr.stanza(file)
 	must(t, os.WriteFile(file, []byte(lines), 0o600))
 	var dead []string
-	text := ""
+	var text strings.Builder
 	for i, m := range tr.members {
-		text += fmt.Sprintf("trial.h. 300 A %s\n", m.addr(i))
+		fmt.Fprintf(&text, "trial.h. 300 A %s\n", m.addr(i))
 		if m.down {
 			dead = append(dead, m.addr(i))
 		}
 	}
 	if tr.sealed {
-		text += "trial.h. 300 RRSIG A 8 2 300 20300101000000 20200101000000 1 h. AAAA\n"
+		text.WriteString("trial.h. 300 RRSIG A 8 2 300 20300101000000 20200101000000 1 h. AAAA\n")
 	}
-	m := message(t, "trial.h. A", text)
+	m := message(t, "trial.h. A", text.String())
 	if len(tr.members) == 1 && tr.allDown == "open" {
 		return nil // left alone
 	}

@@ -4,15 +4,10 @@ package balance
 
 import (
 	"context"
-	"math/bits"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // pools holds the pools of the process, each for as long as a server has its check. A new server
@@ -107,7 +102,7 @@ func (r *registry) subscribers() (all []*subscriber) {
 	r.Lock()
 	defer r.Unlock()
 	for _, running := range r.running {
-		all = append(all, running.pool.subscribers.all()...)
+		all = append(all, running.subscribers.all()...)
 	}
 	return all
 }
@@ -145,7 +140,7 @@ func (p *pool) knowledgeOf(scope uint64) (known []knowledge) {
 func (p *pool) adopt(known []knowledge, s *subscriber) {
 	now := p.now()
 	for _, k := range known {
-		if !mayProbe(s.allow, k.addr) || p.known() >= p.table.limit {
+		if !mayProbe(s.allow, k.addr) || p.known() >= p.limit {
 			continue
 		}
 		if found, ok := p.byAddr.Load(k.addr); ok {
@@ -161,140 +156,25 @@ func (p *pool) adopt(known []knowledge, s *subscriber) {
 		if longest := k.tracker.pause(&p.check.timing); k.nextFrom > longest {
 			e.next = now + align(now, e.phase(longest), longest)
 		}
-		p.table.add(e)
+		p.add(e)
 		p.queue.add(e)
-		p.note(e, 1)
 	}
-}
-
-// subscriber is a rule, in one of its zones, that has a check. Immutable but for what counts.
-type subscriber struct {
-	pool  *pool
-	rule  *rule
-	zone  string
-	scope uint64
-	bit   uint64 // in endpoint.zones
-	allow []netip.Prefix
-
-	probes      [2]prometheus.Counter // failed, passed
-	faults      prometheus.Counter
-	duration    prometheus.Observer
-	transitions [len(verdictNames)]prometheus.Counter
-	full        prometheus.Counter // addresses that found no place in the table
-	outside     prometheus.Counter // addresses outside allow
-}
-
-func newSubscriber(p *pool, c *check, z *zoneRule) *subscriber {
-	name := c.Name()
-	s := &subscriber{
-		pool: p, rule: z.rule, zone: z.zone, scope: z.scope, allow: c.allow,
-		faults:   probesTotal.WithLabelValues(z.zone, name, "error"),
-		duration: probeDuration.WithLabelValues(z.zone, name),
-		full:     probesRefused.WithLabelValues(z.zone, "table_full"),
-		outside:  probesRefused.WithLabelValues(z.zone, "not_allowed"),
-	}
-	for i, result := range []string{"failure", "success"} {
-		s.probes[i] = probesTotal.WithLabelValues(z.zone, name, result)
-	}
-	for v, to := range verdictNames {
-		s.transitions[v] = transitionsTotal.WithLabelValues(z.zone, to)
-	}
-	return s
-}
-
-// count counts a probe.
-func (s *subscriber) count(passed bool, took time.Duration) {
-	i := 0
-	if passed {
-		i = 1
-	}
-	s.probes[i].Inc()
-	s.duration.Observe(took.Seconds())
-}
-
-// verdict returns the verdict on an address in an answer, unknown for one that may not be probed.
-func (s *subscriber) verdict(addr netip.Addr) verdict {
-	addr = addr.Unmap()
-	if !mayProbe(s.allow, addr) {
-		s.outside.Inc()
-		return unknown
-	}
-	return s.pool.look(addr, s, s.pool.now())
-}
-
-// subscribers are those of a pool. They change rarely and are read often. Safe for concurrent use,
-// if one goroutine changes them.
-type subscribers struct{ list atomic.Pointer[[]*subscriber] }
-
-func (s *subscribers) all() []*subscriber {
-	if list := s.list.Load(); list != nil {
-		return *list
-	}
-	return nil
-}
-
-// each calls f for the subscribers with one of some bits.
-func (s *subscribers) each(zones uint64, f func(*subscriber)) {
-	for _, one := range s.all() {
-		if one.bit&zones != 0 {
-			f(one)
-		}
-	}
-}
-
-// eachScope is each, but calls f once where a rule is about to replace itself.
-func (s *subscribers) eachScope(zones uint64, f func(*subscriber)) {
-	all := s.all()
-	for i, one := range all {
-		again := slices.ContainsFunc(all[:i], func(earlier *subscriber) bool { return earlier.scope == one.scope })
-		if one.bit&zones != 0 && !again {
-			f(one)
-		}
-	}
-}
-
-// names returns the zones of the subscribers with one of some bits, for people.
-func (s *subscribers) names(zones uint64) string {
-	var names []string
-	s.eachScope(zones, func(one *subscriber) { names = append(names, one.zone) })
-	return strings.Join(names, ", ")
-}
-
-// freeBit returns the bit of a scope: the one it has, one that is free or, beyond 63 scopes, the last,
-// whose subscribers then share their endpoints in the metrics.
-func (s *subscribers) freeBit(scope uint64) uint64 {
-	taken := uint64(0)
-	if bit := s.bitOf(scope); bit != 0 {
-		return bit
-	}
-	for _, one := range s.all() {
-		taken |= one.bit
-	}
-	return 1 << min(bits.TrailingZeros64(^taken), 63)
-}
-
-// bitOf returns the bit of a scope, 0 where it has none.
-func (s *subscribers) bitOf(scope uint64) uint64 {
-	for _, one := range s.all() {
-		if one.scope == scope {
-			return one.bit
-		}
-	}
-	return 0
 }
 
 // subscribe adds a subscriber.
 func (p *pool) subscribe(s *subscriber) {
 	s.bit = p.subscribers.freeBit(s.scope)
-	all := append(slices.Clone(p.subscribers.all()), s)
-	p.subscribers.list.Store(&all)
+	for _, earlier := range p.subscribers.all() {
+		s.suspect = s.suspect || earlier.scope == s.scope && earlier.suspect
+	}
+	p.subscribers.set(append(slices.Clone(p.subscribers.all()), s))
 	p.trim()
 }
 
 // unsubscribe removes a subscriber.
 func (p *pool) unsubscribe(s *subscriber) {
 	left := slices.DeleteFunc(slices.Clone(p.subscribers.all()), func(one *subscriber) bool { return one == s })
-	p.subscribers.list.Store(&left)
+	p.subscribers.set(left)
 	p.trim()
 }
 

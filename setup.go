@@ -32,7 +32,7 @@ func setup(c *caddy.Controller) error {
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config, stanzas)
 		background.start()
-		return nil
+		return nil //nolint:unparam // as OnStartup wants it
 	}
 	c.OnShutdown(func() error {
 		background.stop()

@@ -84,9 +84,10 @@ func TestDeadTargetReturns(t *testing.T) {
 	p, s := served.subscribers[0].pool, served.subscribers[0]
 	leads := map[string]int{}
 	for i := range 200 {
-		if i%10 == 0 {
+		switch i % 10 {
+		case 0:
 			judge(p, s)
-		} else if i%10 == 5 {
+		case 5:
 			judge(p, s, "192.0.2.2")
 		}
 		leads[ask(t, h, m).Answer[0].(*dns.SRV).Target]++
