@@ -18,7 +18,7 @@ func TestLane(t *testing.T) {
 		defer l.close()
 		for range 3 {
 			ctx := l.begin(time.Second)
-			time.Sleep(900 * time.Millisecond)
+			<-time.After(900 * time.Millisecond)
 			if ctx.Err() != nil {
 				t.Errorf("%v before the timeout", ctx.Err())
 			}
@@ -26,7 +26,7 @@ func TestLane(t *testing.T) {
 				t.Errorf("deadline in %v, want 100ms", time.Until(at))
 			}
 			l.pause()
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 		}
 		ctx := l.begin(time.Second)
 		<-ctx.Done()

@@ -28,11 +28,11 @@ func setup(c *caddy.Controller) error {
 	config := dnsserver.GetConfig(c)
 	rules := rulesByZone(stanzas)
 	background := newLife(c, stanzas, rules)
-	start := func() error {
+	start := func() error { //nolint:unparam // as OnStartup wants it
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config, stanzas)
 		background.start()
-		return nil //nolint:unparam // as OnStartup wants it
+		return nil
 	}
 	c.OnShutdown(func() error {
 		background.stop()
