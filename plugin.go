@@ -38,7 +38,9 @@
 //	member.go       one record of an RRset, as a value that compares
 //	health.go       a probe's way, verdict.go its state machine
 //	endpoint.go     what is probed, allow.go what may be, watch.go what is from the start
-//	registry.go     checks that rules share and reloads keep
+//	lane.go         a worker's context, pace.go how many probes may be in flight
+//	suspicion.go    when every endpoint fails
+//	registry.go     checks that rules share and reloads keep, subscriber.go the rules that do
 //	life.go         what starts and stops with a server
 //	metrics.go      what is counted, position.go the warnings about a chain that defeats us
 package balance
