@@ -160,7 +160,7 @@ func TestAllFailingIsSaid(t *testing.T) {
 		}
 		k.stop()
 	})
-	want := "[WARNING] plugin/balance: health_check tcp:" + f.port + `: all 3 endpoints fail, the last with "connection refused": the fault may be on this side`
+	want := "[WARNING] plugin/balance: example.org.: all 3 endpoints fail tcp:" + f.port + `, the last with "connection refused": the fault may be on this side`
 	if strings.Count(log, want) != 1 {
 		t.Errorf("log says %q, want once %q", log, want)
 	}
