@@ -3,7 +3,6 @@
 package balance
 
 import (
-	"cmp"
 	"encoding/binary"
 	"math"
 	"math/bits"
@@ -57,31 +56,33 @@ type rendezvous struct {
 	equal   bool // all weights are
 }
 
-// scored is a member and how much it suits a client: the lower, the better.
-type scored struct {
-	score  float64
-	member uint16
-}
-
-var scoredPool = sync.Pool{New: func() any { return new([]scored) }}
+var scorePool = sync.Pool{New: func() any { return new([]uint64) }}
 
 func (r *rendezvous) order(client uint64, idx []uint16) {
-	pooled := scoredPool.Get().(*[]scored)
-	defer scoredPool.Put(pooled)
-	all := slices.Grow((*pooled)[:0], len(r.keys))
+	pooled := scorePool.Get().(*[]uint64)
+	defer scorePool.Put(pooled)
+	scores := slices.Grow((*pooled)[:0], len(r.keys))
 	for i, key := range r.keys {
-		u := (float64(splitMix(client^key)>>11) + 0.5) / (1 << 53)
-		score := 1 - u // orders equal weights as the logarithm does
-		if !r.equal {
-			score = -math.Log(u) / float64(r.weights[i])
-		}
-		all = append(all, scored{score, uint16(i)}) //nolint:gosec // at most maxRecords
+		scores = append(scores, r.score(i, client^key)&^memberBits|uint64(i)) //nolint:gosec // at most maxRecords
 	}
-	slices.SortFunc(all, func(a, b scored) int { return cmp.Or(cmp.Compare(a.score, b.score), cmp.Compare(a.member, b.member)) })
+	slices.Sort(scores)
 	for i := range idx {
-		idx[i] = all[i].member
+		idx[i] = uint16(scores[i] & memberBits) //nolint:gosec // 16 bits
 	}
-	*pooled = all
+	*pooled = scores
+}
+
+// memberBits are the bits of a score that make room for the index of its member.
+const memberBits = maxRecords
+
+// score returns how much a member suits a client, given the hash of both: the lower, the better. It is a
+// positive float's bits, which compare as the float does.
+func (r *rendezvous) score(member int, hash uint64) uint64 {
+	u := (float64(splitMix(hash)>>11) + 0.5) / (1 << 53)
+	if r.equal {
+		return math.Float64bits(1 - u) // the same order without a logarithm
+	}
+	return math.Float64bits(-math.Log(u) / float64(r.weights[member]))
 }
 
 // clientKey returns the key of a client: its prefix and the name it asks for.
