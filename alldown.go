@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -37,6 +38,10 @@ func (a *arrangement) replace(set *rrset, t *turns) {
 	a.outcome, a.degraded = max(a.outcome, filtered), true
 	a.removed[wasDown] += len(set.slots)
 	a.removedUnsigned = true
+	a.deniedZone = a.zone
+	if !dns.IsSubDomain(a.zone, set.owner) {
+		a.deniedZone = strings.ToLower(set.owner) // a CNAME led out of the zone
+	}
 	a.own()
 	for _, slot := range set.slots {
 		a.out[slot] = nil
@@ -83,7 +88,7 @@ func fallbackRecords(set *rrset, addrs []netip.Addr, ttl uint32) (records []dns.
 func deny(reply *dns.Msg, how allDownMode, zone string) {
 	switch how {
 	case answerServfail:
-		reply.Rcode, reply.Authoritative = dns.RcodeServerFailure, false
+		reply.Rcode, reply.Authoritative, reply.AuthenticatedData = dns.RcodeServerFailure, false, false
 		reply.Answer, reply.Ns = nil, nil
 	case answerNoData:
 		reply.Ns = []dns.RR{negativeSOA(zone)}

@@ -13,15 +13,17 @@ import (
 type arrangement struct {
 	*scratch
 	rule   *rule
+	zone   string // of the rule
 	client *client
 	in     []dns.RR
 
-	out      []dns.RR    // nil while nothing moved; a removed record leaves nil behind
-	insert   []insertion // instead of records that were removed
-	removed  removals
-	outcome  outcome
-	degraded bool        // a member that would answer is down
-	denial   allDownMode // what the whole reply becomes, where not answerOpen
+	out        []dns.RR    // nil while nothing moved; a removed record leaves nil behind
+	insert     []insertion // instead of records that were removed
+	removed    removals
+	outcome    outcome
+	degraded   bool        // a member that would answer is down
+	denial     allDownMode // what the whole reply becomes, where not answerOpen
+	deniedZone string      // whose SOA says so
 }
 
 // place puts the records of an RRset into its slots: in the order of their turn, as many as the

@@ -43,7 +43,13 @@ func (r *rule) trustedSubnet(resolver netip.Addr, query *dns.Msg) *dns.EDNS0_SUB
 	if !slices.ContainsFunc(r.ecs, func(p netip.Prefix) bool { return p.Contains(resolver) }) {
 		return nil
 	}
-	return subnetOf(query.IsEdns0())
+	subnet := subnetOf(query.IsEdns0())
+	if subnet == nil {
+		return nil
+	}
+	own := *subnet // plugins below may rewrite the query
+	own.Address = slices.Clone(subnet.Address)
+	return &own
 }
 
 // ipv4Family is the address family of IPv4 in the option.
@@ -97,6 +103,9 @@ func (a *answer) withSubnet(res *dns.Msg) *dns.Msg {
 			bits = 32
 		}
 		reply.SourceScope = uint8(a.rule.scopeOf(bits)) //nolint:gosec // at most 128
+	}
+	if upstream := subnetOf(res.IsEdns0()); upstream != nil && upstream.Family == query.Family && upstream.SourceNetmask == query.SourceNetmask && upstream.Address.Equal(query.Address) {
+		reply.SourceScope = max(reply.SourceScope, upstream.SourceScope) // its answer may be for some clients only
 	}
 	out := *res
 	out.Extra = slices.DeleteFunc(slices.Clone(res.Extra), func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT })

@@ -13,26 +13,61 @@ import (
 // go by them before they ask for A and AAAA. A family's hints are ordered, filtered and cut down as
 // an RRset of those addresses would be. Hints of signed records stay as they are.
 func (a *answer) arrangeHints(out *arrangement) {
+	var hints hintCount
 	for i, rr := range out.sectionNow() {
 		svcb := svcbOf(rr)
-		if svcb == nil || len(svcb.Value) == 0 || signedBy(out.in, &svcb.Hdr) {
+		if svcb == nil || len(svcb.Value) == 0 {
 			continue
 		}
-		if value, changed := a.hints(out, svcb); changed {
+		if signedBy(out.in, &svcb.Hdr) {
+			a.sealedHints(out, svcb)
+			continue
+		}
+		if value, changed := a.hints(out, svcb, &hints); changed {
 			out.own()
 			out.out[i] = withValue(rr, value)
+			out.removedUnsigned = true // what is left was not validated so
 		}
 	}
-	a.limitHintTTL(out)
+	if hints.all > 0 && hints.denied == hints.all && a.rule.allDown.mode == answerServfail {
+		out.denial = answerServfail
+	}
+	if hints.all > 0 || out.degraded {
+		a.limitHintTTL(out)
+	}
 }
 
+// sealedHints notes what would become of the hints of a signed record.
+func (a *answer) sealedHints(out *arrangement, svcb *svcbRecord) {
+	would := arrangement{scratch: out.scratch}
+	value, _ := a.hints(&would, svcb, &hintCount{})
+	out.degraded = out.degraded || would.degraded
+	if would.removed != (removals{}) || len(value) < len(svcb.Value) {
+		out.outcome = max(out.outcome, sealed)
+	}
+}
+
+// hintCount counts the hints of an answer, and those of which all addresses are down and replaced.
+type hintCount struct{ all, denied int }
+
+// target returns the name that the record's hints are addresses of.
+func (s *svcbRecord) target() string {
+	if s.Target == "." {
+		return s.Hdr.Name
+	}
+	return s.Target
+}
+
+// svcbRecord is an HTTPS or SVCB record.
+type svcbRecord struct{ *dns.SVCB }
+
 // svcbOf returns what HTTPS and SVCB records have in common, nil for others.
-func svcbOf(rr dns.RR) *dns.SVCB {
+func svcbOf(rr dns.RR) *svcbRecord {
 	switch rr := rr.(type) {
 	case *dns.HTTPS:
-		return &rr.SVCB
+		return &svcbRecord{&rr.SVCB}
 	case *dns.SVCB:
-		return rr
+		return &svcbRecord{rr}
 	}
 	return nil
 }
@@ -50,14 +85,18 @@ func withValue(rr dns.RR, value []dns.SVCBKeyValue) dns.RR {
 }
 
 // hints returns the parameters of a record with its hints arranged.
-func (a *answer) hints(out *arrangement, svcb *dns.SVCB) (value []dns.SVCBKeyValue, changed bool) {
+func (a *answer) hints(out *arrangement, svcb *svcbRecord, count *hintCount) (value []dns.SVCBKeyValue, changed bool) {
 	value = slices.Clone(svcb.Value)
 	for i, kv := range value {
 		before := hintOf(kv)
 		if len(before) == 0 {
 			continue
 		}
-		after := a.hint(out, svcb, kv.Key(), before)
+		after, denied := a.hint(out, svcb, kv.Key(), before)
+		count.all++
+		if denied {
+			count.denied++
+		}
 		switch {
 		case slices.EqualFunc(before, after, net.IP.Equal):
 			continue
@@ -91,7 +130,7 @@ func newHint(key dns.SVCBKey, addrs []net.IP) dns.SVCBKeyValue {
 }
 
 // isMandatory tells whether a record names a key as mandatory (RFC 9460, section 8).
-func isMandatory(svcb *dns.SVCB, key dns.SVCBKey) bool {
+func isMandatory(svcb *svcbRecord, key dns.SVCBKey) bool {
 	for _, kv := range svcb.Value {
 		if m, ok := kv.(*dns.SVCBMandatory); ok && slices.Contains(m.Code, key) {
 			return true
@@ -100,21 +139,21 @@ func isMandatory(svcb *dns.SVCB, key dns.SVCBKey) bool {
 	return false
 }
 
-// hint arranges the addresses of one hint as an RRset of the record's target.
-func (a *answer) hint(out *arrangement, svcb *dns.SVCB, key dns.SVCBKey, addrs []net.IP) (after []net.IP) {
+// hint arranges the addresses of one hint as an RRset of the record's target, and tells whether all
+// are down and none is to be answered.
+func (a *answer) hint(out *arrangement, svcb *svcbRecord, key dns.SVCBKey, addrs []net.IP) (after []net.IP, denied bool) {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	rrs := hintRecords(svcb, key, addrs)
 	s.scan(rrs)
-	arranged := a.arrange(s, inHints, rrs)
+	arranged := a.arrange(s, turnKey{where: inHints, priority: svcb.Priority}, rrs)
 	out.outcome = max(out.outcome, arranged.outcome)
-	out.denial = max(out.denial, arranged.denial)
 	out.degraded = out.degraded || arranged.degraded
 	for why, n := range arranged.removed {
 		out.removed[why] += n
 	}
 	if arranged.denial != answerOpen {
-		return nil
+		return nil, true
 	}
 	for _, rr := range arranged.records() {
 		switch rr := rr.(type) {
@@ -124,15 +163,12 @@ func (a *answer) hint(out *arrangement, svcb *dns.SVCB, key dns.SVCBKey, addrs [
 			after = append(after, rr.AAAA)
 		}
 	}
-	return after
+	return after, false
 }
 
 // hintRecords returns the addresses of a hint as records of the record's target.
-func hintRecords(svcb *dns.SVCB, key dns.SVCBKey, addrs []net.IP) []dns.RR {
-	header := dns.RR_Header{Name: svcb.Target, Class: dns.ClassINET, Ttl: svcb.Hdr.Ttl, Rrtype: dns.TypeAAAA}
-	if svcb.Target == "." {
-		header.Name = svcb.Hdr.Name
-	}
+func hintRecords(svcb *svcbRecord, key dns.SVCBKey, addrs []net.IP) []dns.RR {
+	header := dns.RR_Header{Name: svcb.target(), Class: dns.ClassINET, Ttl: svcb.Hdr.Ttl, Rrtype: dns.TypeAAAA}
 	rrs := make([]dns.RR, 0, len(addrs))
 	for _, addr := range addrs {
 		if key == dns.SVCB_IPV4HINT {
@@ -159,15 +195,11 @@ func (a *answer) limitHintTTL(out *arrangement) {
 	if !a.rule.ttl.limited {
 		return
 	}
-	ttl, carries := a.rule.ttl.limit(out.degraded), false
+	ttl := a.rule.ttl.limit(out.degraded)
 	for _, rr := range out.sectionNow() {
 		if svcb := svcbOf(rr); svcb != nil {
 			ttl = min(ttl, svcb.Hdr.Ttl)
-			carries = carries || slices.ContainsFunc(svcb.Value, func(kv dns.SVCBKeyValue) bool { return hintOf(kv) != nil })
 		}
-	}
-	if !carries {
-		return
 	}
 	for i, rr := range out.sectionNow() {
 		if lowered := svcbWithTTL(rr, ttl); lowered != nil {

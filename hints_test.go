@@ -44,7 +44,13 @@ func TestHints(t *testing.T) {
 		{"without hints", "", `h. 300 HTTPS 1 . alpn=h2`, "", `h. 300 HTTPS 1 . alpn="h2"`},
 		{
 			"signed", "", "h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n h. 300 RRSIG HTTPS 8 1 300 20300101000000 20200101000000 1 h. AAAA", "192.0.2.2",
-			`h. 30 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
+			`h. 5 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
+		},
+		{"last hint gone", "all_down nodata\n ttl 20 3", `h. 300 HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1`, "192.0.2.1", `h. 3 HTTPS 1 . alpn="h2"`},
+		{"no fallback of the family", "all_down fallback 2001:db8::80", `h. 300 HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1`, "192.0.2.1", `h. 5 HTTPS 1 . alpn="h2"`},
+		{
+			"servfail, another family is up", "all_down servfail", `h. 300 HTTPS 1 . ipv4hint=192.0.2.1 ipv6hint=2001:db8::1`, "192.0.2.1",
+			`h. 5 HTTPS 1 . ipv6hint="2001:db8::1"`,
 		},
 	}
 	for _, tc := range tests {
@@ -58,8 +64,8 @@ func TestHints(t *testing.T) {
 				if !strings.Contains(" or "+tc.want+" or ", " or "+got+" or ") {
 					t.Fatalf("record is %s, want %s", got, tc.want)
 				}
-				if _, err := out.Pack(); err != nil {
-					t.Fatal(err)
+				if _, err := out.Pack(); err != nil || out.Rcode != dns.RcodeSuccess || len(out.Ns) > 0 {
+					t.Fatalf("%v in\n%s", err, out)
 				}
 			}
 			if m.String() != before {
@@ -87,5 +93,42 @@ func TestHintsTakeTurns(t *testing.T) {
 		if n != want {
 			t.Errorf("%s led %d times, want %d", lead, n, want)
 		}
+	}
+}
+
+// Records of one target with the same hints take a turn each, so that the lead of each moves.
+func TestHintsOfSeveralRecords(t *testing.T) {
+	h := newHandler(t, "balance {\n answers 1\n}", echo)
+	m := message(t, "several.h. HTTPS", "several.h. HTTPS 1 . alpn=h3 ipv4hint=192.0.2.1,192.0.2.2\n several.h. HTTPS 2 . port=8443 ipv4hint=192.0.2.1,192.0.2.2")
+	leads := map[string]int{}
+	for range 40 {
+		for _, rr := range ask(t, h, m).Answer {
+			leads[rr.String()]++
+		}
+	}
+	if len(leads) != 4 {
+		t.Errorf("records are %v, want each with either address", leads)
+	}
+	for record, n := range leads {
+		if n != 20 {
+			t.Errorf("%d times %s, want 20", n, record)
+		}
+	}
+}
+
+// Where hints changed, the answer is not the one that was validated; where all of all records are down,
+// servfail says so.
+func TestHintsAndTheReply(t *testing.T) {
+	m := message(t, "h. HTTPS", "h. HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1,192.0.2.2\n h. HTTPS 2 t.h. ipv4hint=192.0.2.3")
+	m.AuthenticatedData = true
+	m.Extra = records(t, "t.h. A 192.0.2.3")
+	if out := ask(t, judged(t, "", echo, "192.0.2.1"), m); out.AuthenticatedData {
+		t.Errorf("AD is still set in\n%s", out)
+	}
+	if out := ask(t, judged(t, "all_down servfail", echo, "192.0.2.1", "192.0.2.2"), m); out.Rcode != dns.RcodeSuccess || len(out.Answer) != 2 || len(out.Extra) != 1 {
+		t.Errorf("one of two records is up, but the answer is\n%s", out)
+	}
+	if out := ask(t, judged(t, "all_down servfail", echo, "192.0.2.1", "192.0.2.2", "192.0.2.3"), m); out.Rcode != dns.RcodeServerFailure || out.AuthenticatedData {
+		t.Errorf("all are down, but the answer is\n%s", out)
 	}
 }

@@ -96,6 +96,9 @@ var overridesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, 
 
 // collectOverrides writes how many overrides are in force.
 func collectOverrides(metrics chan<- prometheus.Metric) {
+	type source struct{ zone, file string }
+	seen := make(map[source]bool) // rules that share a file, or replace each other, say the same
+	inForce := make(map[string]*[len(overrideNames)]int)
 	for _, l := range runningLives() {
 		for _, r := range l.rules {
 			if r.overrides == nil {
@@ -103,10 +106,22 @@ func collectOverrides(metrics chan<- prometheus.Metric) {
 			}
 			count := r.overridesInForce().count(wallClock())
 			for _, zone := range r.zones {
-				for what := forcedUp; what <= drain; what++ {
-					metrics <- prometheus.MustNewConstMetric(overridesDesc, prometheus.GaugeValue, float64(count[what]), zone, overrideNames[what])
+				if seen[source{zone, r.overrides.path}] {
+					continue
+				}
+				seen[source{zone, r.overrides.path}] = true
+				if inForce[zone] == nil {
+					inForce[zone] = new([len(overrideNames)]int)
+				}
+				for what, n := range count {
+					inForce[zone][what] += n
 				}
 			}
+		}
+	}
+	for zone, count := range inForce {
+		for what := forcedUp; what <= drain; what++ {
+			metrics <- prometheus.MustNewConstMetric(overridesDesc, prometheus.GaugeValue, float64(count[what]), zone, overrideNames[what])
 		}
 	}
 }
@@ -152,18 +167,19 @@ var (
 	endpointUpDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "endpoint_up"),
 		"1 for an endpoint that is up, 0 for one that is down; none for one that was not probed yet.", []string{"zone", "endpoint"}, nil)
 	allFailingDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "all_endpoints_failing"),
-		"1 where the last probe of every endpoint failed, so that the fault may be on this side.", []string{"zone"}, nil)
+		"1 where the last probe that a check made of every endpoint failed, so that the fault may be on this side.", []string{"zone"}, nil)
 )
 
 // collectEndpoints writes the series of the endpoints that are probed, so that a series goes with
 // its endpoint and costs no memory between scrapes.
 func collectEndpoints(metrics chan<- prometheus.Metric) {
 	zones := make(map[string]map[string]verdict) // zone, endpoint
-	failing := make(map[string]int)
+	allFailing := make(map[string]bool)
 	for _, s := range pools.subscribers() {
 		if zones[s.zone] == nil {
 			zones[s.zone] = make(map[string]verdict)
 		}
+		known, failing := 0, 0
 		s.pool.each(func(e *endpoint) {
 			name := e.addr.String() + " " + s.pool.check.Name()
 			if e.zones.Load()&s.bit == 0 {
@@ -173,11 +189,14 @@ func collectEndpoints(metrics chan<- prometheus.Metric) {
 			before, again := zones[s.zone][name] // while a rule replaces itself, or of a check with the same name
 			if again {
 				v = v.and(before)
-			} else if e.failing.Load() {
-				failing[s.zone]++
 			}
 			zones[s.zone][name] = v
+			known++
+			if e.failing.Load() {
+				failing++
+			}
 		})
+		allFailing[s.zone] = allFailing[s.zone] || known > 1 && failing == known
 	}
 	for zone, endpoints := range zones {
 		var count [len(verdictNames)]int
@@ -190,7 +209,7 @@ func collectEndpoints(metrics chan<- prometheus.Metric) {
 		for v, n := range count {
 			metrics <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(n), zone, verdict(v).String()) //nolint:gosec // an index
 		}
-		metrics <- gauge(allFailingDesc, len(endpoints) > 1 && failing[zone] == len(endpoints), zone)
+		metrics <- gauge(allFailingDesc, allFailing[zone], zone)
 	}
 }
 

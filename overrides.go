@@ -181,8 +181,12 @@ func (s overrideSet) describe(now time.Time) string {
 			lines = append(lines, s[i].String())
 		}
 	}
-	if len(lines) == 0 {
+	const most = 10
+	switch {
+	case len(lines) == 0:
 		return "no overrides in force"
+	case len(lines) > most:
+		return fmt.Sprintf("%d overrides in force: %s; and %d more", len(lines), strings.Join(lines[:most], "; "), len(lines)-most)
 	}
 	return fmt.Sprintf("%d overrides in force: %s", len(lines), strings.Join(lines, "; "))
 }

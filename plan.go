@@ -264,7 +264,7 @@ func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
 		g.members = append(g.members, p.members[i])
 		g.weights = append(g.weights, p.standings[i].share())
 	}
-	g.schedule = g.policy.schedule(contest{g.members, g.weights, min(max(wanted, 1), len(g.members)), p.members})
+	g.schedule = g.policy.schedule(contest{g.members, g.weights, min(max(wanted, 1), len(g.members))})
 	return g
 }
 

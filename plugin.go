@@ -139,7 +139,8 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	s.scan(res.Answer)
 	if s.carriesTargets { // their addresses are in the additional section, and tell which targets are dead
 		s.scan(res.Extra)
-		extra = a.arrange(s, inExtra, res.Extra)
+		extra = a.arrange(s, turnKey{where: inExtra}, res.Extra)
+		extra.outcome = min(extra.outcome, filtered) // it is for the answer to fail open
 		s.findDeadTargets(s.plans)
 		s.scan(res.Answer)
 	}
@@ -162,16 +163,16 @@ func (a *answer) answerSection(s *scratch, res *dns.Msg) arrangement {
 		s.scan(rrs)
 	}
 	hints := s.carriesHints
-	out := a.arrange(s, inAnswer, rrs)
+	out := a.arrange(s, turnKey{where: inAnswer}, rrs)
 	if hints {
 		a.arrangeHints(&out)
 	}
 	return out
 }
 
-// arrange arranges the records of a section that was scanned.
-func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
-	out := arrangement{scratch: s, rule: a.rule.rule, client: &a.client, in: rrs}
+// arrange arranges the records of a section that was scanned. The key says where they are.
+func (a *answer) arrange(s *scratch, key turnKey, rrs []dns.RR) arrangement {
+	out := arrangement{scratch: s, rule: a.rule.rule, zone: a.rule.zone, client: &a.client, in: rrs}
 	s.plans = s.plans[:0]
 	for i := range s.sets {
 		set := &s.sets[i]
@@ -180,10 +181,11 @@ func (a *answer) arrange(s *scratch, where section, rrs []dns.RR) arrangement {
 			s.plans = append(s.plans, nil)
 			continue
 		}
-		plan, lineup, turns := a.rule.turns(s, turnKey{where, set.rrtype, a.preference(set)}, set, rrs)
+		key.rrtype, key.line = set.rrtype, a.preference(set)
+		plan, lineup, turns := a.rule.turns(s, key, set, rrs)
 		s.plans = append(s.plans, plan)
 		switch {
-		case plan.allDown && where != inExtra && set.holdsAddresses() && !set.sealed && a.rule.allDown.mode != answerOpen:
+		case plan.allDown && key.where != inExtra && set.holdsAddresses() && !set.sealed && a.rule.allDown.mode != answerOpen:
 			out.replace(set, turns)
 		case !alone || a.rule.allDown.mode != answerOpen: // else an only record is left alone, and its TTL too
 			out.place(set, plan, lineup, turns)
@@ -220,7 +222,7 @@ func (a *answer) message(res *dns.Msg, answers, extra *arrangement, removedUnsig
 		reply.AuthenticatedData = false
 	}
 	if answers.denial != answerOpen {
-		deny(reply, answers.denial, a.rule.zone)
+		deny(reply, answers.denial, answers.deniedZone)
 	}
 	return reply
 }

@@ -21,7 +21,6 @@ type contest struct {
 	members []member // those that answer
 	weights []uint16 // 1 to 65535 each
 	wanted  int      // answers usually hold so many of them, 1 to all
-	rrset   []member // all of the RRset, also those that do not answer now
 }
 
 // A schedule is a policy made ready for one set of members. Immutable, safe for concurrent use.

@@ -31,7 +31,7 @@ func TestPolicyContract(t *testing.T) {
 			for _, n := range []int{1, 2, 3, 7, 64, 500} {
 				now := &group{members: membersOf(n)}
 				now.weights = equalWeights(n)
-				now.schedule = p.schedule(contest{now.members, now.weights, n, now.members})
+				now.schedule = p.schedule(contest{now.members, now.weights, n})
 				for _, turn := range []uint64{0, 1, 2, 1<<63 - 1, 1<<64 - 1} {
 					if before != nil {
 						turn = p.resume(now, before, turn)

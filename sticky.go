@@ -27,8 +27,13 @@ import (
 //
 //	client key   XXH64, seed 0, of the client's prefix as 16 bytes, an IPv4 one mapped to IPv6 and
 //	             the host bits 0, and the question's name in lower case, with its final dot
-//	member key   XXH64, seed 0, of 16 bytes: see identity
+//	host key     XXH64, seed 0, of the host number as 8 bytes, big endian: see hostNumber
+//	member key   XXH64, seed 0, of the address as 16 bytes
 //	u            (the 53 high bits of SplitMix64's output function of the keys' exclusive or + 0.5) / 2^53
+//
+// Members are dealt out by their host numbers, so that a client meets one host over IPv4 and IPv6.
+// Those that share a number, which they can only in different networks, are dealt out as one, with
+// their weights together, and then among themselves by their member keys.
 type sticky struct{}
 
 var (
@@ -38,12 +43,21 @@ var (
 
 func (sticky) schedule(c contest) schedule {
 	r := &rendezvous{weights: c.weights, keys: make([]uint64, len(c.members))}
-	r.equal = !slices.ContainsFunc(c.weights, func(w uint16) bool { return w != c.weights[0] })
-	name := namingOf(c.rrset)
+	byNumber := make(map[uint64]int) // to the index of its host
 	for i := range c.members {
-		id := c.members[i].identity(name)
-		r.keys[i] = xxhash.Sum64(id[:])
+		m := &c.members[i]
+		r.keys[i] = m.key()
+		number := m.hostNumber()
+		at, ok := byNumber[number]
+		if !ok {
+			at = len(r.hosts)
+			byNumber[number] = at
+			r.hosts = append(r.hosts, host{key: hashNumber(number)})
+		}
+		r.hosts[at].members = append(r.hosts[at].members, uint16(i)) //nolint:gosec // at most maxRecords
+		r.hosts[at].weight += float64(c.weights[i])
 	}
+	r.equal = !slices.ContainsFunc(r.hosts, func(h host) bool { return h.weight != r.hosts[0].weight })
 	return r
 }
 
@@ -51,9 +65,17 @@ func (sticky) resume(_, _ *group, turn uint64) uint64 { return turn }
 
 // rendezvous is the schedule of sticky. Its turns are client keys.
 type rendezvous struct {
+	hosts   []host
+	equal   bool     // all weigh the same
 	keys    []uint64 // of the members
 	weights []uint16
-	equal   bool // all weights are
+}
+
+// host is the members that share a host number: almost always one.
+type host struct {
+	key     uint64
+	weight  float64
+	members []uint16
 }
 
 var scorePool = sync.Pool{New: func() any { return new([]uint64) }}
@@ -61,28 +83,55 @@ var scorePool = sync.Pool{New: func() any { return new([]uint64) }}
 func (r *rendezvous) order(client uint64, idx []uint16) {
 	pooled := scorePool.Get().(*[]uint64)
 	defer scorePool.Put(pooled)
-	scores := slices.Grow((*pooled)[:0], len(r.keys))
-	for i, key := range r.keys {
-		scores = append(scores, r.score(i, client^key)&^memberBits|uint64(i)) //nolint:gosec // at most maxRecords
+	scores := slices.Grow((*pooled)[:0], len(r.hosts))
+	for i := range r.hosts {
+		weight := r.hosts[i].weight
+		if r.equal {
+			weight = 0
+		}
+		scores = append(scores, score(client^r.hosts[i].key, weight, i))
 	}
 	slices.Sort(scores)
-	for i := range idx {
-		idx[i] = uint16(scores[i] & memberBits) //nolint:gosec // 16 bits
+	filled := 0
+	for _, s := range scores {
+		if filled == len(idx) {
+			break
+		}
+		filled += copy(idx[filled:], r.among(client, r.hosts[s&indexBits].members))
 	}
 	*pooled = scores
 }
 
-// memberBits are the bits of a score that make room for the index of its member.
-const memberBits = maxRecords
-
-// score returns how much a member suits a client, given the hash of both: the lower, the better. It is a
-// positive float's bits, which compare as the float does.
-func (r *rendezvous) score(member int, hash uint64) uint64 {
-	u := (float64(splitMix(hash)>>11) + 0.5) / (1 << 53)
-	if r.equal {
-		return math.Float64bits(1 - u) // the same order without a logarithm
+// among returns the members of a host in their order.
+func (r *rendezvous) among(client uint64, members []uint16) []uint16 {
+	if len(members) == 1 {
+		return members
 	}
-	return math.Float64bits(-math.Log(u) / float64(r.weights[member]))
+	scores := make([]uint64, 0, len(members))
+	for i, m := range members {
+		scores = append(scores, score(client^r.keys[m], float64(r.weights[m]), i))
+	}
+	slices.Sort(scores)
+	ordered := make([]uint16, len(members))
+	for i, s := range scores {
+		ordered[i] = members[s&indexBits]
+	}
+	return ordered
+}
+
+// indexBits are the bits of a score that hold the index of what it is the score of.
+const indexBits = maxRecords
+
+// score returns how much something with an index and a weight suits a client, given the hash of both: the
+// lower, the better. It is a positive float's bits, which compare as the float does. Where all weights are
+// equal a weight of 0 saves the logarithm and orders the same.
+func score(hash uint64, weight float64, index int) uint64 {
+	u := (float64(splitMix(hash)>>11) + 0.5) / (1 << 53)
+	value := 1 - u
+	if weight > 0 {
+		value = -math.Log(u) / weight
+	}
+	return math.Float64bits(value)&^indexBits | uint64(index) //nolint:gosec // at most maxRecords
 }
 
 // clientKey returns the key of a client: its prefix and the name it asks for.
@@ -106,74 +155,38 @@ type prefixLengths struct{ v4, v6 int }
 
 var defaultPrefixLengths = prefixLengths{24, 56}
 
-// naming says how the members of an RRset are told apart.
-type naming uint8
-
-const (
-	byAddress naming = iota
-	byNumber         // the host number in a network that all share
-	byDigits         // the same, where hexadecimal digits are read as decimal ones
-)
-
-// namingOf returns how members are told apart. Those of an A RRset that all lie in one /24, and of
-// an AAAA RRset that all lie in one /112, go by the last octet and the last group: so 192.0.2.7 and
-// 2001:db8::7 are one host, to which a client is sent over either family. The last group is read as
-// people number hosts: as decimal digits, 2001:db8::10 being the tenth, unless one of the set's has a
-// letter. Where numbers cannot pair the hosts, each family goes by its addresses, and a client
-// may be led to one host over IPv4 and to another one over IPv6, each of which it keeps.
-func namingOf(members []member) naming {
-	if !shareNetwork(members) {
-		return byAddress
+// key returns the member's key.
+func (m *member) key() uint64 {
+	if m.host != "" {
+		return xxhash.Sum64String(strings.ToLower(m.host)) ^ bits.RotateLeft64(uint64(m.port), 32)
 	}
-	if members[0].addr.Is4() {
-		return byNumber
-	}
-	for i := range members {
-		if _, ok := decimal(lastGroup(members[i].addr)); !ok {
-			return byNumber
-		}
-	}
-	return byDigits
+	addr := m.addr.As16()
+	return xxhash.Sum64(addr[:])
 }
 
-// shareNetwork tells whether all members are addresses of one family in one /24 or /112.
-func shareNetwork(members []member) bool {
-	length := 112
-	if members[0].addr.Is4() {
-		length = 24
-	}
-	network, err := members[0].addr.Prefix(length)
-	return err == nil && !slices.ContainsFunc(members, func(m member) bool { return !network.Contains(m.addr) })
-}
-
-// identity returns what a member is hashed by: 16 bytes that differ within an RRset.
-func (m *member) identity(n naming) (id [16]byte) {
+// hostNumber returns the number of a member's host: the last octet of an IPv4 address; the last group
+// of an IPv6 address, read as people number hosts, with decimal digits, so that 2001:db8::10 is the
+// host of 192.0.2.10. A group with a letter is a number of its own, above all those. Members that are
+// names have their keys.
+func (m *member) hostNumber() uint64 {
 	switch {
 	case m.host != "":
-		binary.BigEndian.PutUint64(id[8:], xxhash.Sum64String(strings.ToLower(m.host))^bits.RotateLeft64(uint64(m.port), 32))
-	case n == byAddress:
-		return m.addr.As16()
-	case m.addr.Is4():
-		id[15] = m.addr.As4()[3]
-	default:
-		number := lastGroup(m.addr)
-		if n == byDigits {
-			number, _ = decimal(number)
-		}
-		binary.BigEndian.PutUint16(id[14:], number)
+		return m.key()
+	case m.addr.Unmap().Is4():
+		return uint64(m.addr.Unmap().As4()[3])
 	}
-	return id
+	b := m.addr.As16()
+	group := uint64(binary.BigEndian.Uint16(b[14:]))
+	if number, err := strconv.ParseUint(strconv.FormatUint(group, 16), 10, 16); err == nil {
+		return number
+	}
+	return 1<<16 + group
 }
 
-func lastGroup(addr netip.Addr) uint16 {
-	b := addr.As16()
-	return binary.BigEndian.Uint16(b[14:])
-}
-
-// decimal reads a group's hexadecimal digits as decimal ones.
-func decimal(group uint16) (number uint16, ok bool) {
-	n, err := strconv.ParseUint(strconv.FormatUint(uint64(group), 16), 10, 16)
-	return uint16(n), err == nil //nolint:gosec // at most 9999
+func hashNumber(number uint64) uint64 {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], number)
+	return xxhash.Sum64(b[:])
 }
 
 // parsePrefixLengths reads "V4LEN V6LEN".

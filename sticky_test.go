@@ -37,7 +37,7 @@ func TestStickyVectors(t *testing.T) {
 	}{
 		{[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, []uint16{1, 1, 1}, 1, []uint16{0, 2, 1}},
 		{[]string{"2001:db8::1", "2001:db8::2", "2001:db8::3"}, []uint16{1, 1, 1}, 1, []uint16{0, 2, 1}},
-		{[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, []uint16{1, 1, 1}, 2, []uint16{2, 1, 0}},
+		{[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, []uint16{1, 1, 1}, 2, []uint16{2, 0, 1}},
 		{[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, []uint16{9, 1, 90}, 3, []uint16{2, 0, 1}},
 		{[]string{"192.0.2.1", "198.51.100.1", "203.0.113.1"}, []uint16{1, 1, 1}, 4, []uint16{2, 1, 0}},
 	}
@@ -57,7 +57,7 @@ func addrMembers(addrs ...string) (members []member) {
 
 func stickyOrder(members []member, weights []uint16, client uint64) []uint16 {
 	idx := make([]uint16, len(members))
-	sticky{}.schedule(contest{members, weights, len(members), members}).order(client, idx)
+	sticky{}.schedule(contest{members, weights, len(members)}).order(client, idx)
 	return idx
 }
 
@@ -95,6 +95,53 @@ func TestStickyMovesOnlyTheClientsOfTheMemberThatGoes(t *testing.T) {
 	}
 }
 
+// Where the members lie in several networks, too, a member that goes moves its own clients only. Only
+// where it shares its number with another are up to half as many again moved.
+func TestStickyInSeveralNetworks(t *testing.T) {
+	tests := []struct {
+		members []string // the last one goes
+		most    float64  // of the clients that were not its own
+	}{
+		{[]string{"192.0.2.1", "192.0.2.2", "198.51.100.3"}, 0},
+		{[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "198.51.100.5"}, 0},
+		{[]string{"10.0.1.7", "10.0.2.7", "10.0.3.7"}, 0},
+		{[]string{"2001:db8::8", "2001:db8::9", "2001:db8::10", "2001:db8::11", "2001:db8::a"}, 0},
+		{[]string{"2001:db8::1", "2001:db8:1::2", "2001:db8:2::ffff"}, 0},
+		{[]string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "198.51.100.1"}, 0.5 / 5},
+	}
+	for _, tc := range tests {
+		all, weights := addrMembers(tc.members...), equalWeights(len(tc.members))
+		left, innocent := all[:len(all)-1], 0
+		for _, key := range prefixes10k() {
+			before, after := stickyOrder(all, weights, key), stickyOrder(left, weights[1:], key)
+			if int(before[0]) < len(left) && after[0] != before[0] {
+				innocent++
+			}
+		}
+		if share := float64(innocent) / 10_000; share > tc.most+0.01 || tc.most == 0 && innocent > 0 {
+			t.Errorf("%v: %.4f of the clients of others moved, want at most %.2f", tc.members, share, tc.most)
+		}
+	}
+}
+
+// Members that share a number get the clients that their weights give them.
+func TestStickySharesOfOneNumber(t *testing.T) {
+	members, weights, count := addrMembers("192.0.2.1", "192.0.2.2", "198.51.100.1", "203.0.113.1"), []uint16{1, 3, 2, 4}, make([]float64, 4)
+	for _, key := range prefixes10k() {
+		order := stickyOrder(members, weights, key)
+		count[order[0]] += 1.0 / 10_000
+		slices.Sort(order)
+		if !inOrder(order) {
+			t.Fatalf("%v is no permutation", order)
+		}
+	}
+	for i, w := range weights {
+		if want := float64(w) / 10; count[i] < want-0.02 || count[i] > want+0.02 {
+			t.Errorf("%v with weight %d gets %.3f of the clients, want %.3f", members[i].addr, w, count[i], want)
+		}
+	}
+}
+
 // Fact 9: shares follow the weights. The standard deviation of a share of 10,000 is 0.5 % at most.
 func TestStickyShares(t *testing.T) {
 	for _, weights := range [][]uint16{{1, 3}, {1, 1, 1}, {65535, 1}, {5, 3, 2}, {1, 2, 3, 4, 5, 6, 7, 8}} {
@@ -126,7 +173,8 @@ func TestStickyPairs(t *testing.T) {
 	}{
 		{"plain", "192.0.2.%d", "2001:db8::%s", []int{1, 2, 3}, []string{"1", "2", "3"}, true},
 		{"decimal digits", "192.0.2.%d", "2001:db8::%s", []int{9, 10, 11, 200}, []string{"9", "10", "11", "200"}, true},
-		{"hexadecimal digits", "192.0.2.%d", "2001:db8::%s", []int{9, 10, 11, 16}, []string{"9", "a", "b", "10"}, true},
+		{"hexadecimal digits", "192.0.2.%d", "2001:db8::%s", []int{9, 10, 11, 16}, []string{"9", "a", "b", "10"}, false},
+		{"several networks", "10.0.%d.7", "2001:db8:%s::7", []int{1, 2, 3}, []string{"1", "2", "3"}, false},
 		{"other numbers", "192.0.2.%d", "2001:db8::%s", []int{1, 2, 3}, []string{"101", "102", "103"}, false},
 	}
 	for _, tc := range tests {

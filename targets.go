@@ -38,6 +38,8 @@ func (a *arrangement) dropGlue(answers []dns.RR) {
 	for _, rr := range answers {
 		if m := memberOf(rr); m.host != "" {
 			left[strings.ToLower(m.host)] = true
+		} else if svcb := svcbOf(rr); svcb != nil {
+			left[strings.ToLower(svcb.target())] = true
 		}
 	}
 	for i, rr := range a.sectionNow() {

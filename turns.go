@@ -24,9 +24,10 @@ var allTurns = newTurnTable()
 
 // turnKey says, with the owner's name and a rule's scope, which RRset is counted.
 type turnKey struct {
-	where  section
-	rrtype uint16
-	line   int8 // the prefer line: every line has an order of its own
+	where    section
+	priority uint16 // of the HTTPS or SVCB record that hints are in
+	rrtype   uint16
+	line     int8 // the prefer line: every line has an order of its own
 }
 
 // section is a section of a message that is balanced. An RRset is counted apart in each, so that
@@ -98,7 +99,7 @@ func newTurnTable() *turnTable {
 // entry returns the entry of an RRset, a new one where it has none.
 func (t *turnTable) entry(scope uint64, key turnKey, owner string) *entry {
 	owner = strings.ToLower(owner)
-	hash := maphash.String(t.seed, owner) ^ splitMix(scope+uint64(key.where)<<32+uint64(key.rrtype)<<8+uint64(uint8(key.line))) //nolint:gosec // bits
+	hash := maphash.String(t.seed, owner) ^ splitMix(scope+uint64(key.where)<<56+uint64(key.priority)<<32+uint64(key.rrtype)<<8+uint64(uint8(key.line))) //nolint:gosec // bits
 	g := t.generations.Load()
 	if e := g.young.find(hash, scope, key, owner); e != nil {
 		return e

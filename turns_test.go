@@ -171,16 +171,16 @@ func untilLeads(t *testing.T, ask func() *dns.Msg, member string) {
 
 // A and AAAA, the two sections, and rules that differ in zone or listener have turns of their own.
 func TestTurnsAreApart(t *testing.T) {
-	a := allTurns.entry(1, turnKey{inAnswer, dns.TypeA, noPreference}, "www.apart.")
-	if allTurns.entry(1, turnKey{inAnswer, dns.TypeA, noPreference}, "WWW.apart.") != a {
+	a := allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, "www.apart.")
+	if allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, "WWW.apart.") != a {
 		t.Error("the same RRset has two turns")
 	}
 	others := map[string]*entry{
-		"scope":   allTurns.entry(2, turnKey{inAnswer, dns.TypeA, noPreference}, "www.apart."),
-		"type":    allTurns.entry(1, turnKey{inAnswer, dns.TypeAAAA, noPreference}, "www.apart."),
-		"section": allTurns.entry(1, turnKey{inExtra, dns.TypeA, noPreference}, "www.apart."),
-		"line":    allTurns.entry(1, turnKey{inAnswer, dns.TypeA, 0}, "www.apart."),
-		"owner":   allTurns.entry(1, turnKey{inAnswer, dns.TypeA, noPreference}, "www2.apart."),
+		"scope":   allTurns.entry(2, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, "www.apart."),
+		"type":    allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeAAAA, line: noPreference}, "www.apart."),
+		"section": allTurns.entry(1, turnKey{where: inExtra, rrtype: dns.TypeA, line: noPreference}, "www.apart."),
+		"line":    allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA}, "www.apart."),
+		"owner":   allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, "www2.apart."),
 	}
 	for what, e := range others {
 		if e == a {
@@ -208,7 +208,7 @@ func TestRandomStart(t *testing.T) {
 // flood of names is bounded.
 func TestFlood(t *testing.T) {
 	table := newTurnTable()
-	key := turnKey{inAnswer, dns.TypeA, noPreference}
+	key := turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}
 	kept := make([]*entry, 100)
 	for i := range kept {
 		kept[i] = table.entry(1, key, fmt.Sprintf("kept%d.flood.", i))

@@ -30,6 +30,13 @@ type watcher struct {
 	next   atomic.Pointer[plugin.Handler]   // below one of the rule's chains
 	server atomic.Pointer[dnsserver.Server] // that clients asked; nil before the first
 	ready  atomic.Bool
+	logged atomic.Int64 // Unix time, in nanoseconds, of the last line about a panic
+}
+
+// mayLog tells whether a minute has passed since it last said so.
+func (w *watcher) mayLog() bool {
+	last, now := w.logged.Load(), time.Now().UnixNano()
+	return now-last > int64(time.Minute) && w.logged.CompareAndSwap(last, now)
 }
 
 // note keeps the server that a client asked.
@@ -114,7 +121,7 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 		return nil
 	}
 	defer func() { // as the server does for a client's query
-		if r := recover(); r != nil {
+		if r := recover(); r != nil && z.watcher.mayLog() {
 			log.Errorf("watch %s: a plugin below panicked: %v", name, r)
 		}
 	}()
@@ -124,7 +131,7 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 	query := new(dns.Msg)
 	query.SetQuestion(name, qtype)
 	w := &recorder{}
-	if _, err := (*next).ServeDNS(&clientQuery{ctx}, w, query); err != nil {
+	if _, err := plugin.NextOrFailure(pluginName, *next, &clientQuery{ctx}, w, query); err != nil {
 		return nil
 	}
 	return w.msg

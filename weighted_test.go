@@ -12,7 +12,7 @@ import (
 
 // newWeighted returns a group with the policy weighted, whose answers hold wanted members.
 func newWeighted(members []member, weights []uint16, wanted int) *group {
-	return &group{members: members, weights: weights, policy: weighted{}, schedule: weighted{}.schedule(contest{members, weights, wanted, members})}
+	return &group{members: members, weights: weights, policy: weighted{}, schedule: weighted{}.schedule(contest{members, weights, wanted})}
 }
 
 // leadsFrom returns the indexes of the members that lead at some turns.
