@@ -36,10 +36,10 @@ const negativeTTL = 5
 // address of the family that was asked for is nodata: the client will ask for the other one.
 func (a *arrangement) replace(set *rrset, t *turns) {
 	a.outcome, a.degraded = max(a.outcome, filtered), true
-	a.removed[wasDown] += len(set.slots)
+	a.removed[wasDown] += uint16(len(set.slots)) //nolint:gosec // at most maxRecords
 	a.removedUnsigned = true
-	a.deniedZone = a.zone
-	if !dns.IsSubDomain(a.zone, set.owner) {
+	a.deniedZone = a.rule.zone
+	if !dns.IsSubDomain(a.rule.zone, set.owner) {
 		a.deniedZone = strings.ToLower(set.owner) // a CNAME led out of the zone
 	}
 	a.own()

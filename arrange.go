@@ -12,18 +12,16 @@ import (
 // the section is made when the first of its records moves.
 type arrangement struct {
 	*scratch
-	rule   *rule
-	zone   string // of the rule
-	client *client
-	in     []dns.RR
+	*answer
+	in []dns.RR
 
 	out        []dns.RR    // nil while nothing moved; a removed record leaves nil behind
 	insert     []insertion // instead of records that were removed
+	deniedZone string      // whose SOA says that there is nothing
 	removed    removals
 	outcome    outcome
-	degraded   bool        // a member that would answer is down
 	denial     allDownMode // what the whole reply becomes, where not answerOpen
-	deniedZone string      // whose SOA says so
+	degraded   bool        // a member that would answer is down
 }
 
 // place puts the records of an RRset into its slots: in the order of their turn, as many as the
@@ -81,7 +79,7 @@ func (a *arrangement) pick(p *plan, t *turns, wanted int) {
 // turn returns the turn of a group, and moves on: it is the client's key where the policy goes by that.
 func (a *arrangement) turn(t *turns, group int) uint64 {
 	if a.rule.policy.byClient {
-		return a.client.key(a.rule)
+		return a.client.key(a.rule.rule)
 	}
 	return t.next(group)
 }
@@ -141,7 +139,7 @@ func (a *arrangement) own() {
 
 // countRemoved counts the members that do not go out, and why.
 func (a *arrangement) countRemoved(p *plan) {
-	a.removed[limit] += len(p.members) - len(p.aside) - p.wanted
+	a.removed[limit] += uint16(len(p.members) - len(p.aside) - p.wanted) //nolint:gosec // at most maxRecords
 	for _, m := range p.aside {
 		a.removed[m.why]++
 	}

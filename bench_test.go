@@ -179,7 +179,7 @@ func writerOf(b *testing.B, h plugin.Handler, m *dns.Msg) func() {
 	own := *m
 	if balance, ok := h.(Balance); ok {
 		w := &test.ResponseWriter{}
-		a := &answer{ResponseWriter: w, rule: balance.rules.of(m), counters: balance.rules.of(m).countersFor(b.Context()), client: client{writer: w, qname: m.Question[0].Name}}
+		a := &answer{ResponseWriter: w, rule: balance.rules.of(m), counters: balance.rules.of(m).countersFor(b.Context()), client: client{writer: w, qname: m.Question[0].Name}, place: uint8(rand.Uint32())}
 		a.inHand.Context = b.Context()
 		return func() {
 			a.used = false // a writer is made for every query, and its message with it

@@ -146,7 +146,8 @@ func (a *answer) hint(out *arrangement, svcb *svcbRecord, key dns.SVCBKey, addrs
 	defer s.release()
 	rrs := hintRecords(svcb, key, addrs)
 	s.scan(rrs)
-	arranged := a.arrange(s, turnKey{where: inHints, priority: svcb.Priority}, rrs)
+	var arranged arrangement
+	a.arrange(&arranged, s, turnKey{where: inHints, priority: svcb.Priority}, rrs)
 	out.outcome = max(out.outcome, arranged.outcome)
 	out.degraded = out.degraded || arranged.degraded
 	for why, n := range arranged.removed {

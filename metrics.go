@@ -13,7 +13,7 @@ import (
 )
 
 // outcome is what became of an answer. Where several apply the highest is counted.
-type outcome int
+type outcome uint8
 
 const (
 	passed   outcome = iota // went out as it came up
@@ -38,7 +38,7 @@ const (
 var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "tier", wasDown: "down"}
 
 // removals counts the records removed from an answer.
-type removals [len(reasonNames)]int
+type removals [len(reasonNames)]uint16
 
 // tally is a counter that several cores increase at once: each in a place of its own, for a place
 // that cores share costs them more than the rest of an answer. Safe for concurrent use.
@@ -77,7 +77,7 @@ func (c *counters) count(place uint8, o outcome) { c.responses[o].add(place, 1) 
 func (c *counters) countRemoved(place uint8, removed *removals) {
 	for why, n := range removed {
 		if n > 0 {
-			c.removed[why].add(place, n)
+			c.removed[why].add(place, int(n))
 		}
 	}
 }

@@ -47,6 +47,7 @@ package balance
 
 import (
 	"context"
+	"math/rand/v2"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metrics"
@@ -92,6 +93,7 @@ func (b Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg)
 		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)
 	}
 	a := &answer{ResponseWriter: w, rule: rule, counters: rule.countersFor(ctx), client: client{writer: w, qname: r.Question[0].Name}}
+	a.place = uint8(rand.Uint32()) //nolint:gosec // no secret
 	a.inHand.Context = ctx
 	rule.watcher.note(ctx)
 	if len(rule.ecs) > 0 {
@@ -107,6 +109,7 @@ type answer struct {
 	rule *servedRule
 
 	counters *counters
+	place    uint8 // where it counts what passes, so that few do at the same place
 	client   client
 	inHand   clientQuery
 	reply    dns.Msg // the first message handed on, where it is not the one that came up
@@ -121,7 +124,7 @@ func (a *answer) WriteMsg(res *dns.Msg) error {
 
 // Write implements dns.ResponseWriter: packed bytes go out as they came.
 func (a *answer) Write(packed []byte) (int, error) {
-	a.counters.count(0, passed)
+	a.counters.count(a.place, passed)
 	return a.ResponseWriter.Write(packed)
 }
 
@@ -129,22 +132,23 @@ func (a *answer) Write(packed []byte) (int, error) {
 // is gone before the next writer is called, which keeps a query's stack small.
 func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	if !a.rule.balances(res) {
-		a.counters.count(0, passed)
+		a.counters.count(a.place, passed)
 		return res
 	}
 	s := scratches.Get().(*scratch)
 	defer s.release()
 
-	extra := arrangement{in: res.Extra}
+	var out, extra arrangement
+	extra.in = res.Extra
 	s.scan(res.Answer)
 	if s.carriesTargets { // their addresses are in the additional section, and tell which targets are dead
 		s.scan(res.Extra)
-		extra = a.arrange(s, turnKey{where: inExtra}, res.Extra)
+		a.arrange(&extra, s, turnKey{where: inExtra}, res.Extra)
 		extra.outcome = min(extra.outcome, filtered) // it is for the answer to fail open
 		s.findDeadTargets(s.plans)
 		s.scan(res.Answer)
 	}
-	out := a.answerSection(s, res)
+	a.answerSection(&out, s, res)
 	if len(s.dead) > 0 && out.removed[wasDown] > 0 {
 		extra.dropGlue(out.sectionNow())
 	}
@@ -156,23 +160,22 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 }
 
 // answerSection arranges the answer section, which was scanned, CNAMEs first.
-func (a *answer) answerSection(s *scratch, res *dns.Msg) arrangement {
+func (a *answer) answerSection(out *arrangement, s *scratch, res *dns.Msg) {
 	rrs := res.Answer
 	if s.chainLate {
 		rrs = chainFirst(res.Question[0].Name, rrs)
 		s.scan(rrs)
 	}
 	hints := s.carriesHints
-	out := a.arrange(s, turnKey{where: inAnswer}, rrs)
+	a.arrange(out, s, turnKey{where: inAnswer}, rrs)
 	if hints {
-		a.arrangeHints(&out)
+		a.arrangeHints(out)
 	}
-	return out
 }
 
 // arrange arranges the records of a section that was scanned. The key says where they are.
-func (a *answer) arrange(s *scratch, key turnKey, rrs []dns.RR) arrangement {
-	out := arrangement{scratch: s, rule: a.rule.rule, zone: a.rule.zone, client: &a.client, in: rrs}
+func (a *answer) arrange(out *arrangement, s *scratch, key turnKey, rrs []dns.RR) {
+	out.scratch, out.answer, out.in = s, a, rrs
 	s.plans = s.plans[:0]
 	for i := range s.sets {
 		set := &s.sets[i]
@@ -193,7 +196,6 @@ func (a *answer) arrange(s *scratch, key turnKey, rrs []dns.RR) arrangement {
 			out.outcome = failOpen
 		}
 	}
-	return out
 }
 
 // preference returns the number of the prefer line that the client's address falls under.

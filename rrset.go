@@ -85,7 +85,9 @@ func (s *scratch) release() {
 	clear(s.sets)
 	clear(s.members)
 	clear(s.plans)
-	clear(s.dead)
+	if len(s.dead) > 0 {
+		clear(s.dead)
+	}
 	s.sets, s.members, s.plans, s.removedUnsigned = s.sets[:0], s.members[:0], s.plans[:0], false
 	scratches.Put(s)
 }
