@@ -3,8 +3,12 @@
 package balance
 
 import (
+	"context"
 	"net"
+	"slices"
 	"testing"
+
+	"github.com/coredns/coredns/plugin"
 
 	"github.com/miekg/dns"
 )
@@ -89,5 +93,25 @@ func TestECSStandsForTheClient(t *testing.T) {
 	out := askFrom(t, newHandler(t, "balance {\n policy sticky\n ecs 192.0.2.0/24\n}", answering(withOPT)), withECS(m, "198.51.100.0", 24), "192.0.2.53")
 	if opt := out.IsEdns0(); len(opt.Option) != 2 || !opt.Do() || opt.UDPSize() != 4096 || subnetOf(opt).SourceScope != 24 {
 		t.Errorf("OPT is %v, want that of the upstream with the scope in place of its own", opt)
+	}
+}
+
+// What the upstream says of its own answer's scope stays, and a plugin below that rewrites the query's
+// option does not change for whom the client asked.
+func TestECSOfOthers(t *testing.T) {
+	m := addressesMsg(3)
+	tailored := plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+		out := m.Copy()
+		out.SetEdns0(1232, false)
+		own := *subnetOf(r.IsEdns0())
+		own.Address, own.SourceScope = slices.Clone(own.Address), 28
+		out.IsEdns0().Option = []dns.EDNS0{&own}
+		subnetOf(r.IsEdns0()).Address[0] = 127
+		return dns.RcodeSuccess, w.WriteMsg(out)
+	})
+	h := newHandler(t, "balance {\n policy sticky\n ecs 192.0.2.53\n}", tailored)
+	subnet := subnetOf(askFrom(t, h, withECS(m, "198.51.100.0", 24), "192.0.2.53").IsEdns0())
+	if subnet.SourceScope != 28 || subnet.Address.String() != "198.51.100.0" {
+		t.Errorf("the reply carries %v, want 198.51.100.0/24/28", subnet)
 	}
 }

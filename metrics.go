@@ -94,38 +94,6 @@ var (
 var overridesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "overrides"),
 	"Lines of the overrides file that are in force, by what they say.", []string{"zone", "override"}, nil)
 
-// collectOverrides writes how many overrides are in force.
-func collectOverrides(metrics chan<- prometheus.Metric) {
-	type source struct{ zone, file string }
-	seen := make(map[source]bool) // rules that share a file, or replace each other, say the same
-	inForce := make(map[string]*[len(overrideNames)]int)
-	for _, l := range runningLives() {
-		for _, r := range l.rules {
-			if r.overrides == nil {
-				continue
-			}
-			count := r.overridesInForce().count(wallClock())
-			for _, zone := range r.zones {
-				if seen[source{zone, r.overrides.path}] {
-					continue
-				}
-				seen[source{zone, r.overrides.path}] = true
-				if inForce[zone] == nil {
-					inForce[zone] = new([len(overrideNames)]int)
-				}
-				for what, n := range count {
-					inForce[zone][what] += n
-				}
-			}
-		}
-	}
-	for zone, count := range inForce {
-		for what := forcedUp; what <= drain; what++ {
-			metrics <- prometheus.MustNewConstMetric(overridesDesc, prometheus.GaugeValue, float64(count[what]), zone, overrideNames[what])
-		}
-	}
-}
-
 var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 	Namespace: plugin.Namespace,
 	Subsystem: pluginName,
@@ -170,80 +138,9 @@ var (
 		"1 where the last probe that a check made of every endpoint failed, so that the fault may be on this side.", []string{"zone"}, nil)
 )
 
-// collectEndpoints writes the series of the endpoints that are probed, so that a series goes with
-// its endpoint and costs no memory between scrapes.
-func collectEndpoints(metrics chan<- prometheus.Metric) {
-	zones := make(map[string]map[string]verdict) // zone, endpoint
-	allFailing := make(map[string]bool)
-	for _, s := range pools.subscribers() {
-		if zones[s.zone] == nil {
-			zones[s.zone] = make(map[string]verdict)
-		}
-		known, failing := 0, 0
-		s.pool.each(func(e *endpoint) {
-			name := e.addr.String() + " " + s.pool.check.Name()
-			if e.zones.Load()&s.bit == 0 {
-				return
-			}
-			v := e.status.Load().verdict
-			before, again := zones[s.zone][name] // while a rule replaces itself, or of a check with the same name
-			if again {
-				v = v.and(before)
-			}
-			zones[s.zone][name] = v
-			known++
-			if e.failing.Load() {
-				failing++
-			}
-		})
-		allFailing[s.zone] = allFailing[s.zone] || known > 1 && failing == known
-	}
-	for zone, endpoints := range zones {
-		var count [len(verdictNames)]int
-		for name, v := range endpoints {
-			count[v]++
-			if v != unknown {
-				metrics <- gauge(endpointUpDesc, v == up, zone, name)
-			}
-		}
-		for v, n := range count {
-			metrics <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(n), zone, verdict(v).String()) //nolint:gosec // an index
-		}
-		metrics <- gauge(allFailingDesc, allFailing[zone], zone)
-	}
-}
-
-// gauge returns a series that is 1 or 0.
-func gauge(desc *prometheus.Desc, on bool, labels ...string) prometheus.Metric {
-	value := 0.0
-	if on {
-		value = 1
-	}
-	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
-}
-
 var fileLastSuccessDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_last_success_timestamp_seconds"),
 	"Unix time when a file of a rule was last read and found good.",
 	[]string{"zone", "file"}, nil)
-
-// collectFiles writes the series of the files that are in use, so that a series goes with its file.
-func collectFiles(metrics chan<- prometheus.Metric) {
-	type labels struct{ zone, file string }
-	latest := make(map[labels]int64)
-	for _, l := range runningLives() {
-		for _, r := range l.rules {
-			for _, f := range r.files() {
-				for _, zone := range r.zones {
-					at := labels{zone, f.path}
-					latest[at] = max(latest[at], f.lastSuccess.Load())
-				}
-			}
-		}
-	}
-	for l, nanoseconds := range latest {
-		metrics <- prometheus.MustNewConstMetric(fileLastSuccessDesc, prometheus.GaugeValue, float64(nanoseconds)/1e9, l.zone, l.file)
-	}
-}
 
 // counterBook holds the counters of the process, of all rules that ever served: a counter must
 // not go back when a Corefile is reloaded. It is a prometheus.Collector. Safe for concurrent use.

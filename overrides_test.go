@@ -152,6 +152,24 @@ func TestOverrideExpiresOnTime(t *testing.T) {
 	})
 }
 
+// Rules of one zone, in two blocks or while a reload replaces one by the other, do not break the scrape.
+func TestOverridesOfOneZoneAreCountedOnce(t *testing.T) {
+	dir := t.TempDir()
+	one, other := filepath.Join(dir, "one"), filepath.Join(dir, "other")
+	writeFile(t, one, "192.0.2.1 drain\n")
+	writeFile(t, other, "192.0.2.2 drain\n192.0.2.3 drain\n")
+	synctest.Test(t, func(t *testing.T) {
+		for _, file := range []string{one, one, other} {
+			l := &life{rules: []*rule{parsedRule(t, "balance {\n overrides "+file+"\n}")}}
+			l.start()
+			defer l.stop()
+		}
+		if got := metric(t, "coredns_balance_overrides", ".", "drain"); got != 3 {
+			t.Errorf("%v drains in force, want 3", got)
+		}
+	})
+}
+
 func FuzzParseOverrides(f *testing.F) {
 	files, err := filepath.Glob("testdata/overrides/*.txt")
 	if err != nil {

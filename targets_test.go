@@ -96,3 +96,20 @@ func TestDeadTargetReturns(t *testing.T) {
 		t.Errorf("with the second dead half of the time the leads are %v", leads)
 	}
 }
+
+// Glue stays for as long as a record of the answer leads to it, and an answer that lost a dead target is
+// counted as filtered, not as failing open.
+func TestDeadTargetsAndTheRest(t *testing.T) {
+	https := message(t, "h. HTTPS", "h. HTTPS 1 p.h. ipv4hint=192.0.2.1,192.0.2.2\n h. HTTPS 2 q.h.")
+	https.Extra = records(t, "q.h. A 192.0.2.2\n q.h. A 192.0.2.3")
+	if out := ask(t, judged(t, "", echo, "192.0.2.2", "192.0.2.3"), https); len(out.Extra) != 2 {
+		t.Errorf("the glue of a target that is still in the answer is gone:\n%s", out)
+	}
+	srv := message(t, "_s.h. SRV", "_s.h. SRV 1 1 80 a.h.\n _s.h. SRV 1 1 80 b.h.")
+	srv.Extra = records(t, "a.h. A 192.0.2.1\n b.h. A 192.0.2.2")
+	filtered, open := metric(t, "coredns_balance_responses_total", "filtered"), metric(t, "coredns_balance_responses_total", "fail_open")
+	ask(t, judged(t, "", echo, "192.0.2.2"), srv)
+	if metric(t, "coredns_balance_responses_total", "filtered") != filtered+1 || metric(t, "coredns_balance_responses_total", "fail_open") != open {
+		t.Error("an answer without a dead target is not counted as filtered")
+	}
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Series that are made when they are scraped, of what runs then: so they go with what they tell of, and
+// cost no memory in between.
+
+// zoneFile is a file of a rule, in one of its zones. Rules that share it, or replace each other, say the same.
+type zoneFile struct{ zone, file string }
+
+// eachRule calls f for every rule that runs, in each of its zones.
+func eachRule(f func(r *rule, zone string)) {
+	for _, l := range runningLives() {
+		for _, r := range l.rules {
+			for _, zone := range r.zones {
+				f(r, zone)
+			}
+		}
+	}
+}
+
+// collectFiles writes when files were last read.
+func collectFiles(metrics chan<- prometheus.Metric) {
+	latest := make(map[zoneFile]int64)
+	eachRule(func(r *rule, zone string) {
+		for _, f := range r.files() {
+			at := zoneFile{zone, f.path}
+			latest[at] = max(latest[at], f.lastSuccess.Load())
+		}
+	})
+	for at, nanoseconds := range latest {
+		metrics <- prometheus.MustNewConstMetric(fileLastSuccessDesc, prometheus.GaugeValue, float64(nanoseconds)/1e9, at.zone, at.file)
+	}
+}
+
+// collectOverrides writes how many overrides are in force.
+func collectOverrides(metrics chan<- prometheus.Metric) {
+	sets := make(map[zoneFile]overrideSet)
+	eachRule(func(r *rule, zone string) {
+		if r.overrides != nil {
+			sets[zoneFile{zone, r.overrides.path}] = r.overridesInForce()
+		}
+	})
+	inForce := make(map[string][len(overrideNames)]int)
+	for at, set := range sets {
+		sum := inForce[at.zone]
+		for what, n := range set.count(wallClock()) {
+			sum[what] += n
+		}
+		inForce[at.zone] = sum
+	}
+	for zone, count := range inForce {
+		for what := forcedUp; what <= drain; what++ {
+			metrics <- prometheus.MustNewConstMetric(overridesDesc, prometheus.GaugeValue, float64(count[what]), zone, overrideNames[what])
+		}
+	}
+}
+
+// zoneEndpoints is what is known of the endpoints of a zone.
+type zoneEndpoints struct {
+	verdicts   map[string]verdict // by what they are called
+	allFailing bool               // so says a check
+}
+
+// add adds the endpoints of a subscriber. One that is there already is another's, while a rule replaces
+// itself, or that of a check with the same name.
+func (z *zoneEndpoints) add(s *subscriber) {
+	known, failing := 0, 0
+	s.pool.each(func(e *endpoint) {
+		if e.zones.Load()&s.bit == 0 {
+			return
+		}
+		known++
+		if e.failing.Load() {
+			failing++
+		}
+		name, v := e.addr.String()+" "+s.pool.check.Name(), e.status.Load().verdict
+		if before, again := z.verdicts[name]; again {
+			v = v.and(before)
+		}
+		z.verdicts[name] = v
+	})
+	z.allFailing = z.allFailing || known > 1 && failing == known
+}
+
+// collectEndpoints writes the series of the endpoints that are probed.
+func collectEndpoints(metrics chan<- prometheus.Metric) {
+	zones := make(map[string]*zoneEndpoints)
+	for _, s := range pools.subscribers() {
+		if zones[s.zone] == nil {
+			zones[s.zone] = &zoneEndpoints{verdicts: make(map[string]verdict)}
+		}
+		zones[s.zone].add(s)
+	}
+	for zone, endpoints := range zones {
+		var count [len(verdictNames)]int
+		for name, v := range endpoints.verdicts {
+			count[v]++
+			if v != unknown {
+				metrics <- gauge(endpointUpDesc, v == up, zone, name)
+			}
+		}
+		for v, n := range count {
+			metrics <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(n), zone, verdict(v).String()) //nolint:gosec // an index
+		}
+		metrics <- gauge(allFailingDesc, endpoints.allFailing, zone)
+	}
+}
+
+// gauge returns a series that is 1 or 0.
+func gauge(desc *prometheus.Desc, on bool, labels ...string) prometheus.Metric {
+	value := 0.0
+	if on {
+		value = 1
+	}
+	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
