@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,26 @@ import (
 
 // minPollInterval is the shortest time between two readings of a file.
 const minPollInterval = 100 * time.Millisecond
+
+// fileArguments reads "FILE [DURATION]": where a file is and how often it is read.
+func (s *stanza) fileArguments(args []string, otherwise time.Duration) (path string, every time.Duration, err error) {
+	switch len(args) {
+	case 1:
+		return s.path(args[0]), otherwise, nil
+	case 2:
+		every, err = parseInterval(args[1])
+		return s.path(args[0]), every, err
+	}
+	return "", 0, wrongCount(args, "a file and perhaps how often to read it")
+}
+
+// path returns where a file is.
+func (s *stanza) path(file string) string {
+	if filepath.IsAbs(file) {
+		return filepath.Clean(file)
+	}
+	return filepath.Join(s.root, file)
+}
 
 // parseInterval reads how often a file is to be read.
 func parseInterval(arg string) (time.Duration, error) {

@@ -211,17 +211,10 @@ const defaultOverridesInterval = 5 * time.Second
 
 // parseOverridesFile reads "overrides FILE [DURATION]", and the file.
 func parseOverridesFile(s *stanza, args []string) error {
-	if len(args) < 1 || len(args) > 2 {
-		return wrongCount(args, "a file and perhaps how often to read it")
+	path, every, err := s.fileArguments(args, defaultOverridesInterval)
+	if err != nil {
+		return err
 	}
-	every := defaultOverridesInterval
-	if len(args) == 2 {
-		var err error
-		if every, err = parseInterval(args[1]); err != nil {
-			return err
-		}
-	}
-	f, err := newOverridesFile(s.rule, s.path(args[0]), every)
-	s.overrides = f
+	s.overrides, err = newOverridesFile(s.rule, path, every)
 	return err
 }

@@ -171,17 +171,7 @@ func TestOverridesOfOneZoneAreCountedOnce(t *testing.T) {
 }
 
 func FuzzParseOverrides(f *testing.F) {
-	files, err := filepath.Glob("testdata/overrides/*.txt")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, file := range files {
-		content, err := os.ReadFile(file) //nolint:gosec // ours
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(content)
-	}
+	addSeeds(f, "testdata/overrides/*.txt")
 	f.Fuzz(func(t *testing.T, content []byte) {
 		set, err := parseOverrides(content)
 		if err != nil {

@@ -43,7 +43,7 @@
 //	registry.go     checks that rules share and reloads keep, subscriber.go the rules that do
 //	life.go         what starts and stops with a server
 //	metrics.go      what is counted, scrape.go what is looked up when it is scraped
-//	position.go the warnings about a chain that defeats us
+//	position.go     the warnings about a chain that defeats us
 package balance
 
 import (

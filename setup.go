@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -334,14 +333,6 @@ func misreadZone(word string) string {
 		return "an option: want it on a line of its own in the block"
 	}
 	return ""
-}
-
-// path returns where a file is.
-func (s *stanza) path(file string) string {
-	if filepath.IsAbs(file) {
-		return filepath.Clean(file)
-	}
-	return filepath.Join(s.root, file)
 }
 
 // parseAnswers reads "answers N".

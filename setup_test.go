@@ -79,6 +79,22 @@ func writeFile(t *testing.T, path, content string) {
 	}
 }
 
+// addSeeds gives a fuzz target what stands in some files.
+func addSeeds(f *testing.F, pattern string) {
+	f.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no files: %v", err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file) //nolint:gosec // ours
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+}
+
 // parsed returns what becomes of a golden file's input.
 func parsed(input string) string {
 	keys := []string{"dns://.:53"}

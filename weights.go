@@ -299,18 +299,11 @@ const defaultWeightsInterval = 30 * time.Second
 
 // parseWeightFile reads "weights FILE [DURATION]", and the file.
 func parseWeightFile(s *stanza, args []string) error {
-	if len(args) < 1 || len(args) > 2 {
-		return wrongCount(args, "a file and perhaps how often to read it")
+	path, every, err := s.fileArguments(args, defaultWeightsInterval)
+	if err != nil {
+		return err
 	}
-	every := defaultWeightsInterval
-	if len(args) == 2 {
-		var err error
-		if every, err = parseInterval(args[1]); err != nil {
-			return err
-		}
-	}
-	var err error
-	s.file, err = newWeightFile(s.rule, s.path(args[0]), every)
+	s.file, err = newWeightFile(s.rule, path, every)
 	return err
 }
 

@@ -271,17 +271,7 @@ func BenchmarkParseWeights(b *testing.B) {
 }
 
 func FuzzParseWeights(f *testing.F) {
-	files, err := filepath.Glob("testdata/weights/*.txt")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, file := range files {
-		content, err := os.ReadFile(file) //nolint:gosec // ours
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(content)
-	}
+	addSeeds(f, "testdata/weights/*.txt")
 	f.Fuzz(func(t *testing.T, content []byte) {
 		n, err := parseWeights(content)
 		if err != nil {
