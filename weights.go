@@ -184,7 +184,7 @@ func checkName(name string) error {
 	if _, err := parsePrefix(name); err == nil {
 		return fmt.Errorf("%q has no weight: want a whole number from 0 to %d behind it", name, maxWeight)
 	}
-	if _, ok := dns.IsDomainName(name); !ok || strings.Contains(strings.TrimPrefix(name, "*."), "*") {
+	if _, ok := dns.IsDomainName(name); !ok || !dns.IsFqdn(dns.Fqdn(name)) || strings.Contains(strings.TrimPrefix(name, "*."), "*") {
 		return fmt.Errorf("bad domain name %q: want one such as www.example.org or *.example.org", name)
 	}
 	labels := dns.SplitDomainName(name)
