@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/miekg/dns"
 )
@@ -184,7 +185,8 @@ func checkName(name string) error {
 	if _, err := parsePrefix(name); err == nil {
 		return fmt.Errorf("%q has no weight: want a whole number from 0 to %d behind it", name, maxWeight)
 	}
-	if _, ok := dns.IsDomainName(name); !ok || !dns.IsFqdn(dns.Fqdn(name)) || strings.Contains(strings.TrimPrefix(name, "*."), "*") {
+	odd := strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= unicode.MaxASCII })
+	if _, ok := dns.IsDomainName(name); !ok || odd || !dns.IsFqdn(dns.Fqdn(name)) || strings.Contains(strings.TrimPrefix(name, "*."), "*") {
 		return fmt.Errorf("bad domain name %q: want one such as www.example.org or *.example.org", name)
 	}
 	labels := dns.SplitDomainName(name)
