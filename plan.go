@@ -33,6 +33,7 @@ type plan struct {
 	degraded bool // a member that would answer is down
 	allDown  bool // so is every member
 
+	index      memberIndex
 	remembered []uint16 // of every record in the upstream's order, the index of its member
 	lineup     lineup   // the same the other way round
 	packed     []uint32 // the same records' addresses, where all are IPv4: cheaper to compare
@@ -191,6 +192,7 @@ func newPlan(r *rule, epoch uint64, line int8, s *scratch) *plan {
 	for i, record := range s.first {
 		p.members[i] = s.members[record].owned()
 	}
+	p.index = newMemberIndex(p.members)
 	p.remember(s)
 	p.divide(classify(p.standings, r.minHealthy))
 	return p
@@ -218,7 +220,7 @@ func (p *plan) remembering(s *scratch) *plan {
 
 func (p *plan) remember(s *scratch) {
 	p.lineup = lineup{slices.Clone(s.first), slices.Clone(s.again), inOrder(s.first)}
-	p.remembered = make([]uint16, len(s.members))
+	p.remembered = make([]uint16, len(s.first)+len(s.again))
 	for m, record := range p.lineup.first {
 		p.remembered[record] = uint16(m) //nolint:gosec // at most maxRecords
 	}

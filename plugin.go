@@ -35,6 +35,7 @@
 //	client.go       who asks, and for whom
 //	targets.go      MX and SRV whose targets are dead, hints.go addresses in HTTPS and SVCB
 //	prefer.go, ttl.go, alldown.go, chain.go   an option or a step each
+//	index.go        members found by hash, for upstreams that shuffle
 //	member.go       one record of an RRset, as a value that compares
 //	health.go       a probe's way, verdict.go its state machine
 //	endpoint.go     what is probed, allow.go what may be, watch.go what is from the start

@@ -175,6 +175,12 @@ func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*pl
 			return now.plan, &now.plan.lineup, now.turns
 		}
 	}
+	if now.by(z.rule) && now.plan.lineUp(rrs, set, s) {
+		if now := z.refresh(e, now, epoch, s); now != nil {
+			e.rememberOrder(now, s)
+			return now.plan, &s.lineup, now.turns
+		}
+	}
 	s.lineUp(rrs, set)
 	for {
 		if now.by(z.rule) && now.plan.holds(s) {
