@@ -86,6 +86,18 @@ func (b *backends) count(addr netip.Addr) int {
 	return len(b.probes[addr])
 }
 
+// await lets time pass until an endpoint was probed so many times.
+func (b *backends) await(t *testing.T, addr netip.Addr, probes int) {
+	t.Helper()
+	for range 6000 {
+		if b.count(addr) >= probes {
+			return
+		}
+		wait(10 * time.Millisecond)
+	}
+	t.Fatalf("%s was probed %d times in a minute, want %d", addr, b.count(addr), probes)
+}
+
 func (b *backends) all() (n int) {
 	b.Lock()
 	defer b.Unlock()
@@ -466,9 +478,7 @@ func TestReloadKeepsStreak(t *testing.T) {
 				before.verdict(a1)
 				wait(20 * time.Second)
 				b.set(a1, errRefused)
-				for at := b.count(a1); b.count(a1) < at+2; { // two failures of three
-					wait(100 * time.Millisecond)
-				}
+				b.await(t, a1, b.count(a1)+2) // two failures of three
 				probes := b.count(a1)
 
 				changed := *c
@@ -479,9 +489,7 @@ func TestReloadKeepsStreak(t *testing.T) {
 				if got := after.pool.look(a1, after, after.pool.now()); got != up || b.count(a1) != probes {
 					t.Errorf("after the reload %v and %d probes, want up and %d", got, b.count(a1), probes)
 				}
-				for b.count(a1) == probes {
-					wait(100 * time.Millisecond)
-				}
+				b.await(t, a1, probes+1)
 				if got := after.verdict(a1); got != down {
 					t.Errorf("after the third failure %v, want down", got)
 				}
