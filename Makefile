@@ -25,7 +25,14 @@ run: build ## Start the demo on 127.0.0.1:1053
 	@exec examples/demo
 
 .PHONY: test
-test: ## Pass every test, with the race detector
+test: test-packages test-go ## Pass every test; installs the Debian packages that they run
+
+.PHONY: test-packages
+test-packages:
+	test/install test
+
+.PHONY: test-go
+test-go: ## Pass the tests of this module, with the race detector
 	go test -race -timeout 40m ./...
 
 .PHONY: fuzz
