@@ -65,13 +65,13 @@ func (i input) ServerType() string { return "dns" }
 
 // server is a CoreDNS in this process.
 type server struct {
-	t        *testing.T
+	t        testing.TB
 	instance *caddy.Instance // nil once stopped
 }
 
 // start runs a Corefile until the test ends. Blocks without a bind listen on 127.0.0.1 and a port
 // of the system's choice if they name port 0.
-func start(t *testing.T, corefile string) *server {
+func start(t testing.TB, corefile string) *server {
 	t.Helper()
 	instance, err := caddy.Start(input(corefile))
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *server) udp() string { return s.udps()[0] }
 func (s *server) tcp() string { return s.tcps()[0] }
 
 // listenBoth listens on a port of 127.0.0.1 that is free for UDP and TCP.
-func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
+func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
 	t.Helper()
 	for {
 		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -167,7 +167,7 @@ var given = map[string]bool{}
 
 // freePort returns a port that is free for UDP and TCP on 127.0.0.1, and that it never returned before:
 // the prometheus plugin does not listen again on an address that it has left.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	for {
 		packets, streams := listenBoth(t)
@@ -235,13 +235,13 @@ func (c *client) tryAsk(q *dns.Msg) (*dns.Msg, error) {
 }
 
 // ask asks a server over UDP with a socket of its own.
-func ask(t *testing.T, addr, name string, qtype uint16) *dns.Msg {
+func ask(t testing.TB, addr, name string, qtype uint16) *dns.Msg {
 	t.Helper()
 	return dial(t, "udp", addr, "").ask(query(name, qtype))
 }
 
 // file writes a file into a directory of the test's own and returns its path.
-func file(t *testing.T, name, content string) string {
+func file(t testing.TB, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -251,7 +251,7 @@ func file(t *testing.T, name, content string) string {
 }
 
 // zone writes a zone file: an SOA, an NS and the records given.
-func zone(t *testing.T, origin, records string) string {
+func zone(t testing.TB, origin, records string) string {
 	t.Helper()
 	return file(t, "db", "$ORIGIN "+origin+"\n$TTL 300\n@ IN SOA ns hostmaster 2026112301 7200 3600 1209600 60\n"+
 		"@ IN NS ns\nns IN A 192.0.2.53\n"+records)
@@ -296,7 +296,7 @@ func sum(all []leads) leads {
 }
 
 // even fails the test unless n members led as often as each other, give or take.
-func (l leads) even(t *testing.T, n, give int) {
+func (l leads) even(t testing.TB, n, give int) {
 	t.Helper()
 	counts := slices.Sorted(maps.Values(l))
 	if len(l) != n || counts[n-1]-counts[0] > give {
@@ -305,7 +305,7 @@ func (l leads) even(t *testing.T, n, give int) {
 }
 
 // exactly fails the test unless n members led so many times each.
-func (l leads) exactly(t *testing.T, n, times int) {
+func (l leads) exactly(t testing.TB, n, times int) {
 	t.Helper()
 	for who, count := range l {
 		if len(l) != n || count != times || who == "nobody" {
@@ -324,7 +324,7 @@ func isRotation(got, want []string) bool {
 }
 
 // follows fails the test unless each answer leads with the member after that which led before.
-func follows(t *testing.T, sorted, led []string) {
+func follows(t testing.TB, sorted, led []string) {
 	t.Helper()
 	for i := 1; i < len(led); i++ {
 		want := sorted[(slices.Index(sorted, led[i-1])+1)%len(sorted)]
@@ -335,7 +335,7 @@ func follows(t *testing.T, sorted, led []string) {
 }
 
 // sameRecords fails the test unless both sections hold the same records, in whatever order.
-func sameRecords(t *testing.T, got, want []dns.RR) {
+func sameRecords(t testing.TB, got, want []dns.RR) {
 	t.Helper()
 	if g, w := sortedText(got), sortedText(want); !slices.Equal(g, w) {
 		t.Errorf("records are %q, want %q", g, w)
@@ -352,7 +352,7 @@ func sortedText(rrs []dns.RR) []string {
 }
 
 // eventually calls done until it is true.
-func eventually(t *testing.T, what string, done func() bool) {
+func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -368,7 +368,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 }
 
 // capture returns what CoreDNS logs while run runs.
-func capture(t *testing.T, run func()) string {
+func capture(t testing.TB, run func()) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "log")
 	f, err := os.Create(path)
@@ -388,7 +388,7 @@ func capture(t *testing.T, run func()) string {
 }
 
 // upstream runs a name server that answers with handle, over UDP and TCP on one port.
-func upstream(t *testing.T, handle dns.HandlerFunc) string {
+func upstream(t testing.TB, handle dns.HandlerFunc) string {
 	t.Helper()
 	packets, streams := listenBoth(t)
 	for _, srv := range []*dns.Server{{PacketConn: packets}, {Listener: streams}} {

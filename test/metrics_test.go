@@ -17,7 +17,7 @@ import (
 )
 
 // get returns what an HTTP server says.
-func get(t *testing.T, url string) (int, string) {
+func get(t testing.TB, url string) (int, string) {
 	t.Helper()
 	web := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	response, err := web.Get(url)
@@ -33,7 +33,7 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 // counts reads the plugin's metrics: values by series, as the exposition spells them.
-func counts(t *testing.T, addr string) map[string]float64 {
+func counts(t testing.TB, addr string) map[string]float64 {
 	t.Helper()
 	_, body := get(t, "http://"+addr+"/metrics")
 	series := map[string]float64{}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+)
+
+// captured is the server that the directive "capture" last saw a query of.
+var captured *dnsserver.Server
+
+func init() {
+	dnsserver.Directives = append([]string{"capture"}, dnsserver.Directives...)
+	plugin.Register("capture", func(c *caddy.Controller) error {
+		dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler { return capturing{next} })
+		return nil
+	})
+}
+
+// capturing takes itself out of the way of all queries but those of one type, which it answers.
+type capturing struct{ plugin.Handler }
+
+func (c capturing) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if r.Question[0].Qtype != dns.TypeHINFO {
+		return c.Handler.ServeDNS(ctx, w, r)
+	}
+	captured, _ = ctx.Value(dnsserver.Key{}).(*dnsserver.Server)
+	return dns.RcodeRefused, w.WriteMsg(new(dns.Msg).SetRcode(r, dns.RcodeRefused))
+}
+
+// wire is a UDP socket without a network or a kernel: it hands out one query over and over, the next when
+// the last was answered.
+type wire struct {
+	net.PacketConn
+	query    []byte
+	from     net.Addr
+	rounds   int
+	answered chan struct{}
+	done     chan struct{}
+}
+
+func (w *wire) ReadFrom(p []byte) (int, net.Addr, error) {
+	<-w.answered
+	if w.rounds == 0 {
+		close(w.done)
+		return 0, nil, net.ErrClosed
+	}
+	w.rounds--
+	return copy(p, w.query), w.from, nil
+}
+
+func (w *wire) WriteTo(p []byte, _ net.Addr) (int, error) {
+	w.answered <- struct{}{}
+	return len(p), nil
+}
+
+func (w *wire) Close() error                     { return nil }
+func (w *wire) LocalAddr() net.Addr              { return w.from }
+func (w *wire) SetReadDeadline(time.Time) error  { return nil }
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
+
+// BenchmarkMessagePath measures all that a UDP query costs but for the kernel's part: a goroutine of its own, as the
+// server starts one, unpacking, the plugins that usually stand in a chain, and packing. The difference between
+// plugins is what one adds, stack included: it is in here that a larger frame can double the stack.
+func BenchmarkMessagePath(b *testing.B) {
+	for _, n := range []int{3, 64} {
+		for _, upstream := range []string{"file", "cache"} {
+			for _, c := range messagePathContenders {
+				b.Run(fmt.Sprintf("records=%d/upstream=%s/plugin=%s", n, upstream, c.name), func(b *testing.B) {
+					benchmarkMessagePath(b, n, upstream, c.stanza(b, n))
+				})
+			}
+		}
+	}
+}
+
+var messagePathContenders = []struct {
+	name   string
+	stanza func(b *testing.B, n int) string
+}{
+	{"none", stanza("")},
+	{"loadbalance", stanza("loadbalance")},
+	{"loadbalance-weighted", func(b *testing.B, n int) string { return "loadbalance weighted " + weightsOf(b, n) }},
+	{"round_robin", stanza("balance")},
+	{"weighted", func(b *testing.B, n int) string { return rule("policy weighted", "weights "+weightsOf(b, n)) }},
+	{"random", stanza(rule("policy random"))},
+	{"sticky", stanza(rule("policy sticky"))},
+	{"health", stanza(rule("health_check tcp 9 {", "allow 127.0.0.0/8", "interval 1h", "}"))},
+}
+
+func stanza(text string) func(*testing.B, int) string {
+	return func(*testing.B, int) string { return text }
+}
+
+func weightsOf(b *testing.B, n int) string {
+	text := strings.Builder{}
+	text.WriteString("www.example.org\n")
+	for i := range n {
+		fmt.Fprintf(&text, "192.0.2.%d %d\n", i+1, i%3+1)
+	}
+	return file(b, "weights", text.String())
+}
+
+func benchmarkMessagePath(b *testing.B, n int, upstream, stanza string) {
+	records := make([]string, n)
+	for i := range records {
+		records[i] = fmt.Sprintf("192.0.2.%d", i+1)
+	}
+	lines := []string{"capture", "errors", "prometheus 127.0.0.1:0", stanza, "file " + zone(b, "example.org.", as("www", records...))}
+	if upstream == "cache" {
+		lines = slices.Insert(lines, 4, "cache")
+	}
+	s := start(b, block(lines...))
+	ask(b, s.udp(), "www.example.org.", dns.TypeHINFO)
+	q := query("www.example.org.", dns.TypeA)
+	q.SetEdns0(4096, false)
+	packed, err := q.Pack()
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := &wire{query: packed, from: s.instance.Servers()[0].LocalAddr(), rounds: b.N, answered: make(chan struct{}, 1), done: make(chan struct{})}
+	w.answered <- struct{}{}
+	served := captured
+	listener := &dns.Server{PacketConn: w, Net: "udp", Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		ctx := context.WithValue(context.Background(), dnsserver.Key{}, served)
+		served.ServeDNS(context.WithValue(ctx, dnsserver.LoopKey{}, 0), w, r)
+	})}
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime(b)
+	go listener.ActivateAndServe() //nolint:errcheck // it ends with the wire
+	<-w.done
+	b.StopTimer()
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+}
+
+// cpuTime returns what this process has used of all processors: beside other work it tells more than a clock does.
+func cpuTime(b *testing.B) time.Duration {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
