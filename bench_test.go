@@ -177,10 +177,9 @@ func writers(b *testing.B, stanza string, m *dns.Msg) func() func() {
 // writerOf returns a function that has the writer of a handler write m once.
 func writerOf(b *testing.B, h plugin.Handler, m *dns.Msg) func() {
 	own := *m
-	if balance, ok := h.(Balance); ok {
+	if balance, ok := h.(*Balance); ok {
 		w := &test.ResponseWriter{}
-		a := &answer{ResponseWriter: w, rule: balance.rules.of(m), counters: balance.rules.of(m).countersFor(b.Context()), client: client{writer: w, qname: m.Question[0].Name}, place: uint8(rand.Uint32())}
-		a.inHand.Context = b.Context()
+		a := balance.answerTo(b.Context(), w, m)
 		return func() {
 			a.used = false // a writer is made for every query, and its message with it
 			own.Answer = m.Answer

@@ -9,13 +9,26 @@ import (
 	"github.com/miekg/dns"
 )
 
-// client is who asks. What is not needed for an answer is never worked out. Owned by one query.
+// client is who asks, where a rule goes by that. What is not needed for an answer is never worked out. Owned by
+// one query.
 type client struct {
 	writer dns.ResponseWriter
 	qname  string            // as asked; plugins below may rewrite the question
 	subnet *dns.EDNS0_SUBNET // of the query, where a resolver sent it that is trusted; else nil
 
 	consulted bool // an answer depended on who asks
+}
+
+// asksWho tells whether answers may depend on who asks, or on for whom a resolver does.
+func (r *rule) asksWho() bool { return r.policy.byClient || len(r.prefer) > 0 || len(r.ecs) > 0 }
+
+// clientOf returns who asks.
+func (r *rule) clientOf(w dns.ResponseWriter, query *dns.Msg) *client {
+	c := &client{writer: w, qname: query.Question[0].Name}
+	if len(r.ecs) > 0 {
+		c.subnet = r.trustedSubnet(addrOf(w.RemoteAddr()), query)
+	}
+	return c
 }
 
 // addr returns the client's address, which is that of the resolver unless it says for whom it asks.
@@ -91,18 +104,22 @@ func (r *rule) scopeOf(bits int) int {
 // withSubnet returns a reply that tells a trusted resolver for whom else it is good: res itself where
 // the query did not say for whom it was.
 func (a *answer) withSubnet(res *dns.Msg) *dns.Msg {
-	query := a.client.subnet
-	if query == nil || res == nil {
+	if a.client == nil || a.client.subnet == nil || res == nil {
 		return res
 	}
+	return a.client.withSubnet(a.rule.rule, res)
+}
+
+func (c *client) withSubnet(r *rule, res *dns.Msg) *dns.Msg {
+	query := c.subnet
 	reply := *query
 	reply.SourceScope = 0
-	if a.client.consulted && query.SourceNetmask > 0 {
+	if c.consulted && query.SourceNetmask > 0 {
 		bits := 128
 		if query.Family == ipv4Family {
 			bits = 32
 		}
-		reply.SourceScope = uint8(a.rule.scopeOf(bits)) //nolint:gosec // at most 128
+		reply.SourceScope = uint8(r.scopeOf(bits)) //nolint:gosec // at most 128
 	}
 	if upstream := subnetOf(res.IsEdns0()); upstream != nil && upstream.Family == query.Family && upstream.SourceNetmask == query.SourceNetmask && upstream.Address.Equal(query.Address) {
 		reply.SourceScope = max(reply.SourceScope, upstream.SourceScope) // its answer may be for some clients only

@@ -42,7 +42,7 @@ func FuzzWriteMsg(f *testing.F) {
 			if m.String() != before || !slices.Equal(answer, m.Answer) || !slices.Equal(extra, m.Extra) {
 				t.Fatalf("the input changed from\n%s\nto\n%s", before, m)
 			}
-			if !h.(Balance).rules.of(m).balances(m) {
+			if !h.(*Balance).rules.of(m).balances(m) {
 				if out != m {
 					t.Fatalf("not ours to balance, but changed:\n%s", m)
 				}

@@ -105,7 +105,7 @@ func TestOverridesWhileRunning(t *testing.T) {
 		l := &life{rules: []*rule{r}, zones: map[string]*zoneRule{"h.": z}}
 		l.start()
 		defer l.stop()
-		h := Balance{Next: echo, rules: serve(map[string]*zoneRule{"h.": z})}
+		h := &Balance{Next: echo, rules: serve(map[string]*zoneRule{"h.": z})}
 		want := func(step, answer string) {
 			t.Helper()
 			m := message(t, "www.h. A", "www.h. 9 A 192.0.2.1\n www.h. 9 A 192.0.2.2\n www.h. 9 A 192.0.2.3")

@@ -56,6 +56,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	"github.com/miekg/dns"
+	"github.com/opentracing/opentracing-go"
 )
 
 const pluginName = "balance"
@@ -70,14 +71,14 @@ type Balance struct {
 	rules rules
 }
 
-var _ plugin.Handler = Balance{}
+var _ plugin.Handler = (*Balance)(nil)
 
 // Name implements plugin.Handler.
-func (b Balance) Name() string { return pluginName }
+func (b *Balance) Name() string { return pluginName }
 
 // Ready implements the ready plugin's Readiness: true as soon as there is a verdict on the endpoints
 // of all watched names, or after five seconds. What the verdicts are does not matter.
-func (b Balance) Ready() bool {
+func (b *Balance) Ready() bool {
 	for _, served := range b.rules {
 		if len(served.watched()) > 0 && !served.watcher.ready.Load() {
 			return false
@@ -89,19 +90,32 @@ func (b Balance) Ready() bool {
 // ServeDNS implements plugin.Handler. The rule is the one whose zone holds the question's name. A
 // query that another balance of this server has in hand already, for it re-entered the server to
 // follow a CNAME, is left alone: one client query is one turn.
-func (b Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	rule := b.rules.of(r)
-	if rule == nil || nested(ctx) {
+func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	a := b.answerTo(ctx, w, r)
+	if a == nil {
 		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)
 	}
-	a := &answer{ResponseWriter: w, rule: rule, counters: rule.countersFor(ctx), client: client{writer: w, qname: r.Question[0].Name}}
-	a.place = uint8(rand.Uint32()) //nolint:gosec // no secret
-	a.inHand.Context = ctx
-	rule.watcher.note(ctx)
-	if len(rule.ecs) > 0 {
-		a.client.subnet = rule.trustedSubnet(addrOf(w.RemoteAddr()), r)
+	if b.Next == nil || opentracing.SpanFromContext(ctx) != nil {
+		return plugin.NextOrFailure(b.Name(), b.Next, &a.inHand, a, r)
 	}
-	return plugin.NextOrFailure(b.Name(), b.Next, &a.inHand, a, r)
+	// All else that NextOrFailure does is for a writer that is asked which plugin wrote, as ours is not. It would
+	// cost an allocation, and a frame on a stack that is about to grow.
+	return b.Next.ServeDNS(&a.inHand, a, r)
+}
+
+// answerTo returns the writer for a query's answer, nil where the answer is not ours to balance.
+func (b *Balance) answerTo(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) *answer {
+	rule := b.rules.of(r)
+	if rule == nil || nested(ctx) {
+		return nil
+	}
+	a := &answer{ResponseWriter: w, rule: rule, counters: rule.countersFor(ctx), inHand: clientQuery{ctx}}
+	a.place = uint8(rand.Uint32()) //nolint:gosec // no secret
+	rule.watcher.note(ctx)
+	if rule.asksWho() {
+		a.client = rule.clientOf(w, r)
+	}
+	return a
 }
 
 // answer is the writer that the plugins below are given: what they write goes out balanced. Owned
@@ -111,11 +125,11 @@ type answer struct {
 	rule *servedRule
 
 	counters *counters
-	place    uint8 // where it counts what passes, so that few do at the same place
-	client   client
+	client   *client // nil where the rule does not go by it
 	inHand   clientQuery
 	reply    dns.Msg // the first message handed on, where it is not the one that came up
 	used     bool    // reply is taken
+	place    uint8   // where it counts what passes, so that few do at the same place
 }
 
 // WriteMsg implements dns.ResponseWriter. It neither writes to res nor to anything that res

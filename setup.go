@@ -49,7 +49,7 @@ func setup(c *caddy.Controller) error {
 		for _, z := range rules {
 			z.watcher.next.CompareAndSwap(nil, &next)
 		}
-		return Balance{Next: next, rules: serve(rules)}
+		return &Balance{Next: next, rules: serve(rules)}
 	})
 	return nil
 }

@@ -80,7 +80,7 @@ func TestDeadTargetReturns(t *testing.T) {
 	m := message(t, "_s.h. SRV", "_s.h. SRV 1 1 80 a.h.\n _s.h. SRV 1 1 80 b.h.\n _s.h. SRV 1 1 80 c.h.")
 	m.Extra = records(t, "a.h. A 192.0.2.1\n b.h. A 192.0.2.2\n c.h. A 192.0.2.3")
 	h := judged(t, "", echo)
-	served := h.(Balance).rules.of(m)
+	served := h.(*Balance).rules.of(m)
 	p, s := served.subscribers[0].pool, served.subscribers[0]
 	leads := map[string]int{}
 	for i := range 200 {

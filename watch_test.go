@@ -85,7 +85,7 @@ func TestWatchReady(t *testing.T) {
 				b.fail(a1, tc.hang)
 			}
 			watching(t, b, tc.next, func(z *zoneRule) {
-				h := Balance{rules: serve(map[string]*zoneRule{z.zone: z})}
+				h := &Balance{rules: serve(map[string]*zoneRule{z.zone: z})}
 				if tc.early > 0 {
 					wait(tc.early)
 					if h.Ready() {

@@ -182,7 +182,7 @@ func TestWeightFileChangesLeads(t *testing.T) {
 	writeFile(t, file, "www.example.org\n10.0.0.1 1\n10.0.0.2 0\n")
 	m := addressesMsg(2)
 	h := newHandler(t, "balance {\n policy weighted\n weights "+file+"\n}", answering(m))
-	r := h.(Balance).rules.of(m)
+	r := h.(*Balance).rules.of(m)
 	want := func(leads ...string) {
 		t.Helper()
 		for _, lead := range leads {
