@@ -279,21 +279,22 @@ func (p *pool) publish(e *endpoint, err error) {
 	zones := e.zones.Load()
 	p.affected |= zones
 	p.subscribers.eachScope(zones, func(s *subscriber) { s.transitions[now.verdict].Inc() })
-	logTransition(p.subscribers.names(zones), e.addr, p.check.Name(), before, now)
+	p.logTransition(e, zones, before, now)
 }
 
 // logTransition says which endpoint has a new verdict, why, and how long it had the old one.
-func logTransition(zones string, addr netip.Addr, name string, before, now *status) {
+func (p *pool) logTransition(e *endpoint, bits uint64, before, now *status) {
+	zones, name, would := p.subscribers.names(bits), p.check.Name(), p.subscribers.wouldNote(bits, before.verdict, now.verdict)
 	was := now.since.Sub(before.since).Round(time.Millisecond)
 	if now.verdict == down {
-		log.Warningf("%s: endpoint %s %s is down: %s (was %s for %s)", zones, addr, name, now.problem, before.verdict, was)
+		log.Warningf("%s: endpoint %s %s is down: %s (was %s for %s)%s", zones, e.addr, name, now.problem, before.verdict, was, would)
 		return
 	}
 	reason := ""
 	if before.problem != "" {
 		reason = ": " + before.problem
 	}
-	log.Infof("%s: endpoint %s %s is %s (was %s for %s%s)", zones, addr, name, now.verdict, before.verdict, was, reason)
+	log.Infof("%s: endpoint %s %s is %s (was %s for %s%s)%s", zones, e.addr, name, now.verdict, before.verdict, was, reason, would)
 }
 
 // countResult counts a probe.

@@ -138,6 +138,10 @@ var (
 		"1 where the last probe that a check made of every endpoint failed, so that the fault may be on this side.", []string{"zone"}, nil)
 )
 
+var ruleInfoDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "rule_info"),
+	"1 for every rule that runs; where observe is true its answers stay as they are, and the others of its series say what would be.",
+	[]string{"zone", "policy", "observe"}, nil)
+
 var fileLastSuccessDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_last_success_timestamp_seconds"),
 	"Unix time when a file of a rule was last read and found good.",
 	[]string{"zone", "file"}, nil)
@@ -161,6 +165,7 @@ func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 	descs <- responsesDesc
 	descs <- removedRecordsDesc
 	descs <- fileLastSuccessDesc
+	descs <- ruleInfoDesc
 	descs <- endpointsDesc
 	descs <- endpointUpDesc
 	descs <- allFailingDesc
@@ -169,6 +174,7 @@ func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
+	collectRules(metrics)
 	collectFiles(metrics)
 	collectEndpoints(metrics)
 	collectOverrides(metrics)

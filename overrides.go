@@ -161,14 +161,14 @@ func newOverridesFile(r *rule, path string, every time.Duration) (*overridesFile
 		before := f.set.Swap(&set)
 		r.epoch.Add(1)
 		if before != nil || len(set) > 0 {
-			log.Infof("%s: %s", f.path, set.describe(wallClock()))
+			log.Infof("%s: %s%s", f.path, set.describe(wallClock()), r.observeNote())
 		}
 		return nil
 	}
 	f.expiry = func(after time.Time) time.Time { return f.set.Load().nextExpiry(after) }
 	f.expired = func() {
 		r.epoch.Add(1)
-		log.Infof("%s: %s", f.path, f.set.Load().describe(wallClock()))
+		log.Infof("%s: %s%s", f.path, f.set.Load().describe(wallClock()), r.observeNote())
 	}
 	return f, f.read()
 }

@@ -33,6 +33,7 @@
 //	weights.go      the weight file, file.go files that are read while the server runs
 //	overrides.go    what operators say of members
 //	client.go       who asks, and for whom
+//	observe.go      to decide everything and change nothing
 //	targets.go      MX and SRV whose targets are dead, hints.go addresses in HTTPS and SVCB
 //	prefer.go, ttl.go, alldown.go, chain.go   an option or a step each
 //	index.go        members found by hash, for upstreams that shuffle
@@ -135,7 +136,11 @@ type answer struct {
 // WriteMsg implements dns.ResponseWriter. It neither writes to res nor to anything that res
 // refers to, for both belong to a plugin below that may hand them out again.
 func (a *answer) WriteMsg(res *dns.Msg) error {
-	return a.ResponseWriter.WriteMsg(a.withSubnet(a.balance(res)))
+	decided := a.balance(res)
+	if a.rule.observe {
+		return a.ResponseWriter.WriteMsg(res)
+	}
+	return a.ResponseWriter.WriteMsg(a.withSubnet(decided))
 }
 
 // Write implements dns.ResponseWriter: packed bytes go out as they came.

@@ -27,7 +27,8 @@ type rule struct {
 	checks     []*check // all must pass
 	minHealthy quorum
 	allDown    allDown
-	answers    int // the most members of an RRset of addresses in an answer; 0: all
+	observe    bool // answers go out as they came
+	answers    int  // the most members of an RRset of addresses in an answer; 0: all
 
 	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }

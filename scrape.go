@@ -2,7 +2,11 @@
 
 package balance
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Series that are made when they are scraped, of what runs then: so they go with what they tell of, and
 // cost no memory in between.
@@ -18,6 +22,21 @@ func eachRule(f func(r *rule, zone string)) {
 				f(r, zone)
 			}
 		}
+	}
+}
+
+// ruleInfo is what a series says of a rule in one of its zones. Blocks on several ports may say the same.
+type ruleInfo struct {
+	zone, policy string
+	observe      bool
+}
+
+// collectRules writes which rules run, and which of them only observe.
+func collectRules(metrics chan<- prometheus.Metric) {
+	seen := make(map[ruleInfo]bool)
+	eachRule(func(r *rule, zone string) { seen[ruleInfo{zone, r.policy.name, r.observe}] = true })
+	for info := range seen {
+		metrics <- gauge(ruleInfoDesc, true, info.zone, info.policy, strconv.FormatBool(info.observe))
 	}
 }
 

@@ -30,6 +30,7 @@ func setup(c *caddy.Controller) error {
 	start := func() error { //nolint:unparam // as OnStartup wants it
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config, stanzas)
+		sayWhatIsObserved(stanzas)
 		background.start()
 		return nil
 	}
@@ -148,6 +149,7 @@ var options = map[string]option{
 	"weights": {parse: parseWeightFile},
 	"prefer":  {parse: parsePrefer, repeatable: true},
 	"answers": {parse: parseAnswers},
+	"observe": {parse: parseObserve},
 	"ttl":     {parse: parseTTL},
 	"reload":  {parse: parseReload},
 
