@@ -7,9 +7,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -55,17 +57,42 @@ func (f *polledFile) read() error {
 	return f.problem
 }
 
-// readRegular returns the content of a file. Devices and pipes, which may never end, are errors.
+const (
+	maxFile = 64 << 20 // bytes; a weight file of a million addresses has a third of that
+	maxLine = 4 << 10  // bytes; a name has at most 1,009, escapes included
+)
+
+// readRegular returns the content of a file of at most maxFile bytes. Devices and pipes, which may never end, are errors.
 func readRegular(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator's choice; a pipe has nobody at its other end
+	if err != nil {
+		return nil, reasonOf(err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
 	if err != nil {
 		return nil, reasonOf(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("not a regular file")
 	}
-	content, err := os.ReadFile(path) //nolint:gosec // the operator's choice
-	return content, reasonOf(err)
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("too long, %d bytes: want at most %d", info.Size(), maxFile)
+	}
+	content := make([]byte, info.Size()) // one that changes meanwhile is read again
+	n, err := io.ReadFull(f, content)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return content[:n], reasonOf(err)
+}
+
+// checkLength returns an error for a line that is too long to be meant, and to be repeated in an error.
+func checkLength(line []byte) error {
+	if len(line) > maxLine {
+		return fmt.Errorf("line of %d bytes: want at most %d", len(line), maxLine)
+	}
+	return nil
 }
 
 // reasonOf returns what is wrong with a file, without its path.

@@ -90,6 +90,9 @@ func parseOverrides(content []byte) (overrideSet, error) {
 	number := 0
 	for line := range bytes.Lines(content) {
 		number++
+		if err := checkLength(line); err != nil {
+			return nil, fmt.Errorf("%d: %w", number, err)
+		}
 		text, why, _ := strings.Cut(string(line), "#")
 		words := strings.Fields(text)
 		if len(words) == 0 {

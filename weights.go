@@ -145,6 +145,9 @@ func parseWeights(content []byte) (*nameWeights, error) {
 	number := uint32(0)
 	for line := range bytes.Lines(content) {
 		number++
+		if err := checkLength(line); err != nil {
+			return nil, fmt.Errorf("%d: %w", number, err)
+		}
 		text, _, _ := strings.Cut(string(line), "#")
 		fields := strings.Fields(text)
 		var err error
