@@ -25,7 +25,7 @@ run: build ## Start the demo on 127.0.0.1:1053
 	@exec examples/demo
 
 .PHONY: test
-test: test-packages test-go ## Pass every test; installs the Debian packages that they run
+test: test-packages test-go test-manifests ## Pass every test; installs the Debian packages that they run
 
 .PHONY: test-packages
 test-packages:
@@ -34,6 +34,10 @@ test-packages:
 .PHONY: test-go
 test-go: ## Pass the tests of this module, with the race detector
 	go test -race -timeout 40m ./...
+
+.PHONY: test-manifests
+test-manifests: ## Build and check what deploy holds; a module of its own, for kustomize is large
+	cd test/manifests && go vet ./... && go test -count=1 ./...
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME

@@ -45,6 +45,8 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreCurrent(),
 		// Forward leaves its own to the garbage collector, and caddy holds on to the last instances.
 		goleak.IgnoreTopFunction("github.com/coredns/coredns/plugin/pkg/proxy.(*Transport).connManager"),
+		// Loop looks for one for up to half a minute, whether or not the server has stopped meanwhile.
+		goleak.IgnoreAnyFunction("github.com/coredns/coredns/plugin/loop.setup.func2.1"),
 		// Prometheus leaves the server of a Corefile that failed after it had started.
 		goleak.IgnoreAnyFunction("github.com/coredns/coredns/plugin/metrics.(*Metrics).OnStartup.func1"))
 }

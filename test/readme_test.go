@@ -11,8 +11,6 @@ import (
 	"testing"
 
 	"github.com/coredns/coredns/core/dnsserver"
-
-	"github.com/miekg/dns"
 )
 
 // corefiles returns the Corefiles that a document shows, by where they stand.
@@ -83,8 +81,8 @@ func TestEveryCorefileInTheDocumentsStarts(t *testing.T) {
 	defaultPort := dnsserver.Port
 	dnsserver.Port = "0"
 	t.Cleanup(func() { dnsserver.Port = defaultPort })
-	resolver := upstream(t, func(w dns.ResponseWriter, q *dns.Msg) { _ = w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeNameError)) })
+	resolver := resolverOfTheNode(t)
 	for at, corefile := range shown {
-		t.Run(at, func(t *testing.T) { start(t, onLoopback(corefile, resolver)) })
+		t.Run(at, func(t *testing.T) { start(t, onLoopback(inCluster(t, corefile, resolver), resolver)) })
 	}
 }
