@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -22,7 +24,7 @@ import (
 )
 
 // cluster is an API server of a cluster in which default/db is a headless service with three pods, and
-// nothing else is. It knows what the kubernetes plugin asks for: to list, and to watch from the start. Safe for concurrent use.
+// default/external is www.example.org by another name. It knows what the kubernetes plugin asks for: to list, and to watch from the start. Safe for concurrent use.
 type cluster struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -30,14 +32,20 @@ type cluster struct {
 }
 
 // served are the objects, and their kind, by resource.
-var served = map[string]struct{ group, kind, object string }{
-	"namespaces": {"", "Namespace", `"metadata":{"name":"default","resourceVersion":"1"}`},
-	"pods":       {"", "Pod", ""},
-	"services": {"", "Service", `"metadata":{"name":"db","namespace":"default","resourceVersion":"1"},
-		"spec":{"clusterIP":"None","clusterIPs":["None"],"ports":[{"port":5432,"protocol":"TCP"}]}`},
-	"endpointslices": {"discovery.k8s.io", "EndpointSlice", `"metadata":{"name":"db-1","namespace":"default","resourceVersion":"1",
+var served = map[string]struct {
+	group, kind string
+	objects     []string
+}{
+	"namespaces": {"", "Namespace", []string{`"metadata":{"name":"default","resourceVersion":"1"}`}},
+	"pods":       {"", "Pod", nil},
+	"services": {"", "Service", []string{
+		`"metadata":{"name":"db","namespace":"default","resourceVersion":"1"},
+			"spec":{"clusterIP":"None","clusterIPs":["None"],"ports":[{"port":5432,"protocol":"TCP"}]}`,
+		`"metadata":{"name":"external","namespace":"default","resourceVersion":"1"},"spec":{"type":"ExternalName","externalName":"www.example.org"}`,
+	}},
+	"endpointslices": {"discovery.k8s.io", "EndpointSlice", []string{`"metadata":{"name":"db-1","namespace":"default","resourceVersion":"1",
 			"labels":{"kubernetes.io/service-name":"db"}},"addressType":"IPv4","ports":[{"port":5432,"protocol":"TCP"}],
-		"endpoints":[{"addresses":["192.0.2.1"]},{"addresses":["192.0.2.2"]},{"addresses":["192.0.2.3"]}]`},
+		"endpoints":[{"addresses":["192.0.2.1"]},{"addresses":["192.0.2.2"]},{"addresses":["192.0.2.3"]}]`}},
 }
 
 // newCluster starts one that ends with the test.
@@ -65,16 +73,16 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	typed := fmt.Sprintf(`"apiVersion":%q,"kind":%q,`, version, what.kind)
 	w.Header().Set("Content-Type", "application/json")
 	if r.URL.Query().Get("watch") == "" {
-		items := ""
-		if what.object != "" {
-			items = "{" + what.object + "}"
+		items := strings.Join(what.objects, "},{")
+		if items != "" {
+			items = "{" + items + "}"
 		}
 		fmt.Fprintf(w, `{"apiVersion":%q,"kind":"%sList","metadata":{"resourceVersion":"1"},"items":[%s]}`, version, what.kind, items)
 		return
 	}
 	if r.URL.Query().Get("sendInitialEvents") == "true" {
-		if what.object != "" {
-			fmt.Fprintf(w, `{"type":"ADDED","object":{%s%s}}`+"\n", typed, what.object)
+		for _, object := range what.objects {
+			fmt.Fprintf(w, `{"type":"ADDED","object":{%s%s}}`+"\n", typed, object)
 		}
 		fmt.Fprintf(w, `{"type":"BOOKMARK","object":{%s"metadata":{"resourceVersion":"1","annotations":{"k8s.io/initial-events-end":"true"}}}}`+"\n", typed)
 	}
@@ -162,6 +170,37 @@ func TestDeployedCorefilesRotateAHeadlessService(t *testing.T) {
 			follows(t, threeSorted, order)
 		})
 	}
+}
+
+// A service that is a name elsewhere rotates as that name's addresses do, under the rule of the service.
+func TestExternalNameRotates(t *testing.T) {
+	resolver := upstream(t, shuffledAddresses)
+	corefile := ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local {\n    }\n    balance external.default.svc.cluster.local\n    forward . " + resolver + "\n}\n"
+	s := start(t, inCluster(t, corefile, resolver))
+	c := dial(t, "udp", s.udp(), "")
+	lead, order := leads{}, []string(nil)
+	for range 30 {
+		reply := c.ask(query("external.default.svc.cluster.local.", dns.TypeA))
+		if got := members(reply, dns.TypeCNAME); !slices.Equal(got, []string{"www.example.org."}) {
+			t.Fatalf("CNAMEs %v", got)
+		}
+		lead.add(reply, dns.TypeA)
+		order = append(order, members(reply, dns.TypeA)[0])
+	}
+	lead.exactly(t, 3, 10)
+	follows(t, threeSorted, order)
+}
+
+// shuffledAddresses answers with the three addresses in any order.
+func shuffledAddresses(w dns.ResponseWriter, q *dns.Msg) {
+	reply := new(dns.Msg).SetReply(q)
+	for _, i := range rand.Perm(3) {
+		reply.Answer = append(reply.Answer, &dns.A{
+			Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30},
+			A:   net.ParseIP(threeSorted[i]),
+		})
+	}
+	_ = w.WriteMsg(reply)
 }
 
 // granted returns the resources that a manifest's ClusterRole, or a patch of one, lets CoreDNS list and watch.

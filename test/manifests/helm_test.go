@@ -12,6 +12,7 @@ import (
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	policy "k8s.io/api/policy/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,8 +24,13 @@ type chartValues struct {
 	ReplicaCount        int32
 	Resources           core.ResourceRequirements
 	K8sAppLabelOverride string
-	Service             struct{ Name, ClusterIP string }
-	ServiceAccount      struct {
+	Service             struct {
+		Name, ClusterIP string
+		Selector        map[string]string
+	}
+	Deployment     struct{ Selector *meta.LabelSelector }
+	ReadinessProbe map[string]any
+	ServiceAccount struct {
 		Create bool
 		Name   string
 	}
@@ -126,6 +132,8 @@ func TestChartsPodsAreTheSame(t *testing.T) {
 		"service account":     {spec.ServiceAccountName, values.ServiceAccount.Name},
 		"label":               {deployment.Labels["k8s-app"], values.K8sAppLabelOverride},
 		"service":             {service.Name + " " + service.Spec.ClusterIP, values.Service.Name + " " + values.Service.ClusterIP},
+		"pods of the service": {service.Spec.Selector, values.Service.Selector},
+		"pods":                {deployment.Spec.Selector, values.Deployment.Selector},
 		"disruptions allowed": {1, values.PodDisruptionBudget.MaxUnavailable.IntValue()},
 	} {
 		if diff := cmp.Diff(pair[0], pair[1]); diff != "" {
