@@ -5,6 +5,7 @@ package manifests
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -470,6 +471,32 @@ func TestCorefileIsKubeadmsButForOneWord(t *testing.T) {
 		corefile := one[core.ConfigMap](builds[name](t), "ConfigMap", "coredns").Data["Corefile"]
 		if diff := cmp.Diff(want, comment.ReplaceAllString(corefile, "")); diff != "" {
 			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+var documentedSed = regexp.MustCompile(`(?m)^sed '([^']+)' Corefile\.before > Corefile$`)
+
+// What docs/kubernetes.md has users run changes one word of kubeadm's Corefile, and none of one that is changed already.
+func TestDocumentedSedChangesOneWord(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "kubernetes.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := documentedSed.FindSubmatch(page)
+	if found == nil {
+		t.Fatal("docs/kubernetes.md has no sed")
+	}
+	want := strings.Replace(kubeadms, "loadbalance", "balance", 1)
+	for _, before := range []string{kubeadms, want} {
+		sed := exec.Command("sed", string(found[1]))
+		sed.Stdin = strings.NewReader(before)
+		got, err := sed.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, string(got)); diff != "" {
+			t.Error(diff)
 		}
 	}
 }
