@@ -21,6 +21,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/core/plugin" // every stock plugin
+	"github.com/coredns/coredns/coremain"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	_ "github.com/seed-f1518d44/balance" // the balance plugin
@@ -40,13 +41,16 @@ func TestMain(m *testing.M) {
 		golog.SetOutput(os.Stderr)
 		golog.Fatal(err)
 	}
+	if os.Getenv(serverEnv) != "" {
+		golog.SetOutput(os.Stderr)
+		coremain.Run()
+		return
+	}
 	goleak.VerifyTestMain(m,
 		// Some stock plugins bring libraries that start goroutines when they are linked.
 		goleak.IgnoreCurrent(),
 		// Forward leaves its own to the garbage collector, and caddy holds on to the last instances.
 		goleak.IgnoreTopFunction("github.com/coredns/coredns/plugin/pkg/proxy.(*Transport).connManager"),
-		// Loop looks for one for up to half a minute, whether or not the server has stopped meanwhile.
-		goleak.IgnoreAnyFunction("github.com/coredns/coredns/plugin/loop.setup.func2.1"),
 		// Prometheus leaves the server of a Corefile that failed after it had started.
 		goleak.IgnoreAnyFunction("github.com/coredns/coredns/plugin/metrics.(*Metrics).OnStartup.func1"))
 }

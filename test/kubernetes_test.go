@@ -102,26 +102,35 @@ var (
 	serversOfPlugins = regexp.MustCompile(`(?m)^( *)(health|ready|prometheus)( :\d+)?( \{)?$`)
 )
 
-// inCluster returns a Corefile for a pod with the API server, the node's resolver and the ports of this test. The
-// files that deploy mounts are those in the tree.
-func inCluster(t *testing.T, corefile, resolver string) string {
+// serverEnv names the variable that makes the test binary a CoreDNS of its own.
+const serverEnv = "BALANCE_TEST_COREDNS"
+
+// serveInCluster runs a Corefile as in a pod, with the API server, the node's resolver and the ports of this test. The files that
+// deploy mounts are those in the tree. It is a process of its own, for the kubernetes plugin sets what all its instances in a
+// process share, without a lock.
+func serveInCluster(t *testing.T, corefile string, api *cluster, resolver string) *process {
 	t.Helper()
-	if !strings.Contains(corefile, "kubernetes ") {
-		return corefile
-	}
 	files, err := filepath.Abs(filepath.Join("..", "deploy", "kubernetes", "components", "files"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	corefile = kubernetesStanza.ReplaceAllString(corefile, "${1}{\n    endpoint "+newCluster(t).URL)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	corefile = kubernetesStanza.ReplaceAllString(corefile, "${1}{\n    endpoint "+api.URL)
 	corefile = serversOfPlugins.ReplaceAllStringFunc(corefile, func(line string) string {
 		m := serversOfPlugins.FindStringSubmatch(line)
 		return m[1] + m[2] + " 127.0.0.1:" + freePort(t) + m[4]
 	})
-	return strings.NewReplacer(
+	corefile = strings.NewReplacer(
 		"forward . /etc/resolv.conf", "forward . "+resolver, "lameduck 5s", "lameduck 0s",
 		"/etc/balance/weights/", files+"/", "/etc/balance/overrides/", files+"/",
 	).Replace(corefile)
+	t.Setenv(serverEnv, "1")
+	return serve(t, self, func(port string) string {
+		return strings.Replace(onLoopback(corefile, resolver), ".:0 {", ".:"+port+" {", 1)
+	})
 }
 
 // resolverOfTheNode answers that no name exists.
@@ -157,9 +166,7 @@ var commented = regexp.MustCompile(`(?m)^( *)#([^ ].*|   .*)$`)
 func TestDeployedCorefilesRotateAHeadlessService(t *testing.T) {
 	for at, corefile := range deployed(t) {
 		t.Run(at, func(t *testing.T) {
-			resolver := resolverOfTheNode(t)
-			s := start(t, onLoopback(inCluster(t, corefile, resolver), resolver))
-			c := dial(t, "udp", s.udp(), "")
+			c := serveInCluster(t, corefile, newCluster(t), resolverOfTheNode(t)).client
 			lead, order := leads{}, []string(nil)
 			for range 30 {
 				reply := c.ask(query("db.default.svc.cluster.local.", dns.TypeA))
@@ -174,10 +181,8 @@ func TestDeployedCorefilesRotateAHeadlessService(t *testing.T) {
 
 // A service that is a name elsewhere rotates as that name's addresses do, under the rule of the service.
 func TestExternalNameRotates(t *testing.T) {
-	resolver := upstream(t, shuffledAddresses)
-	corefile := ".:0 {\n    bind 127.0.0.1\n    kubernetes cluster.local {\n    }\n    balance external.default.svc.cluster.local\n    forward . " + resolver + "\n}\n"
-	s := start(t, inCluster(t, corefile, resolver))
-	c := dial(t, "udp", s.udp(), "")
+	corefile := ".:53 {\n    kubernetes cluster.local {\n    }\n    balance external.default.svc.cluster.local\n    forward . /etc/resolv.conf\n}\n"
+	c := serveInCluster(t, corefile, newCluster(t), upstream(t, shuffledAddresses)).client
 	lead, order := leads{}, []string(nil)
 	for range 30 {
 		reply := c.ask(query("external.default.svc.cluster.local.", dns.TypeA))
@@ -253,13 +258,9 @@ func TestRoleIsWhatCoreDNSAsksFor(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			slices.Sort(test.want)
-			resolver := resolverOfTheNode(t)
-			corefile, api := inCluster(t, test.corefile, resolver), newCluster(t)
-			s := start(t, onLoopback(endpoint.ReplaceAllString(corefile, "endpoint "+api.URL), resolver))
-			ask(t, s.udp(), "db.default.svc.cluster.local.", dns.TypeA)
+			api := newCluster(t)
+			serveInCluster(t, test.corefile, api, resolverOfTheNode(t))
 			eventually(t, fmt.Sprintf("asked for %v", test.want), func() bool { return slices.Equal(api.resources(), test.want) })
 		})
 	}
 }
-
-var endpoint = regexp.MustCompile(`endpoint http://\S+`)

@@ -24,15 +24,16 @@ func corefiles(t *testing.T, path string) map[string]string {
 		return map[string]string{path: string(text)}
 	}
 	found := map[string]string{}
-	fence, at := "", ""
+	fence, indent, at := "", "", ""
 	for i, line := range strings.Split(string(text), "\n") {
 		switch {
 		case fence != "" && strings.TrimSpace(line) == fence:
 			fence = ""
 		case fence != "":
-			found[at] += line + "\n"
+			found[at] += strings.TrimPrefix(line, indent) + "\n"
 		case strings.HasSuffix(line, " corefile") || strings.HasSuffix(line, "```corefile") || strings.HasSuffix(line, "~~~corefile"):
 			fence, at = strings.TrimSpace(line)[:3], fmt.Sprintf("%s:%d", path, i+1)
+			indent, _, _ = strings.Cut(line, fence)
 		}
 	}
 	return found
@@ -83,6 +84,12 @@ func TestEveryCorefileInTheDocumentsStarts(t *testing.T) {
 	t.Cleanup(func() { dnsserver.Port = defaultPort })
 	resolver := resolverOfTheNode(t)
 	for at, corefile := range shown {
-		t.Run(at, func(t *testing.T) { start(t, onLoopback(inCluster(t, corefile, resolver), resolver)) })
+		t.Run(at, func(t *testing.T) {
+			if strings.Contains(corefile, "kubernetes ") {
+				serveInCluster(t, corefile, newCluster(t), resolver)
+				return
+			}
+			start(t, onLoopback(corefile, resolver))
+		})
 	}
 }
