@@ -9,6 +9,19 @@ LINT       := $(CACHE)/bin/golangci-lint-2.15.0
 BENCHSTAT  := $(CACHE)/bin/benchstat
 FUZZTIME   ?= 30s
 GOTAGS     ?= grpcnotrace
+ACTIONLINT := $(CACHE)/bin/actionlint-1.7.12
+
+# What a build says it is, and the time of all that is in an image or an archive.
+VERSION           ?= $(shell git describe --tags --always --dirty --match 'v[0-9]*' 2>/dev/null || echo devel)
+REVISION          ?= $(shell git rev-parse HEAD 2>/dev/null)
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+STAMP             := github.com/coredns/coredns/coremain.GitCommit
+IMAGE             ?= localhost/coredns-balance
+DIST              ?= dist
+# The Go that makes images and releases; another one makes other bytes.
+RELEASE_GO        := GOTOOLCHAIN=go$(shell cat .go-version)
+RELEASE           = $(RELEASE_GO) go run -C release . -tree .. -out $(abspath $(DIST)) -version $(VERSION) \
+                    -revision "$(REVISION)" -epoch $(SOURCE_DATE_EPOCH) -image $(IMAGE)
 
 .PHONY: help
 help: ## List the targets
@@ -17,7 +30,7 @@ help: ## List the targets
 .PHONY: build
 build: ## Build CoreDNS with every stock plugin and balance
 	@mkdir -p $(CACHE)
-	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -o $(BINARY) ./cmd/coredns
+	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -ldflags '-X $(STAMP)=balance-$(VERSION)' -o $(BINARY) ./cmd/coredns
 
 .PHONY: run
 run: build ## Start the demo on 127.0.0.1:1053
@@ -25,7 +38,7 @@ run: build ## Start the demo on 127.0.0.1:1053
 	@exec examples/demo
 
 .PHONY: test
-test: test-packages test-go test-manifests ## Pass every test; installs the Debian packages that they run
+test: test-packages test-go test-manifests test-release ## Pass every test; installs the Debian packages that they run
 
 .PHONY: test-packages
 test-packages:
@@ -38,6 +51,19 @@ test-go: ## Pass the tests of this module, with the race detector
 .PHONY: test-manifests
 test-manifests: ## Build and check what deploy holds; a module of its own, for kustomize is large
 	cd test/manifests && go vet ./... && go test -count=1 ./...
+
+.PHONY: test-release
+test-release: test-packages ## Pass the tests of the image and the release; as root or with sudo
+	cd release && $(RELEASE_GO) go test -race -timeout 40m ./...
+
+.PHONY: image
+image: ## Make the container image for amd64 and arm64, as an OCI archive in DIST
+	$(RELEASE) image
+
+.PHONY: release
+release: ## Make all of a release in DIST: image, archives, SBOMs, licences, notes, checksums
+	rm -rf $(DIST)
+	$(RELEASE) dist
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME
@@ -59,7 +85,7 @@ bench-probes: ## Measure health checks at scale (root, Linux; SCENARIO=tcp100k f
 	$(CACHE)/benchprobes -scenario $(or $(SCENARIO),all) | tee $(CACHE)/probes.md
 
 .PHONY: check
-check: fmt-check vet lint ## Formatting, vet and lint
+check: fmt-check vet lint lint-workflows ## Formatting, vet and lint
 
 .PHONY: fmt-check
 fmt-check:
@@ -68,15 +94,28 @@ fmt-check:
 .PHONY: vet
 vet:
 	go vet ./...
+	cd release && go vet ./...
 
 .PHONY: lint
 lint: $(LINT)
 	$(LINT) run ./...
+	cd release && $(abspath $(LINT)) run ./...
+
+.PHONY: lint-workflows
+lint-workflows: $(ACTIONLINT)
+	$(ACTIONLINT)
+	@loose=$$(grep -nE 'uses:' .github/workflows/*.yml | grep -vE '@[0-9a-f]{40}  # v[0-9.]+$$' || true); \
+	  test -z "$$loose" || { echo "not pinned to a commit, with the version behind it: $$loose"; exit 1; }
 
 $(LINT):
 	@mkdir -p $(CACHE)/bin
 	GOBIN=$(CURDIR)/$(CACHE)/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 	mv $(CACHE)/bin/golangci-lint $(LINT)
+
+$(ACTIONLINT):
+	@mkdir -p $(CACHE)/bin
+	GOBIN=$(CURDIR)/$(CACHE)/bin go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+	mv $(CACHE)/bin/actionlint $(ACTIONLINT)
 
 $(BENCHSTAT):
 	@mkdir -p $(CACHE)/bin
@@ -84,4 +123,4 @@ $(BENCHSTAT):
 
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf $(CACHE)
+	rm -rf $(CACHE) $(DIST)
