@@ -227,7 +227,7 @@ func (c container) ask(network string, n int) ([]string, error) {
 		select {
 		case <-again.C:
 		case <-end:
-			return nil, fmt.Errorf("no answer within %s: %v, last error %v", patience, answer, err)
+			return nil, fmt.Errorf("no answer within %s: %v, last error %w", patience, answer, err)
 		}
 	}
 	return leads, nil
@@ -282,7 +282,7 @@ func TestRootfs(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "rootfs")
 	files := withDirectories([]file{
 		{name: "coredns", mode: 0o755, content: []byte("server"), capability: bindCapability()},
-		{name: "etc/passwd", mode: 0o644, content: []byte(passwd)},
+		{name: "etc/passwd", mode: 0o644, content: []byte(users)},
 		{name: "tmp/", mode: 0o1777},
 	})
 	if err := (release{when: testTime}).writeFiles(dir, files); err != nil {

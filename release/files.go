@@ -34,8 +34,8 @@ func (f file) isDir() bool { return strings.HasSuffix(f.name, "/") }
 const (
 	nobody = 65532 // the user and group that the server runs as, CoreDNS' own image does too
 	caFile = "etc/ssl/certs/ca-certificates.crt"
-	passwd = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
-	group  = "root:x:0:\nnonroot:x:65532:\n"
+	users  = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n"
+	groups = "root:x:0:\nnonroot:x:65532:\n"
 )
 
 // files returns what the image with b holds, sorted, every directory ahead of what is in it: the
@@ -48,8 +48,8 @@ func (r release) files(ctx context.Context, b built) ([]file, error) {
 	}
 	plain := map[string][]byte{
 		caFile:                               issuers(),
-		"etc/passwd":                         []byte(passwd),
-		"etc/group":                          []byte(group),
+		"etc/passwd":                         []byte(users),
+		"etc/group":                          []byte(groups),
 		"usr/share/doc/balance/LICENSE":      b.texts.own,
 		"usr/share/doc/balance/" + licencesF: b.texts.linked,
 	}

@@ -165,7 +165,7 @@ func TestImageConfig(t *testing.T) {
 		if diff := cmp.Diff(want, config.Config); diff != "" {
 			t.Errorf("%s: config (-want +got):\n%s", arch, diff)
 		}
-		if config.OS != "linux" || config.Architecture != arch || !config.Created.Time.Equal(testTime) {
+		if config.OS != "linux" || config.Architecture != arch || !config.Created.Equal(testTime) {
 			t.Errorf("%s: config is for %s/%s of %s, want linux of %s", arch, config.OS, config.Architecture, config.Created, testTime)
 		}
 		if v := labels["org.opencontainers.image.version"]; v != testVersion {

@@ -110,5 +110,5 @@ func main() {
 
 // progress tells a person what is under way.
 func (r release) progress(format string, args ...any) {
-	fmt.Fprintf(r.log, "release: "+format+"\n", args...)
+	_, _ = fmt.Fprintf(r.log, "release: "+format+"\n", args...)
 }

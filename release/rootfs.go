@@ -54,7 +54,7 @@ func (f file) writeTo(dir string) error {
 	if err := f.create(path); err != nil {
 		return err
 	}
-	if err := os.Chown(path, 0, 0); err != nil {
+	if err := os.Chown(path, 0, 0); err != nil { //nolint:gosec // the caller's directory
 		return err
 	}
 	if err := unix.Chmod(path, uint32(f.mode)); err != nil { //nolint:gosec // permission bits
@@ -73,5 +73,5 @@ func (f file) create(path string) error {
 	if f.isDir() {
 		return os.Mkdir(path, 0o755) //nolint:gosec // f's mode comes later
 	}
-	return os.WriteFile(path, f.content, 0o600)
+	return os.WriteFile(path, f.content, 0o600) //nolint:gosec // the caller's directory
 }
