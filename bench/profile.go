@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// profileSeconds is how long each server is watched with each work.
+const profileSeconds = 4
+
+// gatherProfile has every CoreDNS with balance answer under load, takes a CPU profile of each, and writes them
+// merged, as the compiler takes them (go build -pgo).
+func gatherProfile(ctx context.Context, o *Options, progress io.Writer) error {
+	o.Quick = true // the machine need not be quiet
+	s, clean, err := newSuite(o, progress)
+	if err != nil {
+		return err
+	}
+	defer clean()
+	var profiles []string
+	for _, server := range servers {
+		if !strings.Contains(server.Name, "+balance") {
+			continue
+		}
+		for _, w := range server.worksOf() {
+			if !s.Only.MatchString(server.Name + "/" + w.Name) {
+				continue
+			}
+			file := filepath.Join(s.dir, fmt.Sprintf("%d.pprof", len(profiles)))
+			if err := s.profileServer(ctx, server, w, file); err != nil {
+				return fmt.Errorf("%s/%s: %w", server.Name, w.Name, err)
+			}
+			profiles = append(profiles, file)
+			_, _ = fmt.Fprintf(progress, "profiled %s/%s\n", server.Name, w.Name)
+		}
+	}
+	return merge(ctx, profiles, o.Profile)
+}
+
+// profileServer takes a profile of a server under a closed loop.
+func (s *suite) profileServer(ctx context.Context, server Server, w Work, file string) error {
+	at, p, err := s.startServer(ctx, unit{server: server, full: server.Full || w.many(), works: []Work{w}})
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	took := make(chan error, 1)
+	go func() { took <- fetchProfile(ctx, at.pprof, file) }()
+	l := s.load(at, w)
+	l.seconds = profileSeconds
+	_, err = l.run(ctx, at.dir)
+	return errors.Join(err, <-took)
+}
+
+// fetchProfile has a CoreDNS profile itself.
+func fetchProfile(ctx context.Context, port int, file string) error {
+	ctx, cancel := context.WithTimeout(ctx, (profileSeconds+30)*time.Second)
+	defer cancel()
+	url := fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/profile?seconds=%d", port, profileSeconds)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // only read
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, response.Status)
+	}
+	profile, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, profile, 0o600)
+}
+
+// merge writes profiles as one.
+func merge(ctx context.Context, profiles []string, to string) error {
+	if len(profiles) == 0 {
+		return errors.New("-only leaves no server with balance to profile")
+	}
+	c := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto", "-output", to}, profiles...)...) //nolint:gosec // our own files
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("go tool pprof: %w: %s", err, tail(string(out)))
+	}
+	return nil
+}

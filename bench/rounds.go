@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// unit is a server with the works that one start of it is measured with.
+type unit struct {
+	server Server
+	full   bool // its zone has all names
+	works  []Work
+}
+
+// suite is a run under way. Owned by one goroutine, which is locked to its thread.
+type suite struct {
+	*Options
+	cpus     processors
+	dir      string
+	backends int // port
+	progress io.Writer
+
+	results     *Results
+	done, total int
+	began       time.Time
+}
+
+// measure runs the suite. What was measured before an error or an interrupt is returned with it.
+func measure(ctx context.Context, o *Options, progress io.Writer) (*Results, error) {
+	s, clean, err := newSuite(o, progress)
+	if err != nil {
+		return nil, err
+	}
+	defer clean()
+	units := s.plan()
+	for _, u := range units {
+		s.total += len(u.works) * o.Rounds
+	}
+	for round := 1; round <= o.Rounds; round++ {
+		rand.Shuffle(len(units), func(i, j int) { units[i], units[j] = units[j], units[i] })
+		for _, u := range units {
+			s.measureUnit(ctx, round, u)
+			if ctx.Err() != nil {
+				s.finish()
+				return s.results, ctx.Err()
+			}
+		}
+	}
+	s.finish()
+	s.results.Finished = true
+	return s.results, nil
+}
+
+func (s *suite) finish() { s.results.Took = time.Since(s.began) }
+
+// newSuite makes ready what all servers share.
+func newSuite(o *Options, progress io.Writer) (s *suite, clean func(), err error) {
+	if _, err := exec.LookPath("dnsperf"); err != nil {
+		return nil, nil, fmt.Errorf("%w: test/install bench installs it", err)
+	}
+	if err := refuseServices(); err != nil && !o.Quick {
+		return nil, nil, err
+	}
+	runtime.LockOSThread()
+	s = &suite{Options: o, progress: progress, began: time.Now()}
+	if s.cpus, err = pinning(); err != nil {
+		return nil, nil, err
+	}
+	if s.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return nil, nil, err
+	}
+	backends, err := s.startBackends()
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(s.dir))
+	}
+	s.results = &Results{
+		Command: strings.Join(os.Args, " "), Compare: o.Compare, Quick: o.Quick, Rounds: o.Rounds, Seconds: o.Seconds,
+		Clients: o.Clients, Outstanding: o.Outstanding, Machine: examine(o, s.cpus), Began: s.began, Works: works,
+	}
+	return s, func() {
+		backends.stop()
+		_ = os.RemoveAll(s.dir)
+		runtime.UnlockOSThread()
+	}, nil
+}
+
+func (s *suite) startBackends() (*process, error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s.backends = ports[0]
+	return start([]string{self}, s.dir, []string{fmt.Sprintf("%s=backends %d", roleVariable, s.backends)}, s.cpus.client, s.cpus.client)
+}
+
+// plan returns what is to be measured, and notes what cannot be.
+func (s *suite) plan() []unit {
+	candidates := servers
+	if variants := comparisons[s.Compare]; variants != nil {
+		candidates = compared(variants)
+	}
+	var units []unit
+	for i, c := range candidates {
+		one, many := unit{server: c, full: c.Full}, unit{server: c, full: true}
+		for k, w := range c.worksOf() {
+			switch {
+			case s.Only.String() != "" && !s.Only.MatchString(c.Name+"/"+w.Name):
+			case s.Quick && !c.reference() && k != i%len(c.worksOf()):
+			case w.many() && !c.Full:
+				many.works = append(many.works, w)
+			default:
+				one.works = append(one.works, w)
+			}
+		}
+		if len(one.works)+len(many.works) == 0 {
+			continue
+		}
+		missing := s.missing(c)
+		s.results.Servers = append(s.results.Servers, Entry{Name: c.Name, Base: c.Base, Records: c.Records, Program: c.program, Missing: missing})
+		for _, u := range []unit{one, many} {
+			if len(u.works) > 0 && !missing {
+				units = append(units, u)
+			}
+		}
+	}
+	return units
+}
+
+func (s Server) reference() bool { return s.Name == fileServer || s.Name == loadbalanceServer }
+
+// missing reports whether what a server takes is not installed, and says so.
+func (s *suite) missing(c Server) bool {
+	if c.program == "" {
+		return false
+	}
+	_, err := exec.LookPath(c.program)
+	if err != nil {
+		_, _ = fmt.Fprintf(s.progress, "missing: %s, for %s is not installed (test/install bench installs it)\n", c.Name, c.program)
+	}
+	return err != nil
+}
+
+// measureUnit starts a server, measures it with its works in random order, and ends it.
+func (s *suite) measureUnit(ctx context.Context, round int, u unit) {
+	at, p, err := s.startServer(ctx, u)
+	if err != nil {
+		for _, w := range u.works {
+			s.refuse(ctx, round, u.server, w, err)
+		}
+		return
+	}
+	defer p.stop()
+	for _, i := range rand.Perm(len(u.works)) {
+		w := u.works[i]
+		sample, err := s.measureWork(ctx, at, p, w)
+		if err == nil {
+			err = p.ended()
+		}
+		if err != nil {
+			s.refuse(ctx, round, u.server, w, err)
+			continue
+		}
+		sample.Round, sample.Server, sample.Work, sample.Memory = round, u.server.Name, w.Name, p.peakMemory()
+		s.results.Samples = append(s.results.Samples, *sample)
+		s.report(round, u.server, w, fmt.Sprintf("%.0f queries/s, %.1f µs, %.0f %% busy, p99 %.0f µs", sample.QPS, sample.CPU, 100*sample.Busy, sample.P99))
+	}
+}
+
+func (s *suite) refuse(ctx context.Context, round int, server Server, w Work, err error) {
+	if ctx.Err() != nil {
+		return // it was interrupted
+	}
+	s.results.Refused = append(s.results.Refused, Refusal{Round: round, Server: server.Name, Work: w.Name, Why: err.Error()})
+	s.report(round, server, w, "refused: "+err.Error())
+}
+
+// report tells how far the run is.
+func (s *suite) report(round int, server Server, w Work, what string) {
+	s.done++
+	left := time.Duration(float64(time.Since(s.began)) / float64(s.done) * float64(s.total-s.done))
+	_, _ = fmt.Fprintf(s.progress, "round %d of %d, %d of %d, ETA %s: %s/%s: %s\n",
+		round, s.Rounds, s.done, s.total, left.Round(time.Second), server.Name, w.Name, what)
+}
+
+// startServer starts a server and returns once it answers every work as it should.
+func (s *suite) startServer(ctx context.Context, u unit) (*site, *process, error) {
+	const portsOfSite = 5
+	ports, err := freePorts(portsOfSite)
+	if err != nil {
+		return nil, nil, err
+	}
+	at := &site{
+		server: u.server, names: zone(u.full), environment: u.server.Environment, coredns: s.CoreDNS, backends: s.backends,
+		port: ports[0], metrics: ports[1], health: ports[2], ready: ports[3], pprof: ports[4], profiled: s.Profile != "",
+	}
+	if u.server.PGO {
+		at.coredns = s.CoreDNSPGO
+	}
+	if at.dir, err = os.MkdirTemp(s.dir, "site"); err != nil {
+		return nil, nil, err
+	}
+	argv, err := u.server.prepare(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := start(argv, at.dir, at.environment, s.cpus.server, s.cpus.client)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.makeReady(ctx, at, p, u); err != nil {
+		p.stop()
+		return nil, nil, fmt.Errorf("%w; it printed: %s", err, tail(p.log.String()))
+	}
+	return at, p, nil
+}
+
+// readyWithin is how long a server may take until it answers right.
+const readyWithin = 30 * time.Second
+
+// makeReady waits until a server answers, fills its caches, has its health checks find all up, and verifies it.
+func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	first := u.works[0].names()[0]
+	err := until(ctx, p, func() error {
+		_, err := lead(ctx, at.port, "127.0.0.1", first, at.server.recordsOf(u.works[0]))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	warm := u.works
+	if at.server.Full {
+		warm = works
+	}
+	for _, w := range warm {
+		if err := s.warmUp(ctx, at, w); err != nil {
+			return err
+		}
+	}
+	if at.server.Probes {
+		if err := awaitVerdicts(ctx, at, p); err != nil {
+			return err
+		}
+	}
+	for _, w := range u.works {
+		err := verify(ctx, at, w)
+		if err != nil && at.server.Settles {
+			err = until(ctx, p, func() error { return verify(ctx, at, w) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// until tries until there is no error, the process has ended or ctx has; the last error is returned.
+func until(ctx context.Context, p *process, try func() error) error {
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if ended := p.ended(); ended != nil {
+			return ended
+		}
+		if wait(ctx, 20*time.Millisecond) != nil {
+			return err
+		}
+	}
+}
+
+// warmUp asks for every name.
+func (s *suite) warmUp(ctx context.Context, at *site, w Work) error {
+	file := filepath.Join(at.dir, "queries."+w.Name)
+	if err := os.WriteFile(file, []byte(w.queryFile()), 0o600); err != nil {
+		return err
+	}
+	l := s.load(at, w)
+	if !w.many() {
+		l.seconds = 0.1
+	}
+	o, err := l.run(ctx, at.dir)
+	if o != nil && o.Completed > 0 {
+		return nil // caches are full; what is wrong with the answers shows when they are verified
+	}
+	return err
+}
+
+func (s *suite) load(at *site, w Work) load {
+	return load{port: at.port, queries: filepath.Join(at.dir, "queries."+w.Name), clients: s.Clients, outstanding: s.Outstanding}
+}
+
+// awaitVerdicts waits until health checks have found every address up, and until they are spread over their interval.
+func awaitVerdicts(ctx context.Context, at *site, p *process) error {
+	addresses := make(map[string]bool)
+	for _, n := range at.names {
+		for _, a := range n.addrs {
+			addresses[a.String()] = true
+		}
+	}
+	err := until(ctx, p, func() error {
+		up, err := endpointsUp(ctx, at.metrics)
+		if err == nil && up != len(addresses) {
+			err = fmt.Errorf("%d endpoints are up, want %d", up, len(addresses))
+		}
+		return err
+	})
+	if err != nil || !at.server.Full {
+		return err
+	}
+	return wait(ctx, probeInterval*time.Second)
+}
+
+// endpointsUp reads how many endpoints are up from the metrics of a CoreDNS.
+func endpointsUp(ctx context.Context, port int) (int, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/metrics", port), nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close() //nolint:errcheck // only read
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(response.Body)
+	if err != nil {
+		return 0, err
+	}
+	up := 0
+	for _, m := range families["coredns_balance_endpoints"].GetMetric() {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == "state" && l.GetValue() == "up" {
+				up += int(m.GetGauge().GetValue())
+			}
+		}
+	}
+	return up, nil
+}
+
+// measureWork measures a closed loop, then latency at half of what it brought.
+func (s *suite) measureWork(ctx context.Context, at *site, p *process, w Work) (*Sample, error) {
+	l := s.load(at, w)
+	l.seconds = s.Seconds
+	full, err := s.observe(ctx, at, p, l)
+	if err != nil {
+		return nil, err
+	}
+	l.seconds, l.rate = s.Seconds/2, int(full.QPS/2)
+	half, err := s.observe(ctx, at, p, l)
+	if err != nil {
+		return nil, fmt.Errorf("at half load: %w", err)
+	}
+	return &Sample{
+		QPS: full.QPS, CPU: full.cpu, Busy: full.busy, Client: full.client, Foreign: full.foreign, AnswerBytes: full.AnswerBytes, Lost: full.Lost,
+		HalfQPS: half.QPS, HalfBusy: half.busy, P50: half.percentile(50), P99: half.percentile(99), HalfLost: half.Lost,
+	}, nil
+}
+
+// observed is an outcome, and what it took of the server.
+type observed struct {
+	*outcome
+	cpu, busy, foreign float64
+}
+
+func (s *suite) observe(ctx context.Context, at *site, p *process, l load) (*observed, error) {
+	began, others := time.Now(), busy(s.cpus.server)
+	before, err := p.used()
+	if err != nil {
+		return nil, err
+	}
+	o, err := l.run(ctx, at.dir)
+	if err != nil {
+		return nil, err
+	}
+	after, err := p.used()
+	if err != nil {
+		return nil, err
+	}
+	used := after - before
+	others = max(0, busy(s.cpus.server)-others-used)
+	return &observed{
+		outcome: o,
+		cpu:     float64(used.Nanoseconds()) / 1e3 / float64(o.Completed),
+		busy:    used.Seconds() / o.Seconds,
+		foreign: others.Seconds() / time.Since(began).Seconds(),
+	}, nil
+}
