@@ -16,7 +16,7 @@ type variant struct {
 // comparisons are the values of -compare. The first variant is what the others are compared with.
 var comparisons = map[string][]variant{
 	"gc": {
-		{name: "GOGC=100"},
+		{name: "GOGC=100", environment: []string{"GOGC=100"}},
 		{name: "GOGC=200", environment: []string{"GOGC=200"}},
 		{name: "GOGC=400", environment: []string{"GOGC=400"}},
 		{name: "adaptivestackstart=1", environment: []string{"GODEBUG=adaptivestackstart=1"}},

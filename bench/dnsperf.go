@@ -41,7 +41,7 @@ type outcome struct {
 // run has dnsperf ask.
 func (l load) run(ctx context.Context, dir string) (*outcome, error) {
 	args := []string{
-		"-s", "127.0.0.1", "-p", strconv.Itoa(l.port), "-d", l.queries, "-e", "-W", "-T", "1", "-t", "2",
+		"-s", "127.0.0.1", "-p", strconv.Itoa(l.port), "-d", l.queries, "-e", "-W", "-T", "1",
 		"-c", strconv.Itoa(l.clients), "-q", strconv.Itoa(l.outstanding),
 	}
 	if l.seconds > 0 {

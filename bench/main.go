@@ -84,17 +84,18 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return gatherProfile(ctx, o, progress)
 	}
 	r, err := measure(ctx, o, progress)
-	if r == nil || len(r.Samples) == 0 {
-		return errors.Join(err, errors.New("nothing was measured"))
-	}
-	if err := errors.Join(err, r.save(o.Out)); err != nil {
+	if r == nil {
 		return err
 	}
-	if _, err := io.WriteString(out, r.markdown()); err != nil {
+	if len(r.Servers) == 0 {
+		return fmt.Errorf("-only %q: leaves nothing to measure", o.Only)
+	}
+	if err := r.save(o.Out); err != nil {
 		return err
 	}
+	_, _ = io.WriteString(out, r.markdown())
 	_, _ = fmt.Fprintf(progress, "written to %s: results.md, results.svg, results.json\n", o.Out)
-	return r.refusals()
+	return errors.Join(err, r.refusals())
 }
 
 func parse(args []string, usage io.Writer) (*Options, error) {
@@ -102,7 +103,7 @@ func parse(args []string, usage io.Writer) (*Options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	flags.IntVar(&o.Rounds, "rounds", 5, "rounds, in each of which every server is started and measured once")
-	flags.Float64Var(&o.Seconds, "seconds", 1, "seconds of a closed loop; half as many at half the load follow")
+	flags.Float64Var(&o.Seconds, "seconds", 0.8, "seconds of a closed loop; half as many at half the load follow")
 	only := flags.String("only", "", "`regexp` of \"server/work\", to measure some")
 	flags.BoolVar(&o.Quick, "quick", false, "see whether all works: one short round, each server with one work; for no document")
 	flags.StringVar(&o.Out, "out", ".cache/bench", "`directory` for results.md, results.svg and results.json")

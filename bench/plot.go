@@ -19,7 +19,7 @@ const (
 	panelWidth  = 190
 	panelGap    = 24
 	valueWidth  = 46 // for a number behind a bar
-	topMargin   = 64
+	topMargin   = 82
 	axisMargin  = 34
 	chartStyles = `text{font:12px system-ui,sans-serif;fill:#1f2328}
 .title{font-weight:600}.quiet{fill:#59636e}
@@ -40,13 +40,8 @@ func (r *Results) chart() string {
 			panels = append(panels, w)
 		}
 	}
-	var rows []Entry
-	for _, e := range r.Servers {
-		if !e.Missing {
-			rows = append(rows, e)
-		}
-	}
-	width := labelWidth + len(panels)*(panelWidth+panelGap)
+	rows := r.Servers
+	width := labelWidth + len(panels)*(panelWidth+panelGap) + 12
 	height := topMargin + len(rows)*rowHeight + axisMargin
 	var b strings.Builder
 	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"Processor time a query\">\n<style>%s</style>\n",
@@ -127,6 +122,7 @@ func (r *Results) writePanel(b *strings.Builder, w Work, rows []Entry, x int) {
 	for i, e := range rows {
 		s := spread(r.of(e.Name, w.Name), cpu)
 		if s.Median == 0 {
+			text(b, x+5, topMargin+i*rowHeight+15, "quiet", r.gap(e, w))
 			continue
 		}
 		y := topMargin + i*rowHeight + (rowHeight-barHeight)/2
@@ -137,6 +133,18 @@ func (r *Results) writePanel(b *strings.Builder, w Work, rows []Entry, x int) {
 			cut = "→ "
 		}
 		text(b, int(math.Ceil(at(min(s.High, end))))+5, y+10, "", cut+significant(s.Median))
+	}
+}
+
+// gap is what stands where there is no bar.
+func (r *Results) gap(e Entry, w Work) string {
+	switch {
+	case e.Missing:
+		return "not installed"
+	case r.unmeasured(e, w) != "":
+		return "refused"
+	default:
+		return "not measured"
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -71,7 +72,7 @@ type process struct {
 // from which the program inherits where it runs, and with which it ends should this process be killed.
 func start(argv []string, dir string, environment []string, processor, back int) (*process, error) {
 	p := &process{Cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})} //nolint:gosec // from our table
-	p.Dir, p.Env = dir, append(os.Environ(), environment...)
+	p.Dir, p.Env = dir, append(cleanEnvironment(), environment...)
 	p.Stdout, p.Stderr = &p.log, &p.log
 	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := setProcessor(0, processor); err != nil {
@@ -86,6 +87,14 @@ func start(argv []string, dir string, environment []string, processor, back int)
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// cleanEnvironment is ours without what would change how a server in Go runs.
+func cleanEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains([]string{"GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", roleVariable}, name)
+	})
 }
 
 // patience is how long a server may take to end.

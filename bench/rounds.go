@@ -236,7 +236,7 @@ func (s *suite) startServer(ctx context.Context, u unit) (*site, *process, error
 }
 
 // readyWithin is how long a server may take until it answers right.
-const readyWithin = 30 * time.Second
+const readyWithin = 60 * time.Second
 
 // makeReady waits until a server answers, fills its caches, has its health checks find all up, and verifies it.
 func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) error {
@@ -260,7 +260,7 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 		}
 	}
 	if at.server.Probes {
-		if err := awaitVerdicts(ctx, at, p); err != nil {
+		if err := awaitVerdicts(ctx, at, p, s.Quick); err != nil {
 			return err
 		}
 	}
@@ -313,8 +313,9 @@ func (s *suite) load(at *site, w Work) load {
 	return load{port: at.port, queries: filepath.Join(at.dir, "queries."+w.Name), clients: s.Clients, outstanding: s.Outstanding}
 }
 
-// awaitVerdicts waits until health checks have found every address up, and until they are spread over their interval.
-func awaitVerdicts(ctx context.Context, at *site, p *process) error {
+// awaitVerdicts waits until health checks have found every address up, and, unless quick, until they are spread over
+// their interval.
+func awaitVerdicts(ctx context.Context, at *site, p *process, quick bool) error {
 	addresses := make(map[string]bool)
 	for _, n := range at.names {
 		for _, a := range n.addrs {
@@ -328,7 +329,7 @@ func awaitVerdicts(ctx context.Context, at *site, p *process) error {
 		}
 		return err
 	})
-	if err != nil || !at.server.Full {
+	if err != nil || !at.server.Full || quick {
 		return err
 	}
 	return wait(ctx, probeInterval*time.Second)
