@@ -38,9 +38,9 @@ func TestQuick(t *testing.T) {
 	if out, err := exec.Command("go", "build", "-tags", "grpcnotrace", "-trimpath", "-pgo=off", "-o", coredns, "../cmd/coredns").CombinedOutput(); err != nil {
 		t.Fatalf("building CoreDNS: %v\n%s", err, out)
 	}
-	var out, progress bytes.Buffer
-	if err := run(t.Context(), []string{"-quick", "-out", dir, "-coredns", coredns}, &out, &progress); err != nil {
-		t.Fatalf("%v\n%s", err, progress.String())
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-quick", "-out", dir, "-coredns", coredns}, &out, t.Output()); err != nil {
+		t.Fatal(err)
 	}
 	r, err := loadResults(dir)
 	if err != nil {

@@ -126,7 +126,7 @@ func parse(args []string, usage io.Writer) (*Options, error) {
 		return nil, fmt.Errorf("-only %q: want a regular expression: %w", *only, err)
 	}
 	if o.Quick {
-		o.Rounds, o.Seconds = 1, 0.25
+		o.Rounds, o.Seconds = 1, 0.2
 	}
 	return o, o.validate()
 }

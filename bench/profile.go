@@ -34,7 +34,7 @@ func gatherProfile(ctx context.Context, o *Options, progress io.Writer) error {
 		if !strings.Contains(server.Name, "+balance") {
 			continue
 		}
-		for _, w := range server.worksOf() {
+		for _, w := range server.worksOf(s.works) {
 			if !s.Only.MatchString(server.Name + "/" + w.Name) {
 				continue
 			}

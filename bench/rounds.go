@@ -36,6 +36,7 @@ type suite struct {
 	dir      string
 	backends int // port
 	progress io.Writer
+	works    []Work
 
 	results     *Results
 	done, total int
@@ -79,7 +80,10 @@ func newSuite(o *Options, progress io.Writer) (s *suite, clean func(), err error
 		return nil, nil, err
 	}
 	runtime.LockOSThread()
-	s = &suite{Options: o, progress: progress, began: time.Now()}
+	s = &suite{Options: o, progress: progress, works: works, began: time.Now()}
+	if o.Quick && o.Profile == "" {
+		s.works = fewer()
+	}
 	if s.cpus, err = pinning(); err != nil {
 		return nil, nil, err
 	}
@@ -92,7 +96,7 @@ func newSuite(o *Options, progress io.Writer) (s *suite, clean func(), err error
 	}
 	s.results = &Results{
 		Command: strings.Join(os.Args, " "), Compare: o.Compare, Quick: o.Quick, Rounds: o.Rounds, Seconds: o.Seconds,
-		Clients: o.Clients, Outstanding: o.Outstanding, Machine: examine(o, s.cpus), Began: s.began, Works: works,
+		Clients: o.Clients, Outstanding: o.Outstanding, Machine: examine(o, s.cpus), Began: s.began, Works: s.works,
 	}
 	return s, func() {
 		backends.stop()
@@ -123,10 +127,10 @@ func (s *suite) plan() []unit {
 	var units []unit
 	for i, c := range candidates {
 		one, many := unit{server: c, full: c.Full}, unit{server: c, full: true}
-		for k, w := range c.worksOf() {
+		for k, w := range c.worksOf(s.works) {
 			switch {
 			case s.Only.String() != "" && !s.Only.MatchString(c.Name+"/"+w.Name):
-			case s.Quick && !c.reference() && k != i%len(c.worksOf()):
+			case s.Quick && !c.reference() && k != i%len(c.worksOf(s.works)):
 			case w.many() && !c.Full:
 				many.works = append(many.works, w)
 			default:
@@ -211,7 +215,7 @@ func (s *suite) startServer(ctx context.Context, u unit) (*site, *process, error
 		return nil, nil, err
 	}
 	at := &site{
-		server: u.server, names: zone(u.full), environment: u.server.Environment, coredns: s.CoreDNS, backends: s.backends,
+		server: u.server, names: zone(s.works, u.full), environment: u.server.Environment, coredns: s.CoreDNS, backends: s.backends,
 		port: ports[0], metrics: ports[1], health: ports[2], ready: ports[3], pprof: ports[4], profiled: s.Profile != "",
 	}
 	if u.server.PGO {
@@ -243,7 +247,7 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	first := u.works[0].names()[0]
-	err := until(ctx, p, func() error {
+	err := until(ctx, p, 20*time.Millisecond, func() error {
 		_, err := lead(ctx, at.port, "127.0.0.1", first, at.server.recordsOf(u.works[0]))
 		return err
 	})
@@ -252,7 +256,7 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 	}
 	warm := u.works
 	if at.server.Full {
-		warm = works
+		warm = s.works
 	}
 	for _, w := range warm {
 		if err := s.warmUp(ctx, at, w); err != nil {
@@ -267,7 +271,7 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 	for _, w := range u.works {
 		err := verify(ctx, at, w)
 		if err != nil && at.server.Settles {
-			err = until(ctx, p, func() error { return verify(ctx, at, w) })
+			err = until(ctx, p, 200*time.Millisecond, func() error { return verify(ctx, at, w) })
 		}
 		if err != nil {
 			return err
@@ -276,8 +280,8 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 	return nil
 }
 
-// until tries until there is no error, the process has ended or ctx has; the last error is returned.
-func until(ctx context.Context, p *process, try func() error) error {
+// until tries, with pauses, until there is no error, the process has ended or ctx has; the last error is returned.
+func until(ctx context.Context, p *process, pause time.Duration, try func() error) error {
 	for {
 		err := try()
 		if err == nil {
@@ -286,7 +290,7 @@ func until(ctx context.Context, p *process, try func() error) error {
 		if ended := p.ended(); ended != nil {
 			return ended
 		}
-		if wait(ctx, 20*time.Millisecond) != nil {
+		if wait(ctx, pause) != nil {
 			return err
 		}
 	}
@@ -322,7 +326,7 @@ func awaitVerdicts(ctx context.Context, at *site, p *process, quick bool) error 
 			addresses[a.String()] = true
 		}
 	}
-	err := until(ctx, p, func() error {
+	err := until(ctx, p, 500*time.Millisecond, func() error { // a scrape of 10,000 endpoints takes a while
 		up, err := endpointsUp(ctx, at.metrics)
 		if err == nil && up != len(addresses) {
 			err = fmt.Errorf("%d endpoints are up, want %d", up, len(addresses))

@@ -65,7 +65,7 @@ var servers = slices.Concat([]Server{
 }, corednsServers, peers)
 
 // worksOf returns the works that a server is measured with.
-func (s Server) worksOf() []Work {
+func (s Server) worksOf(works []Work) []Work {
 	if !s.Probes || s.Full {
 		return works
 	}
