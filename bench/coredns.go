@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -15,7 +16,7 @@ import (
 const probeInterval = 5
 
 var (
-	withCache       = fmt.Sprintf("cache 3600 {\n success 100000 3600\n }\n")
+	withCache       = "cache 3600 {\n success 100000 3600\n }\n"
 	roundRobin      = "balance\n"
 	weighted        = "balance {\n policy weighted\n weights weights 0\n }\n"
 	lbRoundRobin    = "loadbalance round_robin\n"
@@ -73,7 +74,7 @@ const corefileFormat = `%s:%d {
 `
 
 func prepareCoreDNS(s *site, plugins string) ([]string, error) {
-	plugins = strings.ReplaceAll(plugins, "BACKENDS", fmt.Sprint(s.backends))
+	plugins = strings.ReplaceAll(plugins, "BACKENDS", strconv.Itoa(s.backends))
 	if s.profiled {
 		plugins += fmt.Sprintf("pprof 127.0.0.1:%d\n", s.pprof)
 	}

@@ -115,7 +115,10 @@ func (p *process) stop() {
 func (p *process) ended() error {
 	select {
 	case <-p.done:
-		return fmt.Errorf("ended (%v): %s", p.err, tail(p.log.String()))
+		if p.err == nil {
+			return fmt.Errorf("ended: %s", tail(p.log.String()))
+		}
+		return fmt.Errorf("ended: %w: %s", p.err, tail(p.log.String()))
 	default:
 		return nil
 	}
@@ -139,7 +142,7 @@ func (p *process) used() (time.Duration, error) {
 
 // peakMemory returns the most memory that the program had, in MiB.
 func (p *process) peakMemory() float64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid)) //nolint:gosec // of a child
 	if err != nil {
 		return 0
 	}

@@ -69,11 +69,11 @@ func fetchProfile(ctx context.Context, port int, file string) error {
 	ctx, cancel := context.WithTimeout(ctx, (profileSeconds+30)*time.Second)
 	defer cancel()
 	url := fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/profile?seconds=%d", port, profileSeconds)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil) //nolint:gosec // 127.0.0.1
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := http.DefaultClient.Do(request) //nolint:gosec // likewise
 	if err != nil {
 		return err
 	}

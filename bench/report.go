@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -73,7 +74,7 @@ type column struct {
 // columns returns those of the tables.
 func (r *Results) columns() []column {
 	columns := []column{
-		{"records", func(_ *Results, e Entry, w Work, _ []Sample) string { return fmt.Sprint(e.recordsOf(w)) }},
+		{"records", func(_ *Results, e Entry, w Work, _ []Sample) string { return strconv.Itoa(e.recordsOf(w)) }},
 		{"µs a query", func(_ *Results, _ Entry, _ Work, s []Sample) string {
 			return show(spread(s, func(s Sample) float64 { return s.CPU }), "%.2f")
 		}},
@@ -142,15 +143,15 @@ func (r *Results) writeTable(b *strings.Builder, w Work) {
 		if len(samples) == 0 && why == "" {
 			continue
 		}
-		row := "| " + e.Name + why
+		cells := []string{"| " + e.Name + why}
 		for _, c := range columns {
 			value := ""
 			if len(samples) > 0 {
 				value = c.value(r, e, w, samples)
 			}
-			row += " | " + value
+			cells = append(cells, value)
 		}
-		rows = append(rows, row+" |\n")
+		rows = append(rows, strings.Join(cells, " | ")+" |\n")
 	}
 	if len(rows) == 0 {
 		return

@@ -55,7 +55,7 @@ func measure(ctx context.Context, o *Options, progress io.Writer) (*Results, err
 		s.total += len(u.works) * o.Rounds
 	}
 	for round := 1; round <= o.Rounds; round++ {
-		rand.Shuffle(len(units), func(i, j int) { units[i], units[j] = units[j], units[i] })
+		rand.Shuffle(len(units), func(i, j int) { units[i], units[j] = units[j], units[i] }) //nolint:gosec // no secret
 		for _, u := range units {
 			s.measureUnit(ctx, round, u)
 			if ctx.Err() != nil {
@@ -175,7 +175,7 @@ func (s *suite) measureUnit(ctx context.Context, round int, u unit) {
 		return
 	}
 	defer p.stop()
-	for _, i := range rand.Perm(len(u.works)) {
+	for _, i := range rand.Perm(len(u.works)) { //nolint:gosec // no secret
 		w := u.works[i]
 		sample, err := s.measureWork(ctx, at, p, w)
 		if err == nil {
@@ -299,7 +299,7 @@ func until(ctx context.Context, p *process, pause time.Duration, try func() erro
 // warmUp asks for every name.
 func (s *suite) warmUp(ctx context.Context, at *site, w Work) error {
 	file := filepath.Join(at.dir, "queries."+w.Name)
-	if err := os.WriteFile(file, []byte(w.queryFile()), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(w.queryFile()), 0o600); err != nil { //nolint:gosec // in our own directory
 		return err
 	}
 	l := s.load(at, w)
