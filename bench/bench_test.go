@@ -63,6 +63,20 @@ func TestQuick(t *testing.T) {
 		}
 	}
 	checkDocument(t, dir)
+	t.Run("profile", func(t *testing.T) { checkProfile(t, coredns) })
+}
+
+// checkProfile asserts that a profile is gathered that has what balance does in it.
+func checkProfile(t *testing.T, coredns string) {
+	profile := filepath.Join(t.TempDir(), "default.pgo")
+	args := []string{"-profile", profile, "-only", "^file.cache.balance(, health_check)?/3$", "-seconds", "0.2", "-coredns", coredns}
+	if err := run(t.Context(), args, nil, t.Output()); err != nil {
+		t.Fatal(err)
+	}
+	top, err := exec.Command("go", "tool", "pprof", "-top", "-cum", profile).CombinedOutput()
+	if err != nil || !bytes.Contains(top, []byte("balance.Balance.ServeDNS")) {
+		t.Errorf("%v: no balance.Balance.ServeDNS in the profile:\n%s", err, top)
+	}
 }
 
 // checkDocument asserts that the results go into the document that is there.

@@ -17,9 +17,6 @@ import (
 	"time"
 )
 
-// profileSeconds is how long each server is watched with each work.
-const profileSeconds = 4
-
 // gatherProfile has every CoreDNS with balance answer under load, takes a CPU profile of each, and writes them
 // merged, as the compiler takes them (go build -pgo).
 func gatherProfile(ctx context.Context, o *Options, progress io.Writer) error {
@@ -57,18 +54,20 @@ func (s *suite) profileServer(ctx context.Context, server Server, w Work, file s
 	}
 	defer p.stop()
 	took := make(chan error, 1)
-	go func() { took <- fetchProfile(ctx, at.pprof, file) }()
+	const longer = 5 // than it is measured
+	seconds := max(1, int(longer*s.Seconds))
+	go func() { took <- fetchProfile(ctx, at.pprof, seconds, file) }()
 	l := s.load(at, w)
-	l.seconds = profileSeconds
+	l.seconds = float64(seconds)
 	_, err = l.run(ctx, at.dir)
 	return errors.Join(err, <-took)
 }
 
 // fetchProfile has a CoreDNS profile itself.
-func fetchProfile(ctx context.Context, port int, file string) error {
-	ctx, cancel := context.WithTimeout(ctx, (profileSeconds+30)*time.Second)
+func fetchProfile(ctx context.Context, port, seconds int, file string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+readyWithin)
 	defer cancel()
-	url := fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/profile?seconds=%d", port, profileSeconds)
+	url := fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/profile?seconds=%d", port, seconds)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil) //nolint:gosec // 127.0.0.1
 	if err != nil {
 		return err

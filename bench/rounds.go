@@ -215,7 +215,7 @@ func (s *suite) startServer(ctx context.Context, u unit) (*site, *process, error
 		return nil, nil, err
 	}
 	at := &site{
-		server: u.server, names: zone(s.works, u.full), environment: u.server.Environment, coredns: s.CoreDNS, backends: s.backends,
+		server: u.server, names: zone(inZone(s.works, u.full)), environment: u.server.Environment, coredns: s.CoreDNS, backends: s.backends,
 		port: ports[0], metrics: ports[1], health: ports[2], ready: ports[3], pprof: ports[4], profiled: s.Profile != "",
 	}
 	if u.server.PGO {
@@ -255,8 +255,8 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 		return err
 	}
 	warm := u.works
-	if at.server.Full {
-		warm = s.works
+	if at.server.Probes { // of all names
+		warm = inZone(s.works, u.full)
 	}
 	for _, w := range warm {
 		if err := s.warmUp(ctx, at, w); err != nil {

@@ -69,13 +69,7 @@ func (s Server) worksOf(works []Work) []Work {
 	if !s.Probes || s.Full {
 		return works
 	}
-	var some []Work
-	for _, w := range works {
-		if !w.many() { // this is what its sibling with all names does
-			some = append(some, w)
-		}
-	}
-	return some
+	return inZone(works, false) // the rest is what its sibling with all names does
 }
 
 // recordsOf returns how many records an answer has.

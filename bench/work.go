@@ -74,13 +74,16 @@ func address(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)}) //nolint:gosec // the bytes of i
 }
 
-// zone returns the names of works that ask for one name, with those of all works if full.
-func zone(works []Work, full bool) []zoneName {
+// inZone returns the works whose names a zone has: those that ask for one name, all if full.
+func inZone(works []Work, full bool) []Work {
+	return slices.DeleteFunc(slices.Clone(works), func(w Work) bool { return w.many() && !full })
+}
+
+// zone returns the names of works.
+func zone(works []Work) []zoneName {
 	var names []zoneName
 	for _, w := range works {
-		if full || !w.many() {
-			names = append(names, w.names()...)
-		}
+		names = append(names, w.names()...)
 	}
 	return names
 }
