@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // TestMain lets this test's own processes play their roles.
@@ -27,7 +30,7 @@ func TestMain(m *testing.M) {
 		exitOn(err)
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // TestQuick runs the suite as "make bench" does, only shortly, with whatever servers are installed. Nothing is
@@ -323,9 +326,76 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestMissing asserts that a server that is not installed is in the tables, and no error.
+func TestMissing(t *testing.T) {
+	dnsperf, err := exec.LookPath("dnsperf")
+	if err != nil {
+		t.Fatalf("%v: test/install installs it", err)
+	}
+	path := t.TempDir()
+	if err := os.Symlink(dnsperf, filepath.Join(path, "dnsperf")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", path)
+	var out bytes.Buffer
+	args := []string{"-rounds", "1", "-seconds", "0.1", "-only", "^(floor.*|gdnsd, plain)/3$", "-out", t.TempDir()}
+	if err := run(t.Context(), args, &out, t.Output()); err != nil {
+		t.Fatal(err)
+	}
+	if want := "| gdnsd, plain: **missing**, gdnsd is not installed |"; !strings.Contains(out.String(), want) {
+		t.Errorf("no %q in\n%s", want, out.String())
+	}
+	if strings.Contains(out.String(), "Not finished") {
+		t.Errorf("said not to have finished:\n%s", out.String())
+	}
+}
+
+// TestRefused asserts that a server that does not run is an error, and is in the tables.
+func TestRefused(t *testing.T) {
+	var out bytes.Buffer
+	args := []string{"-rounds", "2", "-seconds", "0.1", "-only", "^file/3$", "-out", t.TempDir(), "-coredns", "/bin/false"}
+	err := run(t.Context(), args, &out, t.Output())
+	if err == nil || !strings.Contains(err.Error(), "2 measurements refused, the first file/3 in round 1: ended: exit status 1") {
+		t.Errorf("%v, want 2 refusals", err)
+	}
+	if want := "| file: **refused** in 2 of 2 rounds, ended: exit status 1"; !strings.Contains(out.String(), want) {
+		t.Errorf("no %q in\n%s", want, out.String())
+	}
+}
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestPinned asserts that a server has a processor for itself, which this process is not on.
+func TestPinned(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cpus, err := pinning()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := start([]string{"sleep", "60"}, t.TempDir(), nil, cpus.server, cpus.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	for process, want := range map[int]int{p.Process.Pid: cpus.server, 0: cpus.client} {
+		var set unix.CPUSet
+		if err := unix.SchedGetaffinity(process, &set); err != nil {
+			t.Fatal(err)
+		}
+		if set.Count() != 1 || !set.IsSet(want) {
+			t.Errorf("process %d may use %d processors, of which %d: %t; want that one alone", process, set.Count(), want, set.IsSet(want))
+		}
+	}
+	if runtime.NumCPU() > 1 && cpus.server == cpus.client {
+		t.Errorf("client and server both on processor %d of %d", cpus.client, runtime.NumCPU())
+	}
+	if used, err := p.used(); used == 0 || err != nil {
+		t.Errorf("used %v, %v: want some time", used, err)
+	}
+}
 
 func TestFlags(t *testing.T) {
 	for _, test := range []struct {

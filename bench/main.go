@@ -31,11 +31,13 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"syscall"
 )
 
 // Options are the flags.
 type Options struct {
+	Command     string // what was typed
 	Rounds      int
 	Seconds     float64 // of a closed loop; half as long at half the load
 	Only        *regexp.Regexp
@@ -99,7 +101,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 }
 
 func parse(args []string, usage io.Writer) (*Options, error) {
-	o := new(Options)
+	o := &Options{Command: strings.Join(append([]string{"benchsuite"}, args...), " ")}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	flags.IntVar(&o.Rounds, "rounds", 5, "rounds, in each of which every server is started and measured once")

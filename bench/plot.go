@@ -15,7 +15,7 @@ import (
 const (
 	rowHeight   = 22
 	barHeight   = 12
-	labelWidth  = 270
+	letterWidth = 7 // about
 	panelWidth  = 190
 	panelGap    = 24
 	valueWidth  = 46 // for a number behind a bar
@@ -41,6 +41,10 @@ func (r *Results) chart() string {
 		}
 	}
 	rows := r.Servers
+	labelWidth := 24
+	for _, e := range rows {
+		labelWidth = max(labelWidth, 24+letterWidth*len(e.Name))
+	}
 	width := labelWidth + len(panels)*(panelWidth+panelGap) + 12
 	height := topMargin + len(rows)*rowHeight + axisMargin
 	var b strings.Builder
@@ -90,7 +94,7 @@ func (r *Results) writeLegend(b *strings.Builder) {
 			if !e.Missing && kind(e) == k.kind {
 				fmt.Fprintf(b, "<rect class=\"%s\" x=\"%d\" y=\"34\" width=\"12\" height=\"12\"/>\n", k.kind, x)
 				text(b, x+18, 44, "", k.about)
-				x += 40 + 7*len(k.about)
+				x += 40 + letterWidth*len(k.about)
 				break
 			}
 		}
@@ -141,6 +145,8 @@ func (r *Results) gap(e Entry, w Work) string {
 	switch {
 	case e.Missing:
 		return "not installed"
+	case e.Next && w.many():
+		return "as the next row"
 	case r.unmeasured(e, w) != "":
 		return "refused"
 	default:

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,18 +26,27 @@ import (
 // processors are those that the server and all else have.
 type processors struct{ server, client int }
 
-// pinning chooses the processors, and moves this process to the client's. Everything that it starts
-// afterwards is there too, but for servers. With one processor alone both share it.
-func pinning() (processors, error) {
+// allowed are the processors that this process might use before it chose one.
+var allowed = sync.OnceValues(func() ([]int, error) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
-		return processors{}, fmt.Errorf("which processors may be used: %w", err)
+		return nil, fmt.Errorf("which processors may be used: %w", err)
 	}
 	var may []int
 	for i := range len(set) * 64 {
 		if set.IsSet(i) {
 			may = append(may, i)
 		}
+	}
+	return may, nil
+})
+
+// pinning chooses the processors, and moves this process to the client's. Everything that it starts
+// afterwards is there too, but for servers. With one processor alone both share it.
+func pinning() (processors, error) {
+	may, err := allowed()
+	if err != nil {
+		return processors{}, err
 	}
 	p := processors{client: may[0], server: may[len(may)-1]}
 	tasks, err := filepath.Glob("/proc/self/task/*")

@@ -168,6 +168,9 @@ func (r *Results) unmeasured(e Entry, w Work) string {
 	if e.Missing {
 		return fmt.Sprintf(": **missing**, %s is not installed", e.Program)
 	}
+	if e.Next && w.many() && slices.ContainsFunc(r.Samples, func(s Sample) bool { return s.Work == w.Name }) {
+		return ": as the next row"
+	}
 	refused, why := 0, ""
 	for _, f := range r.Refused {
 		if f.Server == e.Name && f.Work == w.Name {

@@ -43,6 +43,7 @@ type Entry struct {
 	Records int    // in an answer; 0: all
 	Program string // that it takes
 	Missing bool   // the program is not installed
+	Next    bool   // with many names it does what the next does
 }
 
 // Refusal is why something was not measured.

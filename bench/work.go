@@ -28,7 +28,7 @@ var works = []Work{
 	{Name: "3", About: "one name with 3 addresses", Names: 1, Addresses: 3},
 	{Name: "8", About: "one name with 8 addresses", Names: 1, Addresses: 8},
 	{Name: "64", About: "one name with 64 addresses", Names: 1, Addresses: 64},
-	{Name: "names", About: "10,000 names with 3 addresses each", Names: 10_000, Addresses: 3},
+	{Name: "names", About: "10,000 names with 3 addresses", Names: 10_000, Addresses: 3},
 }
 
 // fewer returns the works with less than all names, to be quick.
