@@ -84,26 +84,26 @@ bench-probes: ## Measure health checks at scale (root, Linux; SCENARIO=tcp100k f
 	go build -tags $(GOTAGS) -o $(CACHE)/benchprobes ./internal/benchprobes
 	$(CACHE)/benchprobes -scenario $(or $(SCENARIO),all) | tee $(CACHE)/probes.md
 
-BENCH       = $(CACHE)/benchsuite -coredns $(BINARY)
+BENCHSUITE  = $(CACHE)/benchsuite -coredns $(BINARY)
 
 .PHONY: bench
 bench: build bench-build ## Measure answers beside loadbalance and other name servers (BENCHFLAGS=-h lists flags)
-	$(BENCH) -out $(CACHE)/bench $(BENCHFLAGS)
+	$(BENCHSUITE) -out $(CACHE)/bench $(BENCHFLAGS)
 
 .PHONY: bench-gc
 bench-gc: build bench-build ## Measure settings of the garbage collector and of stacks
-	$(BENCH) -out $(CACHE)/bench-gc -compare gc $(BENCHFLAGS)
+	$(BENCHSUITE) -out $(CACHE)/bench-gc -compare gc $(BENCHFLAGS)
 
 .PHONY: bench-pgo
 bench-pgo: BINARY := $(CACHE)/coredns-nopgo
 bench-pgo: bench-build ## Measure what the profile of "make pgo" gains
 	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -pgo=off -o $(BINARY) ./cmd/coredns
 	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -pgo=cmd/coredns/default.pgo -o $(CACHE)/coredns-pgo ./cmd/coredns
-	$(BENCH) -out $(CACHE)/bench-pgo -coredns-pgo $(CACHE)/coredns-pgo -compare pgo $(BENCHFLAGS)
+	$(BENCHSUITE) -out $(CACHE)/bench-pgo -coredns-pgo $(CACHE)/coredns-pgo -compare pgo $(BENCHFLAGS)
 
 .PHONY: pgo
 pgo: build bench-build ## Gather a CPU profile for the compiler into cmd/coredns/default.pgo
-	$(BENCH) -profile cmd/coredns/default.pgo $(BENCHFLAGS)
+	$(BENCHSUITE) -profile cmd/coredns/default.pgo $(BENCHFLAGS)
 
 .PHONY: bench-build
 bench-build:
