@@ -54,7 +54,7 @@ func measure(ctx context.Context, o *Options, progress io.Writer) (*Results, err
 			s.measureUnit(ctx, round, u)
 			if ctx.Err() != nil {
 				s.finish()
-				return s.results, ctx.Err()
+				return s.results, fmt.Errorf("interrupted: %w", ctx.Err())
 			}
 		}
 	}
