@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/agext/levenshtein"
+
+	"github.com/seed-f1518d44/balance/internal/cidr"
 )
 
 // What options have in common: arguments that are read, and the sentences that say what was found and
@@ -63,7 +65,7 @@ func parseNumber(arg string, low, high uint32) (uint32, error) {
 func parsePrefixes(args []string) ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	for _, arg := range args {
-		p, err := parsePrefix(arg)
+		p, err := cidr.Parse(arg)
 		if err != nil {
 			return nil, err
 		}
@@ -73,21 +75,6 @@ func parsePrefixes(args []string) ([]netip.Prefix, error) {
 		prefixes = append(prefixes, p)
 	}
 	return prefixes, nil
-}
-
-// parsePrefix reads a CIDR, or an address for the CIDR that holds it alone.
-func parsePrefix(arg string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(arg); err == nil && addr.Zone() == "" && !addr.Is4In6() {
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(arg)
-	if err != nil || p.Addr().Is4In6() {
-		return netip.Prefix{}, fmt.Errorf("bad address or CIDR %q: want one such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/32", arg)
-	}
-	if p != p.Masked() {
-		return netip.Prefix{}, fmt.Errorf("bad CIDR %q: it has bits set behind its length; did you mean %q?", arg, p.Masked())
-	}
-	return p, nil
 }
 
 // wrongCount says that an option has too many or too few arguments.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed-f1518d44/balance/internal/cidr"
 )
 
 // standing is what is known of a member when it is classified.
@@ -180,7 +182,7 @@ func parseTier(s *stanza, args []string) error {
 	for _, earlier := range s.tiers {
 		for _, p := range targets {
 			if slices.Contains(earlier, p) {
-				return fmt.Errorf("%q is in two tiers: want it in one", word(p))
+				return fmt.Errorf("%q is in two tiers: want it in one", cidr.Word(p))
 			}
 		}
 	}

@@ -57,10 +57,7 @@ func (f *polledFile) read() error {
 	return f.problem
 }
 
-const (
-	maxFile = 64 << 20 // bytes; a weight file of a million addresses has a third of that
-	maxLine = 4 << 10  // bytes; a name has at most 1,009, escapes included
-)
+const maxFile = 64 << 20 // bytes; a weight file of a million addresses has a third of that
 
 // readRegular returns the content of a file of at most maxFile bytes. Devices and pipes, which may never end, are errors.
 func readRegular(path string) ([]byte, error) {
@@ -85,14 +82,6 @@ func readRegular(path string) ([]byte, error) {
 		err = nil
 	}
 	return content[:n], reasonOf(err)
-}
-
-// checkLength returns an error for a line that is too long to be meant, and to be repeated in an error.
-func checkLength(line []byte) error {
-	if len(line) > maxLine {
-		return fmt.Errorf("line of %d bytes: want at most %d", len(line), maxLine)
-	}
-	return nil
 }
 
 // reasonOf returns what is wrong with a file, without its path.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
 // What an operator may put in a file's place by mistake is an error, of a few words, and at once.
@@ -40,10 +42,10 @@ func TestReadRegular(t *testing.T) {
 // An error repeats what it found, but not a file's worth of it.
 func TestErrorsOfLongLinesAreShort(t *testing.T) {
 	content := []byte(strings.Repeat("x", 1<<20))
-	_, weights := parseWeights(content)
-	_, overrides := parseOverrides(content)
-	for _, err := range []error{weights, overrides} {
-		if want := fmt.Sprintf("1: line of %d bytes: want at most %d", 1<<20, maxLine); fmt.Sprint(err) != want {
+	_, ofWeights := weights.Parse(content)
+	_, ofOverrides := parseOverrides(content)
+	for _, err := range []error{ofWeights, ofOverrides} {
+		if want := fmt.Sprintf("1: line of %d bytes: want at most %d", 1<<20, weights.MaxLine); fmt.Sprint(err) != want {
 			t.Errorf("error is %.100q, want %q", fmt.Sprint(err), want)
 		}
 	}

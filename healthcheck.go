@@ -19,6 +19,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
@@ -274,7 +275,7 @@ func parseAllow(s *checkStanza, args []string) error {
 	allow, err := parsePrefixes(args)
 	for _, p := range allow {
 		if slices.Contains(s.allow, p) {
-			return fmt.Errorf("%q is allowed twice: want it once", word(p))
+			return fmt.Errorf("%q is allowed twice: want it once", cidr.Word(p))
 		}
 	}
 	s.allow = append(s.allow, allow...)

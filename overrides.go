@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
 // override is what an operator says of a member, whatever probes say.
@@ -90,7 +93,7 @@ func parseOverrides(content []byte) (overrideSet, error) {
 	number := 0
 	for line := range bytes.Lines(content) {
 		number++
-		if err := checkLength(line); err != nil {
+		if err := weights.CheckLength(line); err != nil {
 			return nil, fmt.Errorf("%d: %w", number, err)
 		}
 		text, why, _ := strings.Cut(string(line), "#")
@@ -111,17 +114,17 @@ func parseOverrides(content []byte) (overrideSet, error) {
 // parseOverride reads the words of a line.
 func parseOverride(words []string) (l overrideLine, err error) {
 	const form = "[NAME] ADDRESS|CIDR up|down|drain [until TIME] [# why]"
-	if prefix, err := parseTargets(words[0]); err == nil {
+	if prefix, err := cidr.ParseTargets(words[0]); err == nil {
 		l.targets, words = prefix, words[1:]
 	} else {
 		if len(words) < 2 || slices.Contains(overrideNames[forcedUp:], words[1]) {
 			return l, err // the first word was to be the address
 		}
-		if err := checkName(words[0]); err != nil {
+		if err := weights.CheckName(words[0]); err != nil {
 			return l, err
 		}
 		l.name = dns.CanonicalName(words[0])
-		if l.targets, err = parseTargets(words[1]); err != nil {
+		if l.targets, err = cidr.ParseTargets(words[1]); err != nil {
 			return l, err
 		}
 		words = words[2:]
@@ -196,7 +199,7 @@ func (s overrideSet) describe(now time.Time) string {
 
 // String writes the line as it may stand in a file.
 func (l *overrideLine) String() string {
-	text := word(l.targets) + " " + overrideNames[l.what]
+	text := cidr.Word(l.targets) + " " + overrideNames[l.what]
 	if l.name != "" {
 		text = l.name + " " + text
 	}

@@ -30,7 +30,7 @@
 //	policy.go       the table of policies and what a policy is
 //	roundrobin.go, weighted.go, random.go, sticky.go   the policies
 //	stride.go       long cycles of weights, sample.go answers that hold fewer members than there are
-//	weights.go      the weight file, file.go files that are read while the server runs
+//	weights.go      the weight file, which internal/weights reads, file.go files that are read while the server runs
 //	overrides.go    what operators say of members
 //	client.go       who asks, and for whom
 //	observe.go      to decide everything and change nothing

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
 // rule is one balance stanza. Safe for concurrent use: the configuration never changes, and what is
@@ -18,7 +20,7 @@ type rule struct {
 	policy     *namedPolicy
 	sticky     prefixLengths  // of clients
 	ecs        []netip.Prefix // resolvers that may say for whom they ask
-	weights    weightList     // inline
+	weights    weights.List   // inline
 	file       *weightFile    // nil without the option weights
 	overrides  *overridesFile // nil without the option overrides
 	prefer     []preference
@@ -96,7 +98,7 @@ func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *
 	overrides, now := z.overridesInForce(), wallClock()
 	for i := range n {
 		m := memberAt(i)
-		at := standing{weight: defaultWeight}
+		at := standing{weight: weights.Default}
 		if m.host == "" {
 			target := m.addr.Unmap()
 			at = standing{z.weightOf(owner, m.addr), z.tierOf(target), z.verdictOn(m.addr), overrides.of(owner, target, now)}

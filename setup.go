@@ -220,7 +220,7 @@ func (s *stanza) validate() error {
 				name, line, s.policy.name, list(policyNames(true)))
 		}
 	}
-	s.weights.sort()
+	s.weights.Sort()
 	if line, ok := s.seen["ecs"]; ok && !s.dependsOnClient() {
 		return fmt.Errorf("ecs: line %d has no effect, for no answer depends on the client: want policy sticky or prefer with from", line)
 	}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +15,8 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-f1518d44/balance/internal/cidr"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files with what the code does")
@@ -118,8 +119,8 @@ func parsed(input string) string {
 func describe(r *rule) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "balance %s {\n    policy %s%s\n", strings.Join(r.zones, " "), r.policy.name, lengths(r))
-	for _, w := range slices.Concat(r.weights.addrs, r.weights.cidrs) {
-		fmt.Fprintf(&b, "    weight %s %d\n", word(w.targets), w.weight)
+	for _, w := range r.weights.Lines() {
+		fmt.Fprintf(&b, "    weight %s %d\n", cidr.Word(w.Targets), w.Weight)
 	}
 	if r.file != nil {
 		fmt.Fprintf(&b, "    weights %s %s\n", r.file.path, r.file.every)

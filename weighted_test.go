@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
 // newWeighted returns a group with the policy weighted, whose answers hold wanted members.
@@ -61,7 +63,7 @@ func TestWeightedSequence(t *testing.T) {
 // the worst that we could think of.
 func randomWeights() (sets [][]uint16) {
 	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
-	for _, highest := range []int{2, 10, 255, maxWeight} {
+	for _, highest := range []int{2, 10, 255, weights.Max} {
 		for _, size := range []int{2, 3, 5, 8, 20} {
 			weights := make([]uint16, size)
 			for i := range weights {

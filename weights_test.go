@@ -20,25 +20,28 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
 // Every file in testdata/weights holds a weight file, a line of dashes, and what becomes of it.
 func TestWeightFile(t *testing.T) {
 	golden(t, "testdata/weights/*.txt", func(content string) string {
-		n, err := parseWeights([]byte(content))
+		n, err := weights.Parse([]byte(content))
 		if err != nil {
 			return "error: weights.db:" + err.Error() + "\n"
 		}
-		return describeWeights("", n.names) + describeWeights("*.", n.wildcards)
+		return describeWeights("", n.Names) + describeWeights("*.", n.Wildcards)
 	})
 }
 
-func describeWeights(prefix string, lists map[string]*weightList) string {
+func describeWeights(prefix string, lists map[string]*weights.List) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(lists)) {
 		fmt.Fprintf(&b, "%s\n", strings.Replace(prefix+name, "*..", "*.", 1))
-		for _, line := range slices.Concat(lists[name].addrs, lists[name].cidrs) {
-			fmt.Fprintf(&b, "    %s %d\n", word(line.targets), line.weight)
+		for _, line := range lists[name].Lines() {
+			fmt.Fprintf(&b, "    %s %d\n", cidr.Word(line.Targets), line.Weight)
 		}
 	}
 	return b.String()
@@ -79,12 +82,12 @@ func TestWeightPrecedence(t *testing.T) {
 func TestWeightFileMemory(t *testing.T) {
 	content := manyWeights(100000)
 	before := heapBytes()
-	n, err := parseWeights(content)
+	n, err := weights.Parse(content)
 	if err != nil {
 		t.Fatal(err)
 	}
 	used := heapBytes() - before
-	t.Logf("%d names of 3 addresses, %d bytes of text: %d bytes in memory", len(n.names), len(content), used)
+	t.Logf("%d names of 3 addresses, %d bytes of text: %d bytes in memory", len(n.Names), len(content), used)
 	if used > 60_000_000 {
 		t.Errorf("%d bytes in memory, want at most 60,000,000", used)
 	}
@@ -264,7 +267,7 @@ func BenchmarkParseWeights(b *testing.B) {
 	b.SetBytes(int64(len(content)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := parseWeights(content); err != nil {
+		if _, err := weights.Parse(content); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -273,7 +276,7 @@ func BenchmarkParseWeights(b *testing.B) {
 func FuzzParseWeights(f *testing.F) {
 	addSeeds(f, "testdata/weights/*.txt")
 	f.Fuzz(func(t *testing.T, content []byte) {
-		n, err := parseWeights(content)
+		n, err := weights.Parse(content)
 		if err != nil {
 			var line int
 			if _, scanErr := fmt.Sscanf(err.Error(), "%d: ", &line); scanErr != nil || line < 1 {
@@ -282,12 +285,12 @@ func FuzzParseWeights(f *testing.F) {
 			return
 		}
 		// What was understood, written out, is understood the same.
-		text := describeWeights("", n.names) + describeWeights("*.", n.wildcards)
-		again, err := parseWeights([]byte(text))
+		text := describeWeights("", n.Names) + describeWeights("*.", n.Wildcards)
+		again, err := weights.Parse([]byte(text))
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, text)
 		}
-		if got := describeWeights("", again.names) + describeWeights("*.", again.wildcards); got != text {
+		if got := describeWeights("", again.Names) + describeWeights("*.", again.Wildcards); got != text {
 			t.Fatalf("became\n%s, was\n%s", got, text)
 		}
 	})
