@@ -37,6 +37,11 @@ run: build ## Start the demo on 127.0.0.1:1053
 	CGO_ENABLED=0 go build -o $(CACHE)/backend ./examples/backend
 	@exec examples/demo
 
+.PHONY: spread
+spread: ## Build the command that shows who leads how often
+	@mkdir -p $(CACHE)
+	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/spread ./cmd/spread
+
 .PHONY: test
 test: test-packages test-go test-manifests test-release ## Pass every test; installs the Debian packages that they run
 
