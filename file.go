@@ -30,12 +30,20 @@ type polledFile struct {
 	seen    [sha256.Size]byte // of the content read last
 	problem error             // with that content or with reading it; nil: none
 
+	bad         atomic.Bool  // there is one
 	lastSuccess atomic.Int64 // Unix time, in nanoseconds, when it was last read and found good
 }
 
 // read takes the file's content into force where it is new. It returns an error where the file
 // cannot be read or its content not be used: then what was in force stays so.
 func (f *polledFile) read() error {
+	err := f.load()
+	f.bad.Store(err != nil)
+	return err
+}
+
+// load is read without what scrapes see of a problem.
+func (f *polledFile) load() error {
 	content, err := readRegular(f.path)
 	if f.optional && errors.Is(err, fs.ErrNotExist) {
 		content, err = nil, nil

@@ -214,6 +214,9 @@ func (p *pool) settle(r result) {
 	p.pace.after(r.lag, p.now())
 	e := r.endpoint
 	timing := &p.check.timing
+	if r.start-e.next > timing.interval/10 { // more than the jitter
+		p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.late.Inc() })
+	}
 	if p.fault(r) {
 		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(timing) // as if it were down for long
 		e.faults = min(e.faults+1, maxFaults)

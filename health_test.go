@@ -255,6 +255,41 @@ func TestInFlightIsBounded(t *testing.T) {
 	})
 }
 
+// Probes that cannot all be made in an interval are late, and counted; those that can are not.
+func TestLateProbesAreCounted(t *testing.T) {
+	tests := []struct {
+		name      string
+		endpoints int
+		late      bool
+	}{
+		{"two in flight for ten that take a second each, all five seconds", 10, false},
+		{"two in flight for fifteen", 15, true},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBackends(t)
+				b.took = 900 * time.Millisecond
+				c := b.checkOf()
+				c.maxInFlight = 2
+				s := joined(t, c)
+				for _, addr := range addresses(tc.endpoints) {
+					s.verdict(addr)
+				}
+				wait(time.Minute) // they find their phases
+				late := metric(t, "coredns_balance_probes_late_total", "example.org.", "fake:1")
+				before := b.all()
+				wait(time.Minute)
+				late = metric(t, "coredns_balance_probes_late_total", "example.org.", "fake:1") - late
+				share := late / float64(b.all()-before)
+				if tc.late != (share > 0.5) {
+					t.Errorf("%.0f of %d probes are late, want most of them: %v", late, b.all()-before, tc.late)
+				}
+			})
+		})
+	}
+}
+
 // An endpoint that is in no answer any more is forgotten, series and all; one that is stays.
 func TestForgetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

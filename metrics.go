@@ -121,6 +121,12 @@ var (
 		Name:      "probes_refused_total",
 		Help:      "Counter of the times that an address was looked up which is not probed, by reason.",
 	}, []string{"zone", "reason"})
+	probesLate = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "probes_late_total",
+		Help:      "Counter of probes that began later than they were due by more than a tenth of the interval.",
+	}, []string{"zone", "check"})
 	transitionsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: pluginName,
@@ -146,6 +152,10 @@ var fileLastSuccessDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Names
 	"Unix time when a file of a rule was last read and found good.",
 	[]string{"zone", "file"}, nil)
 
+var fileGoodDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_good"),
+	"1 where a file of a rule was good when it was last read, 0 where it was missing or bad, so that what was read before stays in force.",
+	[]string{"zone", "file"}, nil)
+
 // counterBook holds the counters of the process, of all rules that ever served: a counter must
 // not go back when a Corefile is reloaded. It is a prometheus.Collector. Safe for concurrent use.
 type counterBook struct{ byLabels sync.Map }
@@ -166,6 +176,7 @@ func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 	descs <- removedRecordsDesc
 	descs <- fileLastSuccessDesc
 	descs <- ruleInfoDesc
+	descs <- fileGoodDesc
 	descs <- endpointsDesc
 	descs <- endpointUpDesc
 	descs <- allFailingDesc

@@ -40,17 +40,19 @@ func collectRules(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// collectFiles writes when files were last read.
+// collectFiles writes whether files are good, and when they last were.
 func collectFiles(metrics chan<- prometheus.Metric) {
-	latest := make(map[zoneFile]int64)
+	latest, bad := make(map[zoneFile]int64), make(map[zoneFile]bool)
 	eachRule(func(r *rule, zone string) {
 		for _, f := range r.files() {
 			at := zoneFile{zone, f.path}
 			latest[at] = max(latest[at], f.lastSuccess.Load())
+			bad[at] = bad[at] || f.bad.Load()
 		}
 	})
 	for at, nanoseconds := range latest {
 		metrics <- prometheus.MustNewConstMetric(fileLastSuccessDesc, prometheus.GaugeValue, float64(nanoseconds)/1e9, at.zone, at.file)
+		metrics <- gauge(fileGoodDesc, !bad[at], at.zone, at.file)
 	}
 }
 

@@ -23,6 +23,7 @@ type subscriber struct {
 
 	probes      [2]prometheus.Counter // failed, passed
 	faults      prometheus.Counter
+	late        prometheus.Counter // probes that began late
 	duration    prometheus.Observer
 	transitions [len(verdictNames)]prometheus.Counter
 	full        prometheus.Counter // addresses that found no place in the table
@@ -36,6 +37,7 @@ func newSubscriber(p *pool, c *check, z *zoneRule) *subscriber {
 	s := &subscriber{
 		pool: p, rule: z.rule, zone: z.zone, scope: z.scope, allow: c.allow,
 		faults:   probesTotal.WithLabelValues(z.zone, name, "error"),
+		late:     probesLate.WithLabelValues(z.zone, name),
 		duration: probeDuration.WithLabelValues(z.zone, name),
 		full:     probesRefused.WithLabelValues(z.zone, "table_full"),
 		outside:  probesRefused.WithLabelValues(z.zone, "not_allowed"),

@@ -172,6 +172,9 @@ func TestWeightFileReload(t *testing.T) {
 			if got := metric(t, "coredns_balance_file_reload_failures_total", file); got != step.failures {
 				t.Errorf("%s: %v failures counted, want %v", step.name, got, step.failures)
 			}
+			if got, good := metric(t, "coredns_balance_file_good", file), strings.Contains(step.logged, "good"); good && got != 1 || step.logged != "" && !good && got != 0 {
+				t.Errorf("%s: the file is %v, want 1 for good and 0 for bad", step.name, got)
+			}
 			if lines := logged.String(); !strings.Contains(lines, step.logged) || (lines == "") != (step.logged == "") {
 				t.Errorf("%s: logged %q, want %q", step.name, lines, step.logged)
 			}
