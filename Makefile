@@ -43,7 +43,7 @@ spread: ## Build the command that shows who leads how often
 	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/spread ./cmd/spread
 
 .PHONY: test
-test: test-packages test-go test-manifests test-release ## Pass every test; installs the Debian packages that they run
+test: test-packages test-go test-manifests test-release test-observability ## Pass every test; installs the Debian packages that they run
 
 .PHONY: test-packages
 test-packages:
@@ -69,6 +69,10 @@ image: ## Make the container image for amd64 and arm64, as an OCI archive in DIS
 release: ## Make all of a release in DIST: image, archives, SBOMs, licences, notes, checksums
 	rm -rf $(DIST)
 	$(RELEASE) dist
+
+.PHONY: test-observability
+test-observability: ## Try alerts and dashboard on a real server's metrics (a module of its own: it takes Prometheus)
+	cd deploy/observability && go test -race -timeout 20m ./...
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME
@@ -127,11 +131,13 @@ fmt-check:
 vet:
 	go vet ./...
 	cd release && go vet ./...
+	cd deploy/observability && go vet ./...
 
 .PHONY: lint
 lint: $(LINT)
 	$(LINT) run ./...
 	cd release && $(abspath $(LINT)) run ./...
+	cd deploy/observability && $(CURDIR)/$(LINT) run ./...
 
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT)

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command dashboard writes the Grafana dashboard for balance, dashboard.json, to standard output:
+//
+//	go run ./dashboard > dashboard.json
+//
+// panels.go has what it shows, grafana.go what of Grafana's schema it takes.
+package main
+
+import (
+	"encoding/json"
+	"log"
+	"os"
+)
+
+func main() {
+	encoder := json.NewEncoder(os.Stdout)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(newDashboard()); err != nil {
+		log.Fatal(err)
+	}
+}
