@@ -9,11 +9,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/prometheus/prometheus/storage"
 )
 
 func float64FromBits(bits uint64) float64 { return math.Float64frombits(bits) }
@@ -58,6 +62,25 @@ func (r *recording) expressionsExist() {
 	for name := range r.families {
 		if !used[name] {
 			r.t.Errorf("%s is in no rule and no panel", name)
+		}
+	}
+}
+
+// panelsShow fails the test unless every query of the dashboard finds something in the recording.
+func (r *recording) panelsShow(series storage.Queryable) {
+	r.t.Helper()
+	engine := promqltest.NewTestEngineWithOpts(r.t, promql.EngineOpts{MaxSamples: 1e6, Timeout: patience, EnableAtModifier: true})
+	for where, all := range dashboardExpressions(r) {
+		for _, text := range all {
+			query, err := engine.NewRangeQuery(r.t.Context(), series, nil, filled(text), at(0), at(r.minute()), time.Minute)
+			if err != nil {
+				r.t.Fatalf("%s: %v", where, err)
+			}
+			found, err := query.Exec(r.t.Context()).Matrix()
+			if err != nil || len(found) == 0 {
+				r.t.Errorf("%s: %d series and error %v in all the recording for %s", where, len(found), err, text)
+			}
+			query.Close()
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -89,17 +90,30 @@ func (r *recording) scrape() {
 		}
 		r.families[f.GetName()] = f
 		for _, m := range f.GetMetric() {
-			if m.GetHistogram() == nil { // no rule looks at the histogram
-				now[seriesOf(f.GetName(), m)] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
+			now.add(f.GetName(), m)
 		}
 	}
 	r.scrapes = append(r.scrapes, now)
 }
 
-// seriesOf spells a series, with the labels that a scrape adds.
-func seriesOf(name string, m *dto.Metric) string {
-	labels := []string{`instance="192.0.2.53:9153"`, `job="coredns"`}
+// add adds a metric, as the series that a scrape makes of it.
+func (s scrape) add(name string, m *dto.Metric) {
+	h := m.GetHistogram()
+	if h == nil {
+		s[seriesOf(name, m)] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		return
+	}
+	for _, b := range h.GetBucket() {
+		s[seriesOf(name+"_bucket", m, fmt.Sprintf("le=%q", strconv.FormatFloat(b.GetUpperBound(), 'g', -1, 64)))] = float64(b.GetCumulativeCount())
+	}
+	s[seriesOf(name+"_bucket", m, `le="+Inf"`)] = float64(h.GetSampleCount())
+	s[seriesOf(name+"_count", m)] = float64(h.GetSampleCount())
+	s[seriesOf(name+"_sum", m)] = h.GetSampleSum()
+}
+
+// seriesOf spells a series, with the labels that a scrape adds, and more.
+func seriesOf(name string, m *dto.Metric, more ...string) string {
+	labels := append(more, `instance="192.0.2.53:9153"`, `job="coredns"`)
 	for _, l := range m.GetLabel() {
 		labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
 	}

@@ -249,7 +249,8 @@ func TestAlertsOfARecording(t *testing.T) {
 	r.many(35)
 	expect("it is steady again")
 
-	firing := alerts(t, r.play(), len(r.scrapes))
+	series := r.play()
+	firing := alerts(t, series, len(r.scrapes))
 	for _, m := range moments {
 		want := map[string]bool{}
 		for _, name := range m.want {
@@ -266,6 +267,7 @@ func TestAlertsOfARecording(t *testing.T) {
 		}
 	}
 	r.expressionsExist()
+	r.panelsShow(series)
 }
 
 // Thresholds, on series that are made up.

@@ -36,6 +36,7 @@ type panel struct {
 	Options         object   `json:"options,omitempty"`
 	Transformations []object `json:"transformations,omitempty"`
 	Collapsed       *bool    `json:"collapsed,omitempty"` // of rows
+	Panels          *[]panel `json:"panels,omitempty"`    // of rows that are collapsed
 }
 
 // gridPos is a place on a grid of 24 columns.
@@ -74,7 +75,7 @@ type layout struct {
 func (l *layout) row(title string) {
 	l.breakLine()
 	open := false
-	l.panels = append(l.panels, &panel{ID: len(l.panels) + 1, Type: "row", Title: title, GridPos: gridPos{H: 1, W: 24, Y: l.y}, Collapsed: &open})
+	l.panels = append(l.panels, &panel{ID: len(l.panels) + 1, Type: "row", Title: title, GridPos: gridPos{H: 1, W: 24, Y: l.y}, Collapsed: &open, Panels: &[]panel{}})
 	l.y++
 }
 
@@ -116,6 +117,7 @@ func stat(title, description, unit, colour string, from any, queries ...target) 
 		Options: object{
 			"reduceOptions": object{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
 			"colorMode":     "background", "graphMode": "none", "justifyMode": "center", "orientation": "auto", "textMode": "auto",
+			"wideLayout": true, "showPercentChange": false, "percentChangeColorMode": "standard",
 		},
 	}
 }

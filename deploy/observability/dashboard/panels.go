@@ -48,7 +48,7 @@ func newDashboard() dashboard {
 		Templating: object{"list": []object{
 			{
 				"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1, "regex": "", "hide": 0,
-				"current": object{}, "options": []object{}, "multi": false, "includeAll": false, "skipUrlSync": false,
+				"current": object{"text": "default", "value": "default"}, "options": []object{}, "multi": false, "includeAll": false, "skipUrlSync": false,
 			},
 			variable("job", "Job", "coredns_balance_responses_total"),
 			variable("instance", "Instance", `coredns_balance_responses_total{job=~"$job"}`),
@@ -66,9 +66,9 @@ func now(l *layout) {
 		instant("count("+sum("instance, zone", rate("responses_total", `result="fail_open"`))+" > 0)")))
 	l.add(4, 4, stat("Endpoints down", "Endpoints with the verdict down, counted by each instance and zone.", "none", "orange", 1,
 		instant("sum("+chosen("endpoints", `state="down"`)+")")))
-	l.add(4, 4, stat("Rules whose endpoints all fail", "The last probe of every endpoint failed: the fault may be with the prober.", "none", "red", 1,
+	l.add(4, 4, stat("All endpoints fail", "Rules of which the last probe of every endpoint failed: the fault may be with the prober.", "none", "red", 1,
 		instant("sum("+chosen("all_endpoints_failing")+")")))
-	l.add(4, 4, stat("Files that do not load", "What they held before is in force.", "none", "orange", 1,
+	l.add(4, 4, stat("Bad files", "They do not load; what they held before is in force.", "none", "orange", 1,
 		instant("count("+chosen("file_good")+" == 0)")))
 	l.add(4, 4, stat("Late probes", "Share of the probes that began later than they were due by more than a tenth of the interval.", "percentunit", "orange", 0.1,
 		instant("sum("+rate("probes_late_total")+") / sum("+rate("probes_total")+")")))
@@ -91,7 +91,7 @@ func endpoints(l *layout) {
 	timeline := &panel{
 		Type: "state-timeline", Title: "Verdicts", Description: "By endpoint; where instances disagree, the worst. Only endpoints that were down at some time in the range, at most 50.", Datasource: prometheus,
 		Targets: targets([]target{query("min by (zone, endpoint) ("+chosen("endpoint_up")+") and on (zone, endpoint) topk(50, min by (zone, endpoint) (min_over_time("+
-			chosen("endpoint_up")+"[$__range])) == 0)", "{{zone}} {{endpoint}}")}),
+			chosen("endpoint_up")+"[$__range] @ end())) == 0)", "{{zone}} {{endpoint}}")}),
 		FieldConfig: object{"defaults": object{
 			"mappings": goodIsGreen, "color": object{"mode": "thresholds"},
 			"thresholds": object{"mode": "absolute", "steps": []object{{"color": "red", "value": nil}, {"color": "green", "value": 1}}},
@@ -99,7 +99,7 @@ func endpoints(l *layout) {
 		}, "overrides": []object{}},
 		Options: object{
 			"showValue": "never", "mergeValues": true, "alignValue": "left", "rowHeight": 0.9,
-			"legend": object{"displayMode": "list", "placement": "bottom", "showLegend": false}, "tooltip": object{"mode": "single", "sort": "none"},
+			"legend": object{"displayMode": "list", "placement": "bottom", "showLegend": false, "calcs": []string{}}, "tooltip": object{"mode": "single", "sort": "none"},
 		},
 	}
 	l.add(24, 10, timeline)
@@ -112,7 +112,7 @@ func endpoints(l *layout) {
 		Type: "table", Title: "Most unsteady endpoints", Description: "Changes of the verdict in the range, as far as scrapes saw them.", Datasource: prometheus,
 		Targets:     targets([]target{table("topk(20, max by (zone, endpoint) (changes(" + chosen("endpoint_up") + "[$__range])) > 0)")}),
 		FieldConfig: object{"defaults": object{"custom": object{"align": "auto", "filterable": false}}, "overrides": []object{}},
-		Options:     object{"showHeader": true, "cellHeight": "sm", "sortBy": []object{{"displayName": "changes", "desc": true}}},
+		Options:     object{"showHeader": true, "frameIndex": 0, "cellHeight": "sm", "sortBy": []object{{"displayName": "changes", "desc": true}}},
 		Transformations: []object{{"id": "organize", "options": object{
 			"excludeByName": object{"Time": true}, "renameByName": object{"Value": "changes"}, "indexByName": object{"zone": 0, "endpoint": 1, "Value": 2},
 		}}},
