@@ -34,7 +34,7 @@ func newDashboard() dashboard {
 	endpoints(l)
 	l.row("Probes")
 	probes(l)
-	l.row("Files and overrides")
+	l.row("Rules, files and overrides")
 	files(l)
 	return dashboard{
 		UID: "coredns-balance", Title: "CoreDNS balance", Tags: []string{"coredns", "dns", "balance"},
@@ -143,4 +143,13 @@ func files(l *layout) {
 		query(sum("zone, file", "increase("+chosen("file_reload_failures_total")+"[1h])"), "{{zone}} {{file}}")))
 	l.add(8, 7, series("Overrides in force", "Lines; the most of any instance.", "none", false,
 		query("max by (zone, override) ("+chosen("overrides")+")", "{{zone}} {{override}}")))
+	l.add(24, 6, &panel{
+		Type: "table", Title: "Rules", Description: "Those that run, and how many instances have them. One that only observes is counted as if it acted.", Datasource: prometheus,
+		Targets:     targets([]target{table("count by (zone, policy, observe) (" + chosen("rule_info") + ")")}),
+		FieldConfig: object{"defaults": object{"custom": object{"align": "auto", "filterable": false}}, "overrides": []object{}},
+		Options:     object{"showHeader": true, "frameIndex": 0, "cellHeight": "sm"},
+		Transformations: []object{{"id": "organize", "options": object{
+			"excludeByName": object{"Time": true}, "renameByName": object{"Value": "instances"}, "indexByName": object{"zone": 0, "policy": 1, "observe": 2, "Value": 3},
+		}}},
+	})
 }
