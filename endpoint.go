@@ -17,12 +17,14 @@ type endpoint struct {
 	addr netip.Addr // IPv4 as such, also where a record spelled it as IPv6
 
 	status  atomic.Pointer[status]
-	seen    atomic.Int64  // when an answer last held it, as the pool counts time
-	zones   atomic.Uint64 // bits of the subscribers in whose answers it was
-	failing atomic.Bool   // its last probe failed
+	seen    atomic.Int64            // when an answer last held it, as the pool counts time
+	zones   atomic.Uint64           // bits of the subscribers in whose answers it was
+	failing atomic.Bool             // its last probe failed
+	holding atomic.Pointer[holding] // the connection held to it; nil for none
 
 	tracker tracker
 	faults  uint8         // probes in a row that failed by a fault of ours
+	place   int32         // in the queue; -1 while it is not there
 	next    time.Duration // when the next probe is due, as the pool counts time
 }
 
@@ -155,10 +157,16 @@ type queue []*endpoint
 
 func (q queue) Len() int           { return len(q) }
 func (q queue) Less(i, j int) bool { return q[i].next < q[j].next }
-func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = int32(i), int32(j) //nolint:gosec // an index
+}
 
 // Push implements heap.Interface.
-func (q *queue) Push(e any) { *q = append(*q, e.(*endpoint)) }
+func (q *queue) Push(e any) {
+	e.(*endpoint).place = int32(len(*q)) //nolint:gosec // an index
+	*q = append(*q, e.(*endpoint))
+}
 
 // Pop implements heap.Interface.
 func (q *queue) Pop() any {
@@ -166,8 +174,12 @@ func (q *queue) Pop() any {
 	e := (*q)[last]
 	(*q)[last] = nil
 	*q = (*q)[:last]
+	e.place = -1
 	return e
 }
 
 func (q *queue) add(e *endpoint) { heap.Push(q, e) }
 func (q *queue) pop() *endpoint  { return heap.Pop(q).(*endpoint) }
+
+// moved puts an endpoint that is due at another time into its place.
+func (q *queue) moved(e *endpoint) { heap.Fix(q, int(e.place)) }

@@ -19,6 +19,8 @@ import (
 //	pool.probe      asks the endpoint, in a worker
 //	pool.settle     takes the result in: the tracker, what follows from it, when to probe next
 //	pool.publish    makes a new verdict known to the queries, the log and the metrics
+//
+// With the option hold, the end of an idle connection makes a probe due: holder.go.
 
 // check is one health_check line. Immutable.
 type check struct {
@@ -28,6 +30,8 @@ type check struct {
 	maxInFlight  int
 	allow        []netip.Prefix
 	watch        []string // names, fully qualified
+
+	hold func(*pool) (lines, error) // opens the lines that connections are held over; nil without the option
 }
 
 // prober is one protocol's way to probe.
@@ -62,7 +66,10 @@ type pool struct {
 	faultLog  time.Duration // when a fault of ours may be logged again
 	lagged    time.Duration // when a probe last began so late that a timeout says nothing; 0: never
 	renewal   time.Duration
-	affected  uint64 // bits of the subscribers to tell of new verdicts
+	lines     lines         // nil without the option hold, or where they could not be opened
+	dialAgain time.Duration // when a connection to hold may be opened again
+	holdLog   time.Duration // when it may be logged again that none could be
+	affected  uint64        // bits of the subscribers to tell of new verdicts
 
 	subscribers subscribers
 }
@@ -102,6 +109,7 @@ func (p *pool) run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	defer close(p.due)
+	defer p.openLines()()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -159,6 +167,7 @@ func (p *pool) dispatch(newWorker func()) {
 		}
 		e := p.queue.pop()
 		if p.unseen(e) {
+			p.letGo(e)
 			p.remove(e)
 			continue
 		}
@@ -218,6 +227,9 @@ func (p *pool) settle(r result) {
 		p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.late.Inc() })
 	}
 	if p.fault(r) {
+		if errors.Is(r.err, probe.ErrLocal) { // perhaps for a lack of descriptors: here is one
+			p.letGo(e)
+		}
 		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(timing) // as if it were down for long
 		e.faults = min(e.faults+1, maxFaults)
 		e.next = r.start + jitter(pause, pause/10)
@@ -232,6 +244,7 @@ func (p *pool) settle(r result) {
 		p.publish(e, r.err)
 	}
 	e.next = r.start + p.pause(e, r.start)
+	p.tend(e, r)
 	p.queue.add(e)
 }
 
@@ -285,12 +298,17 @@ func (p *pool) publish(e *endpoint, err error) {
 	p.logTransition(e, zones, before, now)
 }
 
-// logTransition says which endpoint has a new verdict, why, and how long it had the old one.
+// logTransition says which endpoint has a new verdict, why, how long it had the old one, and whether the
+// end of its connection was what had it probed.
 func (p *pool) logTransition(e *endpoint, bits uint64, before, now *status) {
 	zones, name, would := p.subscribers.names(bits), p.check.Name(), p.subscribers.wouldNote(bits, before.verdict, now.verdict)
 	was := now.since.Sub(before.since).Round(time.Millisecond)
 	if now.verdict == down {
-		log.Warningf("%s: endpoint %s %s is down: %s (was %s for %s)%s", zones, e.addr, name, now.problem, before.verdict, was, would)
+		noticed := ""
+		if e.hinted() {
+			noticed = ", noticed by hold"
+		}
+		log.Warningf("%s: endpoint %s %s is down: %s (was %s for %s%s)%s", zones, e.addr, name, now.problem, before.verdict, was, noticed, would)
 		return
 	}
 	reason := ""

@@ -20,6 +20,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/idle"
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
@@ -42,6 +43,7 @@ type checkStanza struct {
 	tls              *probe.TLS
 	insecure         bool
 	source           netip.Addr
+	held             bool
 }
 
 // protocol is the first word behind health_check.
@@ -54,15 +56,15 @@ type protocol struct {
 // protocols are the words that may stand behind health_check. A new one is a file in internal/probe
 // and a line here.
 var protocols = map[string]protocol{
-	"tcp":   {portArguments, []string{"send", "receive", "host", "tls", "tls_insecure"}, buildTCP},
+	"tcp":   {portArguments, []string{"send", "receive", "host", "tls", "tls_insecure", "hold"}, buildTCP},
 	"http":  {pathArguments, httpOptions, buildHTTP},
 	"https": {pathArguments, append([]string{"tls", "tls_insecure"}, httpOptions...), buildHTTPS},
-	"grpc":  {serviceArguments, []string{"host", "tls", "tls_insecure"}, buildGRPC},
+	"grpc":  {serviceArguments, []string{"host", "tls", "tls_insecure", "hold"}, buildGRPC},
 	"dns":   {nameArguments, nil, buildDNS},
 	"icmp":  {noArguments, nil, buildICMP},
 }
 
-var httpOptions = []string{"host", "header", "method", "expect", "body", "body_regex"}
+var httpOptions = []string{"host", "header", "method", "expect", "body", "body_regex", "hold"}
 
 // checkOption reads the arguments of an option in the block of a health_check.
 type checkOption struct {
@@ -97,6 +99,7 @@ var protocolCheckOptions = map[string]checkOption{
 	"receive":      escapedOption(func(s *checkStanza) *string { return &s.receive }),
 	"tls":          {parse: parseTLS},
 	"tls_insecure": {parse: parseTLSInsecure},
+	"hold":         {parse: parseHold},
 }
 
 // What a health_check has unless it says otherwise.
@@ -142,6 +145,9 @@ func parseHealthCheck(s *stanza, args []string) error {
 		}
 	}
 	c.prober = prober
+	if c.held {
+		c.hold = heldLine{c.port, c.source}.open
+	}
 	s.checks = append(s.checks, c.check)
 	return nil
 }
@@ -380,6 +386,18 @@ func parseTLSInsecure(s *checkStanza, args []string) error {
 		return wrongCount(args, "nothing behind it")
 	}
 	s.insecure = true
+	return nil
+}
+
+// parseHold reads "hold".
+func parseHold(s *checkStanza, args []string) error {
+	if len(args) != 0 {
+		return wrongCount(args, "nothing behind it")
+	}
+	if !idle.Supported {
+		return idle.ErrUnsupported
+	}
+	s.held = true
 	return nil
 }
 

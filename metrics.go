@@ -133,6 +133,18 @@ var (
 		Name:      "transitions_total",
 		Help:      "Counter of new verdicts.",
 	}, []string{"zone", "to"})
+	hintsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "hints_total",
+		Help:      "Counter of connections held to endpoints that these ended.",
+	}, []string{"zone"})
+	holdErrorsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "hold_errors_total",
+		Help:      "Counter of connections to hold that could not be opened by a fault of ours.",
+	}, []string{"zone"})
 )
 
 var (
@@ -140,6 +152,8 @@ var (
 		"Endpoints that are probed, by verdict.", []string{"zone", "state"}, nil)
 	endpointUpDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "endpoint_up"),
 		"1 for an endpoint that is up, 0 for one that is down; none for one that was not probed yet.", []string{"zone", "endpoint"}, nil)
+	heldDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "held_connections"),
+		"Idle connections that are held to endpoints.", []string{"zone"}, nil)
 	allFailingDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "all_endpoints_failing"),
 		"1 where the last probe that a check made of every endpoint failed, so that the fault may be on this side.", []string{"zone"}, nil)
 )
@@ -180,6 +194,7 @@ func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 	descs <- endpointsDesc
 	descs <- endpointUpDesc
 	descs <- allFailingDesc
+	descs <- heldDesc
 	descs <- overridesDesc
 }
 

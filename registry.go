@@ -27,6 +27,7 @@ type poolKey struct {
 	timing       timing
 	maxEndpoints int
 	maxInFlight  int
+	hold         bool
 }
 
 type runningPool struct {
@@ -36,7 +37,7 @@ type runningPool struct {
 }
 
 func keyOf(c *check) poolKey {
-	return poolKey{c.Key(), c.timing, c.maxEndpoints, c.maxInFlight}
+	return poolKey{c.Key(), c.timing, c.maxEndpoints, c.maxInFlight, c.hold != nil}
 }
 
 // join makes a rule, in one of its zones, take part in the pool of a check, and starts the pool
@@ -187,6 +188,8 @@ func (p *pool) trim() {
 				keep |= s.bit
 			}
 		}
-		e.zones.And(keep)
+		if e.zones.And(keep)&keep == 0 {
+			p.letGo(e)
+		}
 	})
 }

@@ -83,6 +83,8 @@ func collectOverrides(metrics chan<- prometheus.Metric) {
 type zoneEndpoints struct {
 	verdicts   map[string]verdict // by what they are called
 	allFailing bool               // so says a check
+	held       map[*endpoint]bool // to which a connection is held
+	holds      bool               // a check has the option hold
 }
 
 // add adds the endpoints of a subscriber. One that is there already is another's, while a rule replaces
@@ -94,6 +96,9 @@ func (z *zoneEndpoints) add(s *subscriber) {
 			return
 		}
 		known++
+		if e.isHeld() {
+			z.held[e] = true
+		}
 		if e.failing.Load() {
 			failing++
 		}
@@ -103,6 +108,7 @@ func (z *zoneEndpoints) add(s *subscriber) {
 		}
 		z.verdicts[name] = v
 	})
+	z.holds = z.holds || s.pool.check.hold != nil
 	z.allFailing = z.allFailing || known > 1 && failing == known
 }
 
@@ -111,7 +117,7 @@ func collectEndpoints(metrics chan<- prometheus.Metric) {
 	zones := make(map[string]*zoneEndpoints)
 	for _, s := range pools.subscribers() {
 		if zones[s.zone] == nil {
-			zones[s.zone] = &zoneEndpoints{verdicts: make(map[string]verdict)}
+			zones[s.zone] = &zoneEndpoints{verdicts: make(map[string]verdict), held: make(map[*endpoint]bool)}
 		}
 		zones[s.zone].add(s)
 	}
@@ -127,6 +133,9 @@ func collectEndpoints(metrics chan<- prometheus.Metric) {
 			metrics <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(n), zone, verdict(v).String()) //nolint:gosec // an index
 		}
 		metrics <- gauge(allFailingDesc, endpoints.allFailing, zone)
+		if endpoints.holds {
+			metrics <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(len(endpoints.held)), zone)
+		}
 	}
 }
 

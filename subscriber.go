@@ -28,6 +28,8 @@ type subscriber struct {
 	transitions [len(verdictNames)]prometheus.Counter
 	full        prometheus.Counter // addresses that found no place in the table
 	outside     prometheus.Counter // addresses outside allow
+	hints       prometheus.Counter // connections held that their peers ended
+	holdErrors  prometheus.Counter // connections to hold that could not be opened
 
 	suspect bool // all its endpoints fail; owned by the pool
 }
@@ -41,6 +43,7 @@ func newSubscriber(p *pool, c *check, z *zoneRule) *subscriber {
 		duration: probeDuration.WithLabelValues(z.zone, name),
 		full:     probesRefused.WithLabelValues(z.zone, "table_full"),
 		outside:  probesRefused.WithLabelValues(z.zone, "not_allowed"),
+		hints:    hintsTotal.WithLabelValues(z.zone), holdErrors: holdErrorsTotal.WithLabelValues(z.zone),
 	}
 	for i, result := range []string{"failure", "success"} {
 		s.probes[i] = probesTotal.WithLabelValues(z.zone, name, result)

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idle
+
+import (
+	"errors"
+	"math"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Supported tells whether sets can be made here.
+const Supported = true
+
+// Set holds connections. Wait is for one goroutine, all else for one, perhaps another.
+type Set[T any] struct {
+	epoll *os.File // the runtime waits for it, so that no thread has to
+	raw   syscall.RawConn
+	fd    int // of epoll
+	made  uint32
+	open  map[Conn]T
+
+	happened [256]unix.EpollEvent  // what Wait fills
+	dropped  [MostDropped / 5]byte // what peers said
+}
+
+// New makes a set. Shut must be called on it.
+func New[T any]() (*Set[T], error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // without it os.NewFile would not have the runtime wait
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	epoll := os.NewFile(uintptr(fd), "epoll")
+	raw, err := epoll.SyscallConn()
+	if err != nil {
+		_ = epoll.Close()
+		return nil, err
+	}
+	return &Set[T]{epoll: epoll, raw: raw, fd: fd, open: make(map[Conn]T)}, nil
+}
+
+// Dial begins to open a connection, from an address of this host, the zero one for any; an event tells
+// how that ends. Look says whose it is. The error is an errno of this host's own, or ErrNoRoom where a quarter
+// of the descriptors that this process may have would not be left for others.
+func (s *Set[T]) Dial(from netip.Addr, to netip.AddrPort, owner T) (Conn, error) {
+	family := unix.AF_INET6
+	if to.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.set(fd, from, to); err != nil {
+		_ = unix.Close(fd)
+		return 0, err
+	}
+	s.made++
+	conn := Conn(s.made)<<32 | Conn(fd)                                               //nolint:gosec // descriptors are small
+	interest := unix.EpollEvent{Events: interests, Fd: int32(fd), Pad: int32(s.made)} //nolint:gosec // its bits
+	if err := unix.EpollCtl(s.fd, unix.EPOLL_CTL_ADD, fd, &interest); err != nil {
+		_ = unix.Close(fd)
+		return 0, err
+	}
+	s.open[conn] = owner
+	return conn, nil
+}
+
+// interests are said on edges: what a peer says and we do not read wakes nobody twice, and its farewell
+// is seen behind it.
+const interests = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+
+// set prepares a socket and connects it.
+func (s *Set[T]) set(fd int, from netip.Addr, to netip.AddrPort) error {
+	if scarce(fd) {
+		return ErrNoRoom
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return err
+		}
+	}
+	// A reset leaves nothing behind on either host, as at the end of a probe.
+	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+		return err
+	}
+	if from.IsValid() {
+		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(from, 0))); err != nil {
+			return err
+		}
+	}
+	if err := unix.Connect(fd, sockaddr(to)); err != nil && !errors.Is(err, unix.EINPROGRESS) && !refused(err) {
+		return err
+	}
+	return nil
+}
+
+// refused tells whether an error is the peer's doing: an event says so too.
+func refused(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)
+}
+
+// options of a socket. Bound to an address, it takes its port when it connects, so that it shares
+// the port with connections to others. Keep-alive says "still there" often enough for firewalls
+// and translators on the way to remember the connection, and ends one whose peer is gone without a word
+// after 60 + 3*15 s: that is for tidiness, for probes notice sooner.
+var options = [...]struct{ level, name, value int }{
+	{unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1},
+	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 60},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
+	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
+}
+
+// scarce tells whether three quarters of the descriptors are taken: the kernel gives out the lowest
+// that is free.
+func scarce(fd int) bool {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
+		return false
+	}
+	return uint64(fd) >= limit.Cur/4*3 //nolint:gosec // not negative
+}
+
+func sockaddr(at netip.AddrPort) unix.Sockaddr {
+	if at.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+}
+
+// Close ends a connection, with a reset. One that is closed already is left alone.
+func (s *Set[T]) Close(conn Conn) {
+	if _, ok := s.open[conn]; !ok {
+		return
+	}
+	delete(s.open, conn)
+	_ = unix.Close(fdOf(conn)) // which takes it out of epoll
+}
+
+func fdOf(conn Conn) int { return int(uint32(conn)) } //nolint:gosec // the lower half
+
+// Wait returns what happened, in the memory given, once anything has. The error is ErrClosed, or what
+// the kernel says.
+func (s *Set[T]) Wait(into []Event) ([]Event, error) {
+	var failed error
+	n := 0
+	err := s.raw.Read(func(fd uintptr) bool {
+		n, failed = poll(int(fd), s.happened[:min(len(into), len(s.happened))]) //nolint:gosec // a descriptor
+		return n > 0 || failed != nil
+	})
+	if err != nil {
+		return nil, ErrClosed
+	}
+	if n <= 0 {
+		return nil, os.NewSyscallError("epoll_wait", failed)
+	}
+	for i, e := range s.happened[:n] {
+		into[i] = Event{Conn: Conn(uint32(e.Pad))<<32 | Conn(uint32(e.Fd)), bits: e.Events} //nolint:gosec // their bits
+	}
+	return into[:n], nil
+}
+
+// poll returns how much has happened, without waiting for more.
+func poll(epoll int, happened []unix.EpollEvent) (n int, err error) {
+	for {
+		n, err = unix.EpollWait(epoll, happened, 0)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+// Look says what an event means, and whom it concerns. What the peer said is dropped, at most MostDropped
+// bytes of it: how many is returned.
+func (s *Set[T]) Look(e Event) (owner T, change Change, dropped int) {
+	owner, ok := s.open[e.Conn]
+	switch {
+	case !ok:
+		return owner, Nothing, 0
+	case e.bits&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0:
+		return owner, Ended, 0
+	case e.bits&unix.EPOLLIN != 0:
+		return owner, Spoke, s.drop(fdOf(e.Conn))
+	case e.bits&unix.EPOLLOUT != 0:
+		return owner, Opened, 0
+	}
+	return owner, Nothing, 0
+}
+
+func (s *Set[T]) drop(fd int) (dropped int) {
+	for range MostDropped / len(s.dropped) {
+		n, err := unix.Read(fd, s.dropped[:])
+		if n <= 0 || err != nil {
+			return dropped
+		}
+		dropped += n
+	}
+	return dropped
+}
+
+// Shut closes everything. Wait returns then.
+func (s *Set[T]) Shut() {
+	for conn := range s.open {
+		s.Close(conn)
+	}
+	_ = s.epoll.Close()
+}
