@@ -181,5 +181,12 @@ func (q *queue) Pop() any {
 func (q *queue) add(e *endpoint) { heap.Push(q, e) }
 func (q *queue) pop() *endpoint  { return heap.Pop(q).(*endpoint) }
 
-// moved puts an endpoint that is due at another time into its place.
-func (q *queue) moved(e *endpoint) { heap.Fix(q, int(e.place)) }
+func (q *queue) remove(e *endpoint) { heap.Remove(q, int(e.place)) }
+
+// nextDue returns when the first endpoint is due, otherwise where there is none.
+func (q queue) nextDue(otherwise time.Duration) time.Duration {
+	if len(q) == 0 {
+		return otherwise
+	}
+	return q[0].next
+}

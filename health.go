@@ -56,6 +56,8 @@ type pool struct {
 	calls chan func() // carried out between probes, for those who do not own what they want
 
 	queue    queue // endpoints, by the time they are due
+	urgent   queue // those that were hinted to be dead
+	turn     bool  // of the urgent ones, where both have some that are due
 	due      chan assignment
 	results  chan result
 	workers  int
@@ -141,8 +143,8 @@ func (p *pool) idle() time.Duration {
 	switch {
 	case moment:
 		until = min(until, now+time.Millisecond)
-	case len(p.queue) > 0 && !full:
-		until = min(until, p.queue[0].next)
+	case !full:
+		until = min(until, p.queue.nextDue(until), p.urgent.nextDue(until))
 	}
 	return max(0, until-now)
 }
@@ -161,11 +163,15 @@ func (p *pool) admit() {
 // dispatch starts the probes that are due, as many as may be in flight.
 func (p *pool) dispatch(newWorker func()) {
 	now := p.now()
-	for len(p.queue) > 0 && p.queue[0].next <= now {
+	for {
 		if full, _ := p.pace.full(p.inFlight); full {
 			return
 		}
-		e := p.queue.pop()
+		q := p.chooseDue(now)
+		if q == nil {
+			return
+		}
+		e := q.pop()
 		if p.unseen(e) {
 			p.letGo(e)
 			p.remove(e)
@@ -179,6 +185,33 @@ func (p *pool) dispatch(newWorker func()) {
 		p.pace.waiting.Add(1)
 		p.due <- assignment{e, p.now()} // has room for as many as may be in flight
 	}
+}
+
+// chooseDue returns the queue whose first endpoint is due: the two in turn, so that neither those that were
+// hinted to be dead, nor those that wait where more is due than we can do, wait for all of the others.
+// nil: none is due.
+func (p *pool) chooseDue(now time.Duration) *queue {
+	normal, urgent := p.queue.nextDue(now+1) <= now, p.urgent.nextDue(now+1) <= now
+	switch {
+	case !normal && !urgent:
+		return nil
+	case normal && urgent:
+		p.turn = !p.turn
+		urgent = p.turn
+	}
+	if urgent {
+		return &p.urgent
+	}
+	return &p.queue
+}
+
+// await puts an endpoint into the queue that is for it.
+func (p *pool) await(e *endpoint) {
+	if e.hinted() {
+		p.urgent.add(e)
+		return
+	}
+	p.queue.add(e)
 }
 
 // work probes what is due until there will be no more.
@@ -233,7 +266,7 @@ func (p *pool) settle(r result) {
 		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(timing) // as if it were down for long
 		e.faults = min(e.faults+1, maxFaults)
 		e.next = r.start + jitter(pause, pause/10)
-		p.queue.add(e)
+		p.await(e)
 		return
 	}
 	e.faults = 0
@@ -245,7 +278,7 @@ func (p *pool) settle(r result) {
 	}
 	e.next = r.start + p.pause(e, r.start)
 	p.tend(e, r)
-	p.queue.add(e)
+	p.await(e)
 }
 
 // pause returns the time from the start of a probe to that of the next.

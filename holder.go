@@ -172,15 +172,17 @@ func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
 	}
 }
 
-// hint has an endpoint probed at once, for its connection ended; in its turn, if very many are.
+// hint has an endpoint probed at once, for its connection ended; in its turn, if very many are. It was not
+// hinted before, for then it has no connection.
 func (p *pool) hint(e *endpoint, h *holding) {
 	now := p.now()
 	p.hangUp(h)
 	h.hold = h.lost(now)
 	p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.hints.Inc() })
-	if e.place >= 0 && e.next > now { // else a probe is in flight, and tendUp sees to it
+	if e.place >= 0 { // else a probe is in flight, and tendUp sees to it
+		p.queue.remove(e)
 		e.next = now
-		p.queue.moved(e)
+		p.urgent.add(e)
 	}
 }
 

@@ -409,3 +409,42 @@ func TestHoldWithoutLines(t *testing.T) {
 		t.Errorf("logged:\n%s", logged)
 	}
 }
+
+// Where more is due than can be done, hints do not wait for all of it, nor all of it for hints.
+func TestHintsDoNotWaitForTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		c.maxInFlight, c.timing.fall = 4, 1
+		lines := c.holding()
+		s := joined(t, c)
+		addrs := addresses(2000)
+		for _, addr := range addrs {
+			s.verdict(addr)
+		}
+		wait(time.Minute)
+		b.Lock()
+		b.took = 100 * time.Millisecond // 40 a second, where 400 are due
+		b.Unlock()
+		wait(time.Minute)
+		b.set(addrs[7], errRefused)
+		lines.end(addrs[7])
+		wait(250 * time.Millisecond)
+		if got := s.verdict(addrs[7]); got != down {
+			t.Errorf("%v after 250ms, want down", got)
+		}
+		before := map[netip.Addr]int{}
+		for _, addr := range addrs[1000:] {
+			before[addr] = b.count(addr)
+		}
+		lines.end(addrs[:1000]...)
+		wait(10 * time.Second)
+		others := 0
+		for _, addr := range addrs[1000:] {
+			others += b.count(addr) - before[addr]
+		}
+		if others < 50 {
+			t.Errorf("%d probes of those without a hint in 10 s, want about half of 400", others)
+		}
+	})
+}

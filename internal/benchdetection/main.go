@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// Command benchdetection measures how long a dead backend stays in the answers: of CoreDNS with balance,
+// with and without hold, and of the servers from Debian that check health too. "make bench-detection" runs it;
+// docs/performance.md has results.
+//
+// It runs in a network namespace of its own, which has loopback and nothing else, and so takes root. Backends
+// are processes (backends.go) that are killed or stopped at random times; each server is started with a
+// configuration of ours (systems.go), asked every millisecond from then on until an answer lacks the
+// backend (rounds.go), and what came of it is a Markdown table (report.go).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// options are those of a run.
+type options struct {
+	coredns string // the binary to measure
+	rounds  int    // backends that are killed, and that are frozen, in every case
+	many    int    // endpoints of the cases with many
+	only    string // part of the names of cases
+}
+
+func main() {
+	if err := run(os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "benchdetection:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, out io.Writer) error {
+	if len(args) > 0 && args[0] == backendRole {
+		return beBackends(args[1:])
+	}
+	var o options
+	flags := flag.NewFlagSet("benchdetection", flag.ContinueOnError)
+	flags.StringVar(&o.coredns, "coredns", ".cache/coredns", "`file` of a CoreDNS with balance")
+	flags.IntVar(&o.rounds, "rounds", 7, "backends to kill, and to freeze, in every case")
+	flags.IntVar(&o.many, "many", 10_000, "endpoints in the cases with many")
+	flags.StringVar(&o.only, "only", "", "part of the `name` of the cases to measure; all without")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 || o.rounds < 1 || o.rounds > 50 || o.many < 200 || o.many > 60_000 {
+		return fmt.Errorf("bad arguments %q: want flags only, 1 to 50 rounds and 200 to 60000 endpoints", args)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if os.Getenv(apartVariable) == "" {
+		return runApart(ctx, args)
+	}
+	if err := errors.Join(loopbackUp(), moreDescriptors()); err != nil {
+		return err
+	}
+	return measureAll(ctx, o, out)
+}
+
+// apartVariable is set in the environment of the process that has a network namespace of its own.
+const apartVariable = "BENCHDETECTION_APART"
+
+// runApart runs this program again, in a network namespace of its own.
+func runApart(ctx context.Context, args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c := exec.CommandContext(ctx, self, args...) //nolint:gosec // ourselves
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+	c.Env = append(os.Environ(), apartVariable+"=1")
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("in a network namespace, which takes root: %w", err)
+	}
+	return nil
+}
+
+// loopbackUp switches the loopback interface of a new namespace on.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // only asked
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return os.NewSyscallError("lo up", unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo))
+}
+
+// moreDescriptors lets this process and those that it starts have as many as may be: each endpoint takes
+// one of the server and two of the backends, which are some processes.
+func moreDescriptors() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	limit.Cur = limit.Max
+	return os.NewSyscallError("setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+}
+
+// measureAll measures all cases and prints the table.
+func measureAll(ctx context.Context, o options, out io.Writer) error {
+	dir, err := os.MkdirTemp("", "benchdetection")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // temporary
+	var results []result
+	for i, c := range cases(o) {
+		if !strings.Contains(c.String(), o.only) {
+			continue
+		}
+		if missing := c.missing(); missing != "" {
+			fmt.Fprintf(os.Stderr, "%s: %s is not installed\n", c, missing)
+			results = append(results, result{Case: c, Missing: missing})
+			continue
+		}
+		r, err := c.measure(ctx, o, filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			return fmt.Errorf("%s: %w", c, err)
+		}
+		fmt.Fprintf(os.Stderr, "%s: killed %s, frozen %s\n", c, r.Killed, r.Frozen)
+		results = append(results, r)
+	}
+	return report(out, o, results)
+}
