@@ -120,6 +120,12 @@ bench-build:
 	@mkdir -p $(CACHE)
 	go build -o $(CACHE)/benchsuite ./bench
 
+.PHONY: bench-detection
+bench-detection: build ## Measure how long dead backends stay in the answers, beside other servers (root, Linux)
+	test/install bench || echo 'make: what is missing is not measured, and the table says so' >&2
+	go build -o $(CACHE)/benchdetection ./internal/benchdetection
+	$(CACHE)/benchdetection -coredns $(BINARY) -rounds $(or $(ROUNDS),7) | tee $(CACHE)/detection.md
+
 .PHONY: check
 check: fmt-check vet lint lint-workflows ## Formatting, vet and lint
 

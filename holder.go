@@ -41,7 +41,7 @@ func (e *endpoint) isHeld() bool {
 // hinted tells whether the endpoint's connection ended and probes have not said yet what of it.
 func (e *endpoint) hinted() bool {
 	h := e.holding.Load()
-	return h != nil && h.hold.hinted
+	return h != nil && h.hinted
 }
 
 // openLines opens the lines of a check that has the option hold. The result closes them. Where they cannot
@@ -159,7 +159,7 @@ func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
 	case idle.Ended:
 		p.hint(e, h)
 	case idle.Opened:
-		h.hold = h.hold.accepted()
+		h.hold = h.accepted()
 		h.open.Store(true)
 	case idle.Spoke:
 		var tooMuch bool

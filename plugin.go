@@ -40,6 +40,7 @@
 //	member.go       one record of an RRset, as a value that compares
 //	health.go       a probe's way, verdict.go its state machine
 //	endpoint.go     what is probed, allow.go what may be, watch.go what is from the start
+//	hold.go         the idle connections whose end is a hint, their state machine; holder.go has them opened
 //	lane.go         a worker's context, pace.go how many probes may be in flight
 //	suspicion.go    when every endpoint fails
 //	registry.go     checks that rules share and reloads keep, subscriber.go the rules that do

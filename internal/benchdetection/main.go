@@ -6,8 +6,8 @@
 // with and without hold, and of the servers from Debian that check health too. "make bench-detection" runs it;
 // docs/performance.md has results.
 //
-// It runs in a network namespace of its own, which has loopback and nothing else, and so takes root. Backends
-// are processes (backends.go) that are killed or stopped at random times; each server is started with a
+// It runs in a network namespace of its own, which has loopback and nothing else, and so takes root or a kernel
+// that lets users make namespaces. Backends are processes (backends.go) that are killed or stopped at random times; each server is started with a
 // configuration of ours (systems.go), asked every millisecond from then on until an answer lacks the
 // backend (rounds.go), and what came of it is a Markdown table (report.go).
 package main
@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -84,8 +85,12 @@ func runApart(ctx context.Context, args []string) error {
 	c.Env = append(os.Environ(), apartVariable+"=1")
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if os.Getuid() != 0 {
+		c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+	}
 	if err := c.Run(); err != nil {
-		return fmt.Errorf("in a network namespace, which takes root: %w", err)
+		return fmt.Errorf("in a network namespace, which takes root or unprivileged user namespaces: %w", err)
 	}
 	return nil
 }
@@ -133,7 +138,7 @@ func measureAll(ctx context.Context, o options, out io.Writer) error {
 			results = append(results, result{Case: c, Missing: missing})
 			continue
 		}
-		r, err := c.measure(ctx, o, filepath.Join(dir, fmt.Sprint(i)))
+		r, err := c.measure(ctx, o, filepath.Join(dir, strconv.Itoa(i)))
 		if err != nil {
 			return fmt.Errorf("%s: %w", c, err)
 		}

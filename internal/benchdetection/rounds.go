@@ -101,7 +101,7 @@ func (c *testCase) start(ctx context.Context, o options, dir string) (stop func(
 	})
 	if err != nil {
 		stop()
-		text, _ := os.ReadFile(dir + "/log")
+		text, _ := os.ReadFile(dir + "/log") //nolint:gosec // ours
 		return nil, fmt.Errorf("%w; it said %.2000s", err, text)
 	}
 	return stop, nil

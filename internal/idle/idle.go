@@ -29,6 +29,7 @@ type Event struct {
 // Change is what an event means.
 type Change uint8
 
+// What happens to a connection.
 const (
 	Nothing Change = iota // the connection is as it was
 	Opened                // the peer accepted it; said again with whatever comes later

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain lets this test's own processes play their roles.
+func TestMain(m *testing.M) {
+	if _, ours := os.LookupEnv(apartVariable); ours { // empty: not apart yet
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// A killed backend is noticed, with hold and without, and the table says so. Nothing is asserted of speed.
+func TestSmoke(t *testing.T) {
+	coredns := filepath.Join(t.TempDir(), "coredns")
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "grpcnotrace", "-o", coredns, "../../cmd/coredns")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), self, "-coredns", coredns, "-rounds", "1", "-many", "200", "-only", "balance http fastest")
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.Env = append(os.Environ(), apartVariable+"=")
+	c.Stderr = os.Stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := string(out)
+	lines := strings.Split(strings.TrimSpace(table), "\n")
+	if len(lines) != 6 || strings.Contains(table, "over ") || strings.Count(table, "`hold`") != 2 {
+		t.Errorf("table is\n%s\nwant four rows, two of them with hold, and all noticed", table)
+	}
+}
+
+func TestTimes(t *testing.T) {
+	const second = time.Second
+	tests := []struct {
+		took []time.Duration
+		want string
+	}{
+		{nil, "not seen by such a check"},
+		{[]time.Duration{3 * second, 1234 * time.Microsecond, 2 * second}, "2s (1.23ms to 3s)"},
+		{[]time.Duration{0, 0, second}, "over 1m0s (1s to over 1m0s)"},
+		{[]time.Duration{123456 * time.Microsecond}, "123ms (123ms to 123ms)"},
+	}
+	for _, tc := range tests {
+		if got := (times{Patience: time.Minute, Took: tc.took}).String(); got != tc.want {
+			t.Errorf("%v: %q, want %q", tc.took, got, tc.want)
+		}
+	}
+}
