@@ -10,11 +10,11 @@ import "time"
 //
 // Servers end idle connections too, so a hint is never a verdict: it has the endpoint probed. What keeps
 // that from becoming a burden: between the openings of two connections that end in harmless hints there are ten
-// intervals at least, more each time one did not last that long, so that hints cost one probe in ten at most;
+// intervals at least, more each time one did not last that long, so that hints cost two probes in ten at most;
 // and where two ended at about the same age, the next ones are replaced before that, and end in none.
 type hold struct {
 	state   holdState
-	hinted  bool   // a connection ended, and no probe that began later has passed
+	hinted  bool   // a connection ended, and probes have not said yet what of it
 	learned bool   // the peer ends connections at the age of life
 	short   uint8  // that ended in a row before they had lasted for the spacing
 	spoken  uint16 // KiB that came over this connection, rounded up each time
@@ -72,6 +72,15 @@ func (h hold) lost(now time.Duration) hold {
 	return h
 }
 
+// nextLook returns when the endpoint is to be probed again, after a probe that began at some time and passed
+// while the hint stands.
+func (h hold) nextLook(start time.Duration) time.Duration {
+	if start < h.ended {
+		return h.ended
+	}
+	return h.ended + confirmEvery
+}
+
 // overdue tells whether a connection should have been accepted by now.
 func (h hold) overdue(now, timeout time.Duration) bool {
 	return h.state == dialled && now-h.since > timeout
@@ -84,9 +93,10 @@ func (h hold) givenUp(now, interval time.Duration) hold {
 }
 
 // passed returns what follows from a probe that began at some time and passed. One that began before the hint
-// says nothing of it.
+// says nothing of it, and one that began right after it little: connections may end before the port is closed,
+// and the hint stands until another one passes.
 func (h hold) passed(start, interval time.Duration) hold {
-	if !h.hinted || start < h.ended {
+	if !h.hinted || start < h.ended+confirmEvery {
 		return h
 	}
 	h.hinted = false

@@ -129,6 +129,27 @@ func TestHoldStepByStep(t *testing.T) {
 	}
 }
 
+// Two that ended at about the same age teach when the next ones are to be replaced, and those are not opened sooner
+// than others.
+func TestHoldLearns(t *testing.T) {
+	const interval, second = 5 * time.Second, time.Second
+	h := hold{}
+	for i, age := range []time.Duration{20 * second, 21 * second} {
+		since := time.Duration(i+1) * time.Hour
+		h = h.opened(since).accepted().lost(since+age).passed(since+age+second, interval)
+		if h.learned != (i == 1) {
+			t.Errorf("learned: %v after %d", h.learned, i+1)
+		}
+		if opens := since + holdSpacing*interval; h.mayOpen(opens-1) || !h.mayOpen(opens) {
+			t.Errorf("%+v: want it opened ten intervals after the last one was", h)
+		}
+	}
+	h = h.opened(3 * time.Hour).accepted()
+	if h.stale(3*time.Hour+13*second, interval) || !h.stale(3*time.Hour+14*second, interval) {
+		t.Error("want it replaced where the peer would end it before the next probe")
+	}
+}
+
 // A greeting is fine; a peer that talks on is not idle.
 func TestHoldHears(t *testing.T) {
 	h, tooMuch := hold{}.opened(time.Second).heard(300)

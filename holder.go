@@ -83,8 +83,8 @@ func (p *pool) tendUp(e *endpoint, start time.Duration) {
 	now, interval := p.now(), p.check.timing.interval
 	h.hold = h.passed(start, interval)
 	switch {
-	case h.hinted: // since the probe began
-		e.next = now
+	case h.hinted:
+		e.next = h.nextLook(start)
 	case h.overdue(now, p.check.timing.timeout):
 		p.hangUp(h)
 		h.hold = h.givenUp(now, interval)

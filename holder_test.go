@@ -149,7 +149,7 @@ func TestHoldNoticesAtOnce(t *testing.T) {
 	}
 }
 
-// The end of a connection alone is no verdict: the endpoint is probed once, and stays.
+// The end of a connection alone is no verdict: the endpoint is probed twice, and stays.
 func TestAHintIsNoVerdict(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -161,20 +161,44 @@ func TestAHintIsNoVerdict(t *testing.T) {
 		probes := b.count(a1)
 		lines.end(a1)
 		wait(time.Second)
-		if got := s.verdict(a1); got != up || b.count(a1) != probes+1 {
-			t.Errorf("%v after %d probes, want up after one", got, b.count(a1)-probes)
+		if got := s.verdict(a1); got != up || b.count(a1) != probes+2 {
+			t.Errorf("%v after %d probes, want up after two", got, b.count(a1)-probes)
 		}
 		if len(lines.open) != 1 {
 			t.Errorf("%d connections after a harmless hint, want another one", len(lines.open))
 		}
 		live(s, 20*time.Minute, a1)
-		if n := b.count(a1) - probes; n > 23 {
+		if n := b.count(a1) - probes; n > 24 {
 			t.Errorf("%d probes in the 20 minutes after it, want one a minute", n)
 		}
 	})
 	if strings.Contains(logged.String(), "down") {
 		t.Errorf("logged:\n%s", logged)
 	}
+}
+
+// A process that dies may end its connections before it closes its port: then the first probe after the hint passes.
+func TestAHintBeforeThePortIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.lonely()
+		c.timing.fall = 1
+		lines := c.holding()
+		s := joined(t, c)
+		s.verdict(a1)
+		wait(10 * time.Second)
+		probes := b.count(a1)
+		lines.end(a1)
+		wait(10 * time.Millisecond)
+		if b.count(a1) != probes+1 {
+			t.Errorf("%d probes right after the hint, want one", b.count(a1)-probes)
+		}
+		b.set(a1, errRefused)
+		wait(45 * time.Millisecond)
+		if got := s.verdict(a1); got != down {
+			t.Errorf("%v after the second look, want down", got)
+		}
+	})
 }
 
 // A probe that was in flight when the hint came may have passed before the backend died.
@@ -228,8 +252,8 @@ func TestManyHintsAtOnce(t *testing.T) {
 			t.Errorf("%d probes in flight, twice the same: %v, want at most %d", b.most, b.twice, c.maxInFlight)
 		}
 		b.Unlock()
-		if n := b.all() - probes; n > endpoints*5/2 {
-			t.Errorf("%d probes in 5 s, want one more for each hint", n)
+		if n := b.all() - probes; n > endpoints*7/2 {
+			t.Errorf("%d probes in 5 s, want two more for each hint", n)
 		}
 		for _, addr := range addrs {
 			if s.verdict(addr) != up {
@@ -370,6 +394,23 @@ func TestReloadKeepsConnections(t *testing.T) {
 		pools.leave(last)
 		if second.shuts != 1 {
 			t.Error("not shut at the end")
+		}
+	})
+}
+
+// One that goes down while its connection stays, as a frozen process does, is let go.
+func TestDownLetsGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		lines := c.holding()
+		s := joined(t, c)
+		s.verdict(a1)
+		wait(time.Minute)
+		b.fail(a1, true)
+		wait(time.Minute)
+		if got := s.verdict(a1); got != down || len(lines.open) != 0 {
+			t.Errorf("%v with %d connections, want down and none", got, len(lines.open))
 		}
 	})
 }
