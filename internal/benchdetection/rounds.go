@@ -163,9 +163,12 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // watch sends a signal to a backend and asks for its name every millisecond until it is gone.
 func (c testCase) watch(ctx context.Context, backend *exec.Cmd, i int, signal syscall.Signal) (time.Duration, error) {
-	addrs, err := ask(name(i))
-	if err != nil || !addrs[addrOf(mortal, i)] {
-		return 0, fmt.Errorf("%s is out of %s before anything was done to it: %v, %w", addrOf(mortal, i), name(i), addrs, err)
+	err := waitUntil(ctx, fmt.Sprintf("%s has %s", name(i), addrOf(mortal, i)), func() bool { // settings that are fast err at times
+		addrs, err := ask(name(i))
+		return err == nil && addrs[addrOf(mortal, i)]
+	})
+	if err != nil {
+		return 0, err
 	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
