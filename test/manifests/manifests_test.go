@@ -340,6 +340,9 @@ func TestServiceIsKubeadms(t *testing.T) {
 	if monitor.Endpoints[0].Port != "metrics" {
 		t.Errorf("the ServiceMonitor scrapes %q", monitor.Endpoints[0].Port)
 	}
+	if !monitor.Endpoints[0].HonorLabels {
+		t.Error("the ServiceMonitor renames the label endpoint of the metrics, by which alerts and dashboard go")
+	}
 }
 
 // A drain takes one replica at a time, and is not blocked by the last one.
