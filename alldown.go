@@ -34,7 +34,10 @@ const negativeTTL = 5
 
 // replace answers for an RRset whose members are all down as the rule has it. A fallback without an
 // address of the family that was asked for is nodata: the client will ask for the other one.
-func (a *arrangement) replace(set *rrset, t *turns) {
+func (a *arrangement) replace(set *rrset, now *state) {
+	if now.ledger != nil {
+		now.ledger.countOther()
+	}
 	a.outcome, a.degraded = max(a.outcome, filtered), true
 	a.removed[wasDown] += uint16(len(set.slots)) //nolint:gosec // at most maxRecords
 	a.removedUnsigned = true
@@ -56,7 +59,7 @@ func (a *arrangement) replace(set *rrset, t *turns) {
 		a.denial = max(a.denial, answerNoData)
 		return
 	}
-	lead := int(a.turn(t, 0) % uint64(len(records))) //nolint:gosec // below the number of records
+	lead := int(a.turn(now.turns, 0) % uint64(len(records))) //nolint:gosec // below the number of records
 	records = slices.Concat(records[lead:], records[:lead])
 	if a.rule.answers > 0 {
 		records = records[:min(a.rule.answers, len(records))]

@@ -26,7 +26,8 @@ type arrangement struct {
 
 // place puts the records of an RRset into its slots: in the order of their turn, as many as the
 // rule lets through, with the TTL that it allows.
-func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
+func (a *arrangement) place(set *rrset, now *state, where *lineup) {
+	p, t := now.plan, now.turns
 	a.outcome = max(a.outcome, ordered)
 	a.degraded = a.degraded || p.degraded
 	if p.allDown {
@@ -46,6 +47,9 @@ func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
 		a.pick(p, t, p.wanted)
 		a.countRemoved(p)
 	}
+	if now.ledger != nil {
+		now.ledger.count(a.picked[0])
+	}
 	a.toRecords(p, where)
 	ttl := a.rule.ttl.of(set, p.degraded)
 	if len(a.picked) == len(set.slots) && inOrder(a.picked) && ttl == set.ttl && !set.mixed {
@@ -54,6 +58,16 @@ func (a *arrangement) place(set *rrset, p *plan, where *lineup, t *turns) {
 	a.fill(set)
 	if ttl != set.ttl || set.mixed {
 		a.setTTL(set, ttl)
+	}
+}
+
+// leave leaves an only record as it is.
+func (a *arrangement) leave(now *state) {
+	if now.plan.allDown {
+		a.outcome = failOpen
+	}
+	if now.ledger != nil {
+		now.ledger.count(0)
 	}
 }
 

@@ -22,6 +22,8 @@ type endpoint struct {
 	failing atomic.Bool             // its last probe failed
 	holding atomic.Pointer[holding] // the connection held to it; nil for none
 
+	history atomic.Pointer[history] // nil without the option status
+
 	tracker tracker
 	faults  uint8         // probes in a row that failed by a fault of ours
 	place   int32         // in the queue; -1 while it is not there

@@ -30,19 +30,19 @@ type polledFile struct {
 	seen    [sha256.Size]byte // of the content read last
 	problem error             // with that content or with reading it; nil: none
 
-	bad         atomic.Bool  // there is one
-	lastSuccess atomic.Int64 // Unix time, in nanoseconds, when it was last read and found good
+	trouble     atomic.Pointer[string] // problem, for those who look; nil: none
+	lastSuccess atomic.Int64           // Unix time, in nanoseconds, when it was last read and found good
 }
 
 // read takes the file's content into force where it is new. It returns an error where the file
 // cannot be read or its content not be used: then what was in force stays so.
 func (f *polledFile) read() error {
 	err := f.load()
-	f.bad.Store(err != nil)
+	f.show()
 	return err
 }
 
-// load is read without what scrapes see of a problem.
+// load is read without what others see of a problem.
 func (f *polledFile) load() error {
 	content, err := readRegular(f.path)
 	if f.optional && errors.Is(err, fs.ErrNotExist) {
@@ -63,6 +63,16 @@ func (f *polledFile) load() error {
 		f.lastSuccess.Store(time.Now().UnixNano())
 	}
 	return f.problem
+}
+
+// show makes the problem known to those who look.
+func (f *polledFile) show() {
+	if f.problem == nil {
+		f.trouble.Store(nil)
+		return
+	}
+	text := f.problem.Error()
+	f.trouble.Store(&text)
 }
 
 const maxFile = 64 << 20 // bytes; a weight file of a million addresses has a third of that

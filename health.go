@@ -273,6 +273,7 @@ func (p *pool) settle(r result) {
 	before := e.tracker
 	e.tracker = before.after(r.err == nil, timing.rise, timing.fall)
 	p.countResult(e, r)
+	p.remember(e, r)
 	if e.tracker.verdict != before.verdict {
 		p.publish(e, r.err)
 	}

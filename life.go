@@ -21,6 +21,9 @@ type life struct {
 	zones map[string]*zoneRule
 	mark  *byte // nil in tests without a server
 
+	servers []string // where the block listens, for people
+	view    string   // its view
+
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 	stopped sync.Once
@@ -82,9 +85,13 @@ func marksIn(instance *caddy.Instance) []*byte {
 	return marksOf(instance.Storage[lifeKey{}])
 }
 
-// start starts what the rules need.
-func (l *life) start() {
+// start starts what the rules need. It returns an error, and starts nothing, where their page cannot be
+// served.
+func (l *life) start() error {
 	sweep()
+	if err := pages.join(l); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.up = time.AfterFunc(comesUpWithin, l.sweep)
@@ -99,6 +106,7 @@ func (l *life) start() {
 	for _, task := range l.background() {
 		l.tasks.Go(func() { task(ctx) })
 	}
+	return nil
 }
 
 // stop stops it and waits for its end. Stopping twice is no error, nor is stopping what never ran.
@@ -113,6 +121,7 @@ func (l *life) stop() {
 		lives.Lock()
 		delete(lives.running, l)
 		lives.Unlock()
+		pages.leave(l)
 		for _, z := range l.zones { // queries that are still answered go by the last verdicts
 			for _, s := range z.subscribers {
 				pools.leave(s)

@@ -56,14 +56,22 @@ func (l *overrideLine) expired(now time.Time) bool { return !l.until.IsZero() &&
 // overrideSet is the content of an overrides file. Immutable.
 type overrideSet []overrideLine
 
-// of returns the override on an address of an owner: that of the last line that fits.
+// of returns the override on an address of an owner.
 func (s overrideSet) of(owner string, addr netip.Addr, now time.Time) override {
-	for i := range slices.Backward(s) {
-		if s[i].fits(owner, addr, now) {
-			return s[i].what
-		}
+	if l := s.lineFor(owner, addr, now); l != nil {
+		return l.what
 	}
 	return noOverride
+}
+
+// lineFor returns the last line that fits an address of an owner, nil where there is none.
+func (s overrideSet) lineFor(owner string, addr netip.Addr, now time.Time) *overrideLine {
+	for i := range slices.Backward(s) {
+		if s[i].fits(owner, addr, now) {
+			return &s[i]
+		}
+	}
+	return nil
 }
 
 // count returns how many lines are in force, by what they say.

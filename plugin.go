@@ -207,15 +207,16 @@ func (a *answer) arrange(out *arrangement, s *scratch, key turnKey, rrs []dns.RR
 			continue
 		}
 		key.rrtype, key.line = set.rrtype, a.preference(set)
-		plan, lineup, turns := a.rule.turns(s, key, set, rrs)
+		now, lineup := a.rule.turns(s, key, set, rrs)
+		plan := now.plan
 		s.plans = append(s.plans, plan)
 		switch {
 		case plan.allDown && key.where != inExtra && set.holdsAddresses() && !set.sealed && a.rule.allDown.mode != answerOpen:
-			out.replace(set, turns)
+			out.replace(set, now)
 		case !alone || a.rule.allDown.mode != answerOpen: // else an only record is left alone, and its TTL too
-			out.place(set, plan, lineup, turns)
-		case plan.allDown:
-			out.outcome = failOpen
+			out.place(set, now, lineup)
+		default:
+			out.leave(now)
 		}
 	}
 }

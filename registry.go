@@ -121,6 +121,7 @@ type knowledge struct {
 	tracker  tracker
 	status   *status
 	failing  bool
+	history  *history
 	seen     time.Duration // how long ago
 	nextFrom time.Duration // how long until the next probe
 }
@@ -131,7 +132,7 @@ func (p *pool) knowledgeOf(scope uint64) (known []knowledge) {
 	now := p.now()
 	p.each(func(e *endpoint) {
 		if e.zones.Load()&bit != 0 {
-			known = append(known, knowledge{e.addr, e.tracker, e.status.Load(), e.failing.Load(), now - time.Duration(e.seen.Load()), e.next - now})
+			known = append(known, knowledge{e.addr, e.tracker, e.status.Load(), e.failing.Load(), e.history.Load(), now - time.Duration(e.seen.Load()), e.next - now})
 		}
 	})
 	return known
@@ -151,6 +152,7 @@ func (p *pool) adopt(known []knowledge, s *subscriber) {
 		e := &endpoint{addr: k.addr, tracker: k.tracker}
 		e.status.Store(k.status)
 		e.failing.Store(k.failing)
+		e.history.Store(k.history)
 		e.seen.Store(int64(now - k.seen))
 		e.zones.Store(s.bit)
 		e.next = now + k.nextFrom

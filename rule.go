@@ -29,14 +29,19 @@ type rule struct {
 	checks     []*check // all must pass
 	minHealthy quorum
 	allDown    allDown
-	observe    bool // answers go out as they came
-	answers    int  // the most members of an RRset of addresses in an answer; 0: all
+	status     netip.AddrPort // of the page that shows the rule; zero: none
+	lines      []string       // of the stanza, without blocks, for that page
+	observe    bool           // answers go out as they came
+	answers    int            // the most members of an RRset of addresses in an answer; 0: all
 
 	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }
 
 // judges tells whether members may be down.
 func (r *rule) judges() bool { return r.checked() || r.overrides != nil }
+
+// shown tells whether there is a page that shows the rule.
+func (r *rule) shown() bool { return r.status.IsValid() }
 
 // checked tells whether the rule has its members' endpoints probed.
 func (r *rule) checked() bool { return len(r.checks) > 0 }

@@ -47,7 +47,7 @@ func collectFiles(metrics chan<- prometheus.Metric) {
 		for _, f := range r.files() {
 			at := zoneFile{zone, f.path}
 			latest[at] = max(latest[at], f.lastSuccess.Load())
-			bad[at] = bad[at] || f.bad.Load()
+			bad[at] = bad[at] || f.trouble.Load() != nil
 		}
 	})
 	for at, nanoseconds := range latest {

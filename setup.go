@@ -27,11 +27,14 @@ func setup(c *caddy.Controller) error {
 	config := dnsserver.GetConfig(c)
 	rules := rulesByZone(stanzas)
 	background := newLife(c, stanzas, rules)
-	start := func() error { //nolint:unparam // as OnStartup wants it
+	start := func() error {
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config, stanzas)
 		sayWhatIsObserved(stanzas)
-		background.start()
+		background.servers, background.view = serversOf(config, c.ServerBlockKeys), config.ViewName
+		if err := background.start(); err != nil {
+			return plugin.Error(pluginName, err)
+		}
 		return nil
 	}
 	c.OnShutdown(func() error {
@@ -150,6 +153,7 @@ var options = map[string]option{
 	"prefer":  {parse: parsePrefer, repeatable: true},
 	"answers": {parse: parseAnswers},
 	"observe": {parse: parseObserve},
+	"status":  {parse: parseStatus},
 	"ttl":     {parse: parseTTL},
 	"reload":  {parse: parseReload},
 
@@ -188,7 +192,10 @@ func parseStanza(c *caddy.Controller, lines map[string]int) (*rule, error) {
 			return nil, err
 		}
 	}
-	return s.rule, s.validate()
+	if err := s.validate(); err != nil {
+		return nil, err
+	}
+	return s.rule, agreeOnStatus(c, &s)
 }
 
 // parseMoved reads what stands behind the directive of a stanza that moved over from loadbalance,
@@ -252,6 +259,7 @@ func (s *stanza) parseOption(c *caddy.Controller) error {
 	s.at = line
 	s.seen[name] = line
 	args := c.RemainingArgs()
+	s.note(name, args)
 	if err := s.parseBlock(c, o); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -154,6 +154,9 @@ func describe(r *rule) string {
 			b.WriteString("        hold\n")
 		}
 	}
+	if r.shown() {
+		fmt.Fprintf(&b, "    status %s\n", r.status)
+	}
 	if r.observe {
 		b.WriteString("    observe\n")
 	}

@@ -86,6 +86,7 @@ type subscribers struct {
 type subscriberLists struct {
 	all    []*subscriber
 	scopes []*subscriber // one of each scope, of which there are two while a rule replaces itself
+	shown  bool          // one has the option status
 }
 
 func (s *subscribers) all() []*subscriber    { return s.load().all }
@@ -103,6 +104,7 @@ func (s *subscribers) set(all []*subscriber) {
 	lists := &subscriberLists{all: all}
 	seen := make(map[uint64]bool)
 	for _, one := range all {
+		lists.shown = lists.shown || one.rule.shown()
 		if !seen[one.scope] {
 			seen[one.scope] = true
 			lists.scopes = append(lists.scopes, one)

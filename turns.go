@@ -81,13 +81,16 @@ type entry struct {
 
 	state atomic.Pointer[state]
 	odd   atomic.Uint64 // hash of the order that last differed from the plan's
+
+	listed atomic.Bool // among those in use
 }
 
-// state is a plan and where its groups stand. Immutable but for the turns.
+// state is a plan and where its groups stand. Immutable but for the turns and the ledger.
 type state struct {
-	plan  *plan
-	turns *turns
-	cost  int64 // members that are held in memory for this state alone
+	plan   *plan
+	turns  *turns
+	ledger *ledger // nil without the option status
+	cost   int64   // members that are held in memory for this state alone
 }
 
 func newTurnTable() *turnTable {
@@ -165,20 +168,20 @@ func (g *generation) add(e *entry) (*entry, bool) {
 	}
 }
 
-// turns returns the plan for the records of set, where the message has them, and the turns.
-func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*plan, *lineup, *turns) {
+// turns returns the plan for the records of set with its turns, and where the message has the records.
+func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*state, *lineup) {
 	e := allTurns.entry(z.scope, key, set.owner)
 	epoch := z.epoch.Load() // before what it stands for
 	now := e.state.Load()
 	if now.by(z.rule) && now.plan.fits(rrs, set) {
 		if now := z.refresh(e, now, epoch, s); now != nil {
-			return now.plan, &now.plan.lineup, now.turns
+			return now, &now.plan.lineup
 		}
 	}
 	if now.by(z.rule) && now.plan.lineUp(rrs, set, s) {
 		if now := z.refresh(e, now, epoch, s); now != nil {
 			e.rememberOrder(now, s)
-			return now.plan, &s.lineup, now.turns
+			return now, &s.lineup
 		}
 	}
 	s.lineUp(rrs, set)
@@ -186,13 +189,13 @@ func (z *zoneRule) turns(s *scratch, key turnKey, set *rrset, rrs []dns.RR) (*pl
 		if now.by(z.rule) && now.plan.holds(s) {
 			if now := z.refresh(e, now, epoch, s); now != nil {
 				e.rememberOrder(now, s)
-				return now.plan, &s.lineup, now.turns
+				return now, &s.lineup
 			}
 		}
-		next := z.renew(now, epoch, key.line, e.owner, s)
+		next := z.renew(e, now, epoch, s)
 		if e.state.CompareAndSwap(now, next) {
 			allTurns.account(now, next)
-			return next.plan, &s.lineup, next.turns
+			return next, &s.lineup
 		}
 		now = e.state.Load()
 	}
@@ -214,7 +217,7 @@ func (z *zoneRule) refresh(e *entry, now *state, epoch uint64, s *scratch) *stat
 	case now.plan.epoch == epoch:
 		return now
 	}
-	next := &state{now.plan.at(epoch), now.turns, now.cost}
+	next := &state{now.plan.at(epoch), now.turns, now.ledger, now.cost}
 	e.state.CompareAndSwap(now, next)
 	return next
 }
@@ -228,7 +231,7 @@ func (e *entry) rememberOrder(now *state, s *scratch) {
 		h = splitMix(h ^ uint64(record))
 	}
 	if e.odd.Swap(h) == h {
-		next := &state{now.plan.remembering(s), now.turns, int64(len(now.plan.members))} // no longer shared
+		next := &state{now.plan.remembering(s), now.turns, now.ledger, int64(len(now.plan.members))} // no longer shared
 		if e.state.CompareAndSwap(now, next) {
 			allTurns.account(now, next)
 		}
@@ -246,13 +249,19 @@ func (t *turnTable) account(before, now *state) {
 
 // renew returns the state that follows now for the members lined up in s: with a plan for them,
 // and with the turns where now left them.
-func (z *zoneRule) renew(now *state, epoch uint64, line int8, owner string, s *scratch) *state {
-	z.assess(owner, len(s.first), func(i int) *member { return &s.members[s.first[i]] }, s)
-	p, cost := z.sharedPlan(epoch, line, s)
+func (z *zoneRule) renew(e *entry, now *state, epoch uint64, s *scratch) *state {
+	z.assess(e.owner, len(s.first), func(i int) *member { return &s.members[s.first[i]] }, s)
+	p, cost := z.sharedPlan(epoch, e.key.line, s)
+	next := &state{plan: p, cost: cost}
 	if now == nil {
-		return &state{p, newTurns(p), cost}
+		next.turns = newTurns(p)
+	} else {
+		next.turns = resumedTurns(p, now.plan, now.turns)
 	}
-	return &state{p, resumedTurns(p, now.plan, now.turns), cost}
+	if z.shown() {
+		next.ledger = newLedger(e, p, now)
+	}
+	return next
 }
 
 // sharedPlan returns a plan for the members lined up in s and what is known of them, and its cost.

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package statuspage serves what is known of the rules of a server to people, as a page, and to programs,
+// as JSON. It is read-only and knows nothing of CoreDNS: what there is to show comes as a Document.
+//
+//	document.go  what is shown; docs/status.schema.json says the same, field by field
+//	handler.go   the routes, who may ask, and the headers
+//	server.go    the listener and its limits
+//	assets/      the page: a template that is of use without JavaScript, and the script that keeps it alive
+package statuspage
+
+import "time"
+
+// Version is that of the document's schema. Fields may be added to it; where one changes its meaning or
+// goes, there will be another version under another path.
+const Version = 1
+
+// Document is all that is shown at one time. Immutable once it is handed over.
+type Document struct {
+	Version int       `json:"version"`
+	Time    time.Time `json:"time"`
+	Window  int       `json:"window_seconds"` // that leads are counted over
+
+	Problems  []Problem  `json:"problems"`
+	Rules     []Rule     `json:"rules"`
+	Names     []Name     `json:"names"` // those with members that are down first
+	Endpoints []Endpoint `json:"endpoints"`
+
+	NamesOmitted     int      `json:"names_omitted"`
+	EndpointsOmitted int      `json:"endpoints_omitted"`
+	OtherRules       []string `json:"other_rules"` // zones of rules that do not name the option status
+}
+
+// Problem is what has to be said first. Kind is "fail_open", "replaced", "all_failing" or "file".
+type Problem struct {
+	Kind string `json:"kind"`
+	Zone string `json:"zone"`
+	Text string `json:"text"`
+}
+
+// Rule is a stanza in one of its zones.
+type Rule struct {
+	Zone    string   `json:"zone"`
+	Policy  string   `json:"policy"`
+	Servers []string `json:"servers"`
+	View    string   `json:"view,omitempty"`
+	Observe bool     `json:"observe"`
+	Options []string `json:"options"` // as the Corefile has them, without blocks, which may hold secrets
+	Checks  []Check  `json:"checks"`
+	Files   []File   `json:"files"`
+}
+
+// Check is a health_check of a rule, with the number of its endpoints by verdict.
+type Check struct {
+	Name       string `json:"name"`
+	Up         int    `json:"up"`
+	Down       int    `json:"down"`
+	Unknown    int    `json:"unknown"`
+	AllFailing bool   `json:"all_failing"`
+}
+
+// File is a file of a rule, and what is wrong with it; then what was read before stays in force.
+type File struct {
+	Path        string    `json:"path"`
+	LastSuccess time.Time `json:"last_success"`
+	Problem     string    `json:"problem,omitempty"`
+}
+
+// Name is an RRset in use. Answer says what the next answer is made of: "members", "fail_open", "nodata",
+// "servfail" or "fallback". Section is "answer", "additional" or "hints".
+type Name struct {
+	Rule       int      `json:"rule"` // index in the document's rules
+	Name       string   `json:"name"`
+	Type       string   `json:"type"`
+	Section    string   `json:"section"`
+	Priority   *int     `json:"priority,omitempty"`    // of the HTTPS or SVCB record that hints are in
+	PreferLine *int     `json:"prefer_line,omitempty"` // of the Corefile
+	Answer     string   `json:"answer"`
+	Degraded   bool     `json:"degraded"`
+	Answers    int      `json:"answers"` // in the window
+	Down       int      `json:"down"`    // members
+	Members    []Member `json:"members"` // those that are down first
+
+	MembersOmitted int `json:"members_omitted"`
+}
+
+// Member is one record of an RRset. State is "answers", "limit", "drained", "tier" or "down": whether the
+// next answer holds it and, where not, why.
+type Member struct {
+	Member   string     `json:"member"`
+	Verdict  string     `json:"verdict"` // of all checks together, or the override's
+	Since    *time.Time `json:"since"`   // null where nothing is known of it
+	State    string     `json:"state"`
+	Next     *int       `json:"next"` // place in the next answer, the lead being 1; null where it has none or the client decides
+	Weight   int        `json:"weight"`
+	Tier     int        `json:"tier"` // the first is 1
+	Override *Override  `json:"override"`
+	Leads    Leads      `json:"leads"`
+	Probes   []Probe    `json:"probes"` // one a check
+}
+
+// Leads are the answers that a member came first in, within the window. Shares are from 0 to 1.
+type Leads struct {
+	Wanted float64 `json:"wanted"` // its share from now on
+	Served float64 `json:"served"` // its share in the window
+	Count  int     `json:"count"`
+}
+
+// Override is an operator's, with its end, which may be none, and its reason.
+type Override struct {
+	What  string     `json:"what"`
+	Until *time.Time `json:"until"`
+	Why   string     `json:"why"`
+	Where string     `json:"where"` // file and line
+}
+
+// Probe is what a check knows of an address. Milliseconds has one for each of the last probes, oldest
+// first; Failed has the indexes of those that failed.
+type Probe struct {
+	Check        string     `json:"check"`
+	Verdict      string     `json:"verdict"`
+	Since        *time.Time `json:"since"` // null where it is not probed
+	Failing      bool       `json:"failing"`
+	Error        string     `json:"error,omitempty"` // of the last probe that failed
+	Milliseconds []float64  `json:"milliseconds"`
+	Failed       []int      `json:"failed"`
+	Note         string     `json:"note,omitempty"` // why it is not probed
+}
+
+// Endpoint is one that no name in the document has as a member.
+type Endpoint struct {
+	Zone    string `json:"zone"`
+	Address string `json:"address"`
+	Probe
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package statuspage
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+const (
+	maxConnections = 64 // at the same time; more wait to be accepted
+	maxHeader      = 16 << 10
+	headerTimeout  = 5 * time.Second
+	writeTimeout   = 30 * time.Second
+	idleTimeout    = 60 * time.Second
+	closeTimeout   = 2 * time.Second // that requests in hand have to end
+)
+
+// Server serves documents at an address until it is closed.
+type Server struct {
+	http *http.Server
+	done chan struct{}
+}
+
+// Listen starts a server. The documents that it serves come from source, which is called by one
+// goroutine at a time.
+func Listen(addr netip.AddrPort, source func() *Document) (*Server, error) {
+	listener, err := net.Listen("tcp", addr.String())
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		http: &http.Server{
+			Handler:           newHandler(source, addr.Addr().IsLoopback()),
+			ReadHeaderTimeout: headerTimeout,
+			ReadTimeout:       headerTimeout,
+			WriteTimeout:      writeTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeader,
+		},
+		done: make(chan struct{}),
+	}
+	go func() {
+		defer close(s.done)
+		_ = s.http.Serve(netutil.LimitListener(listener, maxConnections)) // ends when it is closed
+	}()
+	return s, nil
+}
+
+// Close ends the server and waits for its end.
+func (s *Server) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if s.http.Shutdown(ctx) != nil {
+		_ = s.http.Close()
+	}
+	<-s.done
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ledger counts who leads the answers for an RRset, under a rule that has the option status; other rules
+// have none. Safe for concurrent use.
+type ledger struct {
+	entry   *entry
+	members []member        // of the plan
+	leads   []atomic.Uint32 // by member
+	others  atomic.Uint32   // answers that no member led
+}
+
+// newLedger returns the ledger of a state that follows before, whose counts go on for the members that stay.
+func newLedger(e *entry, p *plan, before *state) *ledger {
+	l := &ledger{entry: e, members: p.members, leads: make([]atomic.Uint32, len(p.members))}
+	if before == nil || before.ledger == nil {
+		return l
+	}
+	l.others.Store(before.ledger.others.Load())
+	counts := alignedTo(p.members, before.ledger.members, before.ledger.counts())
+	for i := range counts {
+		l.leads[i].Store(counts[i])
+	}
+	return l
+}
+
+// count counts an answer that a member led.
+func (l *ledger) count(member uint16) {
+	l.use()
+	l.leads[member].Add(1)
+}
+
+// countOther counts an answer that no member led.
+func (l *ledger) countOther() {
+	l.use()
+	l.others.Add(1)
+}
+
+// use has the RRset listed among those in use, from before the answer that is about to be counted.
+func (l *ledger) use() {
+	if !l.entry.listed.Load() {
+		inUse.announce(l)
+	}
+}
+
+// read returns what the ledger has now.
+func (l *ledger) read(now time.Time) mark {
+	return mark{now, l.members, l.counts(), l.others.Load()}
+}
+
+func (l *ledger) counts() []uint32 {
+	counts := make([]uint32, len(l.leads))
+	for i := range l.leads {
+		counts[i] = l.leads[i].Load()
+	}
+	return counts
+}
+
+// alignedTo returns the counts of some members as those of others, 0 where they have none. Both are sorted.
+func alignedTo(members, counted []member, counts []uint32) []uint32 {
+	aligned := make([]uint32, len(members))
+	for i, j := 0, 0; i < len(members) && j < len(counted); {
+		switch c := members[i].compare(&counted[j]); {
+		case c < 0:
+			i++
+		case c > 0:
+			j++
+		default:
+			aligned[i] = counts[j]
+			i, j = i+1, j+1
+		}
+	}
+	return aligned
+}
+
+const (
+	maxListed    = 1000 // RRsets that are listed
+	maxAnnounced = 1024 // that wait to be
+	leadWindow   = time.Minute
+	markInterval = 5 * time.Second // between two readings of the ledgers
+)
+
+// listing is the RRsets that were used last, as far as their rules have the option status. Queries leave
+// those that are not listed on a list, without a lock; whoever looks takes them in. Safe for concurrent use.
+type listing struct {
+	arrivals  atomic.Pointer[announcement]
+	announced atomic.Int32
+
+	sync.Mutex
+	names  map[listedKey]*listedName
+	marked time.Time // when the ledgers were last read
+}
+
+var inUse = &listing{names: make(map[listedKey]*listedName)}
+
+type announcement struct {
+	entry   *entry
+	from    mark // what is counted from
+	earlier *announcement
+}
+
+type listedKey struct {
+	scope uint64
+	key   turnKey
+	owner string
+}
+
+// listedName is an RRset in use. Owned by the listing.
+type listedName struct {
+	entry *entry
+	used  time.Time
+	marks []mark // oldest first; the first is what is counted from
+}
+
+// mark is what a ledger had at a time. Immutable.
+type mark struct {
+	at      time.Time
+	members []member
+	leads   []uint32
+	others  uint32
+}
+
+// announce puts an RRset onto the list of those that want to be listed, where there is room.
+func (l *listing) announce(ledger *ledger) {
+	if l.announced.Load() >= maxAnnounced || !ledger.entry.listed.CompareAndSwap(false, true) {
+		return // another query was faster, or will be
+	}
+	l.announced.Add(1)
+	a := &announcement{entry: ledger.entry, from: ledger.read(time.Now())}
+	for {
+		a.earlier = l.arrivals.Load()
+		if l.arrivals.CompareAndSwap(a.earlier, a) {
+			return
+		}
+	}
+}
+
+// update takes in what was announced and reads the ledgers, if that is due.
+func (l *listing) update(now time.Time) {
+	l.Lock()
+	defer l.Unlock()
+	l.admit(now)
+	if now.Sub(l.marked) < markInterval {
+		return
+	}
+	l.marked = now
+	for key, n := range l.names {
+		if !n.mark(now) {
+			l.drop(key)
+		}
+	}
+}
+
+// admit lists what was announced; where there is no room, instead of what was unused for longest, if that
+// was so for the whole window.
+func (l *listing) admit(now time.Time) {
+	full := false // of names in use
+	for a := l.arrivals.Swap(nil); a != nil; a = a.earlier {
+		l.announced.Add(-1)
+		key := listedKey{a.entry.scope, a.entry.key, a.entry.owner}
+		if _, again := l.names[key]; !again && len(l.names) >= maxListed {
+			full = full || !l.makeRoom(now)
+		}
+		if full {
+			a.entry.listed.Store(false)
+			continue
+		}
+		l.names[key] = &listedName{entry: a.entry, used: now, marks: []mark{a.from}}
+	}
+}
+
+// makeRoom drops the RRset that was unused for longest, and tells whether there was one.
+func (l *listing) makeRoom(now time.Time) bool {
+	var oldest *listedName
+	for _, n := range l.names {
+		if oldest == nil || n.used.Before(oldest.used) {
+			oldest = n
+		}
+	}
+	if oldest == nil || now.Sub(oldest.used) < leadWindow {
+		return false
+	}
+	l.drop(listedKey{oldest.entry.scope, oldest.entry.key, oldest.entry.owner})
+	return true
+}
+
+func (l *listing) drop(key listedKey) {
+	l.names[key].entry.listed.Store(false)
+	delete(l.names, key)
+}
+
+// forget empties the listing: nobody looks any more.
+func (l *listing) forget() {
+	l.Lock()
+	defer l.Unlock()
+	l.admit(time.Now())
+	for key := range l.names {
+		l.drop(key)
+	}
+}
+
+// all returns the RRsets that are listed.
+func (l *listing) all() []listedName {
+	l.Lock()
+	defer l.Unlock()
+	all := make([]listedName, 0, len(l.names))
+	for _, n := range l.names {
+		all = append(all, listedName{n.entry, n.used, slices.Clone(n.marks)})
+	}
+	return all
+}
+
+// mark reads the ledger, and tells whether there is one. Marks from before the window go, but for one.
+func (n *listedName) mark(now time.Time) bool {
+	s := n.entry.state.Load()
+	if s == nil || s.ledger == nil {
+		return false
+	}
+	m, last := s.ledger.read(now), n.marks[len(n.marks)-1]
+	if m.others != last.others || !slices.Equal(m.leads, last.leads) {
+		n.used = now
+	}
+	n.marks = append(n.marks, m)
+	for len(n.marks) > 1 && now.Sub(n.marks[1].at) >= leadWindow {
+		n.marks = slices.Delete(n.marks, 0, 1)
+	}
+	return true
+}
+
+// inWindow returns how often each member of a state led within the window, and how many answers had no
+// member in the lead.
+func (n *listedName) inWindow(s *state) (leads []uint32, others uint32) {
+	leads, others = s.ledger.counts(), s.ledger.others.Load()
+	from := n.marks[0]
+	for i, before := range alignedTo(s.ledger.members, from.members, from.leads) {
+		leads[i] = since(before, leads[i])
+	}
+	return leads, since(from.others, others)
+}
+
+// since returns by how much a count grew: one that was begun anew meanwhile is below what it was.
+func since(before, now uint32) uint32 {
+	if now < before {
+		return now
+	}
+	return now - before
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// listedState returns an RRset with a ledger.
+func listedState(name string, members ...member) *entry {
+	e := &entry{owner: name}
+	p := &plan{members: members}
+	e.state.Store(&state{plan: p, ledger: newLedger(e, p, nil)})
+	return e
+}
+
+var twoMembers = []member{{host: "a"}, {host: "b"}}
+
+// Leads count from the first answer on, over the last minute, whenever somebody looks.
+func TestLedgerWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &listing{names: make(map[listedKey]*listedName)}
+		e := listedState("www", twoMembers...)
+		before := inUse
+		inUse = l
+		defer func() { inUse = before }()
+		counted := func() []uint32 {
+			l.update(time.Now())
+			all := l.all()
+			if len(all) != 1 {
+				t.Fatalf("%d names are listed, want 1", len(all))
+			}
+			leads, others := all[0].inWindow(e.state.Load())
+			return append(leads, others)
+		}
+		ledger := e.state.Load().ledger
+		ledger.count(1)
+		ledger.count(1)
+		ledger.countOther()
+		if got := counted(); !slices.Equal(got, []uint32{0, 2, 1}) {
+			t.Errorf("counted %v, want 0, 2 and 1 other", got)
+		}
+		for range 13 { // more than a minute
+			wait(markInterval)
+			ledger.count(0)
+			l.update(time.Now())
+		}
+		if got := counted(); !slices.Equal(got, []uint32{12, 0, 0}) {
+			t.Errorf("counted %v after more than a minute, want the last 12 of one in 5 s", got)
+		}
+		wait(2 * leadWindow)
+		l.update(time.Now())
+		wait(2 * leadWindow)
+		l.update(time.Now())
+		if got := counted(); !slices.Equal(got, []uint32{0, 0, 0}) {
+			t.Errorf("counted %v after minutes without an answer, want none", got)
+		}
+	})
+}
+
+// Counts go on where members come and go.
+func TestLedgerFollowsMembers(t *testing.T) {
+	a, b, c := member{host: "a"}, member{host: "b"}, member{host: "c"}
+	e := listedState("www", a, b)
+	before := e.state.Load()
+	before.ledger.leads[0].Store(3)
+	before.ledger.leads[1].Store(4)
+	before.ledger.others.Store(5)
+	next := newLedger(e, &plan{members: []member{b, c}}, before)
+	if got := append(next.counts(), next.others.Load()); !slices.Equal(got, []uint32{4, 0, 5}) {
+		t.Errorf("counts are %v, want 4, 0 and 5 others", got)
+	}
+}
+
+// However many names are asked for, a bounded number is listed, and those in use are not pushed out.
+func TestListingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &listing{names: make(map[listedKey]*listedName)}
+		var all []*entry
+		announce := func(from, to int) {
+			for i := from; i < to; i++ {
+				if i == len(all) {
+					all = append(all, listedState(strconv.Itoa(i), twoMembers...))
+				}
+				all[i].state.Load().ledger.leads[0].Add(1)
+				l.announce(all[i].state.Load().ledger)
+			}
+		}
+		announce(0, 5*maxListed)
+		if n := int(l.announced.Load()); n != maxAnnounced {
+			t.Errorf("%d wait, want %d", n, maxAnnounced)
+		}
+		l.update(time.Now())
+		if len(l.names) != maxListed || l.announced.Load() != 0 {
+			t.Errorf("%d are listed and %d wait, want %d and none", len(l.names), l.announced.Load(), maxListed)
+		}
+		first := l.all()
+		wait(leadWindow / 2)
+		for _, n := range first[:maxListed/2] { // half are in use
+			n.entry.state.Load().ledger.leads[1].Add(1)
+		}
+		l.update(time.Now())
+		wait(leadWindow/2 + time.Second)
+		announce(5*maxListed, 6*maxListed)
+		l.update(time.Now())
+		if len(l.names) != maxListed {
+			t.Errorf("%d are listed, want %d", len(l.names), maxListed)
+		}
+		for i, n := range first {
+			if listed := n.entry.listed.Load(); listed != (i < maxListed/2) {
+				t.Fatalf("name %d of %d is listed: %v, want those in use only", i, maxListed, listed)
+			}
+		}
+		l.forget()
+		if len(l.names) != 0 || first[0].entry.listed.Load() {
+			t.Error("names are listed after the end")
+		}
+	})
+}
+
+// Rules without the option status have no ledger.
+func TestNoLedgerWithoutStatus(t *testing.T) {
+	for stanza, want := range map[string]bool{"balance": false, "balance {\nstatus\n}": true} {
+		name := fmt.Sprintf("ledger-%v.example.org.", want)
+		h := newHandler(t, stanza, answering(message(t, name+" A", name+" 60 IN A 192.0.2.1\n"+name+" 60 IN A 192.0.2.2")))
+		ask(t, h, new(dns.Msg).SetQuestion(name, dns.TypeA))
+		e := allTurns.entry(0, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, name)
+		if s := e.state.Load(); s == nil || (s.ledger != nil) != want || e.listed.Load() != want {
+			t.Errorf("%s: state %+v, listed %v, want a ledger: %v", stanza, s, e.listed.Load(), want)
+		}
+	}
+	inUse.forget()
+}
+
+// The last probes are remembered, oldest first, with those that failed.
+func TestHistory(t *testing.T) {
+	h := new(history)
+	for i := range historySize + 5 {
+		r := result{took: time.Duration(i) * time.Millisecond}
+		if i%10 == 9 {
+			r.err = fmt.Errorf("problem %d", i)
+		}
+		h.add(r)
+	}
+	milliseconds, failed := h.probes()
+	if len(milliseconds) != historySize || milliseconds[0] != 5 || milliseconds[historySize-1] != historySize+4 {
+		t.Errorf("probes took %v, want 5 to %d", milliseconds, historySize+4)
+	}
+	if !slices.Equal(failed, []int{4, 14, 24}) || *h.problem.Load() != "problem 29" {
+		t.Errorf("%v failed, the last with %q, want 4, 14 and 24 with problem 29", failed, *h.problem.Load())
+	}
+}
+
+// Probes are remembered while a rule wants it, and forgotten when none does.
+func TestHistoryIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		quiet, showy := ruleWith("example.org.", b.checkOf()), ruleWith("example.net.", b.checkOf())
+		showy.scope, showy.status = 2, defaultStatus
+		r := &registry{running: make(map[poolKey]*runningPool)}
+		one := r.join(quiet.checks[0], quiet)
+		addr := addresses(1)[0]
+		one.verdict(addr)
+		remembered := func() bool { wait(time.Minute); return one.endpoint(addr).history.Load() != nil }
+		if remembered() {
+			t.Error("probes are remembered, and no rule is shown")
+		}
+		other := r.join(showy.checks[0], showy)
+		if !remembered() {
+			t.Error("no probe is remembered, and a rule is shown")
+		}
+		r.leave(other)
+		if remembered() {
+			t.Error("probes are still remembered")
+		}
+		r.leave(one)
+	})
+}

@@ -1,0 +1,544 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+
+	"github.com/miekg/dns"
+)
+
+// Most that a document holds, for names come from clients and endpoints are many.
+const (
+	maxShownMembers   = 256    // of a name
+	maxShownOfAll     = 10_000 // members of all names together
+	maxShownEndpoints = 1000   // that no name has
+	maxNamedInProblem = 3
+)
+
+// overview is what there is to show, while it is put together. It looks at what runs and leaves no trace:
+// nothing is probed for longer because somebody looks. Owned by who makes it.
+type overview struct {
+	now     time.Time
+	rules   []shownRule
+	byScope map[uint64]int       // indexes
+	inNames map[endpointKey]bool // endpoints that a name has
+	doc     *statuspage.Document
+}
+
+// shownRule is a rule with the option status, in one of its zones and the server block it is from.
+type shownRule struct {
+	*zoneRule
+	life  *life
+	parts []*subscriber // in its checks, in their order
+}
+
+type endpointKey struct {
+	pool *pool
+	addr netip.Addr
+}
+
+// newOverview returns an overview of the rules of some lives. Where a rule is about to replace itself the
+// later one is shown.
+func newOverview(lives []*life) *overview {
+	o := &overview{
+		now: wallClock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool),
+		doc: &statuspage.Document{
+			Version: statuspage.Version, Window: int(leadWindow / time.Second), Problems: []statuspage.Problem{}, Rules: []statuspage.Rule{},
+			Names: []statuspage.Name{}, Endpoints: []statuspage.Endpoint{}, OtherRules: []string{},
+		},
+	}
+	subscribers := pools.subscribers()
+	for _, l := range lives {
+		for _, r := range l.rules {
+			for _, zone := range r.zones {
+				if r.shown() {
+					z := l.zones[zone]
+					o.add(shownRule{z, l, partsOf(z, subscribers)})
+				}
+			}
+		}
+	}
+	return o
+}
+
+func (o *overview) add(r shownRule) {
+	if at, again := o.byScope[r.scope]; again {
+		o.rules[at] = r
+		return
+	}
+	o.byScope[r.scope] = len(o.rules)
+	o.rules = append(o.rules, r)
+}
+
+// document returns what there is to show.
+func (o *overview) document() *statuspage.Document {
+	inUse.update(time.Now())
+	o.doc.Time = o.now.UTC()
+	for _, r := range o.rules {
+		o.doc.Rules = append(o.doc.Rules, o.rule(r))
+	}
+	o.names()
+	o.endpoints()
+	o.otherRules()
+	o.problems()
+	return o.doc
+}
+
+func (o *overview) rule(r shownRule) statuspage.Rule {
+	shown := statuspage.Rule{
+		Zone: r.zone, Policy: r.policy.name, Servers: r.life.servers, View: r.life.view, Observe: r.observe,
+		Options: append([]string{}, r.lines...), Checks: []statuspage.Check{}, Files: []statuspage.File{},
+	}
+	for _, s := range r.parts {
+		shown.Checks = append(shown.Checks, checkOf(s))
+	}
+	for _, f := range r.files() {
+		file := statuspage.File{Path: f.path, LastSuccess: time.Unix(0, f.lastSuccess.Load()).UTC()}
+		if problem := f.trouble.Load(); problem != nil {
+			file.Problem = *problem
+		}
+		shown.Files = append(shown.Files, file)
+	}
+	return shown
+}
+
+// partsOf returns a rule's part in its checks, in their order.
+func partsOf(z *zoneRule, subscribers []*subscriber) (own []*subscriber) {
+	for _, c := range z.checks {
+		for _, s := range subscribers {
+			if s.rule == z.rule && s.zone == z.zone && s.pool.check.Key() == c.Key() {
+				own = append(own, s)
+				break
+			}
+		}
+	}
+	return own
+}
+
+func checkOf(s *subscriber) statuspage.Check {
+	c := statuspage.Check{Name: s.pool.check.Name()}
+	failing := 0
+	s.pool.each(func(e *endpoint) {
+		if e.zones.Load()&s.bit == 0 {
+			return
+		}
+		switch e.status.Load().verdict {
+		case up:
+			c.Up++
+		case down:
+			c.Down++
+		default:
+			c.Unknown++
+		}
+		if e.failing.Load() {
+			failing++
+		}
+	})
+	known := c.Up + c.Down + c.Unknown
+	c.AllFailing = known > 1 && failing == known
+	return c
+}
+
+// names puts the names in use into the document: those first that are answered by something else than
+// their members, then those with members that are down.
+func (o *overview) names() {
+	listed := inUse.all()
+	slices.SortFunc(listed, func(a, b listedName) int { return b.used.Compare(a.used) })
+	members := 0
+	for _, n := range listed {
+		at, shown := o.byScope[n.entry.scope]
+		s := n.entry.state.Load()
+		if !shown || s == nil || s.ledger == nil {
+			continue
+		}
+		if members += min(len(s.plan.members), maxShownMembers); members > maxShownOfAll {
+			o.doc.NamesOmitted++
+			continue
+		}
+		o.doc.Names = append(o.doc.Names, o.name(at, &n, s))
+	}
+	slices.SortFunc(o.doc.Names, func(a, b statuspage.Name) int {
+		return cmp.Or(cmp.Compare(urgency(a), urgency(b)), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Section, b.Section))
+	})
+}
+
+// urgency returns a rank: the lower, the more somebody has to look.
+func urgency(n statuspage.Name) int {
+	switch {
+	case n.Answer != "members":
+		return 0
+	case n.Down > 0:
+		return 1
+	}
+	return 2
+}
+
+var sectionNames = [...]string{inAnswer: "answer", inExtra: "additional", inHints: "hints"}
+
+// name returns what is known of an RRset in use.
+func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
+	z := &o.rules[rule]
+	key := n.entry.key
+	shown := statuspage.Name{
+		Rule: rule, Name: n.entry.owner, Type: dns.TypeToString[key.rrtype], Section: sectionNames[key.where], Members: []statuspage.Member{},
+	}
+	if key.where == inHints {
+		shown.Priority = place(int(key.priority))
+	}
+	if key.line >= 0 && int(key.line) < len(z.prefer) {
+		shown.PreferLine = place(z.prefer[key.line].line)
+	}
+	p := o.describe(z, n, s)
+	shown.Degraded, shown.Answer = p.degraded, z.answerOf(p.plan)
+	leads, others := n.inWindow(s)
+	for _, count := range leads {
+		shown.Answers += int(count)
+	}
+	shown.Answers += int(others)
+	for m := range p.members {
+		member := o.member(z, p, m)
+		member.Leads.Count = int(leads[m])
+		if shown.Answers > 0 {
+			member.Leads.Served = float64(leads[m]) / float64(shown.Answers)
+		}
+		if member.Verdict == down.String() {
+			shown.Down++
+		}
+		shown.Members = append(shown.Members, member)
+	}
+	slices.SortStableFunc(shown.Members, func(a, b statuspage.Member) int { return cmp.Compare(rankOf(a), rankOf(b)) })
+	if more := len(shown.Members) - maxShownMembers; more > 0 {
+		shown.Members, shown.MembersOmitted = shown.Members[:maxShownMembers], more
+	}
+	return shown
+}
+
+// rankOf puts members that are down first.
+func rankOf(m statuspage.Member) int {
+	if m.Verdict == down.String() {
+		return 0
+	}
+	return 1
+}
+
+func place(n int) *int { return &n }
+
+// answerOf says what the next answer is made of.
+func (r *rule) answerOf(p *plan) string {
+	switch {
+	case !p.allDown:
+		return "members"
+	case r.allDown.mode == answerOpen || p.members[0].host != "":
+		return "fail_open"
+	}
+	return allDownNames[r.allDown.mode]
+}
+
+// outlook is the plan that the next answer will follow, for what is known of the members has perhaps
+// changed since the last one.
+type outlook struct {
+	*plan
+	owner string
+	wants []float64 // share of the leads, by member
+	next  []int     // place in the next answer, 1 being the lead; 0 for none
+}
+
+// describe works out what the next answer for an RRset will be.
+func (o *overview) describe(z *shownRule, n *listedName, s *state) outlook {
+	p, t := s.plan, s.turns
+	standings := make([]standing, len(p.members))
+	for i := range p.members {
+		standings[i] = o.standing(z, n.entry.owner, p, i)
+	}
+	if !s.by(z.rule) || !slices.Equal(standings, p.standings) {
+		fresh := &plan{rule: z.rule, line: p.line, members: p.members, standings: standings}
+		fresh.divide(classify(standings, z.minHealthy))
+		p, t = fresh, resumedTurns(fresh, p, t)
+	}
+	look := outlook{plan: p, owner: n.entry.owner, wants: make([]float64, len(p.members)), next: make([]int, len(p.members))}
+	if z.answerOf(p) == "members" || z.answerOf(p) == "fail_open" {
+		look.share()
+		look.foresee(t)
+	}
+	return look
+}
+
+// standing returns what is known of a member now. Whether the target of an MX or SRV record is down only
+// an answer shows: so it is as in the last one.
+func (o *overview) standing(z *shownRule, owner string, p *plan, i int) standing {
+	m := &p.members[i]
+	if m.host != "" {
+		return p.standings[i]
+	}
+	target := m.addr.Unmap()
+	v := unknown
+	if len(z.parts) > 0 && m.addr.IsValid() {
+		v = up
+		for _, s := range z.parts {
+			v = v.and(s.peek(target))
+		}
+	}
+	return standing{z.weightOf(owner, m.addr), z.tierOf(target), v, z.overridesInForce().of(owner, target, o.now)}.ruled()
+}
+
+// peek returns the verdict on an address, and leaves no trace.
+func (s *subscriber) peek(addr netip.Addr) verdict {
+	if e := s.endpoint(addr); e != nil {
+		return e.status.Load().verdict
+	}
+	return unknown
+}
+
+// endpoint returns that of an address, nil where it has none that the rule may have probed.
+func (s *subscriber) endpoint(addr netip.Addr) *endpoint {
+	found, ok := s.pool.byAddr.Load(addr)
+	if !ok || !mayProbe(s.allow, addr) {
+		return nil
+	}
+	return found.(*endpoint)
+}
+
+// share works out which share of the leads each member is to have: those of the first group lead.
+func (l *outlook) share() {
+	if len(l.groups) == 0 {
+		return
+	}
+	first := &l.groups[0]
+	sum := 0.0
+	for i := range first.members {
+		sum += l.weightIn(first, i)
+	}
+	for i := range first.members {
+		l.wants[l.answering(i)] = l.weightIn(first, i) / sum
+	}
+}
+
+func (l *outlook) weightIn(g *group, i int) float64 {
+	if !l.rule.policy.weighs {
+		return 1
+	}
+	return float64(g.weights[i])
+}
+
+// answering returns the member that is the nth in the groups, one after the other.
+func (l *outlook) answering(n int) int {
+	if l.ranked == nil {
+		return n
+	}
+	return int(l.ranked[n])
+}
+
+// foresee works out the places in the next answer, unless they depend on the client.
+func (l *outlook) foresee(t *turns) {
+	if l.rule.policy.byClient {
+		return
+	}
+	from := 0
+	for i := range l.groups {
+		g := &l.groups[i]
+		to := min(from+len(g.members), l.wanted)
+		if to <= from {
+			return
+		}
+		picked := make([]uint16, to-from)
+		g.schedule.order(t.of(i).Load(), picked)
+		for place, m := range picked {
+			l.next[l.answering(from+int(m))] = from + place + 1
+		}
+		from += len(g.members)
+	}
+}
+
+// state says whether the next answer holds a member and, where not, why.
+func (l *outlook) state(m int) string {
+	for _, a := range l.aside {
+		if int(a.member) == m {
+			return reasonNames[a.why]
+		}
+	}
+	switch {
+	case l.next[m] > 0, l.rule.policy.byClient && l.rule.answerOf(l.plan) == "members":
+		return "answers"
+	case l.allDown:
+		return reasonNames[wasDown]
+	}
+	return reasonNames[limit]
+}
+
+// member returns what is known of a member.
+func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
+	m, at := &l.members[i], l.standings[i]
+	shown := statuspage.Member{
+		Member: m.String(), Verdict: at.verdict.String(), State: l.state(i), Weight: int(at.weight), Tier: int(at.tier) + 1,
+		Leads: statuspage.Leads{Wanted: l.wants[i]}, Probes: []statuspage.Probe{},
+	}
+	if l.next[i] > 0 {
+		shown.Next = place(l.next[i])
+	}
+	if m.host != "" {
+		return shown
+	}
+	target := m.addr.Unmap()
+	for _, s := range z.parts {
+		probe := probeOf(s, target)
+		o.inNames[endpointKey{s.pool, target}] = true
+		if probe.Since != nil && probe.Verdict == shown.Verdict && (shown.Since == nil || probe.Since.After(*shown.Since)) {
+			shown.Since = probe.Since
+		}
+		shown.Probes = append(shown.Probes, probe)
+	}
+	if line := z.overridesInForce().lineFor(l.owner, target, o.now); line != nil {
+		shown.Override = line.shown(z.overrides.path)
+	}
+	return shown
+}
+
+// shown returns the override for people.
+func (l *overrideLine) shown(path string) *statuspage.Override {
+	shown := &statuspage.Override{What: overrideNames[l.what], Why: l.why, Where: fmt.Sprintf("%s:%d", path, l.line)}
+	if !l.until.IsZero() {
+		until := l.until
+		shown.Until = &until
+	}
+	return shown
+}
+
+// String returns the member as the data of its record.
+func (m *member) String() string {
+	switch {
+	case m.host == "":
+		return m.addr.String()
+	case m.port == 0 && m.load == 0:
+		return fmt.Sprintf("%d %s", m.rank, m.host)
+	}
+	return fmt.Sprintf("%d %d %d %s", m.rank, m.load, m.port, m.host)
+}
+
+// probeOf returns what a check knows of an address.
+func probeOf(s *subscriber, addr netip.Addr) statuspage.Probe {
+	probe := statuspage.Probe{Check: s.pool.check.Name(), Verdict: unknown.String(), Milliseconds: []float64{}, Failed: []int{}}
+	e := s.endpoint(addr)
+	if e == nil {
+		probe.Note = "not probed: the table is full, or it is new"
+		if !mayProbe(s.allow, addr) {
+			probe.Note = "not probed: outside allow"
+		}
+		return probe
+	}
+	known := e.status.Load()
+	since := known.since.UTC()
+	probe.Verdict, probe.Since, probe.Failing, probe.Error = known.verdict.String(), &since, e.failing.Load(), known.problem
+	h := e.history.Load()
+	if h == nil {
+		return probe
+	}
+	if problem := h.problem.Load(); problem != nil {
+		probe.Error = *problem
+	}
+	milliseconds, failed := h.probes()
+	probe.Milliseconds, probe.Failed = append(probe.Milliseconds, milliseconds...), append(probe.Failed, failed...)
+	return probe
+}
+
+// endpoints puts those into the document that no name has, those that are down first.
+func (o *overview) endpoints() {
+	type candidate struct {
+		subscriber *subscriber
+		addr       netip.Addr
+		verdict    verdict
+	}
+	var all []candidate
+	for _, r := range o.rules {
+		for _, s := range r.parts {
+			s.pool.each(func(e *endpoint) {
+				if e.zones.Load()&s.bit != 0 && !o.inNames[endpointKey{s.pool, e.addr}] {
+					all = append(all, candidate{s, e.addr, e.status.Load().verdict})
+				}
+			})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.verdict, a.verdict), a.addr.Compare(b.addr)) // down is the highest
+	})
+	if more := len(all) - maxShownEndpoints; more > 0 {
+		all, o.doc.EndpointsOmitted = all[:maxShownEndpoints], more
+	}
+	for _, c := range all {
+		o.doc.Endpoints = append(o.doc.Endpoints, statuspage.Endpoint{Zone: c.subscriber.zone, Address: c.addr.String(), Probe: probeOf(c.subscriber, c.addr)})
+	}
+}
+
+// otherRules names the rules that run and are not shown.
+func (o *overview) otherRules() {
+	seen := make(map[uint64]bool)
+	for _, l := range runningLives() {
+		for zone, z := range l.zones {
+			if _, shown := o.byScope[z.scope]; !shown && !z.shown() && !seen[z.scope] {
+				seen[z.scope] = true
+				o.doc.OtherRules = append(o.doc.OtherRules, zone)
+			}
+		}
+	}
+	slices.Sort(o.doc.OtherRules)
+}
+
+// problems puts what has to be said first into the document.
+func (o *overview) problems() {
+	for i, r := range o.doc.Rules {
+		would := ""
+		if r.Observe {
+			would = "would be "
+		}
+		for kind, text := range map[string]string{"fail_open": "answered as if all members were up", "replaced": "answered otherwise, as all_down says"} {
+			if names := o.inTrouble(i, kind == "fail_open"); len(names) > 0 {
+				o.say(kind, r.Zone, fmt.Sprintf("%s: every member is down: %s%s", briefly(names), would, text))
+			}
+		}
+		for _, c := range r.Checks {
+			if c.AllFailing {
+				o.say("all_failing", r.Zone, fmt.Sprintf("all %d endpoints fail %s: the fault may be on this side", c.Up+c.Down+c.Unknown, c.Name))
+			}
+		}
+		for _, f := range r.Files {
+			if f.Problem != "" {
+				o.say("file", r.Zone, f.Problem+"; what was read before stays in force")
+			}
+		}
+	}
+	slices.SortStableFunc(o.doc.Problems, func(a, b statuspage.Problem) int {
+		return cmp.Compare(slices.Index(problemKinds, a.Kind), slices.Index(problemKinds, b.Kind))
+	})
+}
+
+// problemKinds are those of a document, the worst first.
+var problemKinds = []string{"fail_open", "replaced", "all_failing", "file"}
+
+func (o *overview) say(kind, zone, text string) {
+	o.doc.Problems = append(o.doc.Problems, statuspage.Problem{Kind: kind, Zone: zone, Text: text})
+}
+
+// inTrouble returns the names of a rule all of whose members are down.
+func (o *overview) inTrouble(rule int, open bool) (names []string) {
+	for _, n := range o.doc.Names {
+		if n.Rule == rule && n.Answer != "members" && (n.Answer == "fail_open") == open {
+			names = append(names, n.Name+" "+n.Type)
+		}
+	}
+	return names
+}
+
+// briefly joins names, of many the first few.
+func briefly(names []string) string {
+	if more := len(names) - maxNamedInProblem; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamedInProblem], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+)
+
+// defaultStatus is where the page of the option status is.
+var defaultStatus = netip.MustParseAddrPort("127.0.0.1:9154")
+
+// parseStatus reads "status [ADDRESS]".
+func parseStatus(s *stanza, args []string) (err error) {
+	switch len(args) {
+	case 0:
+		s.status = defaultStatus
+		return nil
+	case 1:
+		s.status, err = parseStatusAddress(args[0])
+		return err
+	}
+	return wrongCount(args, "an address with a port, or nothing for "+defaultStatus.String())
+}
+
+// parseStatusAddress reads an IP address, perhaps with a port. Nothing stands for all addresses but
+// 0.0.0.0 and ::, for what listens there is open to the network.
+func parseStatusAddress(arg string) (netip.AddrPort, error) {
+	if addr, err := netip.ParseAddr(strings.Trim(arg, "[]")); err == nil {
+		return netip.AddrPortFrom(addr.Unmap(), defaultStatus.Port()), nil
+	}
+	at, err := netip.ParseAddrPort(arg)
+	if err == nil && at.Port() > 0 {
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
+	}
+	problem := fmt.Errorf("bad address %q: want an IP address and a port such as %s", arg, defaultStatus)
+	if port, ok := strings.CutPrefix(arg, ":"); ok && err != nil {
+		return at, fmt.Errorf("%w; 127.0.0.1:%s is for this host only, 0.0.0.0:%s for everybody who gets there", problem, port, port)
+	}
+	return at, problem
+}
+
+// statusKey is where a server keeps the address of its page while it is set up.
+type statusKey struct{}
+
+// statusPlace is an address and where the Corefile names it.
+type statusPlace struct {
+	address netip.AddrPort
+	where   string
+}
+
+// agreeOnStatus returns an error where a rule wants its page at another address than an earlier one, of
+// whichever server block: there is one in a process.
+func agreeOnStatus(c *caddy.Controller, s *stanza) error {
+	if !s.shown() {
+		return nil
+	}
+	line := s.seen["status"]
+	earlier, ok := c.Get(statusKey{}).(statusPlace)
+	if !ok {
+		c.Set(statusKey{}, statusPlace{s.status, fmt.Sprintf("%s:%d", c.File(), line)})
+		return nil
+	}
+	if earlier.address != s.status {
+		return fmt.Errorf("status: line %d wants the page at %s, and %s at %s: want one address, for there is one page",
+			line, s.status, earlier.where, earlier.address)
+	}
+	return nil
+}
+
+// maxLines bounds the lines of a stanza that are shown.
+const maxLines = 50
+
+// note keeps a line of the stanza, to be shown.
+func (s *stanza) note(name string, args []string) {
+	words := []string{name}
+	for _, arg := range args {
+		if arg == "" || strings.ContainsAny(arg, " \t\"") {
+			arg = fmt.Sprintf("%q", arg)
+		}
+		words = append(words, arg)
+	}
+	if len(s.lines) < maxLines {
+		s.lines = append(s.lines, strings.Join(words, " "))
+	} else if len(s.lines) == maxLines {
+		s.lines = append(s.lines, "...")
+	}
+}
+
+// serversOf returns where a server block listens, for people.
+func serversOf(config *dnsserver.Config, keys []string) (servers []string) {
+	for _, key := range keys {
+		transport, rest, found := strings.Cut(key, "://")
+		if !found {
+			transport, rest = "dns", key
+		}
+		for _, host := range config.ListenHosts {
+			if strings.Contains(host, ":") {
+				host = "[" + host + "]"
+			}
+			servers = append(servers, transport+"://"+host+rest[strings.LastIndexByte(rest, ':'):])
+		}
+	}
+	return distinct(servers)
+}
+
+// statusPages are those of the process. A new server takes part in one before the old one leaves, so that a
+// reload keeps the listener. Safe for concurrent use.
+type statusPages struct {
+	sync.Mutex
+	open map[netip.AddrPort]*statusPage
+}
+
+var pages = &statusPages{open: make(map[netip.AddrPort]*statusPage)}
+
+// statusPage shows the rules of some lives.
+type statusPage struct {
+	server *statuspage.Server
+	lives  atomic.Pointer[[]*life] // in the order that they began
+	cancel context.CancelFunc
+	marks  sync.WaitGroup
+}
+
+// statusAddress returns where the page is that shows the life's rules, the zero value for nowhere.
+func (l *life) statusAddress() netip.AddrPort {
+	for _, r := range l.rules {
+		if r.shown() {
+			return r.status
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// join shows the rules of a life, if it has such. It returns an error where the page cannot be served.
+func (p *statusPages) join(l *life) error {
+	at := l.statusAddress()
+	if !at.IsValid() {
+		return nil
+	}
+	p.Lock()
+	defer p.Unlock()
+	page := p.open[at]
+	if page == nil {
+		page = new(statusPage)
+		page.lives.Store(new([]*life))
+		if err := page.start(at); err != nil {
+			return fmt.Errorf("status: cannot listen on %s: %w", at, reasonOfListen(err))
+		}
+		p.open[at] = page
+	}
+	lives := append(slices.Clone(*page.lives.Load()), l)
+	page.lives.Store(&lives)
+	return nil
+}
+
+// reasonOfListen returns why a listener failed, without the address.
+func reasonOfListen(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// leave ends that. The last one closes the page.
+func (p *statusPages) leave(l *life) {
+	p.Lock()
+	defer p.Unlock()
+	at := l.statusAddress()
+	page := p.open[at]
+	if page == nil {
+		return
+	}
+	lives := slices.DeleteFunc(slices.Clone(*page.lives.Load()), func(one *life) bool { return one == l })
+	page.lives.Store(&lives)
+	if len(lives) > 0 {
+		return
+	}
+	delete(p.open, at)
+	page.stop()
+	if len(p.open) == 0 {
+		inUse.forget()
+	}
+}
+
+func (p *statusPage) start(at netip.AddrPort) error {
+	server, err := statuspage.Listen(at, func() *statuspage.Document { return newOverview(*p.lives.Load()).document() })
+	if err != nil {
+		return err
+	}
+	log.Infof("status: http://%s/", at)
+	p.server = server
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	p.marks.Go(func() { keepMarks(ctx) })
+	return nil
+}
+
+func (p *statusPage) stop() {
+	p.server.Close()
+	p.cancel()
+	p.marks.Wait()
+}
+
+// keepMarks reads the ledgers now and then until ctx is done.
+func keepMarks(ctx context.Context) {
+	tick := time.NewTicker(markInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			inUse.update(now)
+		}
+	}
+}
