@@ -43,7 +43,7 @@ spread: ## Build the command that shows who leads how often
 	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/spread ./cmd/spread
 
 .PHONY: test
-test: test-packages test-go test-manifests test-release test-observability ## Pass every test; installs the Debian packages that they run
+test: test-packages test-go test-manifests test-release test-observability test-status ## Pass every test; installs the Debian packages that they run
 
 .PHONY: test-packages
 test-packages:
@@ -73,6 +73,10 @@ release: ## Make all of a release in DIST: image, archives, SBOMs, licences, not
 .PHONY: test-observability
 test-observability: ## Try alerts and dashboard on a real server's metrics (a module of its own: it takes Prometheus)
 	cd deploy/observability && go test -race -timeout 20m ./...
+
+.PHONY: test-status
+test-status: test-packages ## Look at the status page with a browser
+	cd test/status && go vet ./... && go test -race -count 1 -timeout 20m ./...
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME

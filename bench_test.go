@@ -38,6 +38,7 @@ var benchContenders = []struct{ name, stanza string }{
 	{"answers", "balance {\nanswers 2\n}"},
 	{"sticky", "balance {\npolicy sticky\n}"},
 	{"ttl", "balance {\nttl 30\n}"},
+	{"status", "balance {\nstatus\n}"},
 }
 
 // newHandler compiles a stanza into a handler in front of next, as the server does. A weight file of
@@ -161,7 +162,7 @@ func BenchmarkServeDNS(b *testing.B) {
 
 // BenchmarkWriteMsg measures what happens between the plugin that answers and the writer above.
 func BenchmarkWriteMsg(b *testing.B) {
-	benchmarkContenders(b, []string{"loadbalance", "balance", "random", "sticky", "prefer", "answers", "ttl"}, writers)
+	benchmarkContenders(b, []string{"loadbalance", "balance", "random", "sticky", "prefer", "answers", "ttl", "status"}, writers)
 }
 
 // BenchmarkWeighted compares the policies weighted with each other and with round robin.

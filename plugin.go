@@ -45,6 +45,8 @@
 //	suspicion.go    when every endpoint fails
 //	registry.go     checks that rules share and reloads keep, subscriber.go the rules that do
 //	life.go         what starts and stops with a server
+//	status.go       the page that shows rules, overview.go what is on it; internal/statuspage serves it
+//	ledger.go       who led, and which RRsets are in use; history.go the last probes; both for that page only
 //	metrics.go      what is counted, scrape.go what is looked up when it is scraped
 //	position.go     the warnings about a chain that defeats us
 package balance

@@ -41,8 +41,15 @@ func corefiles(t *testing.T, path string) map[string]string {
 
 var (
 	ports  = regexp.MustCompile(`(?m)^([^\s#{}][^{#\n]*?):\d+(\s*\{|\s+[^{\n]*\{)`)
+	pages  = regexp.MustCompile(`(?m)^(\s+status)(\s+#|$)`)
 	blocks = regexp.MustCompile(`(?m)^([^\s#(].*\{)$`)
 )
+
+// onPort returns a Corefile whose status page, if it has one, is on a free port.
+func onPort(t *testing.T, corefile string) string {
+	t.Helper()
+	return pages.ReplaceAllString(corefile, "$1 127.0.0.1:"+freePort(t)+"$2")
+}
 
 // documented is the address of the resolver that the documents forward to.
 const documented = "192.0.2.53"
@@ -89,7 +96,7 @@ func TestEveryCorefileInTheDocumentsStarts(t *testing.T) {
 				serveInCluster(t, corefile, newCluster(t), resolver)
 				return
 			}
-			start(t, onLoopback(corefile, resolver))
+			start(t, onLoopback(onPort(t, corefile), resolver))
 		})
 	}
 }
