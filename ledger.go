@@ -82,8 +82,9 @@ func alignedTo(members, counted []member, counts []uint32) []uint32 {
 }
 
 const (
-	maxListed    = 1000 // RRsets that are listed
-	maxAnnounced = 1024 // that wait to be
+	maxListed    = 1000   // RRsets that are listed
+	maxMembers   = 50_000 // of them together, at 52 bytes
+	maxAnnounced = 1024   // that wait to be
 	leadWindow   = time.Minute
 	markInterval = 5 * time.Second // between two readings of the ledgers
 )
@@ -95,8 +96,9 @@ type listing struct {
 	announced atomic.Int32
 
 	sync.Mutex
-	names  map[listedKey]*listedName
-	marked time.Time // when the ledgers were last read
+	names   map[listedKey]*listedName
+	members int       // of all names
+	marked  time.Time // when the ledgers were last read
 }
 
 var inUse = &listing{names: make(map[listedKey]*listedName)}
@@ -153,7 +155,12 @@ func (l *listing) update(now time.Time) {
 	}
 	l.marked = now
 	for key, n := range l.names {
+		before := n.size()
 		if !n.mark(now) {
+			l.drop(key)
+			continue
+		}
+		if l.members += n.size() - before; l.members > maxMembers {
 			l.drop(key)
 		}
 	}
@@ -166,14 +173,18 @@ func (l *listing) admit(now time.Time) {
 	for a := l.arrivals.Swap(nil); a != nil; a = a.earlier {
 		l.announced.Add(-1)
 		key := listedKey{a.entry.scope, a.entry.key, a.entry.owner}
-		if _, again := l.names[key]; !again && len(l.names) >= maxListed {
-			full = full || !l.makeRoom(now)
+		if l.names[key] != nil {
+			l.drop(key) // an entry that was forgotten, for another took its place
+		}
+		for !full && (len(l.names) >= maxListed || l.members+len(a.from.members) > maxMembers) {
+			full = !l.makeRoom(now)
 		}
 		if full {
 			a.entry.listed.Store(false)
 			continue
 		}
 		l.names[key] = &listedName{entry: a.entry, used: now, marks: []mark{a.from}}
+		l.members += len(a.from.members)
 	}
 }
 
@@ -193,9 +204,14 @@ func (l *listing) makeRoom(now time.Time) bool {
 }
 
 func (l *listing) drop(key listedKey) {
-	l.names[key].entry.listed.Store(false)
+	n := l.names[key]
+	n.entry.listed.Store(false)
+	l.members -= n.size()
 	delete(l.names, key)
 }
+
+// size returns the number of members that were last seen.
+func (n *listedName) size() int { return len(n.marks[len(n.marks)-1].members) }
 
 // forget empties the listing: nobody looks any more.
 func (l *listing) forget() {

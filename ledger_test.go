@@ -183,3 +183,33 @@ func TestHistoryIsForgotten(t *testing.T) {
 		r.leave(one)
 	})
 }
+
+// Names with many members leave less room for others, and one that grows beyond it goes.
+func TestListingIsBoundedByMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &listing{names: make(map[listedKey]*listedName)}
+		var first *entry
+		for i := range 100 {
+			e := listedState(strconv.Itoa(i), make([]member, 1000)...)
+			if l.announce(e.state.Load().ledger); first == nil {
+				first = e
+			}
+		}
+		l.update(time.Now())
+		if len(l.names) != maxMembers/1000 || l.members != maxMembers {
+			t.Errorf("%d names with %d members, want %d with %d", len(l.names), l.members, maxMembers/1000, maxMembers)
+		}
+		for _, n := range l.all() {
+			n.entry.state.Store(&state{plan: &plan{}, ledger: newLedger(n.entry, &plan{members: make([]member, 2000)}, nil)})
+		}
+		wait(markInterval)
+		l.update(time.Now())
+		if l.members > maxMembers || len(l.names) != maxMembers/2000 {
+			t.Errorf("%d names with %d members after they grew, want %d", len(l.names), l.members, maxMembers/2000)
+		}
+		l.forget()
+		if l.members != 0 || first.listed.Load() {
+			t.Errorf("%d members after the end", l.members)
+		}
+	})
+}
