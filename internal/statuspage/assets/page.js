@@ -109,16 +109,16 @@ function sparkline(probe) {
   const label = `last ${plural(ms.length, "probe")}: ${milliseconds(Math.min(...ms))} to ${milliseconds(most)}, ${failed.size} failed`;
   const bars = ms.map((took, i) => {
     const height = failed.has(i) ? 20 : Math.max(2, Math.round((took / most) * 20));
-    return svg("rect", { class: failed.has(i) ? "fail" : "bar", x: (30 - ms.length + i) * 4, y: 20 - height, width: 3, height });
+    return svg("rect", { class: failed.has(i) ? "fail" : "bar", x: (30 - ms.length + i) * 3, y: 20 - height, width: 2, height });
   });
-  return svg("svg", { role: "img", "aria-label": label, viewBox: "0 0 120 20", width: 120, height: 20 }, svg("title", {}, label), bars);
+  return svg("svg", { role: "img", "aria-label": label, viewBox: "0 0 90 20", width: 90, height: 20 }, svg("title", {}, label), bars);
 }
 
 function probes(list) {
   return list.map((probe) => {
     const last = probe.milliseconds.length - 1;
     const took = last < 0 ? "" : probe.failed.includes(last) ? " failed" : ` ${milliseconds(probe.milliseconds[last])}`;
-    return el("div", { title: probe.check }, sparkline(probe), el("span", { class: probe.failing ? "bad" : "quiet" }, took));
+    return el("div", { class: "probe", title: probe.check }, sparkline(probe), el("span", { class: probe.failing ? "bad" : "quiet" }, took));
   });
 }
 
