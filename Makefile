@@ -7,6 +7,7 @@ CACHE      := .cache
 BINARY     := $(CACHE)/coredns
 LINT       := $(CACHE)/bin/golangci-lint-2.15.0
 BENCHSTAT  := $(CACHE)/bin/benchstat
+KUBERNETES := $(CACHE)/kubernetes
 FUZZTIME   ?= 30s
 GOTAGS     ?= grpcnotrace
 ACTIONLINT := $(CACHE)/bin/actionlint-1.7.12
@@ -43,7 +44,7 @@ spread: ## Build the command that shows who leads how often
 	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/spread ./cmd/spread
 
 .PHONY: test
-test: test-packages test-go test-manifests test-release test-observability test-status ## Pass every test; installs the Debian packages that they run
+test: test-packages test-go test-manifests test-release test-observability test-status test-kubernetes ## Pass every test; installs the Debian packages that they run
 
 .PHONY: test-packages
 test-packages:
@@ -77,6 +78,17 @@ test-observability: ## Try alerts and dashboard on a real server's metrics (a mo
 .PHONY: test-status
 test-status: test-packages ## Look at the status page with a browser
 	cd test/status && go vet ./... && go test -race -count 1 -timeout 20m ./...
+
+.PHONY: test-kubernetes
+test-kubernetes: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Pass the tests against a Kubernetes API (Linux; root or user namespaces)
+	go build -race -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(KUBERNETES)/coredns-race ./cmd/coredns
+	cd test/kubernetes && go test -race -count 1 -timeout 20m ./...
+
+$(KUBERNETES)/kube-apiserver: test/kubernetes/go.mod
+	test/kubernetes/build k8s.io/kubernetes/cmd/kube-apiserver $@
+
+$(KUBERNETES)/etcd: test/kubernetes/go.mod
+	test/kubernetes/build go.etcd.io/etcd/server/v3 $@
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME

@@ -77,8 +77,12 @@ type repeat struct{ record, member uint16 }
 // use.
 type turns struct {
 	first atomic.Uint64
-	more  []atomic.Uint64
+	rest  *moreTurns // nil for those of one group that was never another, which nearly all are
+}
 
+// moreTurns are the turns of the groups after the first, and of those that answer no more.
+type moreTurns struct {
+	turns  []atomic.Uint64
 	parked []parked
 }
 
@@ -99,7 +103,7 @@ func (t *turns) of(group int) *atomic.Uint64 {
 	if group == 0 {
 		return &t.first
 	}
-	return &t.more[group-1]
+	return &t.rest.turns[group-1]
 }
 
 // fits tells whether the records of set are the plan's members in the order remembered.
@@ -261,10 +265,17 @@ func (p *plan) why(member uint16) reason {
 
 // group makes a group of some members, of which answers usually hold at most wanted.
 func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
-	g := group{id: id, policy: p.rule.policy.policy}
-	for _, i := range indexes {
-		g.members = append(g.members, p.members[i])
-		g.weights = append(g.weights, p.standings[i].share())
+	g := group{id: id, policy: p.rule.policy.policy, weights: make([]uint16, len(indexes))}
+	for at, i := range indexes {
+		g.weights[at] = p.standings[i].share()
+	}
+	if len(indexes) == len(p.members) && inOrder(indexes) {
+		g.members = p.members
+	} else {
+		g.members = make([]member, len(indexes))
+		for at, i := range indexes {
+			g.members[at] = p.members[i]
+		}
 	}
 	g.schedule = g.policy.schedule(contest{g.members, g.weights, min(max(wanted, 1), len(g.members))})
 	return g
@@ -282,7 +293,7 @@ func (g *group) leader(turn uint64) member {
 func newTurns(p *plan) *turns {
 	t := &turns{}
 	if len(p.groups) > 1 {
-		t.more = make([]atomic.Uint64, len(p.groups)-1)
+		t.rest = &moreTurns{turns: make([]atomic.Uint64, len(p.groups)-1)}
 	}
 	for i := range p.groups {
 		t.of(i).Store(rand.Uint64() >> 1) //nolint:gosec // a place to start, no secret; far from overflow
@@ -297,7 +308,10 @@ func resumedTurns(p, before *plan, old *turns) *turns {
 		return old
 	}
 	t := newTurns(p)
-	known := slices.Clone(old.parked)
+	var known []parked
+	if old.rest != nil {
+		known = slices.Clone(old.rest.parked)
+	}
 	for j := range before.groups {
 		known = append(known, parked{&before.groups[j], old.of(j).Load()})
 	}
@@ -309,8 +323,18 @@ func resumedTurns(p, before *plan, old *turns) *turns {
 			known = slices.Delete(known, at, at+1)
 		}
 	}
-	t.parked = known[max(0, len(known)-maxParked):]
+	t.park(known[max(0, len(known)-maxParked):])
 	return t
+}
+
+func (t *turns) park(groups []parked) {
+	if len(groups) == 0 {
+		return
+	}
+	if t.rest == nil {
+		t.rest = &moreTurns{}
+	}
+	t.rest.parked = groups
 }
 
 // resume returns the turn at which now goes on where before stood at a turn.

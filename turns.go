@@ -41,17 +41,28 @@ const (
 )
 
 // turnTable finds the turns of an RRset, without a lock: its parts are only ever added to, by
-// compare-and-swap, and dropped as a whole. It has two generations. An entry that is used moves to
-// the young one; when that is full, it becomes the old one, and what the old one held is
+// compare-and-swap, and dropped as a whole. It has generations. An entry that is used moves to
+// the youngest; when that is full, a new one takes its place, and what the oldest held is
 // forgotten: all that was not used in the meantime. Safe for concurrent use.
 type turnTable struct {
 	seed        maphash.Seed
 	generations atomic.Pointer[generations]
 }
 
-type generations struct{ young, old *generation }
+// generations are those of a table, the youngest first. All but that one are full, and hold exactRRsets together. The more
+// there are, the fewer entries are held beyond that, but one that is not there is looked for in all.
+type generations [1 + olderGenerations]*generation
 
-// generation is a hash table of entries with exactRRsets buckets, made in chunks as they are
+const olderGenerations = 4
+
+// next returns the generations that follow when the youngest is full.
+func (g *generations) next() *generations {
+	next := generations{new(generation)}
+	copy(next[1:], g[:])
+	return &next
+}
+
+// generation is a hash table of entries with as many buckets as it will hold entries, made in chunks as they are
 // needed: a table of few entries costs little memory, and the garbage collector little time.
 type generation struct {
 	chunks  [chunkCount]atomic.Pointer[chunk]
@@ -61,7 +72,7 @@ type generation struct {
 
 const (
 	chunkCount = 256
-	chunkSize  = exactRRsets / chunkCount
+	chunkSize  = exactRRsets / olderGenerations / chunkCount
 )
 
 type chunk [chunkSize]atomic.Pointer[node]
@@ -95,7 +106,11 @@ type state struct {
 
 func newTurnTable() *turnTable {
 	t := &turnTable{seed: maphash.MakeSeed()}
-	t.generations.Store(&generations{new(generation), new(generation)})
+	var g generations
+	for i := range g {
+		g[i] = new(generation)
+	}
+	t.generations.Store(&g)
 	return t
 }
 
@@ -104,22 +119,32 @@ func (t *turnTable) entry(scope uint64, key turnKey, owner string) *entry {
 	owner = strings.ToLower(owner)
 	hash := maphash.String(t.seed, owner) ^ splitMix(scope+uint64(key.where)<<56+uint64(key.priority)<<32+uint64(key.rrtype)<<8+uint64(uint8(key.line))) //nolint:gosec // bits
 	g := t.generations.Load()
-	if e := g.young.find(hash, scope, key, owner); e != nil {
+	if e := g[0].find(hash, scope, key, owner); e != nil {
 		return e
 	}
-	e := g.old.find(hash, scope, key, owner)
+	e := g.findOlder(hash, scope, key, owner)
 	if e == nil {
 		e = &entry{hash: hash, scope: scope, key: key, owner: strings.Clone(owner)}
 	}
-	e, added := g.young.add(e)
-	if added && g.young.full() {
-		t.generations.CompareAndSwap(g, &generations{new(generation), g.young})
+	e, added := g[0].add(e)
+	if added && g[0].full() {
+		t.generations.CompareAndSwap(g, g.next())
 	}
 	return e
 }
 
+// findOlder returns an entry that is in any generation but the youngest, nil where there is none.
+func (g *generations) findOlder(hash, scope uint64, key turnKey, owner string) *entry {
+	for _, older := range g[1:] {
+		if e := older.find(hash, scope, key, owner); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
 func (g *generation) full() bool {
-	return g.entries.Load() > exactRRsets || g.members.Load() > exactMembers
+	return g.entries.Load() > exactRRsets/olderGenerations || g.members.Load() > exactMembers/olderGenerations
 }
 
 func (g *generation) find(hash, scope uint64, key turnKey, owner string) *entry {
@@ -244,7 +269,7 @@ func (t *turnTable) account(before, now *state) {
 	if before != nil {
 		delta -= before.cost
 	}
-	t.generations.Load().young.members.Add(delta)
+	t.generations.Load()[0].members.Add(delta)
 }
 
 // renew returns the state that follows now for the members lined up in s: with a plan for them,

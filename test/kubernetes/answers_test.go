@@ -202,7 +202,7 @@ func TestHealthCheck(t *testing.T) {
 }
 
 // manifestCorefile returns the Corefile of our ConfigMap.
-func manifestCorefile(t *testing.T) string {
+func manifestCorefile(t testing.TB) string {
 	t.Helper()
 	for _, object := range manifests(t, nil) {
 		if object.GetKind() == "ConfigMap" && object.GetName() == "coredns" {

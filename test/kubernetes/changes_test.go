@@ -60,8 +60,9 @@ func watch(t *testing.T, n namespace, clients int, content map[string]map[string
 		return slices.Equal(sorted(addresses(first.ask(t, n.fqdn("web"), dns.TypeA))), w.versions[0])
 	})
 	for range clients {
-		o := &observer{client: dial(t, "udp"), leads: map[string]int{}}
-		w.clients = append(w.clients, o)
+		w.clients = append(w.clients, &observer{client: dial(t, "udp"), leads: map[string]int{}})
+	}
+	for _, o := range w.clients {
 		w.running.Go(func() { w.observe(o) })
 	}
 	w.settle()

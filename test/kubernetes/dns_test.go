@@ -4,6 +4,7 @@ package kubernetes
 
 import (
 	"errors"
+	"hash/crc32"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -32,10 +33,14 @@ func dial(t testing.TB, network string) *client {
 	return &client{&dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize}}
 }
 
-// tryAsk returns the reply to one query; nobody asks twice.
 func (c *client) tryAsk(name string, qtype uint16) (*dns.Msg, error) {
 	q := new(dns.Msg).SetQuestion(name, qtype)
 	q.SetEdns0(dns.DefaultMsgSize, false)
+	return c.exchange(q)
+}
+
+// exchange returns the reply to one query; nobody asks twice.
+func (c *client) exchange(q *dns.Msg) (*dns.Msg, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
@@ -109,7 +114,8 @@ func isRotation(got, cycle []string) bool {
 	return at >= 0 && slices.Equal(got, append(slices.Clone(cycle[at:]), cycle[:at]...))
 }
 
-// outerNames are three addresses that the world outside has for every name below example.org.
+// outerNames are three addresses that the world outside has for every name below example.org. Below example.net every name has
+// three of its own.
 var outerNames = []string{"198.51.100.1", "198.51.100.2", "198.51.100.3"}
 
 // runOuterServer runs the name server in the node's resolv.conf until the test ends. It knows all names below
@@ -152,15 +158,23 @@ func listenBesideDNS(t testing.TB, user int) (net.PacketConn, error) {
 func answerOutside(w dns.ResponseWriter, q *dns.Msg) {
 	reply := new(dns.Msg).SetReply(q)
 	asked := q.Question[0]
-	switch {
-	case !dns.IsSubDomain("example.org.", asked.Name):
+	if !dns.IsSubDomain("example.org.", asked.Name) && !dns.IsSubDomain("example.net.", asked.Name) {
 		reply.Rcode = dns.RcodeNameError
-	case asked.Qtype == dns.TypeA:
+	} else if asked.Qtype == dns.TypeA {
 		for _, i := range rand.Perm(len(outerNames)) {
 			reply.Answer = append(reply.Answer, &dns.A{
-				Hdr: dns.RR_Header{Name: asked.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 300}, A: net.ParseIP(outerNames[i]),
+				Hdr: dns.RR_Header{Name: asked.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 300}, A: outerAddressOf(asked.Name, i),
 			})
 		}
 	}
 	w.WriteMsg(reply)
+}
+
+// outerAddressOf returns one of the three addresses of a name.
+func outerAddressOf(name string, i int) net.IP {
+	if dns.IsSubDomain("example.org.", name) {
+		return net.ParseIP(outerNames[i])
+	}
+	sum := crc32.ChecksumIEEE([]byte(name))
+	return net.IPv4(198, byte(sum>>16), byte(sum>>8), byte(sum)+byte(i))
 }

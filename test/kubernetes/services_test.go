@@ -54,19 +54,24 @@ func (n namespace) headless(t testing.TB, name string, slices ...[]discoveryv1.E
 
 func sliceName(service string, i int) string { return service + "-" + string(rune('a'+i)) }
 
-// slice makes an EndpointSlice of a service, as the EndpointSlice controller would.
+// slice makes an EndpointSlice of a service.
 func (n namespace) slice(t testing.TB, service, name string, endpoints []discoveryv1.Endpoint) {
 	t.Helper()
-	object := &discoveryv1.EndpointSlice{
+	object := sliceOf(service, name, endpoints)
+	if _, err := theCluster.client.DiscoveryV1().EndpointSlices(string(n)).Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sliceOf returns an EndpointSlice of a service as the EndpointSlice controller would make it.
+func sliceOf(service, name string, endpoints []discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+	return &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{
 			discoveryv1.LabelServiceName: service, discoveryv1.LabelManagedBy: "endpointslice-controller.k8s.io",
 		}},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports:       []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
 		Endpoints:   endpoints,
-	}
-	if _, err := theCluster.client.DiscoveryV1().EndpointSlices(string(n)).Create(t.Context(), object, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
 	}
 }
 
