@@ -81,7 +81,7 @@ test-status: test-packages ## Look at the status page with a browser
 
 .PHONY: test-kubernetes
 test-kubernetes: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Pass the tests against a Kubernetes API (Linux; root or user namespaces)
-	go build -race -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(KUBERNETES)/coredns-race ./cmd/coredns
+	go build -race -pgo=off -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(KUBERNETES)/coredns-race ./cmd/coredns
 	cd test/kubernetes && go test -race -count 1 -timeout 20m ./...
 
 $(KUBERNETES)/kube-apiserver: test/kubernetes/go.mod
@@ -160,6 +160,7 @@ lint: $(LINT)
 	$(LINT) run ./...
 	cd release && $(abspath $(LINT)) run ./...
 	cd deploy/observability && $(abspath $(LINT)) run ./...
+	cd test/kubernetes && $(abspath $(LINT)) run ./...
 
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT)
