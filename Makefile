@@ -142,6 +142,11 @@ bench-detection: build ## Measure how long dead backends stay in the answers, be
 	go build -o $(CACHE)/benchdetection ./internal/benchdetection
 	$(CACHE)/benchdetection -coredns $(BINARY) -rounds $(or $(ROUNDS),7) | tee $(CACHE)/detection.md
 
+.PHONY: bench-kubernetes-memory
+bench-kubernetes-memory: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Measure the memory of a cluster's DNS, loadbalance beside it (Linux; root or user namespaces)
+	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -o $(KUBERNETES)/coredns ./cmd/coredns
+	cd test/kubernetes && go test -run '^$$' -bench Memory -benchtime 1x -timeout 40m .
+
 .PHONY: check
 check: fmt-check vet lint lint-workflows ## Formatting, vet and lint
 
