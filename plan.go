@@ -37,6 +37,8 @@ type plan struct {
 	remembered []uint16 // of every record in the upstream's order, the index of its member
 	lineup     lineup   // the same the other way round
 	packed     []uint32 // the same records' addresses, where all are IPv4: cheaper to compare
+
+	memory *memory // of all but what it remembers
 }
 
 // group is a part of a plan's members that take turns among themselves: all of them, those that a
@@ -77,12 +79,8 @@ type repeat struct{ record, member uint16 }
 // use.
 type turns struct {
 	first atomic.Uint64
-	rest  *moreTurns // nil for those of one group that was never another, which nearly all are
-}
+	more  []atomic.Uint64
 
-// moreTurns are the turns of the groups after the first, and of those that answer no more.
-type moreTurns struct {
-	turns  []atomic.Uint64
 	parked []parked
 }
 
@@ -103,7 +101,7 @@ func (t *turns) of(group int) *atomic.Uint64 {
 	if group == 0 {
 		return &t.first
 	}
-	return &t.rest.turns[group-1]
+	return &t.more[group-1]
 }
 
 // fits tells whether the records of set are the plan's members in the order remembered.
@@ -199,7 +197,34 @@ func newPlan(r *rule, epoch uint64, line int8, s *scratch) *plan {
 	p.index = newMemberIndex(p.members)
 	p.remember(s)
 	p.divide(classify(p.standings, r.minHealthy))
+	p.memory = &memory{cost: p.cost()}
 	return p
+}
+
+// cost returns the memory that the plan takes, in members. The groups have the members' names in common with it.
+func (p *plan) cost() (members int64) {
+	for i := range p.members {
+		members += 1 + int64(len(p.members[i].host)/memberSize)
+	}
+	for i := range p.groups {
+		members += 1 + p.groups[i].scheduleCost()
+	}
+	return members
+}
+
+// cost returns the memory that a group takes without its plan, in members.
+func (g *group) cost() (members int64) {
+	for i := range g.members {
+		members += 1 + int64(len(g.members[i].host)/memberSize)
+	}
+	return members + 1 + g.scheduleCost()
+}
+
+func (g *group) scheduleCost() int64 {
+	if c, ok := g.schedule.(*cycle); ok {
+		return int64(c.size() / memberSize)
+	}
+	return 0
 }
 
 // at returns p as a plan of another epoch, at which nothing of it has changed.
@@ -293,7 +318,7 @@ func (g *group) leader(turn uint64) member {
 func newTurns(p *plan) *turns {
 	t := &turns{}
 	if len(p.groups) > 1 {
-		t.rest = &moreTurns{turns: make([]atomic.Uint64, len(p.groups)-1)}
+		t.more = make([]atomic.Uint64, len(p.groups)-1)
 	}
 	for i := range p.groups {
 		t.of(i).Store(rand.Uint64() >> 1) //nolint:gosec // a place to start, no secret; far from overflow
@@ -308,33 +333,38 @@ func resumedTurns(p, before *plan, old *turns) *turns {
 		return old
 	}
 	t := newTurns(p)
-	var known []parked
-	if old.rest != nil {
-		known = slices.Clone(old.rest.parked)
+	known := make(map[groupID]parked, len(old.parked)+len(before.groups))
+	for _, prior := range old.parked {
+		known[prior.group.id] = prior
 	}
 	for j := range before.groups {
-		known = append(known, parked{&before.groups[j], old.of(j).Load()})
+		known[before.groups[j].id] = parked{&before.groups[j], old.of(j).Load()}
 	}
 	for i := range p.groups {
 		now := &p.groups[i]
-		at := slices.IndexFunc(known, func(prior parked) bool { return prior.group.id == now.id })
-		if at >= 0 {
-			t.of(i).Store(resume(now, known[at].group, known[at].turn))
-			known = slices.Delete(known, at, at+1)
+		if prior, ok := known[now.id]; ok {
+			t.of(i).Store(resume(now, prior.group, prior.turn))
+			delete(known, now.id)
 		}
 	}
-	t.park(known[max(0, len(known)-maxParked):])
+	t.park(old, before, known)
 	return t
 }
 
-func (t *turns) park(groups []parked) {
-	if len(groups) == 0 {
-		return
+// park keeps the groups left of those that were known: as many as may be, those that answered last.
+func (t *turns) park(old *turns, before *plan, left map[groupID]parked) {
+	for i := len(before.groups) - 1; i >= 0 && len(t.parked) < maxParked; i-- {
+		if prior, ok := left[before.groups[i].id]; ok {
+			alone := *prior.group // does not keep the other groups of its plan
+			t.parked = append(t.parked, parked{&alone, prior.turn})
+		}
 	}
-	if t.rest == nil {
-		t.rest = &moreTurns{}
+	for _, prior := range slices.Backward(old.parked) {
+		if _, ok := left[prior.group.id]; ok && len(t.parked) < maxParked {
+			t.parked = append(t.parked, prior)
+		}
 	}
-	t.rest.parked = groups
+	slices.Reverse(t.parked)
 }
 
 // resume returns the turn at which now goes on where before stood at a turn.

@@ -16,8 +16,12 @@ import (
 const exactRRsets = 1 << 16
 
 // exactMembers bounds the memory of RRsets with many members: the turns of RRsets of 8 members
-// and more are forgotten after this many members of others, rather than after exactRRsets.
+// and more are forgotten after this many members of others, rather than after exactRRsets. Long names,
+// groups and cycles of weights count as members too, by the memory that they take.
 const exactMembers = 8 * exactRRsets
+
+// memberSize is about how many bytes a member takes.
+const memberSize = 128
 
 // allTurns holds the turns of the process. They belong to no Corefile, so that a reload keeps them.
 var allTurns = newTurnTable()
@@ -57,7 +61,7 @@ const olderGenerations = 4
 
 // next returns the generations that follow when the youngest is full.
 func (g *generations) next() *generations {
-	next := generations{new(generation)}
+	next := generations{{number: g[0].number + 1}}
 	copy(next[1:], g[:])
 	return &next
 }
@@ -65,6 +69,7 @@ func (g *generations) next() *generations {
 // generation is a hash table of entries with as many buckets as it will hold entries, made in chunks as they are
 // needed: a table of few entries costs little memory, and the garbage collector little time.
 type generation struct {
+	number  uint64 // 1 and more
 	chunks  [chunkCount]atomic.Pointer[chunk]
 	entries atomic.Int64
 	members atomic.Int64
@@ -101,14 +106,30 @@ type state struct {
 	plan   *plan
 	turns  *turns
 	ledger *ledger // nil without the option status
-	cost   int64   // members that are held in memory for this state alone
+	cost   int64   // members that are held in memory for this state alone, beside the plan's
+}
+
+// memory is what a plan takes, for all states that share it. Safe for concurrent use.
+type memory struct {
+	cost   int64 // in members
+	shared atomic.Bool
+	in     atomic.Uint64 // number of the generation that it was counted in last
+}
+
+// newState returns a state. Its cost is that of the groups that are parked with its turns.
+func newState(p *plan, t *turns) *state {
+	s := &state{plan: p, turns: t}
+	for i := range t.parked {
+		s.cost += t.parked[i].group.cost()
+	}
+	return s
 }
 
 func newTurnTable() *turnTable {
 	t := &turnTable{seed: maphash.MakeSeed()}
 	var g generations
 	for i := range g {
-		g[i] = new(generation)
+		g[i] = &generation{number: uint64(len(g) - i)} //nolint:gosec // small
 	}
 	t.generations.Store(&g)
 	return t
@@ -127,8 +148,8 @@ func (t *turnTable) entry(scope uint64, key turnKey, owner string) *entry {
 		e = &entry{hash: hash, scope: scope, key: key, owner: strings.Clone(owner)}
 	}
 	e, added := g[0].add(e)
-	if added && g[0].full() {
-		t.generations.CompareAndSwap(g, g.next())
+	if added {
+		t.age(g)
 	}
 	return e
 }
@@ -141,6 +162,13 @@ func (g *generations) findOlder(hash, scope uint64, key turnKey, owner string) *
 		}
 	}
 	return nil
+}
+
+// age begins a new generation where the youngest is full.
+func (t *turnTable) age(g *generations) {
+	if g[0].full() {
+		t.generations.CompareAndSwap(g, g.next())
+	}
 }
 
 func (g *generation) full() bool {
@@ -185,12 +213,32 @@ func (g *generation) add(e *entry) (*entry, bool) {
 		}
 		if bucket.CompareAndSwap(head, &node{e, head}) {
 			g.entries.Add(1)
+			g.members.Add(int64(len(e.owner) / memberSize))
 			if s := e.state.Load(); s != nil {
-				g.members.Add(s.cost)
+				g.count(s)
 			}
 			return e, true
 		}
 	}
+}
+
+// count takes the memory of a state into account: that of its plan where no other state's did before.
+func (g *generation) count(s *state) {
+	cost := s.cost
+	if s.plan.memory.in.Swap(g.number) != g.number {
+		cost += s.plan.memory.cost
+	}
+	g.members.Add(cost)
+}
+
+// discount takes back what a state counted for that is no longer used. A plan that it shared may be in
+// use elsewhere, and goes on counting.
+func (g *generation) discount(s *state) {
+	cost := s.cost
+	if !s.plan.memory.shared.Load() && s.plan.memory.in.CompareAndSwap(g.number, 0) {
+		cost += s.plan.memory.cost
+	}
+	g.members.Add(-cost)
 }
 
 // turns returns the plan for the records of set with its turns, and where the message has the records.
@@ -256,52 +304,62 @@ func (e *entry) rememberOrder(now *state, s *scratch) {
 		h = splitMix(h ^ uint64(record))
 	}
 	if e.odd.Swap(h) == h {
-		next := &state{now.plan.remembering(s), now.turns, now.ledger, int64(len(now.plan.members))} // no longer shared
+		next := newState(now.plan.remembering(s), now.turns)
+		next.ledger = now.ledger
+		next.cost += int64(len(now.plan.members)) // what it remembers is not shared
 		if e.state.CompareAndSwap(now, next) {
 			allTurns.account(now, next)
 		}
 	}
 }
 
-// account takes the memory of a new state into account.
+// account takes the memory of a new state into account. It may be the one that fills the generation: the
+// members of RRsets that are known already can grow too.
 func (t *turnTable) account(before, now *state) {
-	delta := now.cost
-	if before != nil {
-		delta -= before.cost
+	g := t.generations.Load()
+	g[0].count(now)
+	if before != nil && before.plan.memory != now.plan.memory {
+		g[0].discount(before)
+	} else if before != nil {
+		g[0].members.Add(-before.cost)
 	}
-	t.generations.Load()[0].members.Add(delta)
+	t.age(g)
 }
 
 // renew returns the state that follows now for the members lined up in s: with a plan for them,
 // and with the turns where now left them.
 func (z *zoneRule) renew(e *entry, now *state, epoch uint64, s *scratch) *state {
 	z.assess(e.owner, len(s.first), func(i int) *member { return &s.members[s.first[i]] }, s)
-	p, cost := z.sharedPlan(epoch, e.key.line, s)
-	next := &state{plan: p, cost: cost}
-	if now == nil {
-		next.turns = newTurns(p)
-	} else {
-		next.turns = resumedTurns(p, now.plan, now.turns)
-	}
+	p := z.sharedPlan(epoch, e.key.line, s)
+	next := newState(p, turnsAfter(now, p))
 	if z.shown() {
 		next.ledger = newLedger(e, p, now)
 	}
 	return next
 }
 
-// sharedPlan returns a plan for the members lined up in s and what is known of them, and its cost.
+// turnsAfter returns the turns of p where those of now left them, if there is one.
+func turnsAfter(now *state, p *plan) *turns {
+	if now == nil {
+		return newTurns(p)
+	}
+	return resumedTurns(p, now.plan, now.turns)
+}
+
+// sharedPlan returns a plan for the members lined up in s and what is known of them.
 // RRsets of the same members, as all names that a wildcard answers have, share one where they come
 // close together.
-func (z *zoneRule) sharedPlan(epoch uint64, line int8, s *scratch) (*plan, int64) {
+func (z *zoneRule) sharedPlan(epoch uint64, line int8, s *scratch) *plan {
 	h := splitMix(uint64(len(s.first))) ^ uint64(uint8(line)) //nolint:gosec // bits
 	for i, record := range s.first {
 		h = splitMix(h ^ s.members[record].hash() ^ s.standings[i].hash())
 	}
 	place := &z.plans[h%uint64(len(z.plans))]
 	if p := place.Load(); p != nil && p.epoch == epoch && p.line == line && p.holds(s) && slices.Equal(p.standings, s.standings) {
-		return p, 0
+		p.memory.shared.Store(true)
+		return p
 	}
 	p := newPlan(z.rule, epoch, line, s)
 	place.Store(p)
-	return p, int64(len(p.members))
+	return p
 }

@@ -98,6 +98,18 @@ type cycle struct {
 	sample *sample     // nil where answers hold all members
 }
 
+// size returns about how many bytes the schedule takes.
+func (c *cycle) size() int {
+	bytes := 8*len(c.first) + 2*len(c.leads)
+	if c.tree != nil {
+		bytes += 48 * len(c.tree.nodes)
+	}
+	if c.sample != nil {
+		bytes += 34 * len(c.first)
+	}
+	return bytes
+}
+
 func (c *cycle) length() uint64 { return c.first[len(c.first)-1] }
 
 // cell returns the cell that leads at a turn of the cycle.
