@@ -82,7 +82,7 @@ func typeText(t uint16) string { return dns.Type(t).String() }
 
 func (p *dnsProbe) Probe(ctx context.Context, addr netip.Addr) error {
 	// A connected socket takes packets of the endpoint only, and hears that its port is closed.
-	conn, err := unkept.DialUDP(ctx, "udp", p.source.towardPort(addr), netip.AddrPortFrom(addr, p.port))
+	conn, err := unicast.DialUDP(ctx, "udp", p.source.towardPort(addr), netip.AddrPortFrom(addr, p.port))
 	if err != nil {
 		return err
 	}

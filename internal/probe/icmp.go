@@ -90,7 +90,7 @@ func (f *echoFamily) choose() {
 
 // openRaw opens a raw socket. Connected, it is spared the replies to all other probes.
 func openRaw(ctx context.Context, f *echoFamily, from, to netip.Addr) (echoConn, error) {
-	conn, err := unkept.DialIP(ctx, f.raw, from, to)
+	conn, err := unicast.DialIP(ctx, f.raw, from, to)
 	if err != nil {
 		return nil, err // in its own type, conn would be a non-nil echoConn
 	}

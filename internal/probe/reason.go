@@ -158,8 +158,8 @@ func errnoText(errno syscall.Errno) string {
 		return "host unreachable"
 	case syscall.ENETUNREACH:
 		return "network unreachable"
-	case syscall.EACCES: // an ICMPv6 "administratively prohibited", or a prohibit route
-		return "forbidden by a firewall on the way"
+	case syscall.EACCES: // an ICMPv6 "administratively prohibited", a prohibit route, or broadcast
+		return "forbidden by a firewall on the way, or a broadcast address"
 	}
 	return errno.Error()
 }

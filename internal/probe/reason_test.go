@@ -31,7 +31,7 @@ func TestExplain(t *testing.T) {
 		{dial(syscall.EPIPE), "connection reset", false},
 		{dial(syscall.EHOSTUNREACH), "host unreachable", false},
 		{dial(syscall.ENETUNREACH), "network unreachable", false},
-		{dial(syscall.EACCES), "forbidden by a firewall on the way", false},
+		{dial(syscall.EACCES), "forbidden by a firewall on the way, or a broadcast address", false},
 		{dial(syscall.ETIMEDOUT), "no answer within 2s", false},
 		{dial(syscall.EPROTO), "protocol error", false},
 		{dial(syscall.EMFILE), "not probed: too many open files", true},
