@@ -16,7 +16,7 @@ import (
 
 // judged returns a handler with a health_check and some more options, to which the verdicts on the
 // addresses in down are known. Nothing is probed.
-func judged(t *testing.T, options string, next plugin.Handler, dead ...string) plugin.Handler {
+func judged(t testing.TB, options string, next plugin.Handler, dead ...string) plugin.Handler {
 	t.Helper()
 	h := newHandler(t, "balance {\n health_check tcp 80 {\n allow 0.0.0.0/0 ::/0\n }\n"+options+"\n}", next)
 	for _, served := range h.(*Balance).rules {

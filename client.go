@@ -65,8 +65,16 @@ func (r *rule) trustedSubnet(resolver netip.Addr, query *dns.Msg) *dns.EDNS0_SUB
 	return &own
 }
 
-// ipv4Family is the address family of IPv4 in the option.
-const ipv4Family = 1
+// addressBits returns how many bits the addresses of a family in the option have, 0 for one that is unknown.
+func addressBits(family uint16) int {
+	switch family {
+	case 1:
+		return 32
+	case 2:
+		return 128
+	}
+	return 0
+}
 
 // subnetOf returns the client subnet option of an OPT record, nil where there is none.
 func subnetOf(opt *dns.OPT) *dns.EDNS0_SUBNET {
@@ -114,15 +122,12 @@ func (c *client) withSubnet(r *rule, res *dns.Msg) *dns.Msg {
 	query := c.subnet
 	reply := *query
 	reply.SourceScope = 0
+	bits := uint8(addressBits(query.Family)) //nolint:gosec // at most 128
 	if c.consulted && query.SourceNetmask > 0 {
-		bits := 128
-		if query.Family == ipv4Family {
-			bits = 32
-		}
-		reply.SourceScope = uint8(r.scopeOf(bits)) //nolint:gosec // at most 128
+		reply.SourceScope = uint8(r.scopeOf(int(bits))) //nolint:gosec // at most 128
 	}
 	if upstream := subnetOf(res.IsEdns0()); upstream != nil && upstream.Family == query.Family && upstream.SourceNetmask == query.SourceNetmask && upstream.Address.Equal(query.Address) {
-		reply.SourceScope = max(reply.SourceScope, upstream.SourceScope) // its answer may be for some clients only
+		reply.SourceScope = min(max(reply.SourceScope, upstream.SourceScope), bits) // its answer may be for some clients only
 	}
 	out := *res
 	out.Extra = slices.DeleteFunc(slices.Clone(res.Extra), func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT })
