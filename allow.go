@@ -20,13 +20,14 @@ var guarded = withTranslations([]netip.Prefix{
 	netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("fe80::/10"),
 	netip.MustParsePrefix("ff00::/8"),
+	netip.MustParsePrefix("64:ff9b:1::/48"), // NAT64 of one's own (RFC 8215): where in it the IPv4 address stands is not known
+	netip.MustParsePrefix("2001::/32"),      // Teredo (RFC 4380), which hides one
 })
 
-// translations are where IPv6 has IPv4 addresses in it: NAT64 (RFC 6052, RFC 8215), SIIT (RFC 2765),
+// translations are where IPv6 has IPv4 addresses in it: NAT64 (RFC 6052), SIIT (RFC 2765),
 // 6to4 (RFC 3056), and the IPv4-compatible ones of RFC 4291. The length is where the address begins.
 var translations = []netip.Prefix{
 	netip.MustParsePrefix("64:ff9b::/96"),
-	netip.MustParsePrefix("64:ff9b:1::/96"),
 	netip.MustParsePrefix("::ffff:0:0:0/96"),
 	netip.MustParsePrefix("2002::/16"),
 	netip.MustParsePrefix("::/96"),
@@ -49,8 +50,9 @@ func withTranslations(ranges []netip.Prefix) []netip.Prefix {
 	return all
 }
 
-// mayProbe tells whether an address, which is unmapped, may be probed.
+// mayProbe tells whether an address may be probed. One of IPv4 is that also where a record spells it as IPv6.
 func mayProbe(allow []netip.Prefix, addr netip.Addr) bool {
+	addr = addr.Unmap()
 	for _, entry := range allow {
 		if entry.Contains(addr) && (!isGuarded(addr) || liesInGuarded(entry)) {
 			return true

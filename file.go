@@ -10,6 +10,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -56,7 +59,7 @@ func (f *polledFile) load() error {
 	if sum := sha256.Sum256(content); sum != f.seen {
 		f.seen, f.problem = sum, nil
 		if err := f.use(content); err != nil {
-			f.problem = fmt.Errorf("%s:%w", f.path, err)
+			f.problem = fmt.Errorf("%s:%s", f.path, discreet(err.Error()))
 		}
 	}
 	if f.problem == nil {
@@ -100,6 +103,41 @@ func readRegular(path string) ([]byte, error) {
 		err = nil
 	}
 	return content[:n], reasonOf(err)
+}
+
+const (
+	maxShown = 64      // bytes of a word of a file in an error: a longer one may be a key or a password's hash
+	maxText  = 1 << 10 // bytes of such an error, and of what else comes from a file or a plugin
+)
+
+var quotedWords = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+
+// discreet returns an error about a file's content without most of its long words: the file may be another than the
+// operator believes, and more people read the log than it.
+func discreet(text string) string {
+	return oneLine(quotedWords.ReplaceAllStringFunc(text, func(word string) string {
+		if len(word) <= maxShown {
+			return word
+		}
+		return strings.TrimRight(word[:maxShown/4], `\`) + `..."`
+	}))
+}
+
+// oneLine makes a text that others wrote fit for a line of the log: printable, and not longer than maxText.
+func oneLine(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if b.Len() >= maxText {
+			return b.String() + "..."
+		}
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		escaped := strconv.QuoteRuneToASCII(r)
+		b.WriteString(escaped[1 : len(escaped)-1])
+	}
+	return b.String()
 }
 
 // reasonOf returns what is wrong with a file, without its path.

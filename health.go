@@ -5,6 +5,7 @@ package balance
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -234,8 +235,19 @@ func (p *pool) probe(l *lane, a assignment) result {
 	ctx := l.begin(p.check.timing.timeout)
 	defer l.pause()
 	start := p.now()
-	err := p.check.Probe(ctx, a.endpoint.addr)
+	err := p.ask(ctx, a.endpoint.addr)
 	return result{a.endpoint, start - a.at, start, p.now() - start, err}
+}
+
+// ask is Probe, but for a prober that panics over what an endpoint says: that is our fault, and no reason for
+// the server to end. The server does the same for a client's query.
+func (p *pool) ask(ctx context.Context, addr netip.Addr) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: the prober panicked: %s", probe.ErrLocal, oneLine(fmt.Sprint(r)))
+		}
+	}()
+	return p.check.Probe(ctx, addr)
 }
 
 // settleMore settles the results that wait, so that many need one look at the queue.

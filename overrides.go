@@ -192,7 +192,7 @@ func (s overrideSet) describe(now time.Time) string {
 	var lines []string
 	for i := range s {
 		if !s[i].expired(now) {
-			lines = append(lines, s[i].String())
+			lines = append(lines, oneLine(s[i].String()))
 		}
 	}
 	const most = 10

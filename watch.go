@@ -4,6 +4,7 @@ package balance
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -122,7 +123,7 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 	}
 	defer func() { // as the server does for a client's query
 		if r := recover(); r != nil && z.watcher.mayLog() {
-			log.Errorf("watch %s: a plugin below panicked: %v", name, r)
+			log.Errorf("watch %s: a plugin below panicked: %s", name, oneLine(fmt.Sprint(r)))
 		}
 	}()
 	if server := z.watcher.server.Load(); server != nil { // where plugins look up what a CNAME leads to

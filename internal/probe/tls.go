@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // TLS says how a probe encrypts. Its zero value verifies the server with the issuers that this
@@ -92,13 +94,29 @@ func (t *TLS) loadIssuers(config *tls.Config) (seen string, err error) {
 	return "ca=" + identity(t.CAFile, issuers), nil
 }
 
+// maxPEM is how long a file may be, in bytes: the issuers that a host trusts have a fifth of that.
+const maxPEM = 1 << 20
+
 func readFile(name string) ([]byte, error) {
-	content, err := os.ReadFile(name) // #nosec G304 -- the operator named it
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator named it; a pipe has nobody at its other end
+	if err != nil {
+		return nil, unreadableFile(name, err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Size() > maxPEM {
+		return nil, fmt.Errorf("tls: cannot read %q: want a regular file of at most %d bytes", name, maxPEM)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxPEM))
+	return content, unreadableFile(name, err)
+}
+
+// unreadableFile says which file cannot be read, and why.
+func unreadableFile(name string, err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {
-		return nil, fmt.Errorf("tls: cannot read %q: %w", name, path.Err)
+		return fmt.Errorf("tls: cannot read %q: %w", name, path.Err)
 	}
-	return content, err
+	return err
 }
 
 // identity is a file's name and a hash of its content.

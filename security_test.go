@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/probe"
+)
+
+// Every test that docs/security.md names is there to be run.
+func TestSecurityPageNamesTests(t *testing.T) {
+	page, err := os.ReadFile("docs/security.md")
+	must(t, err)
+	there := map[string]bool{}
+	for _, pattern := range []string{"*_test.go", "internal/*/*_test.go", "test/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		must(t, err)
+		for _, file := range files {
+			content, err := os.ReadFile(file) //nolint:gosec // ours
+			must(t, err)
+			for _, found := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(string(content), -1) {
+				there[found[1]] = true
+			}
+		}
+	}
+	named := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(string(page), -1)
+	if len(named) < 30 {
+		t.Errorf("the page names %d tests", len(named))
+	}
+	for _, name := range named {
+		if !there[name] {
+			t.Errorf("there is no %s", name)
+		}
+	}
+	for i, line := range strings.Split(string(page), "\n") {
+		if claim := strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| ---") && !strings.HasPrefix(line, "| claim"); claim && !regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]`).MatchString(line) {
+			t.Errorf("line %d claims something that no test shows: %s", i+1, line)
+		}
+	}
+}
+
+// How often clients ask does not matter: an endpoint is probed at its own time.
+func TestQueriesDoNotHurryProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		for range 600 { // a minute
+			for range 100 {
+				s.verdict(a1)
+			}
+			wait(100 * time.Millisecond)
+		}
+		if n := b.count(a1); n < 10 || n > 15 {
+			t.Errorf("%d probes in a minute with 60,000 queries, want 12 or so", n)
+		}
+	})
+}
+
+// panicking is a prober that a reply sends into panic.
+type panicking struct{ *backends }
+
+func (p panicking) Probe(ctx context.Context, addr netip.Addr) error {
+	_ = p.backends.Probe(ctx, addr)
+	panic("index out of range\n[ERROR] forged")
+}
+
+// A prober that panics ends neither the server nor the probes, and says nothing of the endpoint.
+func TestAProberThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logged := captureLog(t)
+		b := newBackends(t)
+		c := b.checkOf()
+		c.prober = panicking{b}
+		s := joined(t, c)
+		s.verdict(a1)
+		b.await(t, a1, 2)
+		if v := s.verdict(a1); v != unknown {
+			t.Errorf("the endpoint is %v, want that nothing is known", v)
+		}
+		if text := logged.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, `the prober panicked: index out of range\n[ERROR] forged`) {
+			t.Errorf("the log has %q", text)
+		}
+	})
+	if err := newPool(&check{prober: panicking{newBackends(t)}}).ask(t.Context(), a1); !errors.Is(err, probe.ErrLocal) {
+		t.Errorf("the error is %v, want one of ours", err)
+	}
+}
+
+// A file that is not what the operator believes it to be, for somebody put a link in its place, is told of, and not told.
+func TestErrorsDoNotTellSecrets(t *testing.T) {
+	const secret = "6rounds5000saltsaltQkm1Xa9"
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"shadow": "root:$" + strings.Repeat(secret, 4) + ":19000:0:99999:7:::\n",
+		"token":  "eyJhbGciOiJSUzI1NiJ9." + strings.Repeat(secret, 8) + "\n",
+		"config": "password " + strings.Repeat(secret, 4) + " " + strings.Repeat(secret, 3) + "\n",
+		"noise":  "\x1b[2J\x00\x07\u202e \r[ERROR] forged\n",
+	} {
+		at, link := filepath.Join(dir, name), filepath.Join(dir, name+".link")
+		writeFile(t, at, content)
+		must(t, os.Symlink(at, link))
+		_, weights := newWeightFile(&rule{}, link, 0)
+		_, overrides := newOverridesFile(&rule{}, link, 0)
+		for _, err := range []error{weights, overrides} {
+			if err == nil {
+				t.Fatalf("%s was taken", name)
+			}
+			if text := err.Error(); strings.Contains(text, secret) || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == '\u202e' }) || len(text) > 2*maxText {
+				t.Errorf("the error is %q", text)
+			}
+		}
+	}
+}
+
+// What stands behind an override, too, is a line of the log and no more.
+func TestLogOfOverridesIsText(t *testing.T) {
+	logged := captureLog(t)
+	file := filepath.Join(t.TempDir(), "overrides")
+	writeFile(t, file, "192.0.2.1 down # Wartung für \x1b[2J\x00\u202e\r[ERROR] forged "+strings.Repeat("x", 3000)+"\n")
+	_, err := newOverridesFile(&rule{policy: &policies[0]}, file, 0)
+	must(t, err)
+	text := strings.TrimSuffix(logged.String(), "\n")
+	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == '\u202e' }) || len(text) > 2*maxText || !strings.Contains(text, "für") {
+		t.Errorf("the log has %q", text)
+	}
+}
