@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// manner is how a backend behaves.
+type manner struct {
+	name   string
+	health health
+	only   string // the protocol that it is for; "": all over TCP
+	// serve handles a connection, over TLS where the protocol has it; nil: the protocol's own way.
+	serve func(b *backend, c net.Conn)
+	// raw handles the connection instead, below TLS.
+	raw func(b *backend, c net.Conn)
+}
+
+// fine is what a backend says that is well.
+const fine = "all is fine\n"
+
+var (
+	well     = &manner{name: "well", health: healthy}
+	closed   = &manner{name: "refuses connections", health: refusing}
+	swallows = &manner{name: "swallows connections", health: silent}
+)
+
+// bad are the manners of backends that are down, for faults to choose from.
+var bad = []*manner{
+	closed,
+	swallows,
+	{name: "accepts and says nothing", health: silent, raw: func(_ *backend, c net.Conn) { drain(c) }},
+	{name: "resets connections", health: refusing, raw: func(_ *backend, c net.Conn) { reset(c) }},
+	{name: "sends random bytes", health: refusing, raw: func(b *backend, c net.Conn) { sendNoise(c, b.noise.Add(1)) }},
+	{name: "sends a byte now and then", health: silent, only: "http tcp", serve: func(_ *backend, c net.Conn) { drip(c) }},
+	{name: "sends a body without end", health: silent, only: "http https", serve: func(_ *backend, c net.Conn) { endless(c) }},
+	{name: "ends in the middle of a line", health: refusing, only: "http https", serve: func(_ *backend, c net.Conn) { answerHTTP(c, "HTTP/1.1 200 O") }},
+	{name: "says 500", health: refusing, only: "http https", serve: func(_ *backend, c net.Conn) { answerHTTP(c, response(500, fine)) }},
+	{name: "says another text", health: refusing, only: "http https", serve: func(_ *backend, c net.Conn) { answerHTTP(c, response(200, "all is lost\n")) }},
+	{name: "redirects", health: refusing, only: "http https", serve: func(_ *backend, c net.Conn) {
+		answerHTTP(c, "HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
+	}},
+	{name: "speaks no TLS", health: refusing, only: "https", raw: func(_ *backend, c net.Conn) { answerHTTP(c, response(200, fine)) }},
+	{name: "has an expired certificate", health: refusing, only: "https", raw: func(b *backend, c net.Conn) { b.overTLS(c, b.farm.pki.expired) }},
+	{name: "has another's certificate", health: refusing, only: "https", raw: func(b *backend, c net.Conn) { b.overTLS(c, b.farm.pki.stranger) }},
+	{name: "has an unknown issuer", health: refusing, only: "https", raw: func(b *backend, c net.Conn) { b.overTLS(c, b.farm.pki.rogue) }},
+	{name: "says another line", health: refusing, only: "tcp", serve: func(_ *backend, c net.Conn) { write(c, "go away\n") }},
+	{name: "says NOT_SERVING", health: refusing, only: "grpc", serve: func(b *backend, c net.Conn) { b.farm.sick.serve(c) }},
+	{name: "answers SERVFAIL", health: refusing, only: "dns"},
+	{name: "answers with another id", health: silent, only: "dns"},
+	{name: "answers with random bytes", health: silent, only: "dns"},
+	{name: "answers nothing", health: silent, only: "dns"},
+}
+
+// mannersOf returns the bad manners that a protocol's backends can have.
+func mannersOf(protocol string) (all []*manner) {
+	for _, m := range bad {
+		overTCP := m.only == "" && protocol != "dns" || m == closed
+		if overTCP || strings.Contains(" "+m.only+" ", " "+protocol+" ") {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// farm is the backends of one protocol, each at an address of its own.
+type farm struct {
+	protocol string
+	port     uint16
+	pki      *pki
+	backends []*backend
+
+	sound, sick *clinic // for grpc
+}
+
+// backend is a server that is probed. Its manner changes; its methods are called by one goroutine.
+type backend struct {
+	farm    *farm
+	addr    netip.AddrPort
+	history *timeline[health] // what it is, as the judge knows it
+	manner  atomic.Pointer[manner]
+	noise   atomic.Uint64
+	end     func() // ends what listens
+}
+
+func newFarm(protocol string, port uint16, net byte, n int, p *pki) (*farm, error) {
+	f := &farm{protocol: protocol, port: port, pki: p}
+	if protocol == "grpc" {
+		f.sound, f.sick = newClinic(grpc_health_v1.HealthCheckResponse_SERVING), newClinic(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	}
+	for i := range n {
+		b := &backend{farm: f, addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 2, net, byte(i + 1)}), port), history: newTimeline(healthy)} //nolint:gosec // few
+		f.backends = append(f.backends, b)
+		b.manner.Store(well)
+		if err := b.listen(); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (f *farm) addrs() (all []netip.Addr) {
+	for _, b := range f.backends {
+		all = append(all, b.addr.Addr())
+	}
+	return all
+}
+
+// become changes the backend's manner. While it does, the judge takes it for murky.
+func (b *backend) become(m *manner) error {
+	b.history.set(murky)
+	b.end()
+	b.manner.Store(m)
+	if err := b.listen(); err != nil {
+		return err
+	}
+	b.history.set(b.seen(m))
+	return nil
+}
+
+// seen returns what a probe sees of a manner. A gRPC client tries again until its time is over.
+func (b *backend) seen(m *manner) health {
+	if b.farm.protocol == "grpc" && m.health == refusing && m != closed {
+		return silent
+	}
+	return m.health
+}
+
+// listen starts what the manner wants to listen.
+func (b *backend) listen() (err error) {
+	b.end = func() {}
+	switch m := b.manner.Load(); {
+	case m == closed:
+	case m == swallows:
+		b.end, err = swallow(b.addr)
+	case b.farm.protocol == "dns":
+		err = b.listenUDP()
+	default:
+		err = b.listenTCP()
+	}
+	return err
+}
+
+func (b *backend) listenTCP() error {
+	l, err := net.Listen("tcp", b.addr.String())
+	if err != nil {
+		return err
+	}
+	conns := &connections{open: make(map[net.Conn]bool)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if !conns.add(c) {
+				continue
+			}
+			wg.Go(func() { b.handle(c); conns.remove(c) })
+		}
+	})
+	b.end = func() {
+		l.Close() //nolint:errcheck,gosec // listens no more
+		conns.closeAll()
+		wg.Wait()
+	}
+	return nil
+}
+
+// handle serves a connection as the manner has it.
+func (b *backend) handle(c net.Conn) {
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return
+	}
+	switch m := b.manner.Load(); {
+	case m.raw != nil:
+		m.raw(b, c)
+	case b.farm.protocol == "https":
+		b.overTLS(c, b.farm.pki.good)
+	default:
+		b.speak(c)
+	}
+}
+
+func (b *backend) overTLS(c net.Conn, certificate tls.Certificate) {
+	t := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+	b.speak(t)
+	t.Close() //nolint:errcheck,gosec // the peer may be gone
+}
+
+// speak speaks the protocol.
+func (b *backend) speak(c net.Conn) {
+	if m := b.manner.Load(); m.serve != nil {
+		m.serve(b, c)
+		return
+	}
+	switch b.farm.protocol {
+	case "grpc":
+		b.farm.sound.serve(c)
+	case "tcp":
+		write(c, fine)
+		drain(c)
+	default:
+		answerHTTP(c, response(200, fine))
+	}
+}
+
+// connections are those that are open. Safe for concurrent use.
+type connections struct {
+	mu     sync.Mutex
+	open   map[net.Conn]bool
+	closed bool
+}
+
+func (s *connections) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		c.Close() //nolint:errcheck,gosec // unwanted
+		return false
+	}
+	s.open[c] = true
+	return true
+}
+
+func (s *connections) remove(c net.Conn) {
+	c.Close() //nolint:errcheck,gosec // done with
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+}
+
+func (s *connections) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.open {
+		reset(c)
+	}
+}
+
+func write(c net.Conn, text string) { io.WriteString(c, text) } //nolint:errcheck,gosec // the peer may be gone
+
+func drain(c net.Conn) { io.Copy(io.Discard, c) } //nolint:errcheck,gosec // the peer may be gone
+
+// reset ends a connection with a reset.
+func reset(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		tcp.SetLinger(0) //nolint:errcheck,gosec // the peer may be gone
+	}
+	c.Close() //nolint:errcheck,gosec // the peer may be gone
+}
+
+func sendNoise(c net.Conn, seed uint64) {
+	c.Write(noise(seed, 300)) //nolint:errcheck,gosec // the peer may be gone
+	reset(c)
+}
+
+// drip sends what could become an answer, too slowly.
+func drip(c net.Conn) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for _, char := range []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Filler: " + strings.Repeat("x", 80)) {
+		if _, err := c.Write([]byte{char}); err != nil {
+			return
+		}
+		<-tick.C
+	}
+}
+
+// endless sends a body that has no end, and not what is looked for.
+func endless(c net.Conn) {
+	answerHTTP(c, "HTTP/1.1 200 OK\r\n\r\n")
+	filler := bytes.Repeat([]byte("x"), 4096)
+	for range 100_000 {
+		if _, err := c.Write(filler); err != nil {
+			return
+		}
+	}
+}
+
+// answerHTTP reads a request and writes a response.
+func answerHTTP(c net.Conn, text string) {
+	r := bufio.NewReader(c)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil || strings.TrimSpace(line) == "" {
+			break
+		}
+	}
+	write(c, text)
+}
+
+func response(status int, body string) string {
+	return fmt.Sprintf("HTTP/1.1 %d Status\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", status, len(body), body)
+}
+
+func (b *backend) listenUDP() error {
+	p, err := net.ListenPacket("udp", b.addr.String())
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, dns.MaxMsgSize)
+		for {
+			n, from, err := p.ReadFrom(buf)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if reply := b.answerDNS(buf[:n]); reply != nil {
+				p.WriteTo(reply, from) //nolint:errcheck,gosec // the peer may be gone
+			}
+		}
+	}()
+	b.end = func() {
+		p.Close() //nolint:errcheck,gosec // listens no more
+		<-done
+	}
+	return nil
+}
+
+// answerDNS returns the packet that answers a query, nil for none.
+func (b *backend) answerDNS(packet []byte) []byte {
+	q := new(dns.Msg)
+	if q.Unpack(packet) != nil {
+		return nil
+	}
+	reply := new(dns.Msg).SetReply(q)
+	switch b.manner.Load().name {
+	case "answers nothing":
+		return nil
+	case "answers with random bytes":
+		return noise(b.noise.Add(1), 40)
+	case "answers with another id":
+		reply.Id++
+	case "answers SERVFAIL":
+		reply.Rcode = dns.RcodeServerFailure
+	}
+	packed, _ := reply.Pack() //nolint:errcheck // nil then
+	return packed
+}
+
+// swallow makes an address one that swallows connections: the kernel drops what comes for a listener whose backlog is
+// full, so that nobody hears back.
+func swallow(at netip.AddrPort) (end func(), err error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	var queued []net.Conn
+	end = func() {
+		for _, c := range queued {
+			c.Close() //nolint:errcheck,gosec // nobody there
+		}
+		unix.Close(fd) //nolint:errcheck,gosec // nobody there
+	}
+	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}), unix.Listen(fd, 0))
+	for err == nil {
+		c, dialErr := net.DialTimeout("tcp", at.String(), 200*time.Millisecond)
+		if dialErr != nil {
+			return end, nil
+		}
+		queued = append(queued, c)
+	}
+	end()
+	return func() {}, err
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// fault is something that goes wrong. To add one, add it to the table.
+type fault struct {
+	name string
+	lane string // faults of one lane happen one after the other, those of others at the same time
+	// inject makes it happen and returns what ends it. What it draws lots for it takes from r, and nothing else.
+	inject func(ctx context.Context, w *world, r *rand.Rand) (end func() error, err error)
+	hold   time.Duration // how long it lasts
+	needs  string        // why it cannot happen here; "": it can
+}
+
+// Lanes beside those of the farms, which have one each.
+const (
+	laneReload   = "reload"
+	laneFiles    = "files"
+	laneUpstream = "upstream"
+	laneFlood    = "flood"
+	laneAlone    = "alone" // such faults happen while no other does
+)
+
+// faults returns the table of faults.
+func faults(w *world) (all []fault) {
+	all = append(all, reloadFaults()...)
+	all = append(all, fileFaults(w.asNobody)...)
+	all = append(all, limitFaults()...)
+	all = append(all, floodFaults()...)
+	for _, q := range quirks {
+		all = append(all, fault{name: "upstream: " + q.name, lane: laneUpstream, hold: 3 * time.Second, inject: func(_ context.Context, w *world, _ *rand.Rand) (func() error, error) {
+			return misbehave(w, q)
+		}})
+	}
+	for _, f := range w.farms {
+		all = append(all, backendFaults(f)...)
+	}
+	return all
+}
+
+// misbehave gives the upstream a quirk.
+func misbehave(w *world, q *quirk) (end func() error, err error) {
+	w.quirk.set(q)
+	return func() error {
+		err := w.upstream.become(nil)
+		w.quirk.set(nil)
+		return err
+	}, w.upstream.become(q)
+}
+
+// backendHold is how long backends stay bad: until they must be out of the answers, and some time more.
+func backendHold() time.Duration { return downWithin(silent, 0) + 2*time.Second }
+
+// backendFaults returns the faults of a farm: those of some backends, one kind at a time, all at once, and flapping.
+func backendFaults(f *farm) (all []fault) {
+	lane := "backends " + f.protocol
+	for _, m := range mannersOf(f.protocol) {
+		all = append(all, fault{name: "backends: " + m.name, lane: lane, hold: backendHold(), inject: func(_ context.Context, _ *world, r *rand.Rand) (func() error, error) {
+			return spoil(pick(r, f.backends, 1+r.IntN(len(f.backends)-1)), m)
+		}})
+	}
+	all = append(all, fault{name: "backends: all die", lane: lane, hold: backendHold(), inject: func(context.Context, *world, *rand.Rand) (func() error, error) {
+		return spoil(f.backends, closed)
+	}})
+	return append(all, fault{name: "backends: flap", lane: lane, hold: 5 * time.Second, inject: func(ctx context.Context, _ *world, r *rand.Rand) (func() error, error) {
+		return flap(ctx, f.backends[r.IntN(len(f.backends))], time.Duration(100+r.IntN(900))*time.Millisecond), nil
+	}})
+}
+
+// pick draws some of all.
+func pick[T any](r *rand.Rand, all []T, n int) (some []T) {
+	for _, i := range r.Perm(len(all))[:n] {
+		some = append(some, all[i])
+	}
+	return some
+}
+
+// spoil has backends behave badly.
+func spoil(some []*backend, m *manner) (end func() error, err error) {
+	for _, b := range some {
+		if err := b.become(m); err != nil {
+			return nil, fmt.Errorf("%s: %w", b.addr, err)
+		}
+	}
+	return func() error {
+		for _, b := range some {
+			if err := b.become(well); err != nil {
+				return fmt.Errorf("%s: %w", b.addr, err)
+			}
+		}
+		return nil
+	}, nil
+}
+
+// flap has a backend die and return, over and over.
+func flap(ctx context.Context, b *backend, period time.Duration) (end func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	b.history.set(murky)
+	go func() {
+		var err error
+		for m := closed; err == nil && pause(ctx, period) == nil; {
+			b.end()
+			b.manner.Store(m)
+			err = b.listen()
+			m = map[*manner]*manner{closed: well, well: closed}[m]
+		}
+		done <- err
+	}()
+	return func() error {
+		cancel()
+		if err := <-done; err != nil {
+			return err
+		}
+		return b.become(well)
+	}
+}

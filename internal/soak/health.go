@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// health is what a backend is to whoever probes it.
+type health uint8
+
+const (
+	healthy  health = iota
+	murky           // about to change, or flapping: it may be answered or not
+	refusing        // a probe fails at once
+	silent          // a probe fails when its timeout is over
+)
+
+// timing is the timing of the health checks in the Corefile.
+var timing = struct {
+	interval, timeout, fast, maxInterval time.Duration
+	rise, fall                           int
+}{time.Second, 800 * time.Millisecond, 250 * time.Millisecond, 2 * time.Second, 2, 3}
+
+const (
+	jitterShare = 10              // a pause between probes is longer by one part in so many at most
+	publishing  = time.Second     // beyond the probes, as the documented bound has it
+	slack       = 2 * time.Second // for the processor being another's, beside what was seen of that
+)
+
+// longer returns the longest that a pause between probes takes.
+func longer(d time.Duration) time.Duration { return d + d/jitterShare }
+
+// downWithin is how long a dead backend may be answered: the interval and fall-1 pauses in doubt, and the
+// timeouts where it is silent.
+func downWithin(h health, busy time.Duration) time.Duration {
+	bound := longer(timing.interval) + time.Duration(timing.fall-1)*longer(timing.fast) + publishing + slack + busy
+	if h == silent {
+		bound += time.Duration(timing.fall) * timing.timeout
+	}
+	return bound
+}
+
+// upWithin is how long a backend that came back may be missing: one probe may be under way and fail yet.
+func upWithin(busy time.Duration) time.Duration {
+	return timing.timeout + longer(timing.maxInterval) + time.Duration(timing.rise)*longer(timing.fast) + publishing + slack + busy
+}
+
+// expectation is what an answer may do about a member.
+type expectation uint8
+
+const (
+	either expectation = iota
+	mustAnswer
+	mustNot
+)
+
+// expect returns what answers to a query that was under way for a time may do about a member whose backend has
+// a history. busy is how late things ran lately.
+func expect(history *timeline[health], from, to time.Time, busy time.Duration) expectation {
+	if only(history.during(from.Add(-upWithin(busy)), to), healthy) {
+		return mustAnswer
+	}
+	if dead := history.during(from.Add(-downWithin(refusing, busy)), to); only(dead, refusing, silent) {
+		if !slices.Contains(dead, silent) || only(history.during(from.Add(-downWithin(silent, busy)), to), refusing, silent) {
+			return mustNot
+		}
+	}
+	return either
+}
+
+// only tells whether all values are among those allowed.
+func only[T comparable](values []T, allowed ...T) bool {
+	return !slices.ContainsFunc(values, func(v T) bool { return !slices.Contains(allowed, v) })
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// insideVariable tells this program that it runs in the namespaces that it made for itself.
+const insideVariable = "SOAK_INSIDE"
+
+// nobody is who the server runs as, where we may choose: modes of files do not hold for root.
+const nobody = 65534
+
+// runInside runs this program again in namespaces of its own: for the network, with nothing but loopback, for mounts, so
+// that a small disk can be mounted, and for processes, so that none outlives it. It returns the exit status.
+func runInside(ctx context.Context, args []string) (int, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	c := exec.CommandContext(ctx, self, args...) //nolint:gosec // ourselves
+	c.Env = append(os.Environ(), insideVariable+"=1")
+	c.Stdout, c.Stderr = os.Stdout, os.Stderr
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+	}
+	err = c.Run()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+		return 0, fmt.Errorf("cannot make namespaces, which takes root or unprivileged user namespaces: %w", err)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// furnish prepares the namespaces: loopback, /proc, and nothing that is mounted here is seen outside.
+func furnish() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("mounts: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("/proc: %w", err)
+	}
+	return loopbackUp()
+}
+
+// loopbackUp switches the loopback interface of a new namespace on.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // only asked
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
+		return fmt.Errorf("lo: %w", err)
+	}
+	return nil
+}
+
+// rootOutside tells whether we are root, rather than in a namespace that says so: then the server runs as nobody.
+func rootOutside() bool {
+	mapping, err := os.ReadFile("/proc/self/uid_map")
+	var inside, outside, n uint32
+	if _, scanErr := fmt.Sscan(string(mapping), &inside, &outside, &n); err != nil || scanErr != nil {
+		return false
+	}
+	return os.Getuid() == 0 && n > nobody
+}
+
+// mountDisk mounts a disk of some bytes, in memory.
+func mountDisk(path string, size int) error {
+	if err := os.MkdirAll(path, 0o755); err != nil { //nolint:gosec // the server reads it
+		return err
+	}
+	if err := unix.Mount("tmpfs", path, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0755", size)); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// unmount unmounts a disk, whoever still has files open on it.
+func unmount(path string) {
+	unix.Unmount(path, unix.MNT_DETACH) //nolint:errcheck,gosec // gone with the namespace
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// world is the server and all around it. Safe for concurrent use, once built.
+type world struct {
+	*reality
+	dir, disk string // for what the server reads; disk is small
+	pki       *pki
+	farms     []*farm
+	upstream  *upstream
+	weights   *operated[map[netip.Addr]int]
+	overrides *operated[map[netip.Addr]bool]
+	server    *server
+	filesBad  *timeline[bool] // a file of an operator's is one that no Corefile may name
+	reloader  *reloader
+	asNobody  bool
+
+	subjects []*subject
+	askers   []*asker
+	gate     sync.RWMutex // askers hold it for reading while they ask
+	hushes   int64        // times that they were silent; guarded by gate
+	lateness *lateness
+
+	count    *counts
+	progress io.Writer
+	began    time.Time
+
+	mu sync.Mutex // guards tallies
+}
+
+// diskSize is the size of the disk that fills up, in bytes: the largest file that is put there, and room for a log.
+const diskSize = 160 << 20
+
+// membersOf is how many members the sets of a zone file have.
+const membersOf = 5
+
+// newWorld builds everything in a directory and starts it, the server last.
+func newWorld(ctx context.Context, dir, binary string, load int, progress io.Writer) (w *world, err error) {
+	w = &world{dir: dir, disk: filepath.Join(dir, "disk"), progress: progress, began: time.Now(), count: newCounts(), filesBad: newTimeline(false), reloader: &reloader{}, asNobody: rootOutside()}
+	w.lateness = new(lateness)
+	w.reality = &reality{newTimeline(false), newTimeline(false), newTimeline[*quirk](nil), w.lateness.busy}
+	go w.lateness.watch(ctx)
+	if err := mountDisk(w.disk, diskSize); err != nil {
+		return nil, err
+	}
+	if w.pki, err = newPKI(dir); err != nil {
+		return nil, err
+	}
+	for i, protocol := range []string{"tcp", "http", "https", "grpc", "dns"} {
+		f, err := newFarm(protocol, uint16(7001+i), byte(i+1), 4, w.pki) //nolint:gosec // few
+		if err != nil {
+			return nil, err
+		}
+		w.farms = append(w.farms, f)
+	}
+	w.upstream = &upstream{sets: make(map[string][]netip.Addr), names: make(map[string]bool)}
+	w.people(load)
+	if err := w.files(); err != nil {
+		return nil, err
+	}
+	if err := w.upstream.listen(); err != nil {
+		return nil, err
+	}
+	return w, w.startServer(ctx, binary)
+}
+
+// files writes the zone files and what an operator has on the disk.
+func (w *world) files() error {
+	zones := make(map[string]*strings.Builder)
+	for _, s := range w.subjects {
+		zone := zoneOf(s.name)
+		if zones[zone] == nil {
+			zones[zone] = new(strings.Builder)
+			fmt.Fprintf(zones[zone], "$TTL 300\n@ IN SOA ns hostmaster 1 7200 3600 1209600 60\n@ IN NS ns\nns IN A 192.0.2.53\n")
+		}
+		for _, a := range s.members {
+			fmt.Fprintf(zones[zone], "%s %s\n", s.name, strings.TrimPrefix(addressRecord(".", a).String(), ".\t60\t"))
+		}
+	}
+	for zone, text := range zones {
+		if err := os.WriteFile(filepath.Join(w.dir, "db."+zone), []byte("$ORIGIN "+zone+".\n"+text.String()), 0o644); err != nil { //nolint:gosec // the server reads it
+			return err
+		}
+	}
+	w.weights, w.overrides = weightsIn(w.disk), overridesIn(w.disk)
+	for _, s := range w.subjects {
+		switch s.name {
+		case "weighted.file.test.":
+			s.order = &weighted{shares: func() map[netip.Addr]int { return w.weights.settled(w.busy()) }}
+		case "over.file.test.":
+			s.excluded = func(from, to time.Time) (always, sometimes map[netip.Addr]bool) {
+				return excluding(w.overrides.during(from, to, w.busy()))
+			}
+		}
+	}
+	if err := w.weights.put(w.weights.versions[0]); err != nil {
+		return err
+	}
+	if err := w.overrides.put(w.overrides.versions[0]); err != nil {
+		return err
+	}
+	return writeWhole(filepath.Join(w.dir, "Corefile"), variant{reload: true}.corefile(w.dir, w.disk, w.farms))
+}
+
+// zoneOf returns the zone of a name, without the final dot: its last two labels.
+func zoneOf(name string) string {
+	labels := dns.SplitDomainName(name)
+	return strings.Join(labels[len(labels)-2:], ".")
+}
+
+// startServer starts the server and waits until it answers.
+func (w *world) startServer(ctx context.Context, binary string) (err error) {
+	as := &syscall.Credential{}
+	if w.asNobody {
+		as = &syscall.Credential{Uid: nobody, Gid: nobody}
+	}
+	own := filepath.Join(w.dir, "coredns") // where the server may not read ours
+	if err := copyFile(own, binary); err != nil {
+		return err
+	}
+	if w.server, err = startServer(own, w.dir, w.disk, as); err != nil {
+		return err
+	}
+	w.server.log.watch = w.readLog
+	for first := (&asker{w: w, network: "udp"}); ; {
+		if _, err := first.exchange(new(dns.Msg).SetQuestion(w.subjects[0].name, dns.TypeA)); err == nil {
+			first.hangUp()
+			return nil
+		}
+		select {
+		case <-w.server.ended:
+			return fmt.Errorf("the server does not start: %w\n%s", w.server.err, w.server.log.tail(20))
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from) //nolint:gosec // the user's choice
+	if err != nil {
+		return err
+	}
+	defer in.Close()                                            //nolint:errcheck // only read
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755) //nolint:gosec // the server runs it
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	return out.Close()
+}
+
+// readLog looks for what the server must never say.
+func (w *world) readLog(line string) {
+	for _, never := range []string{"panic", "Recovered", "fatal error", "DATA RACE"} {
+		if strings.Contains(line, never) {
+			w.violation("the server panics", "the log says %q", strings.TrimSpace(line))
+		}
+	}
+}
+
+// people makes the RRsets and those who ask for them, together at most at a rate.
+func (w *world) people(load int) {
+	alone := func(name string, qtype uint16, set *rrset) *subject {
+		return w.subject(name, qtype, set, &strict{})
+	}
+	v4, v6 := someAddrs("192.0.2.1"), someAddrs("2001:db8::1")
+	var solo, crowd []*subject
+	for _, zone := range []string{"file.test.", "up.test.", "cached.test."} {
+		solo = append(solo, alone("alone."+zone, dns.TypeA, &rrset{members: v4}), alone("alone."+zone, dns.TypeAAAA, &rrset{members: v6[:3]}))
+		crowd = append(crowd, w.subject("crowd."+zone, dns.TypeA, &rrset{members: v4}, nil))
+	}
+	solo = append(solo, w.subject("weighted.file.test.", dns.TypeA, &rrset{members: v4}, nil),
+		alone("over.file.test.", dns.TypeA, &rrset{members: v4}), w.subject("client.sticky.test.", dns.TypeA, &rrset{members: v4}, &faithful{}))
+	for _, f := range w.farms {
+		solo = append(solo, alone("alone."+f.protocol+".pool.test.", dns.TypeA, w.pooled(f)))
+		crowd = append(crowd, w.subject("crowd."+f.protocol+".pool.test.", dns.TypeA, w.pooled(f), nil))
+	}
+	solo = append(solo, alone("alone.pool.up.test.", dns.TypeA, w.pooled(w.farms[0])))
+	crowd = append(crowd, w.subject("crowd.pool.up.test.", dns.TypeA, w.pooled(w.farms[0]), nil))
+	overTCP := []*subject{alone("tcp.file.test.", dns.TypeA, &rrset{members: v4}), alone("tcp.tcp.pool.test.", dns.TypeA, w.pooled(w.farms[0]))}
+	overTLS := []*subject{alone("alone.dot.test.", dns.TypeA, &rrset{members: v4}), alone("alone.pool.dot.test.", dns.TypeA, w.pooled(w.farms[1]))}
+	crowdTLS := []*subject{w.subject("crowd.dot.test.", dns.TypeA, &rrset{members: v4}, nil), w.subject("crowd.pool.dot.test.", dns.TypeA, w.pooled(w.farms[1]), nil)}
+	w.hire(load, solo, crowd, overTCP, overTLS, crowdTLS)
+}
+
+// hire makes the clients: one for each RRset that is asked for alone, or two where that is all of a protocol's, and some for the rest.
+func (w *world) hire(load int, solo, crowd, overTCP, overTLS, crowdTLS []*subject) {
+	for _, s := range slices.Concat(crowd, crowdTLS) {
+		if s.health == nil {
+			s.tally = &tally{w: w, name: s.name, leads: make(map[netip.Addr]int)}
+		}
+	}
+	forwarded := func(s *subject) bool { return s.forwarded }
+	here := slices.DeleteFunc(slices.Clone(crowd), forwarded)
+	add := func(network string, share int, subjects ...*subject) {
+		w.askers = append(w.askers, &asker{w: w, network: network, subjects: subjects, rate: max(load*share/100, 1)})
+	}
+	for _, s := range solo { // 15 of them
+		add("udp", 2, s)
+	}
+	for range 4 {
+		add("udp", 8, here...)
+	}
+	for range 2 {
+		add("udp", 4, slices.DeleteFunc(slices.Clone(crowd), func(s *subject) bool { return !s.forwarded })...)
+		add("tcp", 4, here...)
+		add("tls", 4, crowdTLS...)
+	}
+	add("tcp", 4, overTCP...)
+	add("tls", 4, overTLS...)
+}
+
+// pooled returns the RRset whose members are a farm's.
+func (w *world) pooled(f *farm) *rrset {
+	set := &rrset{members: f.addrs(), lacking: 5, ttl: 30, health: make(map[netip.Addr]*timeline[health])}
+	for _, b := range f.backends {
+		set.health[b.addr.Addr()] = b.history
+	}
+	return set
+}
+
+// subject makes an RRset known to those who answer.
+func (w *world) subject(name string, qtype uint16, set *rrset, o order) *subject {
+	set.name, set.qtype = name, qtype
+	set.forwarded = zoneOf(name) == "up.test" || zoneOf(name) == "cached.test"
+	set.cached = zoneOf(name) == "cached.test"
+	if set.ttl == 0 {
+		set.ttl = 300
+	}
+	w.upstream.sets[setKey(name, qtype)], w.upstream.names[name] = set.members, true
+	s := &subject{rrset: set, order: o}
+	w.subjects = append(w.subjects, s)
+	return s
+}
+
+// someAddrs returns addresses from one on.
+func someAddrs(first string) (all []netip.Addr) {
+	for a := netip.MustParseAddr(first); len(all) < membersOf; a = a.Next() {
+		all = append(all, a)
+	}
+	return all
+}
+
+func (w *world) clientTLS() *tls.Config { return clientTLS(w.pki.roots) }
+
+// hush has the askers be silent while f runs.
+func (w *world) hush(f func()) {
+	w.gate.Lock()
+	defer w.gate.Unlock()
+	w.hushes++
+	for _, a := range w.askers {
+		a.hangUp()
+	}
+	f()
+}
+
+// answered counts an answer.
+func (w *world) answered(set *rrset, network string, excused bool) {
+	w.count.query(zoneOf(set.name), network, excused)
+}
+
+// lost counts a query without a reply, and tells whether a fault explains it.
+func (w *world) lost(set *rrset, network string, from, to time.Time, err error) {
+	why := ""
+	switch {
+	case w.starvation(from, to) && (network != "udp" || set.forwarded):
+		why = "descriptors run out"
+	case network != "udp" && slices.Contains(w.reloading.during(from.Add(-grace), to), true):
+		why = "a reload closes connections"
+	}
+	w.count.lost(zoneOf(set.name), network, why)
+	if why == "" {
+		w.violation("a query is lost", "%s %s over %s: %s after %s (%v)", set.name, dns.Type(set.qtype), network, reasonOf(err), to.Sub(from).Round(time.Millisecond), err)
+	}
+}
+
+// violation counts what must not be, and says so when it is new.
+func (w *world) violation(class, format string, args ...any) {
+	if w.server != nil && w.server.stopping.Load() {
+		return
+	}
+	text := fmt.Sprintf(format, args...)
+	if w.count.violation(class, text) {
+		fmt.Fprintf(w.progress, "%6.1fs VIOLATION %s: %s [%s]\n", time.Since(w.began).Seconds(), class, text, strings.Join(w.count.active(), ", ")) //nolint:errcheck // for people
+	}
+}
+
+// lateness is how late things run here: what the machine's other work does to us, and to the server. Safe for concurrent use.
+type lateness struct {
+	mu   sync.Mutex
+	last []time.Duration // of the last ticks
+}
+
+const (
+	latenessTick = 20 * time.Millisecond
+	latenessKept = 500 // ticks: ten seconds
+)
+
+func (l *lateness) watch(ctx context.Context) {
+	for due := time.Now().Add(latenessTick); pause(ctx, time.Until(due)) == nil; due = time.Now().Add(latenessTick) {
+		l.mu.Lock()
+		l.last = append(l.last, time.Since(due))
+		l.last = l.last[max(0, len(l.last)-latenessKept):]
+		l.mu.Unlock()
+	}
+}
+
+// busy returns what bounds are to be longer by: some times the worst lateness of the last ten seconds, for what has
+// to happen in time is some steps in two processes.
+func (l *lateness) busy() time.Duration {
+	const steps = 8
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.last) == 0 {
+		return 0
+	}
+	return steps * slices.Max(l.last)
+}
