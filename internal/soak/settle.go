@@ -40,8 +40,8 @@ type resources struct {
 var allowance = resources{
 	Own: 0, Workers: 40, // endpoints there are
 	Others: 8, Descriptors: 10,
-	Heap: 96 << 20,                                    // the turns of names that were asked for, which are kept for 65,536 of them
-	RSS: 1500 << 20, Series: 1500, BalanceSeries: 150, // labels that the first fault of a kind brings
+	Heap: 96 << 20,                                     // the turns of names that were asked for, which are kept for 65,536 of them
+	RSS:  1500 << 20, Series: 1500, BalanceSeries: 150, // labels that the first fault of a kind brings
 }
 
 // limits returns the most that is no leak, with what was used at the start.
