@@ -26,9 +26,8 @@ type polledFile struct {
 	every time.Duration              // 0: the file is read once
 	use   func(content []byte) error // takes a new content into force; errors start with the line
 
-	optional bool                            // one that is not there is an empty one
-	expiry   func(after time.Time) time.Time // when the next part of the content expires; zero: never
-	expired  func()                          // called then
+	optional bool   // one that is not there is an empty one
+	dated    *dated // nil: the content is good for ever
 
 	seen    [sha256.Size]byte // of the content read last
 	problem error             // with that content or with reading it; nil: none
@@ -158,31 +157,56 @@ func (f *polledFile) poll(ctx context.Context, zones []string) {
 		defer ticks.Stop()
 		reads = ticks.C
 	}
-	for checked := wallClock(); ; {
+	for looked := f.dated.look(time.Time{}); ; looked = f.dated.look(looked) {
 		select {
 		case <-ctx.Done():
 			return
 		case <-reads:
 			before := f.problem
 			f.report(before, f.read(), zones)
-		case <-f.nextExpiry(checked):
-			checked = wallClock()
-			f.expired()
+		case <-f.dated.next(looked):
 		}
 	}
 }
 
-// nextExpiry returns a channel on which something comes when the next part of the content that had
-// not expired when it was last checked does. What the clock jumped over has.
-func (f *polledFile) nextExpiry(checked time.Time) <-chan time.Time {
-	if f.expiry == nil {
+// dated is content with parts that expire at some time of day. The clock that says so may be set, forward or back, and stands
+// still for our timers while the machine sleeps.
+type dated struct {
+	clock  func() time.Time                                   // says what time it is, without a monotonic reading
+	turned func(from, to time.Time) bool                      // whether other parts are in force at one time than at the other
+	expiry func(now time.Time) (next time.Time, expires bool) // when the next part expires, zero: none will; whether any has an end
+	notify func()                                             // called when other parts are in force
+}
+
+// lookAgain is how often, at least, the clock is looked at.
+const lookAgain = 5 * time.Second
+
+// look tells whom it concerns where other parts are in force than when it was last looked, and returns the time. The zero
+// time is for the first look.
+func (d *dated) look(last time.Time) time.Time {
+	if d == nil {
+		return last
+	}
+	now := d.clock()
+	if !last.IsZero() && d.turned(last, now) {
+		d.notify()
+	}
+	return now
+}
+
+// next returns a channel on which something comes when it is time to look.
+func (d *dated) next(now time.Time) <-chan time.Time {
+	if d == nil {
 		return nil
 	}
-	next := f.expiry(checked)
-	if next.IsZero() {
+	next, expires := d.expiry(now)
+	switch {
+	case !expires:
 		return nil
+	case next.IsZero():
+		return time.After(lookAgain)
 	}
-	return time.After(time.Until(next))
+	return time.After(min(next.Sub(now), lookAgain))
 }
 
 // wallClock returns the time as the wall clock has it, to compare with times of day.

@@ -84,14 +84,21 @@ func (s overrideSet) count(now time.Time) (count [len(overrideNames)]int) {
 	return count
 }
 
-// nextExpiry returns when the next line expires, the zero time for never.
-func (s overrideSet) nextExpiry(now time.Time) (next time.Time) {
+// nextExpiry returns when the next line expires, the zero time for never, and whether any line has an end.
+func (s overrideSet) nextExpiry(now time.Time) (next time.Time, expires bool) {
 	for i := range s {
-		if until := s[i].until; !until.IsZero() && now.Before(until) && (next.IsZero() || until.Before(next)) {
+		until := s[i].until
+		expires = expires || !until.IsZero()
+		if now.Before(until) && (next.IsZero() || until.Before(next)) {
 			next = until
 		}
 	}
-	return next
+	return next, expires
+}
+
+// turned tells whether other lines are in force at one time than at the other.
+func (s overrideSet) turned(from, to time.Time) bool {
+	return slices.ContainsFunc(s, func(l overrideLine) bool { return l.expired(from) != l.expired(to) })
 }
 
 // parseOverrides reads lines of "[NAME] ADDRESS|CIDR up|down|drain [until RFC3339] [# why]". Errors
@@ -179,10 +186,14 @@ func newOverridesFile(r *rule, path string, every time.Duration) (*overridesFile
 		}
 		return nil
 	}
-	f.expiry = func(after time.Time) time.Time { return f.set.Load().nextExpiry(after) }
-	f.expired = func() {
-		r.epoch.Add(1)
-		log.Infof("%s: %s%s", f.path, f.set.Load().describe(wallClock()), r.observeNote())
+	f.dated = &dated{
+		clock:  wallClock,
+		turned: func(from, to time.Time) bool { return f.set.Load().turned(from, to) },
+		expiry: func(now time.Time) (time.Time, bool) { return f.set.Load().nextExpiry(now) },
+		notify: func() {
+			r.epoch.Add(1)
+			log.Infof("%s: %s%s", f.path, f.set.Load().describe(f.dated.clock()), r.observeNote())
+		},
 	}
 	return f, f.read()
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -62,6 +63,14 @@ func (r *rule) overridesInForce() overrideSet {
 	return *r.overrides.set.Load()
 }
 
+// timeOfDay returns what time it is for the overrides, the zero time where there are none.
+func (r *rule) timeOfDay() time.Time {
+	if r.overrides == nil {
+		return time.Time{}
+	}
+	return r.overrides.dated.clock()
+}
+
 // files returns the files that the rule reads.
 func (r *rule) files() (all []*polledFile) {
 	if r.file != nil {
@@ -100,7 +109,7 @@ type zoneRule struct {
 // on an address is to have it probed from now on.
 func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *scratch) {
 	s.standings = s.standings[:0]
-	overrides, now := z.overridesInForce(), wallClock()
+	overrides, now := z.overridesInForce(), z.timeOfDay()
 	for i := range n {
 		m := memberAt(i)
 		at := standing{weight: weights.Default}

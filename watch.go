@@ -31,13 +31,13 @@ type watcher struct {
 	next   atomic.Pointer[plugin.Handler]   // below one of the rule's chains
 	server atomic.Pointer[dnsserver.Server] // that clients asked; nil before the first
 	ready  atomic.Bool
-	logged atomic.Int64 // Unix time, in nanoseconds, of the last line about a panic
+	logged atomic.Pointer[time.Time] // of the last line about a panic
 }
 
 // mayLog tells whether a minute has passed since it last said so.
 func (w *watcher) mayLog() bool {
-	last, now := w.logged.Load(), time.Now().UnixNano()
-	return now-last > int64(time.Minute) && w.logged.CompareAndSwap(last, now)
+	last, now := w.logged.Load(), time.Now()
+	return (last == nil || now.Sub(*last) > time.Minute) && w.logged.CompareAndSwap(last, &now)
 }
 
 // note keeps the server that a client asked.
