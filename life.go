@@ -14,8 +14,9 @@ import (
 // life is what runs in the background for a server block, from its start to its end. Caddy starts
 // a new server before it stops the old one, and where the new one does not come up after all, nobody
 // is told but the old one, which may not have this plugin. So every life carries the mark of its
-// server, and those whose server is not in Caddy's list are swept away: when the next one starts,
-// when the old one hears of a failure, or when Caddy has not said for a while that the server is up.
+// server, and those whose server is not in Caddy's list are swept away: when the next one starts, or
+// when the old one hears of a failure. One of which Caddy has not said for a while that its server is up, and
+// that no client asked, ends by itself: Caddy's list must not be read then, for it may be changing.
 type life struct {
 	rules []*rule
 	zones map[string]*zoneRule
@@ -27,13 +28,16 @@ type life struct {
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 	stopped sync.Once
-	up      *time.Timer // sweeps unless the server comes up
+	up      *time.Timer // ends it unless the server comes up
 }
 
 // comesUpWithin is how long a server may take from the start of its plugins until it serves.
-const comesUpWithin = 30 * time.Second
+const comesUpWithin = 5 * time.Minute
 
-func init() {
+// hearOfServers has Caddy say when a server is up. It forgets whom to tell when it reloads by SIGUSR1, but panics
+// where it has not.
+func hearOfServers() {
+	defer func() { _ = recover() }() //nolint:errcheck // told already
 	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, info any) error {
 		if instance, ok := info.(*caddy.Instance); ok && event == caddy.InstanceStartupEvent {
 			cameUp(marksIn(instance))
@@ -62,6 +66,7 @@ type lifeKey struct{}
 
 // newLife returns the life of some rules in the server that c sets up.
 func newLife(c *caddy.Controller, rules []*rule, zones map[string]*zoneRule) *life {
+	hearOfServers()
 	mark := new(byte)
 	c.Set(lifeKey{}, append(marksOf(c.Get(lifeKey{})), mark))
 	return &life{rules: rules, zones: zones, mark: mark}
@@ -94,7 +99,7 @@ func (l *life) start() error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
-	l.up = time.AfterFunc(comesUpWithin, l.sweep)
+	l.up = time.AfterFunc(comesUpWithin, l.giveUp)
 	lives.Lock()
 	lives.running[l] = struct{}{}
 	lives.Unlock()
@@ -150,6 +155,17 @@ func (l *life) background() (all []func(context.Context)) {
 func sweep() {
 	for _, l := range runningLives() {
 		l.sweep()
+	}
+}
+
+// giveUp stops a life whose server did not come up, for all that is known: that no client asked it is part of that.
+func (l *life) giveUp() {
+	asked := l.mark == nil
+	for _, z := range l.zones {
+		asked = asked || z.watcher.server.Load() != nil
+	}
+	if !asked {
+		l.stop()
 	}
 }
 

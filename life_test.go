@@ -3,11 +3,13 @@
 package balance
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 )
 
 // What was started for a server that never came up ends by itself, and what runs for one that did
@@ -21,6 +23,7 @@ func TestServerThatDoesNotComeUp(t *testing.T) {
 			l.start()
 			defer l.stop()
 			if comesUp {
+				hearOfServers()
 				instance := &caddy.Instance{Storage: map[any]any{lifeKey{}: []*byte{l.mark}}}
 				caddy.EmitEvent(caddy.InstanceStartupEvent, instance)
 			}
@@ -33,6 +36,27 @@ func TestServerThatDoesNotComeUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server that clients ask is up, though Caddy did not say so.
+func TestServerThatIsAskedIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := ruleWith("example.org.", newBackends(t).checkOf())
+		l := &life{zones: map[string]*zoneRule{z.zone: z}, mark: new(byte)}
+		l.start()
+		defer l.stop()
+		z.watcher.note(context.WithValue(t.Context(), dnsserver.Key{}, &dnsserver.Server{}))
+		wait(2 * comesUpWithin)
+		if len(runningLives()) != 1 {
+			t.Error("it was stopped")
+		}
+	})
+}
+
+// Caddy may be told any number of times: it panics at the second, and has forgotten after a SIGUSR1.
+func TestHearingOfServersTwice(*testing.T) {
+	hearOfServers()
+	hearOfServers()
 }
 
 // Stopping twice, or what never started, is no error.
