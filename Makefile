@@ -44,7 +44,7 @@ spread: ## Build the command that shows who leads how often
 	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/spread ./cmd/spread
 
 .PHONY: test
-test: test-packages test-go test-manifests test-release test-observability test-status test-kubernetes ## Pass every test; installs the Debian packages that they run
+test: test-packages test-go test-soak test-manifests test-release test-observability test-status test-kubernetes ## Pass every test; installs the Debian packages that they run
 
 .PHONY: test-packages
 test-packages:
@@ -53,6 +53,17 @@ test-packages:
 .PHONY: test-go
 test-go: ## Pass the tests of this module, with the race detector
 	go test -race -timeout 40m ./...
+
+.PHONY: test-soak
+test-soak: ## Have all kinds of faults happen to a server under load, for a minute
+	@mkdir -p $(CACHE)
+	go build -race -tags $(GOTAGS) -o $(CACHE)/coredns-race ./cmd/coredns
+	go build -o $(CACHE)/soak ./internal/soak
+	$(CACHE)/soak -server $(CACHE)/coredns-race -duration $(or $(DURATION),1m) -seed $(or $(SEED),1) -load $(or $(LOAD),500)
+
+.PHONY: soak
+soak: ## The same for DURATION, an hour by default (root, Linux; SEED=n for the faults of an earlier run)
+	@$(MAKE) --no-print-directory test-soak DURATION=$(or $(DURATION),1h) SEED=$(or $(SEED),0)
 
 .PHONY: test-manifests
 test-manifests: ## Build and check what deploy holds; a module of its own, for kustomize is large

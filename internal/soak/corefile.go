@@ -48,7 +48,7 @@ var changes = []variant{
 
 // breakages are Corefiles that the server refuses, each at another moment of its start.
 var breakages = []variant{
-	{name: "bad option", broken: replace("policy weighted", "policy weigthed")},
+	{name: "bad option", broken: replace("policy weighted", "policy heaviest")},
 	{name: "unknown plugin", broken: replace("sticky.test:5300 {", "sticky.test:5300 {\n  no_such_plugin")},
 	{name: "torn", broken: func(c string) string { return c[:strings.LastIndex(c, "health_check")+20] }},
 	{name: "file missing", broken: replace("/weights "+pollEvery, "/no-weights "+pollEvery)},

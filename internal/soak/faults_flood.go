@@ -6,9 +6,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -20,7 +20,7 @@ const floodRate = 400
 
 // floodFaults are those that clients make.
 func floodFaults() []fault {
-	name := func(r *rand.Rand) string { return fmt.Sprintf("%x", r.Uint64()) }
+	name := func(r *rand.Rand) string { return strconv.FormatUint(r.Uint64(), 16) }
 	return []fault{
 		flood("random names that exist", func(r *rand.Rand) *dns.Msg { return new(dns.Msg).SetQuestion(name(r)+floodZone, dns.TypeA) }),
 		flood("random names that do not", func(r *rand.Rand) *dns.Msg {

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -43,12 +44,12 @@ func starve(ctx context.Context, w *world, _ *rand.Rand) (end func() error, err 
 		err := w.server.limitDescriptors(ctx, before)
 		w.starved.set(false)
 		return err
-	}, w.server.limitDescriptors(ctx, fmt.Sprint(open))
+	}, w.server.limitDescriptors(ctx, strconv.Itoa(open))
 }
 
 // limitDescriptors sets how many descriptors the server may have. It takes the server's own user.
 func (s *server) limitDescriptors(ctx context.Context, n string) error {
-	c := exec.CommandContext(ctx, "prlimit", "--pid", fmt.Sprint(s.pid()), "--nofile="+n+":") //nolint:gosec // a number
+	c := exec.CommandContext(ctx, "prlimit", "--pid", strconv.Itoa(s.pid()), "--nofile="+n+":") //nolint:gosec // a number
 	c.SysProcAttr = s.cmd.SysProcAttr
 	out, err := c.CombinedOutput()
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,7 +67,7 @@ func parseFlags(args []string) (o options, err error) {
 	flags.DurationVar(&o.duration, "duration", time.Minute, "how long, about")
 	flags.Uint64Var(&o.seed, "seed", 0, "what the sequence of faults follows from; 0: another every time")
 	flags.IntVar(&o.load, "load", 500, "queries a second, about, beside those of floods")
-	flags.StringVar(&o.only, "only", "", "the faults whose names hold this `text`")
+	flags.StringVar(&o.only, "only", "", "the faults whose names hold this `text`, or one of some with commas")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -84,7 +85,7 @@ func parseFlags(args []string) (o options, err error) {
 
 // args returns the flags that say the same.
 func (o options) args() []string {
-	return []string{"-server", o.server, "-duration", o.duration.String(), "-seed", fmt.Sprint(o.seed), "-load", fmt.Sprint(o.load), "-only", o.only}
+	return []string{"-server", o.server, "-duration", o.duration.String(), "-seed", strconv.FormatUint(o.seed, 10), "-load", strconv.Itoa(o.load), "-only", o.only}
 }
 
 // run soaks, in namespaces made for it, and returns the exit status: 1 where something was violated.
@@ -160,7 +161,7 @@ func (w *world) soak(ctx context.Context, o options, until time.Time) (start, en
 // chooseReloader turns to signals in the second half of the time, or at once where the time is short and the seed odd.
 func (w *world) chooseReloader(ctx context.Context, o options, half time.Time) {
 	short := time.Until(half) < time.Minute && o.duration < 2*time.Minute
-	if w.reloader.bySignal || time.Now().Before(half) && !(short && o.seed%2 == 1) {
+	if atOnce := short && o.seed%2 == 1; w.reloader.bySignal || time.Now().Before(half) && !atOnce {
 		return
 	}
 	if err := w.turnToSignals(ctx); err != nil {
@@ -170,7 +171,9 @@ func (w *world) chooseReloader(ctx context.Context, o options, half time.Time) {
 
 // chosen returns the faults that the flags ask for.
 func (o options) chosen(all []fault) []fault {
-	return slices.DeleteFunc(all, func(f fault) bool { return !strings.Contains(f.name, o.only) })
+	return slices.DeleteFunc(all, func(f fault) bool {
+		return !slices.ContainsFunc(strings.Split(o.only, ","), func(text string) bool { return strings.Contains(f.name, text) })
+	})
 }
 
 // warmUp loads every Corefile once, so that what belongs to them is there, and returns what the server uses.

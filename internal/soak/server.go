@@ -41,7 +41,7 @@ func startServer(binary, dir, disk string, as *syscall.Credential) (*server, err
 		return nil, err
 	}
 	races := filepath.Join(dir, "races")
-	if err := os.Mkdir(races, 0o777); err != nil {
+	if err := os.Mkdir(races, 0o700); err != nil {
 		return nil, err
 	}
 	if err := os.Chmod(races, 0o777); err != nil { //nolint:gosec // the server writes there

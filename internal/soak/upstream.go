@@ -221,7 +221,7 @@ func (u *upstream) right(q *dns.Msg) *dns.Msg {
 	if !known {
 		reply.Rcode = dns.RcodeNameError
 	}
-	for _, i := range rand.Perm(len(set)) {
+	for _, i := range rand.Perm(len(set)) { //nolint:gosec // no secret
 		reply.Answer = append(reply.Answer, addressRecord(name, set[i]))
 	}
 	return reply

@@ -289,13 +289,22 @@ func (w *world) lost(set *rrset, network string, from, to time.Time, err error) 
 	switch {
 	case w.starvation(from, to) && (network != "udp" || set.forwarded):
 		why = "descriptors run out"
-	case network != "udp" && slices.Contains(w.reloading.during(from.Add(-grace), to), true):
+	case network != "udp" && w.reloaded(from, to):
 		why = "a reload closes connections"
+	case set.forwarded && w.reloaded(from, to) && !only(w.quirk.during(from.Add(-grace-w.busy()), to), nil):
+		why = "a reload does not wait for a slow upstream"
 	}
 	w.count.lost(zoneOf(set.name), network, why)
 	if why == "" {
-		w.violation("a query is lost", "%s %s over %s: %s after %s (%v)", set.name, dns.Type(set.qtype), network, reasonOf(err), to.Sub(from).Round(time.Millisecond), err)
+		w.violation("a query is lost", "%s %s over %s: %s, asked at %.1fs, a reload under way: %v (%v)",
+			set.name, dns.Type(set.qtype), network, reasonOf(err), from.Sub(w.began).Seconds(), w.reloaded(from, from), err)
 	}
+}
+
+// reloaded tells whether a reload was under way. CoreDNS gives the old servers five seconds to answer what they have in hand, and
+// closes their sockets then.
+func (w *world) reloaded(from, to time.Time) bool {
+	return slices.Contains(w.reloading.during(from.Add(-grace), to), true)
 }
 
 // violation counts what must not be, and says so when it is new.
