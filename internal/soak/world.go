@@ -130,7 +130,7 @@ func zoneOf(name string) string {
 
 // startServer starts the server and waits until it answers.
 func (w *world) startServer(ctx context.Context, binary string) (err error) {
-	as := &syscall.Credential{}
+	as := &syscall.Credential{NoSetGroups: true}
 	if w.asNobody {
 		as = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
