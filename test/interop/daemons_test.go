@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package interop
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// resolved runs systemd-resolved until the test ends. It asks at 10.9.0.10, for it does not keep what a server on loopback says.
+func resolved(t *testing.T) {
+	t.Helper()
+	conf := "[Resolve]\nDNS=" + ourFour + "\nFallbackDNS=\nLLMNR=no\nMulticastDNS=no\nDNSSEC=no\n"
+	if err := os.WriteFile("/etc/systemd/resolved.conf", []byte(conf), 0o644); err != nil { //nolint:gosec // it is read by another user
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll("/run/systemd/resolve", 0o755); err != nil { //nolint:gosec // the same
+		t.Fatal(err)
+	}
+	log := new(logbook)
+	env := []string{"LD_LIBRARY_PATH=" + unpacked("usr/lib/x86_64-linux-gnu/systemd"), "SYSTEMD_LOG_TARGET=console"}
+	daemon(t, log, "/", env, unpacked("lib/systemd/systemd-resolved"))
+	eventually(t, "systemd-resolved listens", log, func() bool { return listens("127.0.0.53:53") })
+}
+
+// nssResolve has glibc ask systemd-resolved through its module.
+func nssResolve(t *testing.T) {
+	t.Helper()
+	resolved(t)
+	rebind(t, "/etc/nsswitch.conf", "hosts: files resolve [!UNAVAIL=return]\n")
+}
+
+// nscd runs glibc's cache until the test ends.
+func nscd(t *testing.T) {
+	t.Helper()
+	if err := os.MkdirAll("/run/nscd", 0o755); err != nil { //nolint:gosec // clients of any user get there
+		t.Fatal(err)
+	}
+	conf := filepath.Join(t.TempDir(), "nscd.conf")
+	lines := "enable-cache hosts yes\npositive-time-to-live hosts 3600\nenable-cache passwd no\nenable-cache group no\n" +
+		"enable-cache services no\nenable-cache netgroup no\npersistent hosts no\n"
+	if err := os.WriteFile(conf, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := new(logbook)
+	daemon(t, log, "/", nil, unpacked("usr/sbin/nscd"), "-F", "-f", conf)
+	eventually(t, "nscd listens", log, func() bool { _, err := os.Stat("/run/nscd/socket"); return err == nil })
+	t.Cleanup(func() { os.RemoveAll("/run/nscd") })
+}

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package interop
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience is how long a client may take for all that it is told to do: its end means "never".
+const patience = 2 * time.Minute
+
+// memberSets are the RRsets that clients look up, by the first label of their name below example.org. The client's machine is
+// 10.9.0.10/24 and 2001:db8:9::10/64. Wildcards below are aliases, for clients that would not ask twice for one name.
+var memberSets = map[string][]netip.Addr{
+	"four":  addrs("198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4"),
+	"own":   addrs("10.9.0.11", "10.9.0.20", "10.9.0.130", "198.51.100.4"),
+	"six":   addrs("2001:db8:77::1", "2001:db8:77::2", "2001:db8:77::3", "2001:db8:77::4"),
+	"far":   addrs("2001:db8:8::1", "2001:db8:1::1", "2001:db8:100::1", "2001:db8:4000::1"),
+	"both":  addrs("2001:db8:77::1", "2001:db8:77::2", "198.51.100.1", "198.51.100.2"),
+	"mixed": addrs("2001:db8:77::1", "2001:db8:77::2", "10.9.0.11", "10.9.0.20", "10.9.0.130", "198.51.100.4"),
+	"hints": addrs("198.51.100.5", "198.51.100.6"),
+}
+
+// manyAddresses are as many A records as a message over TCP holds with some to spare.
+const manyAddresses = 4000
+
+func addrs(texts ...string) (all []netip.Addr) {
+	for _, text := range texts {
+		all = append(all, netip.MustParseAddr(text))
+	}
+	return all
+}
+
+// records writes an RRset, and its alias.
+func records(b *bytes.Buffer, name string, ttl int, members []netip.Addr) {
+	for _, m := range members {
+		rrtype := map[bool]string{true: "A", false: "AAAA"}[m.Is4()]
+		fmt.Fprintf(b, "%s %d IN %s %s\n", name, ttl, rrtype, m)
+	}
+	fmt.Fprintf(b, "*.%s 0 IN CNAME %s\n", name, name)
+}
+
+// zoneFile is example.org. TTLs are 0 but for the names that are there to be cached.
+func zoneFile() []byte {
+	var b bytes.Buffer
+	b.WriteString("$ORIGIN example.org.\n@ 0 IN SOA ns hostmaster 1 7200 3600 1209600 0\n@ 0 IN NS ns\nns 0 IN A 192.0.2.53\n")
+	b.WriteString("start 0 IN A 198.51.100.1\n")
+	for name, set := range memberSets {
+		records(&b, name, 0, set)
+		records(&b, name+".one", 0, set)
+	}
+	records(&b, "ttl300", 300, memberSets["four"])
+	records(&b, "ttl2", 2, memberSets["four"])
+	records(&b, "svc", 0, memberSets["four"])
+	b.WriteString("svc 0 IN HTTPS 1 . alpn=http/1.1 ipv4hint=198.51.100.5,198.51.100.6\n")
+	b.WriteString("hinted 0 IN HTTPS 1 . alpn=http/1.1 ipv4hint=198.51.100.5,198.51.100.6\n")
+	for i := range manyAddresses {
+		fmt.Fprintf(&b, "many 0 IN A 100.64.%d.%d\n", i/250, i%250+1)
+	}
+	return b.Bytes()
+}
+
+// server is a CoreDNS process on port 53 of 127.0.0.1 and 10.9.0.10, and for DoH on port 443 of the latter.
+type server struct {
+	t   *testing.T
+	log logbook
+}
+
+// corefile has every name balanced, and one answered with one member each.
+const corefile = `(names) {
+    log . "asked {name} {type} {proto} {>bufsize}"
+    errors
+    balance
+    balance one.example.org {
+        answers 1
+    }
+    file db.example.org example.org
+}
+example.org:53 {
+    bind 127.0.0.1 10.9.0.10
+    import names
+}
+https://example.org:443 {
+    bind 10.9.0.10
+    tls cert.pem key.pem
+    import names
+}
+`
+
+// binary is our CoreDNS, built as the Makefile builds it.
+var binary = sync.OnceValues(func() (string, error) {
+	path, err := filepath.Abs("../../.cache/interop/coredns")
+	if err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-tags", "grpcnotrace", "-trimpath", "-o", path, "../../cmd/coredns")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+// serve runs CoreDNS until the test ends.
+func serve(t *testing.T) *server {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, _, err := writeCertificate(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"Corefile": []byte(corefile), "db.example.org": zoneFile()} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &server{t: t}
+	daemon(t, &s.log, dir, nil, path, "-conf", "Corefile")
+	eventually(t, "CoreDNS listens", &s.log, func() bool { return listens("127.0.0.1:53") && listens(ourFour+":443") })
+	return s
+}
+
+// daemon runs a program until the test ends.
+func daemon(t *testing.T, log *logbook, dir string, env []string, name string, args ...string) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append(os.Environ(), env...)
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%s: %v; test/install installs what these tests run, test/unpack what they only unpack", name, err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+}
+
+func listens(addr string) bool {
+	conn, err := net.Dial("tcp", addr)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+// eventually calls done until it is true.
+func eventually(t *testing.T, what string, log *logbook, done func() bool) {
+	t.Helper()
+	end, tick := time.After(patience), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-end:
+			t.Fatalf("never: %s\n%s", what, log)
+		}
+	}
+}
+
+// question is a query as the server logged it.
+type question struct {
+	name, rrtype, proto, size string
+}
+
+// asked runs do and returns the questions that came for a name or below it.
+func (s *server) asked(name string, do func()) (all []question) {
+	before := s.log.len()
+	do()
+	s.catchUp()
+	for line := range strings.Lines(s.log.String()[before:]) {
+		_, text, found := strings.Cut(line, "asked ")
+		if f := strings.Fields(text); found && len(f) == 4 && strings.HasSuffix("."+f[0], "."+name+".") {
+			all = append(all, question{f[0], f[1], f[2], f[3]})
+		}
+	}
+	return all
+}
+
+// catchUp waits until the log has what was asked so far: a line is written after the answer has gone out.
+func (s *server) catchUp() {
+	s.t.Helper()
+	name := fmt.Sprintf("n%d.start.example.org.", s.log.len())
+	eventually(s.t, "the log says that "+name+" was asked for", &s.log, func() bool {
+		net.DefaultResolver.LookupHost(s.t.Context(), name)
+		return strings.Contains(s.log.String(), "asked "+name)
+	})
+}
+
+// logbook is a buffer that can be read while a process writes to it. Safe for concurrent use.
+type logbook struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logbook) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logbook) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Len()
+}

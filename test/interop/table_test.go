@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package interop
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the tables in docs/interoperability.md with what the clients did")
+
+// document holds the tables that these tests fill.
+const document = "../../docs/interoperability.md"
+
+// table is one of the document's, between two comments that name it.
+type table struct {
+	marker string
+	head   []string
+	rows   [][]string
+}
+
+func (tb table) String() string {
+	var b strings.Builder
+	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
+	line(tb.head)
+	b.WriteString("|" + strings.Repeat("---|", len(tb.head)) + "\n")
+	for _, row := range tb.rows {
+		line(row)
+	}
+	return b.String()
+}
+
+// compare fails the test unless the document says what was seen; with -update it makes it so.
+func (tb table) compare(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := regexp.MustCompile(`(?s)(<!-- ` + tb.marker + `:[^>]*-->\n\n).*?(\n<!-- end -->)`)
+	found := place.FindStringSubmatch(string(text))
+	if found == nil {
+		t.Fatalf("%s has no place for table %q", document, tb.marker)
+	}
+	want := strings.TrimSuffix(strings.TrimPrefix(found[0], found[1]), found[2])
+	if want == tb.String() {
+		return
+	}
+	if *update {
+		text = place.ReplaceAll(text, []byte("${1}"+tb.String()+"${2}"))
+		if err := os.WriteFile(document, text, 0o644); err != nil { //nolint:gosec // it is a document
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Errorf("the clients of this machine do not do what table %q of %s says; -update rewrites it.\nseen:\n%s\nsaid:\n%s", tb.marker, document, tb, want)
+}
