@@ -49,6 +49,7 @@ test: test-packages test-go test-soak test-manifests test-release test-observabi
 .PHONY: test-packages
 test-packages:
 	test/install test
+	test/unpack unpacked $(CACHE)/debian
 
 .PHONY: test-go
 test-go: ## Pass the tests of this module, with the race detector

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// resolved runs systemd-resolved until the test ends. It asks at 10.9.0.10, for it does not keep what a server on loopback says.
+// resolved runs systemd-resolved until the test ends.
 func resolved(t *testing.T) {
 	t.Helper()
-	conf := "[Resolve]\nDNS=" + ourFour + "\nFallbackDNS=\nLLMNR=no\nMulticastDNS=no\nDNSSEC=no\n"
+	conf := "[Resolve]\nDNS=" + router4 + "\nFallbackDNS=\nLLMNR=no\nMulticastDNS=no\nDNSSEC=no\n"
 	if err := os.WriteFile("/etc/systemd/resolved.conf", []byte(conf), 0o644); err != nil { //nolint:gosec // it is read by another user
 		t.Fatal(err)
 	}

@@ -13,6 +13,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -28,13 +30,18 @@ import (
 type visits struct {
 	mu sync.Mutex
 	by map[string][]netip.Addr
+
+	overTLS int // of all
 }
 
 var seen = visits{by: map[string][]netip.Addr{}}
 
-func (v *visits) add(host string, addr netip.Addr) {
+func (v *visits) add(host string, addr netip.Addr, overTLS bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if overTLS {
+		v.overTLS++
+	}
 	v.by[host] = append(v.by[host], addr)
 }
 
@@ -71,7 +78,7 @@ func backend(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	seen.add(r.Host, addr)
+	seen.add(r.Host, addr, r.TLS != nil)
 	var left int
 	if n, _ := fmt.Sscanf(r.URL.Path, "/chain/%d", &left); n == 1 && left > 0 {
 		w.Header().Set("Content-Type", "text/html")
@@ -81,7 +88,7 @@ func backend(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, addr)
 }
 
-// certificate is the one that all servers here show, for example.org and what is below, and 10.9.0.10.
+// certificate is the one that all servers here show, for example.org and what is below, and 10.9.0.1.
 var certificate, certificateKey = func() ([]byte, *ecdsa.PrivateKey) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -92,7 +99,7 @@ var certificate, certificateKey = func() ([]byte, *ecdsa.PrivateKey) {
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:    []string{"example.org", "*.example.org", "*.svc.example.org"}, IPAddresses: []net.IP{net.ParseIP(ourFour)},
+		DNSNames:    []string{"example.org", "*.example.org", "*.svc.example.org"}, IPAddresses: []net.IP{net.ParseIP(router4)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -108,7 +115,9 @@ func listenTLS() error {
 		return err
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: certificateKey}}}
-	go http.Serve(tls.NewListener(l, config), http.HandlerFunc(backend))
+	quiet := log.New(io.Discard, "", 0) // of clients that try TLS and do not know the issuer
+	srv := &http.Server{Handler: http.HandlerFunc(backend), ErrorLog: quiet}
+	go srv.Serve(tls.NewListener(l, config))
 	return nil
 }
 

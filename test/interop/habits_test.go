@@ -15,15 +15,16 @@ import (
 // TestHabits fills the table of how clients ask, what they keep and whether they go on to the next address.
 func TestHabits(t *testing.T) {
 	s := serve(t)
-	table := table{marker: "habits", head: []string{"client", "asks over", "4000 addresses", "keeps answers", "goes on"}}
+	table := table{marker: "habits", head: []string{"client", "asks", "queries for A a lookup", "4000 addresses", "keeps answers", "goes on"}}
 	for _, c := range slices.Concat(lookupClients, connectClients) {
 		t.Run(c.name, func(t *testing.T) {
 			if c.needs != nil {
 				c.needs(t)
 			}
-			row := []string{c.name, asks(t, s, c), many(t, s, c), keeps(t, s, c), "does not connect"}
+			how, queries := asks(t, s, c)
+			row := []string{c.name, how, fmt.Sprint(queries), many(t, s, c), keeps(t, s, c), "does not connect"}
 			if c.goesOn != nil {
-				row[4] = map[bool]string{true: "yes", false: "**no**"}[c.goesOn(t, "four.example.org")]
+				row[5] = map[bool]string{true: "yes", false: "**no**"}[c.goesOn(t, "four.example.org")]
 			}
 			t.Log(row)
 			table.rows = append(table.rows, row)
@@ -32,19 +33,23 @@ func TestHabits(t *testing.T) {
 	table.compare(t)
 }
 
-// asks says over what a client asks, for which types, and how large an answer over UDP it takes.
-func asks(t *testing.T, s *server, c client) string {
+// asks says over what a client asks, for which types and how large an answer over UDP it takes, and how many queries for A
+// a lookup takes.
+func asks(t *testing.T, s *server, c client) (how string, queries int) {
 	t.Helper()
 	questions := s.asked("four.example.org", func() { c.look(t, "four.example.org", 1) })
 	protos, types, sizes := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, q := range questions {
 		protos[q.proto], types[q.rrtype], sizes[q.size] = true, true, true
+		if q.rrtype == "A" {
+			queries++
+		}
 	}
 	text := fmt.Sprintf("%s, %s", words(protos), words(types))
 	if protos["udp"] {
 		text += ", " + words(sizes) + " bytes"
 	}
-	return text
+	return text, queries
 }
 
 func words(set map[string]bool) string {
@@ -91,7 +96,7 @@ func keeps(t *testing.T, s *server, c client) string {
 			}
 		}
 	}
-	t.Log("questions for A", asked)
+	t.Log("questions for A in 4 lookups", asked)
 	switch {
 	case asked["ttl300.example.org"] > 1:
 		return "no"
@@ -99,4 +104,54 @@ func keeps(t *testing.T, s *server, c client) string {
 		return "as long as the TTL"
 	}
 	return "even with TTL 0"
+}
+
+// A name without AAAA records that an alias leads to: systemd-resolved asks for the A records of both, at once for the alias and then
+// for its target, so that one lookup takes two turns, and of an even number of members every other one never leads.
+func TestResolvedAsksTwiceForAnAlias(t *testing.T) {
+	s := serve(t)
+	nssResolve(t)
+	leads := map[netip.Addr]int{}
+	questions := s.asked("four.example.org", func() {
+		for n := range times {
+			leads[look("cc")(t, fmt.Sprintf("n%d.four.example.org", n), 1)[0][0]]++
+		}
+	})
+	asked := 0
+	for _, q := range questions {
+		if q.rrtype == "A" {
+			asked++
+		}
+	}
+	if asked != 2*times || len(leads) != 2 {
+		t.Errorf("%d queries for A in %d lookups, leads %v; want two each, and two leads of four", asked, times, leads)
+	}
+}
+
+// The JVM keeps an answer for 30 seconds, whatever its TTL.
+func TestJavaKeepsForThirtySeconds(t *testing.T) {
+	compileJava(t)
+	if got := strings.TrimSpace(run(t, nil, "java", javaArgs("", "policy", "", 1)...)); got != "30" {
+		t.Errorf("the JVM keeps answers for %s seconds, want 30", got)
+	}
+}
+
+// Chromium asks for HTTPS records and goes to https for them; addresses it takes from A records, never from the hints.
+func TestChromiumTakesNoHints(t *testing.T) {
+	s := serve(t)
+	var of []string
+	for n := range times {
+		of = append(of, fmt.Sprintf("http://n%d.svc.example.org/", n), fmt.Sprintf("http://n%d.hinted.example.org/", n))
+	}
+	seen.take("svc.example.org")
+	questions := s.asked("svc.example.org", func() { frames(t, of...) })
+	visited := seen.take("svc.example.org")
+	strays := filtered(visited, func(a netip.Addr) bool { return !slices.Contains(memberSets["four"], a) })
+	if len(visited) != times || len(strays) > 0 || seen.overTLS == 0 {
+		t.Errorf("members of svc are visited at %v, %d times over TLS, want %d visits to %v, some of them over TLS; asked %v",
+			visited, seen.overTLS, times, memberSets["four"], questions)
+	}
+	if hinted := seen.take("hinted.example.org"); len(hinted) > 0 {
+		t.Errorf("a name that has hints alone is visited at %v, want never", hinted)
+	}
 }

@@ -4,7 +4,7 @@
 
 // Package interop shows what real clients make of our answers: which address they try first, what they sort, keep and
 // cache. It runs in namespaces of its own (network, mounts, processes), where /etc/resolv.conf points at a CoreDNS that the
-// tests start. What it sees is compared with the tables in docs/interoperability.md.
+// tests start on the router. What it sees is compared with the tables in docs/interoperability.md.
 package interop
 
 import (
@@ -88,7 +88,7 @@ func enterRoom() int {
 
 // bound are the files of the room, by what they are bound over. Tests rewrite them in place.
 var bound = map[string]string{
-	"/etc/resolv.conf":   "nameserver 127.0.0.1\n",
+	"/etc/resolv.conf":   "nameserver " + router4 + "\n",
 	"/etc/nsswitch.conf": plainNSS,
 	"/etc/hosts":         "127.0.0.1 localhost\n::1 localhost\n",
 	"/etc/passwd":        "root:x:0:0::/root:/bin/sh\nsystemd-resolve:x:0:0::/:/bin/sh\n",
@@ -129,11 +129,21 @@ func furnish(dir string) error {
 		"route add default via "+router4, "-6 route add default via "+router6)
 }
 
+// farNetwork is the network where the members are: this keeps it there.
+var farNetwork *os.File
+
+// farPath is a path to it, for nsenter.
+func farPath() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), farNetwork.Fd()) }
+
 // openFar makes the network where the members are, joins it to the room's, and serves HTTP on every member. Its thread
 // ends with its goroutine; the sockets stay there.
 func openFar() error {
 	runtime.LockOSThread()
 	if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {
+		return err
+	}
+	var err error
+	if farNetwork, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 		return err
 	}
 	lines := []string{"link set lo up", "link add far type veth peer name near netns 1", "link set far up",

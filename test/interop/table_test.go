@@ -36,6 +36,19 @@ func (tb table) String() string {
 	return b.String()
 }
 
+// isPartOf tells whether text holds these rows, where only some clients were run.
+func (tb table) isPartOf(text string) bool {
+	if len(tb.rows) == len(lookupClients)+len(connectClients) {
+		return false
+	}
+	for line := range strings.Lines(tb.String()) {
+		if !strings.Contains(text, line) {
+			return false
+		}
+	}
+	return true
+}
+
 // compare fails the test unless the document says what was seen; with -update it makes it so.
 func (tb table) compare(t *testing.T) {
 	t.Helper()
@@ -49,10 +62,10 @@ func (tb table) compare(t *testing.T) {
 		t.Fatalf("%s has no place for table %q", document, tb.marker)
 	}
 	want := strings.TrimSuffix(strings.TrimPrefix(found[0], found[1]), found[2])
-	if want == tb.String() {
+	if want == tb.String() || tb.isPartOf(want) {
 		return
 	}
-	if *update {
+	if *update && len(tb.rows) == len(lookupClients)+len(connectClients) {
 		text = place.ReplaceAll(text, []byte("${1}"+tb.String()+"${2}"))
 		if err := os.WriteFile(document, text, 0o644); err != nil { //nolint:gosec // it is a document
 			t.Fatal(err)
