@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -22,7 +23,7 @@ func TestHabits(t *testing.T) {
 				c.needs(t)
 			}
 			how, queries := asks(t, s, c)
-			row := []string{c.name, how, fmt.Sprint(queries), many(t, s, c), keeps(t, s, c), "does not connect"}
+			row := []string{c.name, how, strconv.Itoa(queries), many(t, s, c), keeps(t, s, c), "does not connect"}
 			if c.goesOn != nil {
 				row[5] = map[bool]string{true: "yes", false: "**no**"}[c.goesOn(t, "four.example.org")]
 			}
@@ -77,7 +78,7 @@ func many(t *testing.T, s *server, c client) string {
 	if len(found[0]) == manyAddresses {
 		return "all" + how
 	}
-	return fmt.Sprint(len(found[0])) + how
+	return strconv.Itoa(len(found[0])) + how
 }
 
 // keeps says for how long a client keeps answers.
