@@ -102,6 +102,12 @@ $(KUBERNETES)/kube-apiserver: test/kubernetes/go.mod
 $(KUBERNETES)/etcd: test/kubernetes/go.mod
 	test/kubernetes/build go.etcd.io/etcd/server/v3 $@
 
+.PHONY: man
+man: ## Make the manual page man/coredns-balance.7 from README.md
+	@mkdir -p $(CACHE)
+	$(RELEASE_GO) go run -C release ./manual < README.md > $(CACHE)/balance.7
+	mv $(CACHE)/balance.7 man/coredns-balance.7
+
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \
