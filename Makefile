@@ -72,7 +72,7 @@ test-manifests: ## Build and check what deploy holds; a module of its own, for k
 
 .PHONY: test-release
 test-release: test-packages ## Pass the tests of the image and the release (as root, or with sudo)
-	cd release && $(RELEASE_GO) go test -timeout 40m ./...
+	cd release && $(RELEASE_GO) go test -count=1 ./manual && $(RELEASE_GO) go test -timeout 40m ./...
 
 .PHONY: image
 image: ## Make the container image for amd64 and arm64, as an OCI archive in DIST

@@ -3,7 +3,6 @@
 package test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,24 +15,17 @@ import (
 // corefiles returns the Corefiles that a document shows, by where they stand.
 func corefiles(t *testing.T, path string) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if !strings.HasSuffix(path, ".md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
 		return map[string]string{path: string(text)}
 	}
 	found := map[string]string{}
-	fence, indent, at := "", "", ""
-	for i, line := range strings.Split(string(text), "\n") {
-		switch {
-		case fence != "" && strings.TrimSpace(line) == fence:
-			fence = ""
-		case fence != "":
-			found[at] += strings.TrimPrefix(line, indent) + "\n"
-		case strings.HasSuffix(line, " corefile") || strings.HasSuffix(line, "```corefile") || strings.HasSuffix(line, "~~~corefile"):
-			fence, at = strings.TrimSpace(line)[:3], fmt.Sprintf("%s:%d", path, i+1)
-			indent, _, _ = strings.Cut(line, fence)
+	for _, b := range blocksOf(t, path) {
+		if b.kind == "corefile" {
+			found[b.at] = b.text
 		}
 	}
 	return found

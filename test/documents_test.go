@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Configurations of other servers that the documents show are what those take.
+func TestConfigurationsOfOthers(t *testing.T) {
+	found := 0
+	for _, path := range documents(t) {
+		for _, b := range blocksOf(t, path) {
+			if b.kind != "gdnsd" {
+				continue
+			}
+			found++
+			config := file(t, "config", b.text)
+			if out, err := exec.Command("gdnsd", "-c", filepath.Dir(config), "checkconf").CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s", b.at, err, out)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no configuration found")
+	}
+}
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ +(.+)$`)
+	dropped = regexp.MustCompile(`[^\w -]`)
+)
+
+// What the documents link to is there, the sections too.
+func TestLinksInTheDocuments(t *testing.T) {
+	for _, path := range append(documents(t), filepath.Join("..", "CONTRIBUTING.md")) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range link.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(l[1], "://") {
+				continue
+			}
+			name, section, _ := strings.Cut(l[1], "#")
+			target := path
+			if name != "" {
+				target = filepath.Join(filepath.Dir(path), name)
+			}
+			linked, err := os.ReadFile(target)
+			if err != nil || section != "" && !hasSection(string(linked), section) {
+				t.Errorf("%s links to %s, which is not there", path, l[1])
+			}
+		}
+	}
+}
+
+// hasSection tells whether a document has a heading of that name, as it is spelled in links.
+func hasSection(text, name string) bool {
+	for _, h := range heading.FindAllStringSubmatch(text, -1) {
+		if strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-") == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Every document is in the index.
+func TestIndexOfTheDocuments(t *testing.T) {
+	index, err := os.ReadFile(filepath.Join("..", "docs", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range documents(t) {
+		if name := filepath.Base(path); name != "README.md" && !strings.Contains(string(index), "("+name+")") {
+			t.Errorf("docs/README.md does not name %s", name)
+		}
+	}
+}
