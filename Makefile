@@ -185,6 +185,10 @@ lint: $(LINT)
 	cd deploy/observability && $(abspath $(LINT)) run ./...
 	cd test/kubernetes && $(abspath $(LINT)) run ./...
 
+.PHONY: vulncheck
+vulncheck: ## Look for known vulnerabilities in what is linked (VULNDB=file:///DIRECTORY without a network)
+	.ci/vulncheck
+
 .PHONY: lint-workflows
 lint-workflows: $(ACTIONLINT)
 	$(ACTIONLINT)
