@@ -125,21 +125,21 @@ func FuzzGRPCReply(f *testing.F) {
 // recorded returns all that a server says which is SERVING.
 func recorded(f *testing.F) []byte {
 	f.Helper()
-	real := serveGRPC(f, insecure.NewCredentials(), health.NewServer())
+	server := serveGRPC(f, insecure.NewCredentials(), health.NewServer())
 	var said bytes.Buffer
 	done := make(chan struct{})
 	between := serve(f, func(c *net.TCPConn) {
 		defer close(done)
-		server, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: local.AsSlice(), Port: int(real)})
+		onward, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: local.AsSlice(), Port: int(server)})
 		if err != nil {
 			return
 		}
-		defer server.Close()
+		defer onward.Close()
 		go func() {
-			io.Copy(server, c)
-			server.CloseWrite()
+			io.Copy(onward, c)
+			onward.CloseWrite()
 		}()
-		io.Copy(io.MultiWriter(&said, c), server)
+		io.Copy(io.MultiWriter(&said, c), onward)
 	})
 	if err := must(f)(NewGRPC(GRPC{Port: between})).Probe(f.Context(), local); err != nil {
 		f.Fatal(err)
@@ -156,7 +156,7 @@ func FuzzICMPReply(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(packet, []byte(echo.Data))
+		f.Add(packet, echo.Data)
 	}
 	f.Add([]byte("\x00"), []byte{})
 	f.Add([]byte{3, 1, 0, 0, 0, 0, 0, 0}, []byte("unreachable"))
