@@ -15,17 +15,20 @@ import (
 )
 
 // signingKey makes a key for example.org and writes it the way dnssec-keygen does.
-func signingKey(t *testing.T) (*dns.DNSKEY, string) {
+func signingKey(t *testing.T) (*dns.DNSKEY, string) { return signingKeyOf(t, "example.org.") }
+
+// signingKeyOf makes a key for a zone and writes it.
+func signingKeyOf(t *testing.T, origin string) (*dns.DNSKEY, string) {
 	t.Helper()
 	key := &dns.DNSKEY{
-		Hdr:   dns.RR_Header{Name: "example.org.", Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
+		Hdr:   dns.RR_Header{Name: origin, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600},
 		Flags: dns.ZONE | dns.SEP, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
 	}
 	private, err := key.Generate(256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := filepath.Join(t.TempDir(), fmt.Sprintf("Kexample.org.+013+%05d", key.KeyTag()))
+	base := filepath.Join(t.TempDir(), fmt.Sprintf("K%s+013+%05d", origin, key.KeyTag()))
 	for ext, content := range map[string]string{
 		".key":     key.String() + "\n",
 		".private": key.PrivateKeyString(private.(*ecdsa.PrivateKey)),

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// signedZone is a zone and the key that it is signed with.
+type signedZone struct {
+	t      *testing.T
+	origin string
+	key    *dns.DNSKEY
+	base   string // of the key's files
+	plain  string // the zone file without signatures
+}
+
+// newSignedZone makes a zone, as zone does, and a key for it.
+func newSignedZone(t *testing.T, origin, records string) *signedZone {
+	t.Helper()
+	z := &signedZone{t: t, origin: origin, plain: zone(t, origin, records)}
+	z.key, z.base = signingKeyOf(t, origin)
+	return z
+}
+
+// onTheFly are the lines that serve it signed by the plugin dnssec.
+func (z *signedZone) onTheFly() []string {
+	return []string{"dnssec {\n key file " + z.base + "\n }", "file " + z.plain}
+}
+
+// signedFile signs it with BIND's dnssec-signzone, with NSEC, and returns the line that serves that.
+func (z *signedZone) signedFile() string {
+	z.t.Helper()
+	text, err := os.ReadFile(z.plain)
+	if err != nil {
+		z.t.Fatal(err)
+	}
+	unsigned := file(z.t, "db", string(text)+z.key.String()+"\n")
+	signed := unsigned + ".signed"
+	run(z.t, "", "dnssec-signzone", "-z", "-o", z.origin, "-d", filepath.Dir(signed), "-f", signed, unsigned, z.base)
+	return "file " + signed
+}
+
+// ds returns the record by which the zone above says which key is right.
+func (z *signedZone) ds() string { return z.key.ToDS(dns.SHA256).String() + "\n" }
+
+// validator is a resolver that trusts some keys, and BIND's delv, which trusts the first of these. Both
+// ask the same server.
+type validator struct {
+	t       *testing.T
+	asks    string // the server
+	anchors string // delv's file
+	root    string // the zone of the first key
+	addr    string // the resolver's
+	log     string
+	c       *client
+}
+
+// validate starts Unbound, which asks addr, keeps nothing and leaves RRsets in the order that they have,
+// until the test ends.
+func validate(t *testing.T, addr string, zones ...*signedZone) *validator {
+	t.Helper()
+	v := &validator{t: t, asks: addr, root: zones[0].origin, addr: "127.0.0.1:" + freePort(t)}
+	var keys, anchors strings.Builder
+	for _, z := range zones {
+		fmt.Fprintln(&keys, z.key)
+		fmt.Fprintf(&anchors, "%s static-key %d %d %d %q;\n", z.origin, z.key.Flags, z.key.Protocol, z.key.Algorithm, z.key.PublicKey)
+	}
+	v.anchors = file(t, "anchors", "trust-anchors {\n"+anchors.String()+"};\n")
+	conf := file(t, "unbound.conf", strings.NewReplacer("ADDR", at(v.addr), "KEYS", file(t, "keys", keys.String()), "ASKS", at(addr)).Replace(`
+server:
+  interface: ADDR
+  chroot: ""
+  username: ""
+  pidfile: ""
+  module-config: "validator iterator"
+  use-syslog: no
+  log-time-ascii: yes
+  val-log-level: 2
+  do-ip6: no
+  do-not-query-localhost: no
+  trust-anchor-file: "KEYS"
+  cache-max-ttl: 0
+  cache-max-negative-ttl: 0
+  rrset-roundrobin: no
+  aggressive-nsec: no
+  trust-anchor-signaling: no
+  ede: yes
+remote-control:
+  control-enable: no
+forward-zone:
+  name: "."
+  forward-addr: ASKS
+`))
+	v.start(conf)
+	return v
+}
+
+// at writes an address the way Unbound does.
+func at(addr string) string { return strings.Replace(addr, ":", "@", 1) }
+
+// start runs Unbound and returns when it answers.
+func (v *validator) start(conf string) {
+	v.t.Helper()
+	v.log = filepath.Join(v.t.TempDir(), "log")
+	log, err := os.Create(v.log)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	cmd := exec.Command("unbound", "-d", "-c", conf)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		v.t.Fatal(err)
+	}
+	v.t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		log.Close()
+		if text, err := os.ReadFile(v.log); err == nil && v.t.Failed() {
+			v.t.Logf("unbound: %s", text)
+		}
+	})
+	v.c = dial(v.t, "udp", v.addr, "")
+	eventually(v.t, "unbound listens", func() bool {
+		c, err := net.Dial("tcp", v.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+// resolves returns what the resolver answers, to a client that wants to know whether it is secure.
+func (v *validator) resolves(name string, qtype uint16) *dns.Msg {
+	v.t.Helper()
+	return v.c.ask(query(name, qtype).SetEdns0(4096, true))
+}
+
+// secure fails the test unless the resolver and delv find what the server says signed by whom they
+// trust, and returns what the resolver answers.
+func (v *validator) secure(name string, qtype uint16) *dns.Msg {
+	v.t.Helper()
+	reply := v.resolves(name, qtype)
+	if !reply.AuthenticatedData {
+		v.t.Fatalf("%s %s is not secure: %v", name, dns.TypeToString[qtype], reply)
+	}
+	v.delved(name, qtype)
+	return reply
+}
+
+// delved fails the test unless delv validates what the server says.
+func (v *validator) delved(name string, qtype uint16) {
+	v.t.Helper()
+	if out := v.delv(name, qtype); !strings.Contains(out, "fully validated") || strings.Contains(out, "unsigned") {
+		v.t.Fatalf("delv %s %s: %s", name, dns.TypeToString[qtype], out)
+	}
+}
+
+// delv returns what delv says of a name at the server.
+func (v *validator) delv(name string, qtype uint16) string {
+	v.t.Helper()
+	host, port, err := net.SplitHostPort(v.asks)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	out, _ := exec.Command("delv", "@"+host, "-p", port, "-a", v.anchors, "+root="+v.root, name, dns.TypeToString[qtype]).CombinedOutput()
+	return string(out) // what it found is in there, also that it failed
+}
