@@ -41,10 +41,7 @@ func (a *arrangement) replace(set *rrset, now *state) {
 	a.outcome, a.degraded = max(a.outcome, filtered), true
 	a.removed[wasDown] += uint16(len(set.slots)) //nolint:gosec // at most maxRecords
 	a.removedUnsigned = true
-	a.deniedZone = a.rule.zone
-	if !dns.IsSubDomain(a.rule.zone, set.owner) {
-		a.deniedZone = strings.ToLower(set.owner) // a CNAME led out of the zone
-	}
+	a.denied = set.owner
 	a.own()
 	for _, slot := range set.slots {
 		a.out[slot] = nil
@@ -87,21 +84,35 @@ func fallbackRecords(set *rrset, addrs []netip.Addr, ttl uint32) (records []dns.
 	return records
 }
 
-// deny turns a reply, whose sections are its own, into the denial that an arrangement came to.
-func deny(reply *dns.Msg, how allDownMode, zone string) {
+// deny turns a reply, whose sections are its own, into the denial of a name that an arrangement came to.
+func (r *servedRule) deny(reply *dns.Msg, how allDownMode, name string) {
 	switch how {
 	case answerServfail:
 		reply.Rcode, reply.Authoritative, reply.AuthenticatedData = dns.RcodeServerFailure, false, false
 		reply.Answer, reply.Ns = nil, nil
 	case answerNoData:
-		reply.Ns = []dns.RR{negativeSOA(zone)}
+		reply.Ns = []dns.RR{negativeSOA(r.zoneOf(name, reply.Ns))}
 	default:
 		return
 	}
 	reply.Extra = slices.DeleteFunc(slices.Clone(reply.Extra), func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT })
 }
 
-// negativeSOA returns the SOA record of the negative answers of a rule (RFC 2308, section 3).
+// zoneOf returns the zone that denies a name: the one that the authority section is of, for that has an SOA
+// indeed, else the rule's. Where a CNAME led out of both it is the name itself.
+func (r *servedRule) zoneOf(name string, authority []dns.RR) string {
+	for _, rr := range authority {
+		if h := rr.Header(); h.Rrtype == dns.TypeNS && dns.IsSubDomain(h.Name, name) {
+			return strings.ToLower(h.Name)
+		}
+	}
+	if dns.IsSubDomain(r.zone, name) {
+		return r.zone
+	}
+	return strings.ToLower(name)
+}
+
+// negativeSOA returns the SOA record of a zone's negative answers (RFC 2308, section 3).
 func negativeSOA(zone string) dns.RR {
 	name := "ns.dns."
 	if zone != "." {

@@ -212,6 +212,24 @@ func TestAllDownDenials(t *testing.T) {
 	}
 }
 
+// The SOA is that of the zone that the answer came from, not that of a rule for a name in it.
+func TestNegativeAnswersAreOfTheZone(t *testing.T) {
+	tests := []struct{ name, authority, want string }{
+		{"no zone", "", "."}, // the rule's
+		{"its zone", "Www.h. NS ns.h.", "www.h."},
+		{"another zone", "other. NS ns.h.", "."},
+		{"a proof", "www.h. NSEC h. A", "."},
+	}
+	for _, tc := range tests {
+		m := message(t, "a.www.h. A", "a.www.h. 300 A 192.0.2.1")
+		m.Ns = records(t, tc.authority)
+		out := ask(t, judged(t, "all_down nodata", echo, "192.0.2.1"), m)
+		if len(out.Ns) != 1 || out.Ns[0].Header().Rrtype != dns.TypeSOA || out.Ns[0].Header().Name != tc.want {
+			t.Errorf("%s: authority is %v, want the SOA of %s", tc.name, out.Ns, tc.want)
+		}
+	}
+}
+
 // Fact 25: a signed RRset keeps its members, the dead one last; nothing is invented for it either.
 func TestSealedAndDown(t *testing.T) {
 	for _, options := range []string{"", "all_down nodata", "all_down servfail", "all_down fallback 198.51.100.1"} {

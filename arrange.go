@@ -15,13 +15,13 @@ type arrangement struct {
 	*answer
 	in []dns.RR
 
-	out        []dns.RR    // nil while nothing moved; a removed record leaves nil behind
-	insert     []insertion // instead of records that were removed
-	deniedZone string      // whose SOA says that there is nothing
-	removed    removals
-	outcome    outcome
-	denial     allDownMode // what the whole reply becomes, where not answerOpen
-	degraded   bool        // a member that would answer is down
+	out      []dns.RR    // nil while nothing moved; a removed record leaves nil behind
+	insert   []insertion // instead of records that were removed
+	denied   string      // the owner of these, where nothing takes their place
+	removed  removals
+	outcome  outcome
+	denial   allDownMode // what the whole reply becomes, where not answerOpen
+	degraded bool        // a member that would answer is down
 }
 
 // place puts the records of an RRset into its slots: in the order of their turn, as many as the

@@ -249,7 +249,7 @@ func (a *answer) message(res *dns.Msg, answers, extra *arrangement, removedUnsig
 		reply.AuthenticatedData = false
 	}
 	if answers.denial != answerOpen {
-		deny(reply, answers.denial, answers.deniedZone)
+		a.rule.deny(reply, answers.denial, answers.denied)
 	}
 	return reply
 }
