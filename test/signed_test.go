@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/coredns/coredns/core/dnsserver"
+
 	"github.com/miekg/dns"
 )
 
@@ -29,6 +31,11 @@ var signings = []struct {
 	}},
 	{"forward", false, forwarding},
 	{"cache and forward", false, func(t *testing.T, z *signedZone) []string { return append(forwarding(t, z), "cache") }},
+	{"cache and forward, NSEC3", false, func(t *testing.T, z *signedZone) []string {
+		addr := "127.0.0.1:" + freePort(t)
+		unbound(t, addr, fmt.Sprintf("\nauth-zone:\n  name: %s\n  zonefile: %q\n  for-upstream: no\n  fallback-enabled: no\n", z.origin, z.sign("-3", "-", "-H", "0")))
+		return []string{"forward . " + addr, "cache"}
+	}},
 }
 
 // forwarding is the line that asks another CoreDNS, which has the zone signed.
@@ -298,8 +305,8 @@ func (s *signedServer) provesTheWildcard(c *signedCase) {
 		sig, ok := rr.(*dns.RRSIG)
 		return ok && int(sig.Labels) < dns.CountLabel(sig.Hdr.Name)
 	})
-	if !made || len(dataOf(reply.Ns, dns.TypeNSEC)) == 0 {
-		s.t.Errorf("want an answer from a wildcard and its NSEC: %v", reply)
+	if !made || len(dataOf(reply.Ns, dns.TypeNSEC))+len(dataOf(reply.Ns, dns.TypeNSEC3)) == 0 {
+		s.t.Errorf("want an answer from a wildcard and its NSEC or NSEC3: %v", reply)
 	}
 }
 
@@ -326,6 +333,15 @@ func (s *signedServer) plain(c *signedCase, dead []int) {
 	default:
 		if !slices.Equal(got, []string{c.plain}) {
 			s.t.Errorf("%s: want %s alone: %v", c.name, c.plain, reply)
+		}
+	}
+}
+
+// What dnssec signs comes up to balance signed: the other way round its signatures would be of what is left.
+func TestSignersStandBelow(t *testing.T) {
+	for _, signer := range []string{"dnssec", "file", "secondary", "forward"} {
+		if at, balance := slices.Index(dnsserver.Directives, signer), slices.Index(dnsserver.Directives, "balance"); at < balance {
+			t.Errorf("%s is number %d of the plugins and balance %d, want it below", signer, at, balance)
 		}
 	}
 }

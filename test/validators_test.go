@@ -36,8 +36,11 @@ func (z *signedZone) onTheFly() []string {
 	return []string{"dnssec {\n key file " + z.base + "\n }", "file " + z.plain}
 }
 
-// signedFile signs it with BIND's dnssec-signzone, with NSEC, and returns the line that serves that.
-func (z *signedZone) signedFile() string {
+// signedFile is the line that serves it signed in advance, with NSEC.
+func (z *signedZone) signedFile() string { return "file " + z.sign() }
+
+// sign signs it with BIND's dnssec-signzone and returns the file.
+func (z *signedZone) sign(options ...string) string {
 	z.t.Helper()
 	text, err := os.ReadFile(z.plain)
 	if err != nil {
@@ -45,8 +48,8 @@ func (z *signedZone) signedFile() string {
 	}
 	unsigned := file(z.t, "db", string(text)+z.key.String()+"\n")
 	signed := unsigned + ".signed"
-	run(z.t, "", "dnssec-signzone", "-z", "-o", z.origin, "-d", filepath.Dir(signed), "-f", signed, unsigned, z.base)
-	return "file " + signed
+	run(z.t, "", "dnssec-signzone", append(options, "-z", "-o", z.origin, "-d", filepath.Dir(signed), "-f", signed, unsigned, z.base)...)
+	return signed
 }
 
 // ds returns the record by which the zone above says which key is right.
@@ -60,7 +63,6 @@ type validator struct {
 	anchors string // delv's file
 	root    string // the zone of the first key
 	addr    string // the resolver's
-	log     string
 	c       *client
 }
 
@@ -75,62 +77,62 @@ func validate(t *testing.T, addr string, zones ...*signedZone) *validator {
 		fmt.Fprintf(&anchors, "%s static-key %d %d %d %q;\n", z.origin, z.key.Flags, z.key.Protocol, z.key.Algorithm, z.key.PublicKey)
 	}
 	v.anchors = file(t, "anchors", "trust-anchors {\n"+anchors.String()+"};\n")
-	conf := file(t, "unbound.conf", strings.NewReplacer("ADDR", at(v.addr), "KEYS", file(t, "keys", keys.String()), "ASKS", at(addr)).Replace(`
-server:
-  interface: ADDR
-  chroot: ""
-  username: ""
-  pidfile: ""
-  module-config: "validator iterator"
-  use-syslog: no
-  log-time-ascii: yes
-  val-log-level: 2
-  do-ip6: no
-  do-not-query-localhost: no
+	unbound(t, v.addr, strings.NewReplacer("KEYS", file(t, "keys", keys.String()), "ASKS", at(addr)).Replace(`
   trust-anchor-file: "KEYS"
   cache-max-ttl: 0
   cache-max-negative-ttl: 0
   rrset-roundrobin: no
   aggressive-nsec: no
-  trust-anchor-signaling: no
-  ede: yes
-remote-control:
-  control-enable: no
 forward-zone:
   name: "."
   forward-addr: ASKS
 `))
-	v.start(conf)
+	v.c = dial(t, "udp", v.addr, "")
 	return v
 }
+
+// unboundServer is what every Unbound here is told.
+const unboundServer = `
+  chroot: ""
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  log-time-ascii: yes
+  module-config: "validator iterator"
+  val-log-level: 2
+  do-ip6: no
+  do-not-query-localhost: no
+  trust-anchor-signaling: no
+remote-control:
+  control-enable: no
+server:`
 
 // at writes an address the way Unbound does.
 func at(addr string) string { return strings.Replace(addr, ":", "@", 1) }
 
-// start runs Unbound and returns when it answers.
-func (v *validator) start(conf string) {
-	v.t.Helper()
-	v.log = filepath.Join(v.t.TempDir(), "log")
-	log, err := os.Create(v.log)
+// unbound runs Unbound with a configuration until the test ends, and returns when it listens.
+func unbound(t *testing.T, addr, conf string) {
+	t.Helper()
+	said := filepath.Join(t.TempDir(), "log")
+	log, err := os.Create(said)
 	if err != nil {
-		v.t.Fatal(err)
+		t.Fatal(err)
 	}
-	cmd := exec.Command("unbound", "-d", "-c", conf)
+	cmd := exec.Command("unbound", "-d", "-c", file(t, "unbound.conf", "server:\n  interface: "+at(addr)+unboundServer+conf))
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		v.t.Fatal(err)
+		t.Fatal(err)
 	}
-	v.t.Cleanup(func() {
+	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
 		log.Close()
-		if text, err := os.ReadFile(v.log); err == nil && v.t.Failed() {
-			v.t.Logf("unbound: %s", text)
+		if text, err := os.ReadFile(said); err == nil && t.Failed() {
+			t.Logf("unbound: %s", text)
 		}
 	})
-	v.c = dial(v.t, "udp", v.addr, "")
-	eventually(v.t, "unbound listens", func() bool {
-		c, err := net.Dial("tcp", v.addr)
+	eventually(t, "unbound listens", func() bool {
+		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
 		}
