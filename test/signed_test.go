@@ -385,7 +385,7 @@ func TestSignedChainsValidate(t *testing.T) {
 				other := newSignedZone(t, "example.net.", f.as("www")+"back IN CNAME www.example.org.\n")
 				z := newSignedZone(t, "example.org.", f.as("www")+"sub IN NS ns.sub\nns.sub IN A 192.0.2.53\n"+sub.ds()+
 					"inside IN CNAME www\nbelow IN CNAME www.sub\nbeside IN CNAME www.example.net.\nthere IN CNAME back.example.net.\n")
-				port, corefile := freePort(t), ""
+				port, blocks := freePort(t), []string(nil)
 				for _, z := range []*signedZone{z, sub, other} {
 					lines := []string{rule(f.check("tcp", "")), z.signedFile()}
 					if onTheFly {
@@ -394,9 +394,9 @@ func TestSignedChainsValidate(t *testing.T) {
 					if cached {
 						lines = append(lines, "cache")
 					}
-					corefile += blockOf(strings.TrimSuffix(z.origin, ".")+":"+port, lines...)
+					blocks = append(blocks, blockOf(strings.TrimSuffix(z.origin, ".")+":"+port, lines...))
 				}
-				s := start(t, corefile)
+				s := start(t, strings.Join(blocks, ""))
 				v := validate(t, s.udp(), z, other)
 				// The plugin file leaves it to the client to follow a chain below a delegation.
 				ends := map[string]string{"inside": "inside.example.org.", "below": "www.sub.example.org.", "beside": "beside.example.org.", "there": "there.example.org."}
