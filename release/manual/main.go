@@ -46,7 +46,7 @@ func manual(readme string) (string, error) {
 func roff(markdown string) string {
 	r := renderer{md2man.NewRoffRenderer()}
 	text := string(blackfriday.Run([]byte(markdown), blackfriday.WithRenderer(r), blackfriday.WithExtensions(md2man.NewRoffRenderer().GetExtensions())))
-	return heading.ReplaceAllString(text, "$0\n.nr HY 0\n.ad l")
+	return heading.ReplaceAllString(text, ".nr HY 0\n$0\n.ad l")
 }
 
 // renderer is md2man's but for tables, which are to fit the line: every cell may have several lines.

@@ -52,8 +52,8 @@ func TestManual(t *testing.T) {
 	}
 	const want = `'\" t
 .nh
-.TH "COREDNS-BALANCE" "7" "" "CoreDNS" "CoreDNS Plugins"
 .nr HY 0
+.TH "COREDNS-BALANCE" "7" "" "CoreDNS" "CoreDNS Plugins"
 .ad l
 .SH NAME
 \fIbalance\fP \- does it.
