@@ -102,9 +102,9 @@ func keeps(t *testing.T, s *server, c client) string {
 	case asked["ttl300.example.org"] > 1:
 		return "no"
 	case asked["four.example.org"] > 1:
-		return "as long as the TTL"
+		return "at TTL 300, not at 0"
 	}
-	return "even with TTL 0"
+	return "at TTL 300 and at 0"
 }
 
 // A name without AAAA records that an alias leads to: systemd-resolved asks for the A records of both, at once for the alias and then
