@@ -31,6 +31,7 @@ type watcher struct {
 	next   atomic.Pointer[plugin.Handler]   // below one of the rule's chains
 	server atomic.Pointer[dnsserver.Server] // that clients asked; nil before the first
 	ready  atomic.Bool
+	asking atomic.Int32              // questions that the plugins below have, those that nobody waits for any more too
 	logged atomic.Pointer[time.Time] // of the last line about a panic
 }
 
@@ -100,13 +101,24 @@ func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
 	return judged
 }
 
+// maxAsking is how many questions of a rule the plugins below may have. More than one are those that they do not answer, nor
+// give up.
+const maxAsking = 16
+
 // lookup asks the plugins below. It returns nil where they give no answer, or not in time: then it
-// leaves one that does not heed its context to itself.
+// leaves one that does not heed its context to itself, up to maxAsking.
 func (z *zoneRule) lookup(ctx context.Context, name string, qtype uint16) *dns.Msg {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
+	if z.watcher.asking.Load() >= maxAsking {
+		return nil
+	}
+	z.watcher.asking.Add(1)
 	answer := make(chan *dns.Msg, 1)
-	go func() { answer <- z.askBelow(ctx, name, qtype) }()
+	go func() {
+		defer z.watcher.asking.Add(-1)
+		answer <- z.askBelow(ctx, name, qtype)
+	}()
 	select {
 	case m := <-answer:
 		return m

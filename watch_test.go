@@ -5,6 +5,7 @@ package balance
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,4 +100,27 @@ func TestWatchReady(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A plugin below that never answers, nor heeds that nobody waits, is not asked for ever.
+func TestWatchOfAPluginThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, end := atomic.Int32{}, make(chan struct{})
+		defer close(end)
+		var next plugin.Handler = plugin.HandlerFunc(func(context.Context, dns.ResponseWriter, *dns.Msg) (int, error) {
+			asked.Add(1)
+			<-end
+			return dns.RcodeServerFailure, nil
+		})
+		z := ruleWith("example.org.", newBackends(t).checkOf())
+		z.watcher.next.Store(&next)
+		for range 100 {
+			if z.resolve(t.Context(), []string{"www.example.org."}) {
+				t.Error("a name that nobody answers for is done")
+			}
+		}
+		if n := asked.Load(); n != maxAsking {
+			t.Errorf("it was asked %d times, want %d", n, maxAsking)
+		}
+	})
 }
