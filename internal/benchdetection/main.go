@@ -26,7 +26,7 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/seed-f1518d44/balance/internal/netns"
 )
 
 // options are those of a run.
@@ -65,7 +65,7 @@ func run(args []string, out io.Writer) error {
 	if os.Getenv(apartVariable) == "" {
 		return runApart(ctx, args)
 	}
-	if err := errors.Join(loopbackUp(), moreDescriptors()); err != nil {
+	if err := errors.Join(netns.LoopbackUp(), moreDescriptors()); err != nil {
 		return err
 	}
 	return measureAll(ctx, o, out)
@@ -93,21 +93,6 @@ func runApart(ctx context.Context, args []string) error {
 		return fmt.Errorf("in a network namespace, which takes root or unprivileged user namespaces: %w", err)
 	}
 	return nil
-}
-
-// loopbackUp switches the loopback interface of a new namespace on.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd) //nolint:errcheck // only asked
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	return os.NewSyscallError("lo up", unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo))
 }
 
 // moreDescriptors lets this process and those that it starts have as many as may be: each endpoint takes

@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
-	"golang.org/x/sys/unix"
+
+	"github.com/seed-f1518d44/balance/internal/netns"
 )
 
 // Measurement is what became of a scenario.
@@ -78,7 +79,7 @@ func playProber() error {
 
 // start starts everything but the health checks.
 func (p *prober) start(ctx context.Context) (err error) {
-	if err := loopbackUp(); err != nil {
+	if err := netns.LoopbackUp(); err != nil {
 		return err
 	}
 	// As many connections may wait for the backends as can be under way.
@@ -99,24 +100,6 @@ func (p *prober) start(ctx context.Context) (err error) {
 	}
 	p.server, err = caddy.Start(corefileWith(""))
 	return err
-}
-
-// loopbackUp switches the loopback interface of a new namespace on.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd) //nolint:errcheck // only asked
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
-		return fmt.Errorf("lo: %w", err)
-	}
-	return nil
 }
 
 func (p *prober) questions() Questions {

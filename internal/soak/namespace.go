@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-f1518d44/balance/internal/netns"
 )
 
 // insideVariable tells this program that it runs in the namespaces that it made for itself.
@@ -57,25 +59,7 @@ func furnish() error {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("/proc: %w", err)
 	}
-	return loopbackUp()
-}
-
-// loopbackUp switches the loopback interface of a new namespace on.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd) //nolint:errcheck // only asked
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
-		return fmt.Errorf("lo: %w", err)
-	}
-	return nil
+	return netns.LoopbackUp()
 }
 
 // rootOutside tells whether we are root, rather than in a namespace that says so: then the server runs as nobody.
