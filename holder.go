@@ -148,14 +148,17 @@ func (p *pool) letGo(e *endpoint) {
 	}
 }
 
-// hear takes in what happened to the connection of an endpoint.
+// hear takes in what happened to the connection of an endpoint. Where that was closed meanwhile, nothing
+// did, and there is no endpoint.
 func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
+	if change == idle.Nothing {
+		return
+	}
 	h := e.holding.Load()
 	if h == nil {
 		return
 	}
 	switch change {
-	case idle.Nothing:
 	case idle.Ended:
 		p.hint(e, h)
 	case idle.Opened:
