@@ -206,8 +206,10 @@ func (p *pool) chooseDue(now time.Duration) *queue {
 	return &p.queue
 }
 
-// await puts an endpoint into the queue that is for it.
+// await puts an endpoint into the queue that is for it. Its next probe is not due while the last one was in
+// flight: a timeout may be longer than the pause.
 func (p *pool) await(e *endpoint) {
+	e.next = max(e.next, p.now())
 	if e.hinted() {
 		p.urgent.add(e)
 		return

@@ -703,3 +703,22 @@ func TestMayProbe(t *testing.T) {
 		}
 	}
 }
+
+// A probe that waits for the end of the one before it is not late: timeouts are longer than the pause after them.
+func TestTimeoutsAreNotLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		s.verdict(a1)
+		wait(time.Minute)
+		before := metric(t, "coredns_balance_probes_late_total", "example.org.", "fake:1")
+		b.fail(a1, true)
+		wait(time.Minute)
+		if got := s.verdict(a1); got != down {
+			t.Errorf("%v, want down", got)
+		}
+		if late := metric(t, "coredns_balance_probes_late_total", "example.org.", "fake:1") - before; late != 0 {
+			t.Errorf("%v probes are late, want none", late)
+		}
+	})
+}
