@@ -158,7 +158,10 @@ func parseOverride(words []string) (l overrideLine, err error) {
 	if words[1] != "until" {
 		return l, fmt.Errorf("found %q: want %s", words[1], form)
 	}
-	if l.until, err = time.Parse(time.RFC3339, words[2]); err != nil {
+	if l.until, err = time.Parse(time.RFC3339, words[2]); err == nil {
+		_, err = l.until.MarshalText() // not all that is parsed is RFC 3339, and status would fail
+	}
+	if err != nil {
 		return l, fmt.Errorf("bad time %q: want one such as 2026-12-01T00:00:00Z", words[2])
 	}
 	return l, nil
