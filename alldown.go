@@ -35,8 +35,8 @@ const negativeTTL = 5
 // replace answers for an RRset whose members are all down as the rule has it. A fallback without an
 // address of the family that was asked for is nodata: the client will ask for the other one.
 func (a *arrangement) replace(set *rrset, now *state) {
-	if now.ledger != nil {
-		now.ledger.countOther()
+	if l := a.ledgerOf(now); l != nil {
+		l.countOther()
 	}
 	a.outcome, a.degraded = max(a.outcome, filtered), true
 	a.removed[wasDown] += uint16(len(set.slots)) //nolint:gosec // at most maxRecords

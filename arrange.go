@@ -22,6 +22,7 @@ type arrangement struct {
 	outcome  outcome
 	denial   allDownMode // what the whole reply becomes, where not answerOpen
 	degraded bool        // a member that would answer is down
+	stays    bool        // only what would become of it is asked: it goes out as it came up
 }
 
 // place puts the records of an RRset into its slots: in the order of their turn, as many as the
@@ -47,8 +48,8 @@ func (a *arrangement) place(set *rrset, now *state, where *lineup) {
 		a.pick(p, t, p.wanted)
 		a.countRemoved(p)
 	}
-	if now.ledger != nil {
-		now.ledger.count(a.picked[0])
+	if l := a.ledgerOf(now); l != nil {
+		l.count(a.picked[0])
 	}
 	a.toRecords(p, where)
 	ttl := a.rule.ttl.of(set, p.degraded)
@@ -66,8 +67,23 @@ func (a *arrangement) leave(now *state) {
 	if now.plan.allDown {
 		a.outcome = failOpen
 	}
-	if now.ledger != nil {
-		now.ledger.count(0)
+	if l := a.ledgerOf(now); l != nil {
+		l.count(0)
+	}
+}
+
+// ledgerOf returns where the answer is counted, nil for nowhere.
+func (a *arrangement) ledgerOf(now *state) *ledger {
+	if a.stays {
+		return nil
+	}
+	return now.ledger
+}
+
+// countAsItCame counts the member that leads where the section stays as it came up.
+func (a *arrangement) countAsItCame(now *state, where *lineup) {
+	if a.stays && now.ledger != nil {
+		now.ledger.count(uint16(slices.Index(where.first, 0))) //nolint:gosec // the first record is some member's
 	}
 }
 

@@ -39,7 +39,7 @@ func (a *answer) arrangeHints(out *arrangement) {
 
 // sealedHints notes what would become of the hints of a signed record.
 func (a *answer) sealedHints(out *arrangement, svcb *svcbRecord) {
-	would := arrangement{scratch: out.scratch}
+	would := arrangement{scratch: out.scratch, stays: true}
 	value, _ := a.hints(&would, svcb, &hintCount{})
 	out.degraded = out.degraded || would.degraded
 	if would.removed != (removals{}) || len(value) < len(svcb.Value) {
@@ -146,7 +146,7 @@ func (a *answer) hint(out *arrangement, svcb *svcbRecord, key dns.SVCBKey, addrs
 	defer s.release()
 	rrs := hintRecords(svcb, key, addrs)
 	s.scan(rrs)
-	var arranged arrangement
+	arranged := arrangement{stays: out.stays}
 	a.arrange(&arranged, s, turnKey{where: inHints, priority: svcb.Priority}, rrs)
 	out.outcome = max(out.outcome, arranged.outcome)
 	out.degraded = out.degraded || arranged.degraded

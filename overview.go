@@ -110,11 +110,11 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 	return shown
 }
 
-// partsOf returns a rule's part in its checks, in their order.
+// partsOf returns a rule's part in its checks, in their order. Of two that ask the same each has addresses of its own.
 func partsOf(z *zoneRule, subscribers []*subscriber) (own []*subscriber) {
 	for _, c := range z.checks {
 		for _, s := range subscribers {
-			if s.rule == z.rule && s.zone == z.zone && s.pool.check.Key() == c.Key() {
+			if s.rule == z.rule && s.zone == z.zone && s.pool.check.Key() == c.Key() && slices.Equal(s.allow, c.allow) {
 				own = append(own, s)
 				break
 			}
@@ -156,8 +156,8 @@ func (o *overview) names() {
 	for _, n := range listed {
 		at, shown := o.byScope[n.entry.scope]
 		s := n.entry.state.Load()
-		if !shown || s == nil || s.ledger == nil {
-			continue
+		if !shown || s == nil || s.ledger == nil || int(n.entry.key.line) >= len(o.rules[at].prefer) {
+			continue // with its rule, or its prefer line, gone
 		}
 		if members += min(len(s.plan.members), maxShownMembers); members > maxShownOfAll {
 			o.doc.NamesOmitted++
@@ -193,11 +193,11 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 	if key.where == inHints {
 		shown.Priority = place(int(key.priority))
 	}
-	if key.line >= 0 && int(key.line) < len(z.prefer) {
+	if key.line != noPreference {
 		shown.PreferLine = place(z.prefer[key.line].line)
 	}
 	p := o.describe(z, n, s)
-	shown.Degraded, shown.Answer = p.degraded, z.answerOf(p.plan)
+	shown.Degraded, shown.Answer = p.degraded, p.answer
 	leads, others := n.inWindow(s)
 	for _, count := range leads {
 		shown.Answers += int(count)
@@ -231,12 +231,12 @@ func rankOf(m statuspage.Member) int {
 
 func place(n int) *int { return &n }
 
-// answerOf says what the next answer is made of.
-func (r *rule) answerOf(p *plan) string {
+// answerOf says what the next answer is made of. What all_down says is for addresses that were asked for.
+func (r *rule) answerOf(p *plan, where section) string {
 	switch {
 	case !p.allDown:
 		return "members"
-	case r.allDown.mode == answerOpen || p.members[0].host != "":
+	case r.allDown.mode == answerOpen || p.members[0].host != "" || where == inExtra:
 		return "fail_open"
 	}
 	return allDownNames[r.allDown.mode]
@@ -246,9 +246,10 @@ func (r *rule) answerOf(p *plan) string {
 // changed since the last one.
 type outlook struct {
 	*plan
-	owner string
-	wants []float64 // share of the leads, by member
-	next  []int     // place in the next answer, 1 being the lead; 0 for none
+	owner  string
+	answer string    // what it is made of
+	wants  []float64 // share of the leads, by member
+	next   []int     // place in the next answer, 1 being the lead; 0 for none
 }
 
 // describe works out what the next answer for an RRset will be.
@@ -263,8 +264,11 @@ func (o *overview) describe(z *shownRule, n *listedName, s *state) outlook {
 		fresh.divide(classify(standings, z.minHealthy))
 		p, t = fresh, resumedTurns(fresh, p, t)
 	}
-	look := outlook{plan: p, owner: n.entry.owner, wants: make([]float64, len(p.members)), next: make([]int, len(p.members))}
-	if z.answerOf(p) == "members" || z.answerOf(p) == "fail_open" {
+	look := outlook{
+		plan: p, owner: n.entry.owner, answer: z.answerOf(p, n.entry.key.where),
+		wants: make([]float64, len(p.members)), next: make([]int, len(p.members)),
+	}
+	if look.answer == "members" || look.answer == "fail_open" {
 		look.share()
 		look.foresee(t)
 	}
@@ -365,7 +369,7 @@ func (l *outlook) state(m int) string {
 		}
 	}
 	switch {
-	case l.next[m] > 0, l.rule.policy.byClient && l.rule.answerOf(l.plan) == "members":
+	case l.next[m] > 0, l.rule.policy.byClient && l.answer == "members":
 		return "answers"
 	case l.allDown:
 		return reasonNames[wasDown]

@@ -212,6 +212,7 @@ func (a *answer) arrange(out *arrangement, s *scratch, key turnKey, rrs []dns.RR
 		now, lineup := a.rule.turns(s, key, set, rrs)
 		plan := now.plan
 		s.plans = append(s.plans, plan)
+		out.countAsItCame(now, lineup)
 		switch {
 		case plan.allDown && key.where != inExtra && set.holdsAddresses() && !set.sealed && a.rule.allDown.mode != answerOpen:
 			out.replace(set, now)

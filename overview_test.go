@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+)
+
+// lifeOf returns a life of the rules of a handler.
+func lifeOf(h plugin.Handler) *life {
+	l := &life{zones: make(map[string]*zoneRule)}
+	for zone, served := range h.(*Balance).rules {
+		l.rules = append(l.rules, served.rule)
+		l.zones[zone] = served.zoneRule
+	}
+	return l
+}
+
+// shownOf returns what the page shows of an owner's RRset in a section, nil where it does not.
+func shownOf(h plugin.Handler, owner string, where section) *statuspage.Name {
+	o := newOverview([]*life{lifeOf(h)})
+	for i := range o.rules {
+		o.rules[i].parts = o.rules[i].subscribers // in pools that are the test's
+	}
+	for _, n := range o.document().Names {
+		if n.Name == owner && n.Section == sectionNames[where] {
+			return &n
+		}
+	}
+	return nil
+}
+
+// A reload that takes prefer lines away takes their RRsets off the page, and no more.
+func TestStatusWithoutPreferLine(t *testing.T) {
+	defer inUse.forget()
+	const owner = "fewer-lines.example.org."
+	next := answering(message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2"))
+	query := new(dns.Msg).SetQuestion(owner, dns.TypeA)
+	before := newHandler(t, "balance {\nstatus\nprefer 192.0.2.1 from 203.0.113.0/24\nprefer 192.0.2.2\n}", next)
+	ask(t, before, query)
+	if shown := shownOf(before, owner, inAnswer); shown == nil || *shown.PreferLine != 4 {
+		t.Errorf("%+v, want the RRset of line 4", shown)
+	}
+	after := newHandler(t, "balance {\nstatus\nprefer 192.0.2.1 from 203.0.113.0/24\n}", next)
+	if shown := shownOf(after, owner, inAnswer); shown != nil {
+		t.Errorf("%+v, want nothing of a line that is gone", shown)
+	}
+	ask(t, after, query)
+	if shown := shownOf(after, owner, inAnswer); shown == nil || shown.Answers != 1 {
+		t.Errorf("%+v, want the RRset that was asked for", shown)
+	}
+}
+
+// Hints of a signed record stay as they are, so that the first one leads always.
+func TestStatusCountsSignedHints(t *testing.T) {
+	defer inUse.forget()
+	for name, tc := range map[string]struct {
+		options, hints string
+		lead           string
+	}{
+		"up":     {"", "192.0.2.8,192.0.2.7", "192.0.2.8"},
+		"down":   {"", "192.0.2.1,192.0.2.7", "192.0.2.1"},
+		"nodata": {"all_down nodata", "192.0.2.2,192.0.2.1", "192.0.2.2"},
+	} {
+		owner := name + ".signed-hints.h."
+		h := judged(t, "status\n"+tc.options, echo, "192.0.2.1", "192.0.2.2")
+		m := message(t, owner+" HTTPS", owner+" 60 IN HTTPS 1 . ipv4hint="+tc.hints+"\n"+owner+" 60 IN RRSIG HTTPS 8 3 60 20990101000000 20200101000000 1 h. AAAA")
+		for range 4 {
+			ask(t, h, m)
+		}
+		shown := shownOf(h, owner, inHints)
+		if shown == nil || shown.Answers != 4 {
+			t.Fatalf("%s: %+v, want 4 answers", name, shown)
+		}
+		for _, member := range shown.Members {
+			if lead := member.Member == tc.lead; lead != (member.Leads.Count == 4) {
+				t.Errorf("%s: %s led %d times, want 4 for %s", name, member.Member, member.Leads.Count, tc.lead)
+			}
+		}
+	}
+}
+
+// What all_down says is not for the additional section, whose addresses go out as if all were up.
+func TestStatusOfGlueThatIsDown(t *testing.T) {
+	defer inUse.forget()
+	const owner = "glue-down.h."
+	h := judged(t, "status\nall_down nodata", echo, "192.0.2.1", "192.0.2.2")
+	m := message(t, "mx.h. MX", "mx.h. 60 IN MX 10 "+owner)
+	m.Extra = records(t, owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2")
+	if out := ask(t, h, m); len(out.Extra) != 2 {
+		t.Fatalf("want both addresses in\n%s", out)
+	}
+	if shown := shownOf(h, owner, inExtra); shown == nil || shown.Answer != "fail_open" || shown.Members[0].Next == nil {
+		t.Errorf("%+v, want one that fails open", shown)
+	}
+}
+
+// Of two checks that ask the same of different addresses, each is shown with its own.
+func TestStatusOfOneCheckTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		one, other := b.checkOf(), b.checkOf()
+		one.allow, other.allow = []netip.Prefix{netip.PrefixFrom(a1, 32)}, []netip.Prefix{netip.PrefixFrom(a2, 32)}
+		z := ruleWith("example.org.", one)
+		z.checks, z.status = append(z.checks, other), defaultStatus
+		for _, c := range z.checks {
+			s := pools.join(c, z)
+			defer pools.leave(s)
+			z.subscribers = append(z.subscribers, s)
+			s.verdict(a1)
+			s.verdict(a2)
+		}
+		wait(time.Minute)
+		if v := z.verdictOn(a2); v != unknown {
+			t.Errorf("%v, want unknown, for one check may not probe it", v)
+		}
+		parts := partsOf(z, pools.subscribers())
+		if len(parts) != 2 || parts[0].peek(a1) != up || parts[0].peek(a2) != unknown || parts[1].peek(a1) != unknown || parts[1].peek(a2) != up {
+			t.Errorf("%d parts, want each to know what it may probe", len(parts))
+		}
+	})
+}
