@@ -51,7 +51,7 @@ type recording struct {
 const tick = 100 * time.Millisecond
 
 // names are those that are asked for before each scrape.
-var names = []string{"www.example.org.", "full.example.org.", "slow.example.org.", "outside.example.org."}
+var names = []string{"www.example.org.", "full.example.org.", "slow.example.org.", "held.example.org.", "outside.example.org."}
 
 // next asks, scrapes and waits for the next tick.
 func (r *recording) next() {
@@ -205,6 +205,7 @@ full IN A 127.3.0.2
 slow IN A 127.3.1.1
 slow IN A 127.3.1.2
 slow IN A 127.3.1.3
+held IN A 127.3.0.4
 outside IN A 192.0.2.1
 outside IN A 192.0.2.2
 `
@@ -226,6 +227,7 @@ func record(t *testing.T) (r *recording, overrides string) {
 		}
 	})
 	r.revive(up...)
+	r.revive("127.3.0.4")
 	silent := freePort(t)
 	for _, addr := range []string{"127.3.1.1", "127.3.1.2", "127.3.1.3"} {
 		r.backends[addr] = listen(t, net.JoinHostPort(addr, silent), func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
@@ -255,6 +257,13 @@ func record(t *testing.T) (r *recording, overrides string) {
   health_check http SILENT / {
    allow 127.3.0.0/16
    max_in_flight 1
+   QUICK
+  }
+ }
+ balance held.example.org {
+  health_check tcp PORT {
+   allow 127.3.0.0/16
+   hold
    QUICK
   }
  }

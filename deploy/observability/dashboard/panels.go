@@ -130,9 +130,13 @@ func probes(l *layout) {
 	l.add(8, 8, series("Time that a probe takes", "Buckets are a factor of four apart, so this is rough.", "s", false, quantile("0.5"), quantile("0.9"), quantile("0.99")))
 	l.add(8, 8, series("Share of late probes", "More than a tenth of the interval late.", "percentunit", false,
 		query(sum("zone, check", rate("probes_late_total"))+" / "+sum("zone, check", rate("probes_total")), "{{zone}} {{check}}")))
-	l.add(12, 8, series("Mean time of a probe, by check", "", "s", false,
+	l.add(8, 8, series("Mean time of a probe, by check", "", "s", false,
 		query(sum("check", rate("probe_duration_seconds_sum"))+" / "+sum("check", rate("probe_duration_seconds_count")), "{{check}}")))
-	l.add(12, 8, series("Addresses that are not probed", "Look-ups a minute. not_allowed: outside allow. table_full: more than max_endpoints.", "none", false,
+	l.add(8, 8, series("Held connections", "held: idle ones to endpoints that are up. ended: by the endpoint, in a minute, which has it probed at once. not opened: by a fault of ours, in a minute.", "none", false,
+		query(sum("zone", chosen("held_connections")), "{{zone}} held"),
+		query("60 * "+sum("zone", rate("hints_total")), "{{zone}} ended"),
+		query("60 * "+sum("zone", rate("hold_errors_total")), "{{zone}} not opened")))
+	l.add(8, 8, series("Addresses that are not probed", "Look-ups a minute. not_allowed: outside allow. table_full: more than max_endpoints.", "none", false,
 		query("60 * "+sum("zone, reason", rate("probes_refused_total")), "{{zone}} {{reason}}")))
 }
 
