@@ -117,6 +117,9 @@ func (t *table) arrive(addr netip.Addr, s *subscriber) {
 func (t *table) admit(now time.Duration) (fresh []*endpoint, joined uint64) {
 	for a := t.arrivals.Swap(nil); a != nil; a = a.earlier {
 		t.arrived.Add(-1)
+		if a.subscriber.gone.Load() {
+			continue
+		}
 		if found, ok := t.byAddr.Load(a.addr); ok {
 			found.(*endpoint).zones.Or(a.subscriber.bit)
 			joined |= a.subscriber.bit

@@ -592,6 +592,29 @@ func TestReloadWithLessAllowed(t *testing.T) {
 	})
 }
 
+// A query that was asked of the old server, and is answered after its end, has nothing probed.
+func TestLateAnswersAfterAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c, less := b.checkOf(), b.checkOf()
+		less.allow = []netip.Prefix{netip.PrefixFrom(a2, 32)}
+		before := pools.join(c, ruleWith("example.org.", c))
+		before.verdict(a1)
+		wait(time.Second)
+		after := joined(t, less)
+		pools.leave(before)
+		probes := b.count(a1)
+		if v := before.verdict(a1); v != up {
+			t.Errorf("%v for a late answer, want up, as it was", v)
+		}
+		before.verdict(a3)
+		live(after, 5*time.Minute, a2)
+		if b.count(a1) != probes || b.count(a3) > 0 {
+			t.Errorf("%d and %d probes of what is not allowed any more, want none", b.count(a1)-probes, b.count(a3))
+		}
+	})
+}
+
 // Rules with the same check share its probes; each sees its own endpoints.
 func TestRulesShareProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

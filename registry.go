@@ -176,6 +176,7 @@ func (p *pool) subscribe(s *subscriber) {
 
 // unsubscribe removes a subscriber.
 func (p *pool) unsubscribe(s *subscriber) {
+	s.gone.Store(true)
 	left := slices.DeleteFunc(slices.Clone(p.subscribers.all()), func(one *subscriber) bool { return one == s })
 	p.subscribers.set(left)
 	p.trim()

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// subscriber is a rule, in one of its zones, that has a check. Immutable but for what counts.
+// subscriber is a rule, in one of its zones, that has a check. Immutable but for what counts, and its end.
 type subscriber struct {
 	pool  *pool
 	rule  *rule
@@ -31,7 +31,8 @@ type subscriber struct {
 	hints       prometheus.Counter // connections held that their peers ended
 	holdErrors  prometheus.Counter // connections to hold that could not be opened
 
-	suspect bool // all its endpoints fail; owned by the pool
+	suspect bool        // all its endpoints fail; owned by the pool
+	gone    atomic.Bool // it takes no part any more: what is answered late has nothing probed
 }
 
 func newSubscriber(p *pool, c *check, z *zoneRule) *subscriber {
@@ -73,6 +74,9 @@ func (s *subscriber) verdict(addr netip.Addr) verdict {
 	if !mayProbe(s.allow, addr) {
 		s.outside.Inc()
 		return unknown
+	}
+	if s.gone.Load() {
+		return s.peek(addr)
 	}
 	return s.pool.look(addr, s, s.pool.now())
 }
