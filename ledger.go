@@ -262,10 +262,11 @@ func (n *listedName) inWindow(s *state) (leads []uint32, others uint32) {
 	return leads, since(from.others, others)
 }
 
-// since returns by how much a count grew: one that was begun anew meanwhile is below what it was.
+// since returns by how much a count grew, beyond its 32 bits if need be: one that was begun anew meanwhile is
+// below what it was, and would have grown by more than it can in the window.
 func since(before, now uint32) uint32 {
-	if now < before {
-		return now
+	if grown := now - before; grown < 1<<31 {
+		return grown
 	}
-	return now - before
+	return now
 }

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"testing"
@@ -212,4 +213,15 @@ func TestListingIsBoundedByMembers(t *testing.T) {
 			t.Errorf("%d members after the end", l.members)
 		}
 	})
+}
+
+// A count goes on beyond its 32 bits; one that is below what it was by less was begun anew.
+func TestSince(t *testing.T) {
+	for _, tc := range []struct{ before, now, want uint32 }{
+		{0, 0, 0}, {3, 10, 7}, {10, 3, 3}, {10, 0, 0}, {math.MaxUint32 - 9, 40, 50}, {1 << 30, 5, 5},
+	} {
+		if got := since(tc.before, tc.now); got != tc.want {
+			t.Errorf("from %d to %d: %d, want %d", tc.before, tc.now, got, tc.want)
+		}
+	}
 }

@@ -9,7 +9,7 @@ const PATIENCE = 10000; // for an answer
 const PAGE = 100; // names that are shown at first, and more each time
 
 const $ = (id) => document.getElementById(id);
-const state = { doc: null, etag: "", now: 0, lost: "", paused: false, limit: PAGE, verdicts: new Map(), timer: 0 };
+const state = { doc: null, etag: "", now: 0, lost: "", paused: false, limit: PAGE, verdicts: new Map(), before: new Map(), timer: 0 };
 
 // Building blocks.
 
@@ -192,9 +192,9 @@ function nameArticle(name, members) {
 
 const nameKey = (name) => [name.rule, name.name, name.type, name.section, name.priority, name.prefer_line].join(" ");
 
-// changed tells whether a verdict differs from the one shown before.
+// changed tells whether a verdict differs from the one shown before. Only what is shown is remembered: names come and go.
 function changed(key, now) {
-  const before = state.verdicts.get(key);
+  const before = state.before.get(key);
   state.verdicts.set(key, now);
   return before !== undefined && before !== now;
 }
@@ -252,6 +252,7 @@ const troubled = (name) => name.answer !== "members" || name.down > 0 || name.me
 function render() {
   const doc = state.doc;
   if (!doc) return;
+  [state.before, state.verdicts] = [state.verdicts, new Map()];
   const words = wordsOf($("filter").value), only = $("trouble").checked;
   const found = [];
   for (const name of doc.names) {
