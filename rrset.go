@@ -125,7 +125,8 @@ func (s *scratch) scan(rrs []dns.RR) {
 }
 
 // memberHeader returns the header of a record that can be a member, else nil. It tells by the Go
-// type, which costs less than asking every record for its header.
+// type, which costs less than asking every record for its header. An MX or SRV record without data
+// leads nowhere.
 func memberHeader(rr dns.RR) *dns.RR_Header {
 	switch rr := rr.(type) {
 	case *dns.A:
@@ -133,9 +134,13 @@ func memberHeader(rr dns.RR) *dns.RR_Header {
 	case *dns.AAAA:
 		return &rr.Hdr
 	case *dns.MX:
-		return &rr.Hdr
+		if rr.Mx != "" {
+			return &rr.Hdr
+		}
 	case *dns.SRV:
-		return &rr.Hdr
+		if rr.Target != "" {
+			return &rr.Hdr
+		}
 	}
 	return nil
 }
