@@ -19,7 +19,7 @@ import (
 func judged(t testing.TB, options string, next plugin.Handler, dead ...string) plugin.Handler {
 	t.Helper()
 	h := newHandler(t, "balance {\n health_check tcp 80 {\n allow 0.0.0.0/0 ::/0\n }\n"+options+"\n}", next)
-	for _, served := range h.(*Balance).rules {
+	for _, served := range h.(*Balance).rules.byZone {
 		p := newPool(served.checks[0])
 		s := newSubscriber(p, served.checks[0], served.zoneRule)
 		p.subscribe(s)
@@ -298,7 +298,7 @@ func TestVerdictActsAtOnce(t *testing.T) {
 // Answers teach endpoints, an only record's too, and glue; nothing else does.
 func TestEndpointsAreLearned(t *testing.T) {
 	h := judged(t, "", echo)
-	p := h.(*Balance).rules["."].subscribers[0].pool
+	p := h.(*Balance).rules.byZone["."].subscribers[0].pool
 	ask(t, h, message(t, "one.h. A", "one.h. A 192.0.2.1"))
 	ask(t, h, message(t, "two.h. AAAA", "two.h. AAAA 2001:db8::1\n two.h. AAAA ::ffff:192.0.2.2"))
 	srv := message(t, "_s.h. SRV", "_s.h. SRV 1 1 80 a.h.")

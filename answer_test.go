@@ -488,6 +488,21 @@ func TestLongestZone(t *testing.T) {
 	}
 }
 
+// A rule that is the only one of its block holds the names of its zone and no others, as one among several does.
+func TestOnlyZone(t *testing.T) {
+	h := newHandler(t, "balance only.test {\n answers 1\n}", echo)
+	tests := map[string]int{
+		"only.test.": 1, "x.only.test.": 1, "X.oNLy.TesT.": 1, `x\\.only.test.`: 1, // a backslash ends the label in front of the last one
+		"xonly.test.": 2, `x\.only.test.`: 2, `x\\\.only.test.`: 2, "only.test.x.": 2, "test.": 2, ".": 2,
+	}
+	for name, want := range tests {
+		m := message(t, name+" A", name+" A 192.0.2.1\n "+name+" A 192.0.2.2")
+		if got := len(ask(t, h, m).Answer); got != want {
+			t.Errorf("%s: %d records, want %d", name, got, want)
+		}
+	}
+}
+
 // A query that re-enters the server while a balance has it in hand is one turn, not two.
 func TestNestedQuery(t *testing.T) {
 	inner := newHandler(t, "balance", echo)

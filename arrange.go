@@ -148,7 +148,7 @@ func (a *arrangement) addRepeats(p *plan, where *lineup) {
 // fill puts the picked records into the first slots of their RRset and empties the others.
 func (a *arrangement) fill(set *rrset) {
 	if len(set.slots) == len(a.in) && a.out == nil {
-		a.out = make([]dns.RR, len(a.in)) // all of it is about to be filled
+		a.out = a.room(len(a.in)) // all of it is about to be filled
 	}
 	a.own()
 	a.move(set)
@@ -163,7 +163,8 @@ func (a *arrangement) fill(set *rrset) {
 // own makes a.out a copy of the section.
 func (a *arrangement) own() {
 	if a.out == nil {
-		a.out = slices.Clone(a.in)
+		a.out = a.room(len(a.in))
+		copy(a.out, a.in)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // lifeOf returns a life of the rules of a handler.
 func lifeOf(h plugin.Handler) *life {
 	l := &life{zones: make(map[string]*zoneRule)}
-	for zone, served := range h.(*Balance).rules {
+	for zone, served := range h.(*Balance).rules.byZone {
 		l.rules = append(l.rules, served.rule)
 		l.zones[zone] = served.zoneRule
 	}

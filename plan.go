@@ -127,17 +127,22 @@ func (p *plan) fitsPacked(rrs []dns.RR, set *rrset) bool {
 		if !ok {
 			return false
 		}
-		ip := rr.A
-		if len(ip) != net.IPv4len {
-			if ip = ip.To4(); ip == nil {
-				return false
-			}
-		}
-		if binary.BigEndian.Uint32(ip) != packed[i] {
+		if ip, ok := packedIPv4(rr.A); !ok || ip != packed[i] {
 			return false
 		}
 	}
 	return true
+}
+
+// packedIPv4 returns an IPv4 address, whether it is held in 4 or in 16 bytes. It does what net.IP.To4 does, inlined.
+func packedIPv4(ip net.IP) (packed uint32, ok bool) {
+	if len(ip) == net.IPv6len && binary.BigEndian.Uint64(ip) == 0 && binary.BigEndian.Uint32(ip[8:]) == 0xffff {
+		ip = ip[12:]
+	}
+	if len(ip) != net.IPv4len {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(ip), true
 }
 
 // pack returns the addresses of the remembered records where all are IPv4, else nil.

@@ -48,6 +48,7 @@
 //	status.go       the page that shows rules, overview.go what is on it; internal/statuspage serves it
 //	ledger.go       who led, and which RRsets are in use; history.go the last probes; both for that page only
 //	metrics.go      what is counted, scrape.go what is looked up when it is scraped
+//	stack.go        what a query costs that has to grow its stack
 //	position.go     the warnings about a chain that defeats us
 package balance
 
@@ -83,7 +84,7 @@ func (b *Balance) Name() string { return pluginName }
 // Ready implements the ready plugin's Readiness: true as soon as there is a verdict on the endpoints
 // of all watched names, or after five seconds. What the verdicts are does not matter.
 func (b *Balance) Ready() bool {
-	for _, served := range b.rules {
+	for _, served := range b.rules.byZone {
 		if len(served.watched()) > 0 && !served.watcher.ready.Load() {
 			return false
 		}
@@ -95,6 +96,7 @@ func (b *Balance) Ready() bool {
 // query that another balance of this server has in hand already, for it re-entered the server to
 // follow a CNAME, is left alone: one client query is one turn.
 func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	growStack(false)
 	a := b.answerTo(ctx, w, r)
 	if a == nil {
 		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)
@@ -131,9 +133,11 @@ type answer struct {
 	counters *counters
 	client   *client // nil where the rule does not go by it
 	inHand   clientQuery
-	reply    dns.Msg // the first message handed on, where it is not the one that came up
-	used     bool    // reply is taken
-	place    uint8   // where it counts what passes, so that few do at the same place
+	reply    dns.Msg   // the first message handed on, where it is not the one that came up
+	few      [3]dns.RR // the first section of that, where it is so small: with it the answer fills a size class of the allocator
+	used     bool      // reply is taken
+	fewUsed  bool      // few is taken
+	place    uint8     // where it counts what passes, so that few do at the same place
 }
 
 // WriteMsg implements dns.ResponseWriter. It neither writes to res nor to anything that res
@@ -253,6 +257,15 @@ func (a *answer) message(res *dns.Msg, answers, extra *arrangement, removedUnsig
 		a.rule.deny(reply, answers.denial, answers.denied)
 	}
 	return reply
+}
+
+// room returns memory for a section of n records that goes out.
+func (a *answer) room(n int) []dns.RR {
+	if n > len(a.few) || a.fewUsed {
+		return make([]dns.RR, n)
+	}
+	a.fewUsed = true
+	return a.few[:n:n]
 }
 
 // balances tells whether res is an answer with records to choose from: everything else passes

@@ -141,20 +141,43 @@ type servedRule struct {
 	counters atomic.Pointer[[]*counters] // one a server that queries came in by
 }
 
-// rules are the stanzas of a server block in one chain, by zone. Immutable once built.
-type rules map[string]*servedRule
+// rules are the stanzas of a server block in one chain. Immutable once built.
+type rules struct {
+	byZone map[string]*servedRule
+	only   *servedRule // where there is one for one zone, which needs no search
+}
 
 // of returns the rule of a query: the one with the longest zone that holds the question's name,
 // nil where there is none.
-func (r rules) of(query *dns.Msg) *servedRule {
+func (r *rules) of(query *dns.Msg) *servedRule {
 	if len(query.Question) == 0 {
 		return nil
 	}
-	name := strings.ToLower(query.Question[0].Name)
+	name := query.Question[0].Name
+	if r.only != nil {
+		if r.only.holds(name) {
+			return r.only
+		}
+		return nil
+	}
+	name = strings.ToLower(name)
 	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
-		if served := r[name[off:]]; served != nil {
+		if served := r.byZone[name[off:]]; served != nil {
 			return served
 		}
 	}
-	return r["."]
+	return r.byZone["."]
+}
+
+// holds tells whether a name is in the zone.
+func (z *zoneRule) holds(name string) bool {
+	at := len(name) - len(z.zone)
+	if at < 0 || !sameName(name[at:], z.zone) {
+		return false
+	}
+	if at == 0 || z.zone == "." {
+		return true
+	}
+	labels := name[:at-1] // in front of the dot, which is part of a label where an odd number of backslashes precedes it
+	return name[at-1] == '.' && (len(labels)-len(strings.TrimRight(labels, `\`)))%2 == 0
 }

@@ -71,9 +71,13 @@ func rulesByZone(stanzas []*rule) map[string]*zoneRule {
 
 // serve returns the rules for one chain.
 func serve(byZone map[string]*zoneRule) rules {
-	r := make(rules)
+	r := rules{byZone: make(map[string]*servedRule)}
 	for zone, z := range byZone {
-		r[zone] = &servedRule{zoneRule: z}
+		served := &servedRule{zoneRule: z}
+		r.byZone[zone] = served
+		if len(byZone) == 1 {
+			r.only = served
+		}
 	}
 	return r
 }
