@@ -364,6 +364,50 @@ func TestTTL(t *testing.T) {
 	}
 }
 
+// Records with a lowered TTL are kept from one answer to the next. What goes out is what came up all the same, however
+// that changes from one answer to the next: its TTL, its order, how it spells the owner, who is in it.
+func TestTTLOfAnswersThatDiffer(t *testing.T) {
+	h := newHandler(t, "balance {\n ttl 30\n}", echo)
+	answers := []string{
+		"o.kept. 300 A 192.0.2.1\n o.kept. 299 A 192.0.2.2\n o.kept. 300 A 192.0.2.1",
+		"o.kept. 300 A 192.0.2.2\n o.kept. 300 A 192.0.2.1",
+		"O.kept. 300 A 192.0.2.2\n O.kept. 300 A 192.0.2.1",
+		"o.kept. 300 A 192.0.2.2\n O.kept. 300 A 192.0.2.1",
+		"o.kept. 31 A 192.0.2.2\n o.kept. 20 A 192.0.2.1",
+		"o.kept. 30 A 192.0.2.2\n o.kept. 30 A 192.0.2.1",
+	}
+	others := []string{
+		"o.kept. 300 A 192.0.2.3\n o.kept. 300 A 192.0.2.1",
+		"o.kept. 300 A 192.0.2.1\n o.kept. 300 A 192.0.2.2",
+		"o.kept. 300 AAAA 2001:db8::3\n o.kept. 300 AAAA 2001:db8::1",
+	}
+	for i := range 60 {
+		next := answers[i/6%len(answers)]
+		if i >= 48 {
+			next = others[i/4%len(others)]
+		}
+		for _, answer := range []string{next, answers[i%len(answers)]} {
+			m := message(t, "o.kept. A", answer)
+			var want, got []string
+			for _, rr := range m.Answer {
+				lowest := dns.Copy(rr)
+				for _, other := range m.Answer {
+					lowest.Header().Ttl = min(30, lowest.Header().Ttl, other.Header().Ttl)
+				}
+				want = append(want, lowest.String())
+			}
+			for _, rr := range ask(t, h, m).Answer {
+				got = append(got, rr.String())
+			}
+			slices.Sort(want)
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("answer %d (-want +got):\n%s", i, diff)
+			}
+		}
+	}
+}
+
 // Fact 10: preferred targets first, in the order of the CIDRs, and each group takes turns of its own.
 func TestPrefer(t *testing.T) {
 	const five = `x.prefer. A 10.9.30.1

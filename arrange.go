@@ -58,7 +58,7 @@ func (a *arrangement) place(set *rrset, now *state, where *lineup) {
 	}
 	a.fill(set)
 	if ttl != set.ttl || set.mixed {
-		a.setTTL(set, ttl)
+		a.setTTL(set, p, where, ttl)
 	}
 }
 
@@ -203,8 +203,16 @@ func (a *arrangement) move(set *rrset) {
 }
 
 // setTTL gives the records of an RRset, which stand in a.out, and their RRSIGs one TTL. They are
-// copied, a whole RRset at a time.
-func (a *arrangement) setTTL(set *rrset, ttl uint32) {
+// copied, a whole RRset at a time, where the plan does not have them already.
+func (a *arrangement) setTTL(set *rrset, p *plan, where *lineup, ttl uint32) {
+	if where == &p.lineup {
+		if known := p.relived(set, a.in, ttl); known != nil {
+			for i, record := range a.picked {
+				a.out[set.slots[i]] = known[p.remembered[record]]
+			}
+			return
+		}
+	}
 	switch set.rrtype {
 	case dns.TypeA:
 		copyWithTTL[dns.A](a.out, set.slots, ttl)

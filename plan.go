@@ -211,6 +211,9 @@ func (p *plan) cost() (members int64) {
 	for i := range p.members {
 		members += 1 + int64(len(p.members[i].host)/memberSize)
 	}
+	if p.rule.ttl.limited {
+		members += int64(len(p.members)) // for their records with another TTL
+	}
 	for i := range p.groups {
 		members += 1 + p.groups[i].scheduleCost()
 	}

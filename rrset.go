@@ -25,6 +25,7 @@ type rrset struct {
 	slots  []uint16 // the positions that its records hold in the section, ascending
 	ttl    uint32   // the lowest among its records, in seconds
 	mixed  bool     // its records' TTLs differ
+	alike  bool     // all its records spell the owner alike
 	sealed bool     // an RRSIG covers it
 }
 
@@ -154,10 +155,17 @@ func (s *scratch) addRun(rrs []dns.RR, from int, h *dns.RR_Header) (to int) {
 	}
 	set := &s.sets[at]
 	set.lower(h.Ttl)
+	set.alike = set.alike && set.owner == h.Name
 	for to = from + 1; to < len(rrs); to++ {
 		next := memberHeader(rrs[to])
-		if next == nil || next.Rrtype != h.Rrtype || !sameName(next.Name, h.Name) {
+		if next == nil || next.Rrtype != h.Rrtype {
 			break
+		}
+		if next.Name != set.owner {
+			if !sameName(next.Name, set.owner) {
+				break
+			}
+			set.alike = false
 		}
 		if next.Ttl != set.ttl {
 			set.lower(next.Ttl)
@@ -199,7 +207,7 @@ func (s *scratch) find(owner string, rrtype uint16) int {
 
 func (s *scratch) newSet(h *dns.RR_Header) int {
 	s.carriesTargets = s.carriesTargets || h.Rrtype == dns.TypeMX || h.Rrtype == dns.TypeSRV
-	s.sets = append(s.sets, rrset{owner: h.Name, rrtype: h.Rrtype, ttl: h.Ttl})
+	s.sets = append(s.sets, rrset{owner: h.Name, rrtype: h.Rrtype, ttl: h.Ttl, alike: true})
 	return len(s.sets) - 1
 }
 

@@ -5,6 +5,9 @@ package balance
 import (
 	"fmt"
 	"math"
+	"strings"
+
+	"github.com/miekg/dns"
 )
 
 // ttlLimits is the option ttl. The zero value keeps TTLs.
@@ -36,6 +39,40 @@ const defaultCheckedTTL = 30
 
 // defaultDegradedTTL is the TTL, in seconds, of answers that lack a member, where MAX is not lower.
 const defaultDegradedTTL = 5
+
+// relived is the addresses of a plan's members as records with another TTL than they came up with. Immutable.
+type relived struct {
+	owner   string
+	ttl     uint32   // seconds
+	records []dns.RR // of every member
+}
+
+// relived returns the records of set with another TTL, by member. They were made for an answer before, and go
+// out for as long as they are what is wanted: an upstream's TTL is above the limit nearly all the time. It
+// returns nil where they are not worth keeping: the first time, and where RRsets share the plan. The
+// records of set stand in rrs in the order that p remembers.
+func (p *plan) relived(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {
+	m := p.memory
+	if !set.holdsAddresses() || set.sealed || !set.alike || m.shared.Load() {
+		return nil
+	}
+	known := m.relived.Load()
+	if known != nil && known.ttl == ttl && known.owner == set.owner {
+		return known.records
+	}
+	if !m.wantsTTL.Swap(true) {
+		return nil
+	}
+	next := &relived{owner: strings.Clone(set.owner), ttl: ttl, records: make([]dns.RR, len(p.members))}
+	for i, slot := range set.slots {
+		rr := dns.Copy(rrs[slot])
+		h := rr.Header()
+		h.Name, h.Ttl = next.owner, ttl
+		next.records[p.remembered[i]] = rr
+	}
+	m.relived.Store(next)
+	return next.records
+}
 
 // parseTTL reads "ttl MAX [DEGRADED]" and "ttl keep".
 func parseTTL(s *stanza, args []string) error {

@@ -114,6 +114,9 @@ type memory struct {
 	cost   int64 // in members
 	shared atomic.Bool
 	in     atomic.Uint64 // number of the generation that it was counted in last
+
+	relived  atomic.Pointer[relived]
+	wantsTTL atomic.Bool // a record with another TTL was wanted before
 }
 
 // newState returns a state. Its cost is that of the groups that are parked with its turns.
