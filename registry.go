@@ -126,7 +126,8 @@ type knowledge struct {
 	nextFrom time.Duration // how long until the next probe
 }
 
-// knowledgeOf returns what the pool knows of the endpoints of a scope.
+// knowledgeOf returns what the pool knows of the endpoints of a scope. One with a probe in flight is long due, so
+// that the other pool asks it at once: the result, if it comes, is for this pool only.
 func (p *pool) knowledgeOf(scope uint64) (known []knowledge) {
 	bit := p.subscribers.bitOf(scope)
 	now := p.now()
