@@ -66,13 +66,17 @@ func message(t testing.TB, question, answer string) *dns.Msg {
 	return m
 }
 
-// summary writes records short: owner, type and data.
+// summary writes records short: owner, class where it is not IN, type and data.
 func summary(rrs []dns.RR) []string {
 	var lines []string
 	for _, rr := range rrs {
 		h := rr.Header()
 		data := strings.TrimPrefix(rr.String(), h.String())
-		lines = append(lines, strings.TrimSuffix(h.Name, ".")+" "+dns.TypeToString[h.Rrtype]+" "+data)
+		rrtype := dns.TypeToString[h.Rrtype]
+		if h.Class != dns.ClassINET {
+			rrtype = dns.ClassToString[h.Class] + " " + rrtype
+		}
+		lines = append(lines, strings.TrimSuffix(h.Name, ".")+" "+rrtype+" "+data)
 	}
 	return lines
 }
@@ -170,6 +174,26 @@ func TestSlots(t *testing.T) {
 				{"d.slots A 192.0.2.2", "d.slots A 192.0.2.1", "d.slots A 192.0.2.1"},
 			},
 		},
+		{
+			"another class keeps its place", "o.slots. A",
+			`o.slots. A 192.0.2.1
+			 o.slots. CH A 192.0.2.66
+			 o.slots. A 192.0.2.2
+			 o.slots. CH CNAME elsewhere.
+			 o.slots. CH HTTPS 1 . ipv4hint=192.0.2.66,192.0.2.67
+			 o.slots. CH RRSIG A 8 2 300 20300101000000 20200101000000 1 slots. AAAA`,
+			[][]string{
+				{"o.slots A 192.0.2.1", "o.slots CH A 192.0.2.66", "o.slots A 192.0.2.2", "o.slots CH CNAME elsewhere.", `o.slots CH HTTPS 1 . ipv4hint="192.0.2.66,192.0.2.67"`, "o.slots CH RRSIG A 8 2 300 20300101000000 20200101000000 1 slots. AAAA"},
+				{"o.slots A 192.0.2.2", "o.slots CH A 192.0.2.66", "o.slots A 192.0.2.1", "o.slots CH CNAME elsewhere.", `o.slots CH HTTPS 1 . ipv4hint="192.0.2.66,192.0.2.67"`, "o.slots CH RRSIG A 8 2 300 20300101000000 20200101000000 1 slots. AAAA"},
+			},
+		},
+		{
+			"another class behind a chain that was late", "q.slots. A",
+			`q2.slots. A 192.0.2.1
+			 q.slots. CH CNAME q3.slots.
+			 q.slots. CNAME q2.slots.`,
+			[][]string{{"q.slots CNAME q2.slots.", "q2.slots A 192.0.2.1", "q.slots CH CNAME q3.slots."}},
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -205,6 +229,8 @@ func TestPassedThrough(t *testing.T) {
 		"one record":     func(m *dns.Msg) { m.Answer = m.Answer[:1] },
 		"no record":      func(m *dns.Msg) { m.Answer = nil },
 		"no members":     func(m *dns.Msg) { m.Answer = records(t, "p.pass. TXT a\n p.pass. TXT b") },
+		"another class":  func(m *dns.Msg) { m.Answer = records(t, strings.ReplaceAll(three, " A ", " CH A ")) },
+		"hints of it":    func(m *dns.Msg) { m.Answer = records(t, "p.pass. CH HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2") },
 		"too many":       func(m *dns.Msg) { m.Answer = slices.Repeat(m.Answer, 30000) },
 		"type is a liar": func(m *dns.Msg) { m.Answer = slices.Repeat([]dns.RR{&dns.TXT{Hdr: *m.Answer[0].Header()}}, 3) },
 	}

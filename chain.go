@@ -45,6 +45,10 @@ func newChain(rrs []dns.RR) *chain {
 	c := &chain{cnames: map[string][]dns.RR{}, dnames: map[string][]dns.RR{}, taken: map[dns.RR]bool{}}
 	for _, rr := range rrs {
 		owner := ""
+		if !isIN(rr.Header()) {
+			c.rest = append(c.rest, rr)
+			continue
+		}
 		switch rr := rr.(type) {
 		case *dns.CNAME:
 			owner = strings.ToLower(rr.Hdr.Name)

@@ -61,15 +61,19 @@ func (s *svcbRecord) target() string {
 // svcbRecord is an HTTPS or SVCB record.
 type svcbRecord struct{ *dns.SVCB }
 
-// svcbOf returns what HTTPS and SVCB records have in common, nil for others.
+// svcbOf returns what HTTPS and SVCB records of class IN have in common, nil for others.
 func svcbOf(rr dns.RR) *svcbRecord {
+	var svcb *dns.SVCB
 	switch rr := rr.(type) {
 	case *dns.HTTPS:
-		return &svcbRecord{&rr.SVCB}
+		svcb = &rr.SVCB
 	case *dns.SVCB:
-		return &svcbRecord{rr}
+		svcb = rr
 	}
-	return nil
+	if svcb == nil || !isIN(&svcb.Hdr) {
+		return nil
+	}
+	return &svcbRecord{svcb}
 }
 
 // withValue returns a copy of a record with other parameters.
@@ -213,7 +217,7 @@ func (a *answer) limitHintTTL(out *arrangement) {
 // svcbWithTTL returns a copy of an HTTPS or SVCB record, or of its signature, with another TTL; nil for
 // other records and where it has that TTL.
 func svcbWithTTL(rr dns.RR, ttl uint32) dns.RR {
-	if rr == nil || rr.Header().Ttl == ttl {
+	if rr == nil || rr.Header().Ttl == ttl || !isIN(rr.Header()) {
 		return nil
 	}
 	switch rr := rr.(type) {

@@ -16,8 +16,9 @@ import (
 // into the largest DNS message, and what an index of 16 bits can tell apart.
 const maxRecords = math.MaxUint16
 
-// rrset is an RRset (RFC 2181, section 5) found in a section: records with the same owner and
-// type. It is valid until the section is scanned anew.
+// rrset is an RRset (RFC 2181, section 5) found in a section: records of class IN with the same owner and
+// type. It is valid until the section is scanned anew. A record of another class, which only an upstream that lies
+// puts there, belongs to none and is nobody's business here.
 type rrset struct {
 	owner  string // as the first record spells it
 	rrtype uint16
@@ -106,13 +107,14 @@ func (s *scratch) scan(rrs []dns.RR) {
 			i = s.addRun(rrs, i, h)
 			continue
 		}
-		switch rrs[i].(type) {
+		switch rr := rrs[i].(type) {
 		case *dns.CNAME, *dns.DNAME:
-			s.chainLate = s.chainLate || len(s.sets) > 0
+			s.chainLate = s.chainLate || len(s.sets) > 0 && isIN(rr.Header())
 		case *dns.RRSIG:
 			signed = true
 		case *dns.HTTPS, *dns.SVCB:
-			s.carriesTargets, s.carriesHints = true, true
+			in := isIN(rr.Header())
+			s.carriesTargets, s.carriesHints = s.carriesTargets || in, s.carriesHints || in
 		}
 		i++
 	}
@@ -128,23 +130,32 @@ func (s *scratch) scan(rrs []dns.RR) {
 // memberHeader returns the header of a record that can be a member, else nil. It tells by the Go
 // type, which costs less than asking every record for its header. An MX or SRV record without data
 // leads nowhere.
-func memberHeader(rr dns.RR) *dns.RR_Header {
+func memberHeader(rr dns.RR) (h *dns.RR_Header) {
 	switch rr := rr.(type) {
 	case *dns.A:
-		return &rr.Hdr
+		h = &rr.Hdr
 	case *dns.AAAA:
-		return &rr.Hdr
+		h = &rr.Hdr
 	case *dns.MX:
-		if rr.Mx != "" {
-			return &rr.Hdr
+		if rr.Mx == "" {
+			return nil
 		}
+		h = &rr.Hdr
 	case *dns.SRV:
-		if rr.Target != "" {
-			return &rr.Hdr
+		if rr.Target == "" {
+			return nil
 		}
+		h = &rr.Hdr
+	default:
+		return nil
 	}
-	return nil
+	if !isIN(h) {
+		return nil
+	}
+	return h
 }
+
+func isIN(h *dns.RR_Header) bool { return h.Class == dns.ClassINET }
 
 // addRun takes the records from position from, whose header is h, to the last neighbour of the same
 // RRset into that, and returns the position behind.
@@ -232,7 +243,7 @@ func (s *scratch) assignSlots() {
 func (s *scratch) seal(rrs []dns.RR) {
 	for _, rr := range rrs {
 		sig, ok := rr.(*dns.RRSIG)
-		if !ok {
+		if !ok || !isIN(&sig.Hdr) {
 			continue
 		}
 		if at := s.find(sig.Hdr.Name, sig.TypeCovered); at >= 0 {
@@ -244,7 +255,7 @@ func (s *scratch) seal(rrs []dns.RR) {
 
 // covers tells whether sig is a signature of the RRset.
 func (s *rrset) covers(sig *dns.RRSIG) bool {
-	return sig.TypeCovered == s.rrtype && sameName(sig.Hdr.Name, s.owner)
+	return sig.TypeCovered == s.rrtype && isIN(&sig.Hdr) && sameName(sig.Hdr.Name, s.owner)
 }
 
 // sameName tells whether two names are equal as RFC 4343 has it, without regard to case.

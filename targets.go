@@ -36,6 +36,9 @@ func (s *scratch) isDead(m *member) bool {
 func (a *arrangement) dropGlue(answers []dns.RR) {
 	left := make(map[string]bool)
 	for _, rr := range answers {
+		if rr == nil || !isIN(rr.Header()) {
+			continue
+		}
 		if m := memberOf(rr); m.host != "" {
 			left[strings.ToLower(m.host)] = true
 		} else if svcb := svcbOf(rr); svcb != nil {
@@ -43,7 +46,7 @@ func (a *arrangement) dropGlue(answers []dns.RR) {
 		}
 	}
 	for i, rr := range a.sectionNow() {
-		if rr == nil || !isGlue(rr) {
+		if rr == nil || !isGlue(rr) || !isIN(rr.Header()) {
 			continue
 		}
 		owner := strings.ToLower(rr.Header().Name)

@@ -154,6 +154,9 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 func (z *zoneRule) judged(m *dns.Msg) bool {
 	all := true
 	for _, rr := range m.Answer {
+		if memberHeader(rr) == nil {
+			continue
+		}
 		addr := memberOf(rr).addr.Unmap()
 		for _, s := range z.subscribers {
 			if mayProbe(s.allow, addr) && s.verdict(addr) == unknown {
