@@ -90,18 +90,22 @@ func measure(ctx context.Context, o *options, s streams) *report {
 	return newReport(o, t, time.Since(start))
 }
 
-// show writes a report in the form that was asked for.
+// show writes a report in the form that was asked for. Where it cannot be drawn it is written all the same: it may have
+// taken long to get.
 func show(r *report, o *options, s streams) error {
+	err := write(s.out, r, o.json, s.screen)
 	if o.svg != "" {
-		if err := writeSVG(o.svg, r); err != nil {
-			return err
-		}
+		err = errors.Join(err, writeSVG(o.svg, r))
 	}
-	if !o.json {
-		_, err := io.WriteString(s.out, r.table(s.screen))
+	return err
+}
+
+func write(out io.Writer, r *report, asJSON bool, on screen) error {
+	if !asJSON {
+		_, err := io.WriteString(out, r.table(on))
 		return err
 	}
-	encoder := json.NewEncoder(s.out)
+	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(r)
 }

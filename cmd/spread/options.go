@@ -207,6 +207,9 @@ func splitServer(word string) (host, port string, err error) {
 	return host, port, nil
 }
 
+// leastRate is a question in twelve days. The time between questions that are much rarer is no time.Duration any more.
+const leastRate = 1e-6
+
 // mostWorkers bounds the sockets that are open at a time.
 const mostWorkers = 1000
 
@@ -225,8 +228,8 @@ func (o *options) validate() error {
 		return fmt.Errorf("-c %d: want 1 to %d", o.workers, mostWorkers)
 	case !slices.Contains([]string{"udp", "tcp", "both"}, o.over):
 		return fmt.Errorf("-over %q: want udp, tcp or both", o.over)
-	case !(o.rate >= 0): // NaN too
-		return fmt.Errorf("-rate %v: want 0 or more", o.rate)
+	case o.rate != 0 && !(o.rate >= leastRate): // NaN too
+		return fmt.Errorf("-rate %v: want 0, or %v or more", o.rate, leastRate)
 	case o.timeout <= 0 || o.every <= 0:
 		return fmt.Errorf("-timeout %v and -every %v: want more than 0", o.timeout, o.every)
 	case o.watch && o.svg != "":

@@ -191,10 +191,13 @@ func TestSVGFile(t *testing.T) {
 	if err != nil || !bytes.HasPrefix(text, []byte("<svg ")) {
 		t.Errorf("%v: %.20q, want a drawing", err, text)
 	}
-	var problems strings.Builder
-	code := run(t.Context(), []string{"a.", "@" + serve(t, rotating(nil)), "-n", "1", "-svg", path + "/x"}, streams{out: &problems, err: &problems})
+	var out, problems strings.Builder
+	code := run(t.Context(), []string{"a.", "@" + serve(t, rotating(nil)), "-n", "1", "-svg", path + "/x"}, streams{out: &out, err: &problems})
 	if want := "spread: open " + path + "/x: not a directory\n"; code != exitNoVerdict || problems.String() != want {
 		t.Errorf("status %d and %q, want %q", code, &problems, want)
+	}
+	if !strings.Contains(out.String(), "\n192.0.2.1 ") {
+		t.Errorf("without a drawing the table is\n%s\nwant it all the same", &out)
 	}
 }
 
