@@ -124,8 +124,8 @@ func measureAll(ctx context.Context, o options, out io.Writer) error {
 			continue
 		}
 		r, err := c.measure(ctx, o, filepath.Join(dir, strconv.Itoa(i)))
-		if err != nil {
-			return fmt.Errorf("%s: %w", c, err)
+		if err != nil { // what was measured until then may have taken long
+			return errors.Join(fmt.Errorf("%s: %w", c, err), report(out, o, results))
 		}
 		fmt.Fprintf(os.Stderr, "%s: killed %s, frozen %s\n", c, r.Killed, r.Frozen)
 		results = append(results, r)

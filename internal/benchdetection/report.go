@@ -36,7 +36,8 @@ func (t times) String() string {
 		}
 		return short(d)
 	}
-	return fmt.Sprintf("%s (%s to %s)", say(sorted[len(sorted)/2]), say(sorted[0]), say(sorted[len(sorted)-1]))
+	upper, lower := sorted[len(sorted)/2], sorted[(len(sorted)-1)/2]
+	return fmt.Sprintf("%s (%s to %s)", say((upper+lower)/2), say(sorted[0]), say(sorted[len(sorted)-1]))
 }
 
 // short rounds a time to what means something.

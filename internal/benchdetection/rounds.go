@@ -170,21 +170,40 @@ func (c testCase) watch(ctx context.Context, backend *exec.Cmd, i int, signal sy
 	if err != nil {
 		return 0, err
 	}
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
 	struck := time.Now()
 	if err := backend.Process.Signal(signal); err != nil {
 		return 0, err
 	}
-	for time.Since(struck) < c.patience {
-		if addrs, err := ask(name(i)); err == nil && !addrs[addrOf(mortal, i)] {
+	return untilGone(ctx, struck, c.patience, func() (bool, error) {
+		addrs, err := ask(name(i))
+		return addrs[addrOf(mortal, i)], err
+	})
+}
+
+// untilGone asks every millisecond until an answer lacks a backend, and returns how long that took from some time on; 0 where
+// it was longer than patience. A server that gives no answer in all that time is no server that keeps the dead.
+func untilGone(ctx context.Context, struck time.Time, patience time.Duration, there func() (bool, error)) (time.Duration, error) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	answered, problem := false, error(nil)
+	for time.Since(struck) < patience {
+		in, err := there()
+		switch {
+		case err != nil:
+			problem = err
+		case !in:
 			return time.Since(struck), nil
+		default:
+			answered = true
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
+	}
+	if !answered {
+		return 0, fmt.Errorf("no answer in %s, the last question: %w", patience, problem)
 	}
 	return 0, nil
 }

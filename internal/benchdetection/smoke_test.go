@@ -5,11 +5,13 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -58,10 +60,51 @@ func TestTimes(t *testing.T) {
 		{[]time.Duration{3 * second, 1234 * time.Microsecond, 2 * second}, "2s (1.23ms to 3s)"},
 		{[]time.Duration{0, 0, second}, "over 1m0s (1s to over 1m0s)"},
 		{[]time.Duration{123456 * time.Microsecond}, "123ms (123ms to 123ms)"},
+		{[]time.Duration{4 * second, second, 3 * second, 2 * second}, "2.5s (1s to 4s)"},
 	}
 	for _, tc := range tests {
 		if got := (times{Patience: time.Minute, Took: tc.took}).String(); got != tc.want {
 			t.Errorf("%v: %q, want %q", tc.took, got, tc.want)
 		}
+	}
+}
+
+// A server that died, or says nothing, does not keep the dead in its answers: it is not measured.
+func TestUntilGone(t *testing.T) {
+	silent := errors.New("connection refused")
+	const patience = 5 * time.Second
+	tests := []struct {
+		name  string
+		there func(asked int) (bool, error)
+		gone  bool
+		want  string
+	}{
+		{"goes", func(n int) (bool, error) { return n < 3, nil }, true, ""},
+		{"goes while some are lost", func(n int) (bool, error) {
+			if n%2 == 0 {
+				return false, silent
+			}
+			return n < 5, nil
+		}, true, ""},
+		{"stays", func(int) (bool, error) { return true, nil }, false, ""},
+		{"no server", func(int) (bool, error) { return false, silent }, false, "no answer in 5s, the last question: connection refused"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked := 0
+				took, err := untilGone(t.Context(), time.Now(), patience, func() (bool, error) {
+					asked++
+					return tc.there(asked)
+				})
+				problem := ""
+				if err != nil {
+					problem = err.Error()
+				}
+				if (took > 0) != tc.gone || problem != tc.want {
+					t.Errorf("took %v and says %q, want %q", took, problem, tc.want)
+				}
+			})
+		})
 	}
 }
