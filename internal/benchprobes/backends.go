@@ -20,6 +20,7 @@ import (
 type Backends struct {
 	listener int
 	reply    []byte
+	open     int // epoll descriptor of the connections that stay open; 0: none do
 
 	sync.Mutex
 	started time.Time
@@ -31,6 +32,7 @@ type Backends struct {
 type BackendOrder struct {
 	Check     string
 	Silent    bool
+	Hold      bool // connections stay open until the prober closes them
 	Endpoints int
 }
 
@@ -54,8 +56,28 @@ func (b *Backends) Start(o BackendOrder, port *int) error {
 	if o.Silent {
 		return clog(*port)
 	}
+	if o.Hold {
+		if b.open, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+			return err
+		}
+		go b.closeAfterProber()
+	}
 	go b.serve()
 	return nil
+}
+
+// closeAfterProber closes the connections whose other end the prober has closed, for ever.
+func (b *Backends) closeAfterProber() {
+	events := make([]unix.EpollEvent, 256)
+	for {
+		n, err := unix.EpollWait(b.open, events, -1)
+		if err != nil && err != unix.EINTR { //nolint:errorlint // an errno as such
+			return
+		}
+		for _, e := range events[:max(n, 0)] {
+			_ = unix.Close(int(e.Fd))
+		}
+	}
 }
 
 // listen listens on a free port of all addresses. Connections are handed out once there is
@@ -115,6 +137,9 @@ func (b *Backends) serve() {
 		if len(b.reply) > 0 {
 			_, _ = unix.Read(conn, request)
 			_, _ = unix.Write(conn, b.reply)
+		}
+		if b.open > 0 && unix.EpollCtl(b.open, unix.EPOLL_CTL_ADD, conn, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(conn)}) == nil { //nolint:gosec // a descriptor
+			continue
 		}
 		_ = unix.Close(conn)
 	}

@@ -40,6 +40,7 @@ type Scenario struct {
 	Name        string
 	Check       string // tcp or http
 	Silent      bool   // the backends never answer
+	Hold        bool   // with the option hold, and backends that leave closing to the prober
 	Endpoints   int
 	Interval    time.Duration
 	Timeout     time.Duration
@@ -65,6 +66,14 @@ var scenarios = map[string]Scenario{
 	"tcp100k": {
 		Check: "tcp", Endpoints: 100_000, Interval: 10 * time.Second, Timeout: 2 * time.Second, MaxInFlight: 256,
 		Rounds: 5, MaxCores: 0.6, MaxHeapEndpoint: 512,
+	},
+	"tcp10k": { // without hold, for what hold10k costs beyond it
+		Check: "tcp", Endpoints: 10_000, Interval: 5 * time.Second, Timeout: 2 * time.Second, MaxInFlight: 256,
+		Rounds: 8,
+	},
+	"hold10k": {
+		Check: "tcp", Hold: true, Endpoints: 10_000, Interval: 5 * time.Second, Timeout: 2 * time.Second, MaxInFlight: 256,
+		Rounds: 8,
 	},
 	"http10k": {
 		Check: "http", Endpoints: 10_000, Interval: 5 * time.Second, Timeout: 2 * time.Second, MaxInFlight: 256,

@@ -95,7 +95,7 @@ func (p *prober) start(ctx context.Context) (err error) {
 	if p.asker, err = startHelper(ctx, "asker"); err != nil {
 		return err
 	}
-	if err := p.backends.call("Start", BackendOrder{p.Check, p.Silent, p.Endpoints}, &p.port); err != nil {
+	if err := p.backends.call("Start", BackendOrder{p.Check, p.Silent, p.Hold, p.Endpoints}, &p.port); err != nil {
 		return err
 	}
 	p.server, err = caddy.Start(corefileWith(""))

@@ -16,8 +16,12 @@ import (
 func (m *Measurement) String() string {
 	out := new(strings.Builder)
 	s := &m.Scenario
-	fmt.Fprintf(out, "### %s\n\n%d %s endpoints every %s, timeout %s, max_in_flight %d; %d rounds of %s\n\n",
-		s.Name, s.Endpoints, s.Check, s.Interval, s.Timeout, s.MaxInFlight, len(m.Rounds), s.RoundTime)
+	hold := ""
+	if s.Hold {
+		hold = ", hold"
+	}
+	fmt.Fprintf(out, "### %s\n\n%d %s endpoints every %s, timeout %s, max_in_flight %d%s; %d rounds of %s\n\n",
+		s.Name, s.Endpoints, s.Check, s.Interval, s.Timeout, s.MaxInFlight, hold, len(m.Rounds), s.RoundTime)
 	fmt.Fprint(out, "| what | measured | target |\n|---|---|---|\n")
 	row := func(what, measured, target string) { fmt.Fprintf(out, "| %s | %s | %s |\n", what, measured, target) }
 	m.printCosts(row)
@@ -43,7 +47,15 @@ func (m *Measurement) printCosts(row func(what, measured, target string)) {
 		row("heap after the first and last round, MiB", fmt.Sprintf("%.1f, %.1f", mib(m.Rounds[0].Heap), mib(m.Rounds[len(m.Rounds)-1].Heap)), "flat")
 	}
 	row("goroutines, at most", fmt.Sprintf("%d, of which %d without health checks", m.PeakGoroutines, m.GoroutinesBefore), fmt.Sprintf("%d and a constant", s.MaxInFlight))
-	row("descriptors, at most", fmt.Sprintf("%d, of which %d without health checks", m.PeakDescriptors, m.DescriptorsBefore), fmt.Sprintf("%d and a constant", s.MaxInFlight))
+	row("descriptors, at most", fmt.Sprintf("%d, of which %d without health checks", m.PeakDescriptors, m.DescriptorsBefore), fmt.Sprintf("%d and a constant", s.MaxInFlight+s.held()))
+}
+
+// held is how many connections are held where every endpoint is up.
+func (s *Scenario) held() int {
+	if s.Hold {
+		return s.Endpoints
+	}
+	return 0
 }
 
 func (m *Measurement) printProbes(row func(what, measured, target string)) {

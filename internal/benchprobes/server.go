@@ -96,6 +96,9 @@ func (s Scenario) healthCheck(port int) string {
 	if s.MaxInterval > 0 {
 		fmt.Fprintf(&b, " max_interval %s\n", s.MaxInterval)
 	}
+	if s.Hold {
+		b.WriteString(" hold\n")
+	}
 	b.WriteString(" }")
 	return b.String()
 }
