@@ -177,14 +177,16 @@ func TestResources(t *testing.T) {
 func TestReport(t *testing.T) {
 	c := newCounts()
 	c.begin("reload")
-	c.end("reload")
+	c.query("up.test", "udp", false)
 	c.lost("up.test", "udp", "")
+	c.end("reload")
+	c.query("up.test", "udp", false)
 	for range 2 * keptFindings {
 		c.violation("a dead member is answered", "192.0.2.1")
 	}
 	out := new(strings.Builder)
 	c.print(io.Writer(out), resources{}, resources{})
-	for _, want := range []string{"| reload | 1 |", "| 1: unexplained |", "| a dead member is answered | 10 | 192.0.2.1 |", "1 queries, 1 lost, 1 kinds of violations"} {
+	for _, want := range []string{"| reload | 1 | 0.0 | 2 | 1 | 0 |", "| 1: unexplained |", "| a dead member is answered | 10 | 192.0.2.1 |", "3 queries, 1 lost, 1 kinds of violations"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

@@ -31,6 +31,8 @@ type occurrences struct {
 	times int
 	total time.Duration
 	needs string
+
+	asked, lost, violations int // while it happened, others perhaps at the same time
 }
 
 // traffic is what queries are counted by.
@@ -112,6 +114,14 @@ func (c *counts) query(zone, network string, excused bool) {
 	if excused {
 		f.excused++
 	}
+	c.meanwhile(func(o *occurrences) { o.asked++ })
+}
+
+// meanwhile counts something for every fault that happens now. Call it with the lock held.
+func (c *counts) meanwhile(count func(o *occurrences)) {
+	for fault := range c.running {
+		count(entry(c.faults, fault))
+	}
 }
 
 func (c *counts) reconnected(network string) {
@@ -129,6 +139,7 @@ func (c *counts) lost(zone, network, why string) {
 		f.lost = make(map[string]int)
 	}
 	f.lost[why]++
+	c.meanwhile(func(o *occurrences) { o.asked++; o.lost++ })
 }
 
 // violation counts a violation and tells whether it is one of the first of its kind.
@@ -137,6 +148,7 @@ func (c *counts) violation(class, text string) (first bool) {
 	defer c.mu.Unlock()
 	f := entry(c.violations, class)
 	f.times++
+	c.meanwhile(func(o *occurrences) { o.violations++ })
 	text = text[:min(len(text), longestFinding)]
 	if len(f.first) < keptFindings {
 		f.first = append(f.first, text)
@@ -161,14 +173,14 @@ func (c *counts) print(out io.Writer, start, end resources) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := func(format string, args ...any) { fmt.Fprintf(out, format, args...) } //nolint:errcheck // for people
-	p("| fault | times | lasted, seconds |\n|---|---|---|\n")
+	p("| fault | times | lasted, seconds | queries meanwhile | lost | violations |\n|---|---|---|---|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(c.faults)) {
 		f := c.faults[name]
 		if f.needs != "" {
-			p("| %s | none: needs %s | |\n", name, f.needs)
+			p("| %s | none: needs %s | | | | |\n", name, f.needs)
 			continue
 		}
-		p("| %s | %d | %.1f |\n", name, f.times, f.total.Seconds())
+		p("| %s | %d | %.1f | %d | %d | %d |\n", name, f.times, f.total.Seconds(), f.asked, f.lost, f.violations)
 	}
 	p("\n| queries for | over | asked | failed by the upstream's fault | connected again | lost |\n|---|---|---|---|---|---|\n")
 	order := func(a, b traffic) int { return cmp.Or(cmp.Compare(a.zone, b.zone), cmp.Compare(a.network, b.network)) }
