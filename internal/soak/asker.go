@@ -79,8 +79,8 @@ func (a *asker) hangUp() {
 // ask asks for a subject once, and judges the reply.
 func (a *asker) ask(s *subject) {
 	q := new(dns.Msg).SetQuestion(mixCase(s.name), s.qtype)
-	if rand.N(2) == 0 { //nolint:gosec // no secret
-		q.SetEdns0(1232, false)
+	if signed := s.key != nil; signed || s.targets != nil || rand.N(2) == 0 { //nolint:gosec // no secret
+		q.SetEdns0(1232, signed)
 	}
 	from := time.Now()
 	reply, err := a.exchange(q)
@@ -99,7 +99,7 @@ func (a *asker) ask(s *subject) {
 	}
 	wrong, excused := a.w.judge(s.rrset, q, reply, from, to)
 	if wrong == "" && !excused {
-		wrong = s.turn(reply)
+		wrong = s.turn(reply, from, to, a.w.busy())
 	}
 	if excused {
 		s.disturb()
@@ -112,8 +112,15 @@ func (a *asker) ask(s *subject) {
 }
 
 // turn takes in an answer, and says what is wrong with its place in the order.
-func (s *subject) turn(reply *dns.Msg) string {
+func (s *subject) turn(reply *dns.Msg, from, to time.Time, busy time.Duration) string {
 	members, _ := s.read(reply)
+	if s.key != nil {
+		var certain bool
+		if members, certain = s.eligible(members, from, to, busy); !certain {
+			s.disturb()
+			return ""
+		}
+	}
 	if s.tally != nil {
 		s.tally.add(members[0])
 	}
@@ -211,6 +218,7 @@ func reasonOf(err error) string {
 // class returns the kind of a violation, by what it says.
 func class(wrong string) string {
 	for _, c := range []struct{ text, class string }{
+		{"is ahead of", "a dead member is ahead"}, {"signature", "a signature does not fit"}, {"they are signed", "a signed member is missing"}, {"observes", "observe changes an answer"}, {"glue", "glue is wrong"},
 		{"which is down", "a dead member is answered"}, {"is missing", "a member is missing"}, {"leads after", "the lead does not move on by one"},
 		{"rotation", "the lead does not move on by one"}, {"led ", "weights are not exact"}, {"what it was", "sticky is not"},
 		{"TTL", "TTL"}, {"rcode", "unexplained rcode"},

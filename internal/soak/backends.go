@@ -81,8 +81,9 @@ func mannersOf(protocol string) (all []*manner) {
 	return all
 }
 
-// farm is the backends of one protocol, each at an address of its own.
+// farm is some backends of one protocol, each at an address of its own.
 type farm struct {
+	name     string
 	protocol string
 	port     uint16
 	pki      *pki
@@ -101,8 +102,8 @@ type backend struct {
 	end     func() // ends what listens
 }
 
-func newFarm(protocol string, port uint16, net byte, n int, p *pki) (*farm, error) {
-	f := &farm{protocol: protocol, port: port, pki: p}
+func newFarm(name, protocol string, port uint16, net byte, n int, p *pki) (*farm, error) {
+	f := &farm{name: name, protocol: protocol, port: port, pki: p}
 	if protocol == "grpc" {
 		f.sound, f.sick = newClinic(grpc_health_v1.HealthCheckResponse_SERVING), newClinic(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	}

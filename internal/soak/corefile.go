@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -87,11 +88,14 @@ func (v variant) corefile(dir, disk string, farms []*farm) string {
 	block("sticky.test:5300", "balance {\n    policy sticky\n  }", cache, db("sticky.test"))
 	var pools []string
 	for _, f := range farms {
-		pools = append(pools, v.pool(f.protocol+".pool.test", dir, f))
+		pools = append(pools, v.pool(f.name+".pool.test", dir, f))
 	}
+	targets := farms[slices.IndexFunc(farms, func(f *farm) bool { return f.name == farmOfTargets })]
+	pools = append(pools, v.pool("observed.pool.test", dir, targets, "observe"))
 	block("pool.test:5300", append(pools, db("pool.test"))...)
 	forward := "forward . " + forwardAddress + " {\n    max_fails 2\n    health_check 500ms\n    expire 1s\n  }"
-	block("up.test:5300", "balance", v.pool("pool.up.test", dir, farms[0]), forward)
+	block("up.test:5300", "balance", v.pool("pool.up.test", dir, farms[0]), v.pool("targets.up.test", dir, targets), forward)
+	block("signed.test:5300", v.pool("signed.test", dir, targets), cache, "dnssec {\n    key file "+signingKeyFile(dir)+"\n  }", db("signed.test"))
 	block("cached.test:5300", "balance", "cache 5 {\n    servfail 1s\n  }", forward)
 	block("tls://dot.test:5853", "tls "+dir+"/server.pem "+dir+"/server.key", "balance", v.pool("pool.dot.test", dir, farms[1]), db("dot.test"))
 	if v.broken != nil {
@@ -100,8 +104,8 @@ func (v variant) corefile(dir, disk string, farms []*farm) string {
 	return b.String()
 }
 
-// pool returns the stanza of a zone whose members are a farm's.
-func (v variant) pool(zone, dir string, f *farm) string {
+// pool returns the stanza of a zone whose members are a farm's, with more lines.
+func (v variant) pool(zone, dir string, f *farm, more ...string) string {
 	interval := timing.interval.String()
 	if v.interval != "" {
 		interval = v.interval
@@ -113,6 +117,14 @@ func (v variant) pool(zone, dir string, f *farm) string {
 		"grpc":  fmt.Sprintf("grpc %d {", f.port),
 		"dns":   fmt.Sprintf("dns %d health.test {", f.port),
 	}[f.protocol]
-	return fmt.Sprintf("balance %s {\n    %s\n    health_check %s\n      allow 127.2.0.0/16\n      interval %s\n      timeout %s\n      fast_interval %s\n      max_interval %s\n    }\n  }",
-		zone, v.ttl, rest, interval, timing.timeout, timing.fast, timing.maxInterval)
+	return fmt.Sprintf("balance %s {\n    %s%s\n    health_check %s\n      allow 127.2.0.0/16\n      interval %s\n      timeout %s\n      fast_interval %s\n      max_interval %s\n    }\n  }",
+		zone, v.ttl, lines(more), rest, interval, timing.timeout, timing.fast, timing.maxInterval)
+}
+
+// lines returns more lines of a stanza.
+func lines(more []string) (text string) {
+	for _, line := range more {
+		text += "\n    " + line
+	}
+	return text
 }

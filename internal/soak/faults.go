@@ -42,7 +42,11 @@ func faults(w *world) (all []fault) {
 		}})
 	}
 	for _, f := range w.farms {
-		all = append(all, backendFaults(f)...)
+		if f.name == farmOfTargets {
+			all = append(all, targetFaults(f)...)
+		} else {
+			all = append(all, backendFaults(f)...)
+		}
 	}
 	return all
 }
@@ -62,7 +66,7 @@ func backendHold() time.Duration { return downWithin(silent, 0) + 2*time.Second 
 
 // backendFaults returns the faults of a farm: those of some backends, one kind at a time, all at once, and flapping.
 func backendFaults(f *farm) (all []fault) {
-	lane := "backends " + f.protocol
+	lane := "backends " + f.name
 	for _, m := range mannersOf(f.protocol) {
 		all = append(all, fault{name: "backends: " + m.name, lane: lane, hold: backendHold(), inject: func(_ context.Context, _ *world, r *rand.Rand) (func() error, error) {
 			return spoil(pick(r, f.backends, 1+r.IntN(len(f.backends)-1)), m)
@@ -72,6 +76,30 @@ func backendFaults(f *farm) (all []fault) {
 		return spoil(f.backends, closed)
 	}})
 	return append(all, fault{name: "backends: flap", lane: lane, hold: 5 * time.Second, inject: func(ctx context.Context, _ *world, r *rand.Rand) (func() error, error) {
+		return flap(ctx, f.backends[r.IntN(len(f.backends))], time.Duration(100+r.IntN(900))*time.Millisecond), nil
+	}})
+}
+
+// farmOfTargets is the farm that SRV, MX and HTTPS records lead to, and that the members of the signed and of the observed zone are.
+const farmOfTargets = "targets"
+
+// targetFaults returns the faults of that farm.
+func targetFaults(f *farm) (all []fault) {
+	add := func(name string, hold time.Duration, choose func(r *rand.Rand) []*backend, m *manner) {
+		all = append(all, fault{name: "targets: " + name, lane: "backends " + f.name, hold: hold, inject: func(_ context.Context, _ *world, r *rand.Rand) (func() error, error) {
+			return spoil(choose(r), m)
+		}})
+	}
+	some := func(n int) func(r *rand.Rand) []*backend {
+		return func(r *rand.Rand) []*backend { return pick(r, f.backends, n) }
+	}
+	dead, mute := downWithin(refusing, 0)+2*time.Second, downWithin(silent, 0)+2*time.Second
+	add("one dies", dead, some(1), closed)
+	add("all of an MX die", dead, func(r *rand.Rand) []*backend { i := 2 * r.IntN(len(f.backends)/2); return f.backends[i : i+2] }, closed)
+	add("all but one die", dead, some(len(f.backends)-1), closed)
+	add("all die", dead, some(len(f.backends)), closed)
+	add("some swallow connections", mute, some(2), swallows)
+	return append(all, fault{name: "targets: one flaps", lane: "backends " + f.name, hold: 5 * time.Second, inject: func(ctx context.Context, _ *world, r *rand.Rand) (func() error, error) {
 		return flap(ctx, f.backends[r.IntN(len(f.backends))], time.Duration(100+r.IntN(900))*time.Millisecond), nil
 	}})
 }

@@ -27,7 +27,9 @@ func floodFaults() []fault {
 			return new(dns.Msg).SetQuestion(name(r)+[]string{".file.test.", ".up.test.", ".tcp.pool.test.", ".weighted.file.test."}[r.IntN(4)], dns.TypeA)
 		}),
 		flood("random types", func(r *rand.Rand) *dns.Msg {
-			return new(dns.Msg).SetQuestion([]string{"flood.file.test.", "crowd.up.test.", "crowd.tcp.pool.test."}[r.IntN(3)], uint16(r.IntN(1<<16))) //nolint:gosec // bits
+			names := []string{"flood.file.test.", "crowd.up.test.", "crowd.tcp.pool.test.", "crowd.targets.pool.test.", "flood.signed.test.", "flood.observed.pool.test."}
+			m := new(dns.Msg).SetQuestion(names[r.IntN(len(names))], uint16(r.IntN(1<<16))) //nolint:gosec // bits
+			return m.SetEdns0(1232, r.IntN(2) == 0)
 		}),
 		flood("random classes and opcodes", func(r *rand.Rand) *dns.Msg {
 			m := new(dns.Msg).SetQuestion("crowd.file.test.", dns.TypeA)

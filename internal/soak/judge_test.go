@@ -67,9 +67,7 @@ func TestJudge(t *testing.T) {
 }
 
 func answerOf(a netip.Addr, ttl uint32) dns.RR {
-	rr := addressRecord("www.test.", a)
-	rr.Header().Ttl = ttl
-	return rr
+	return addressRecord("www.test.", a, ttl)
 }
 
 // A member must answer when it was up for long, must not when it was down for long, and may in between.

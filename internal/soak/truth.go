@@ -21,6 +21,10 @@ type rrset struct {
 	members []netip.Addr // sorted
 	ttl     uint32       // that answers have at most, seconds
 	lacking uint32       // the same where a member is missing; 0: ttl
+	exact   bool         // answers have that TTL, and are what the zone has: the rule only observes
+	targets []target     // MX, SRV: what the members lead to
+	glueTTL uint32       // of a target's only address, seconds
+	key     *dns.DNSKEY  // that answers are signed with; nil: they are not
 
 	forwarded bool // comes from the upstream
 	cached    bool // and is cached
@@ -81,7 +85,22 @@ func (r *reality) judge(set *rrset, q, reply *dns.Msg, from, to time.Time) (wron
 	if wrong != "" {
 		return wrong, false
 	}
-	return set.complete(members, reply, from, to, r.busy()), false
+	if set.key != nil {
+		return set.sealedWrong(members, reply, from, to, r.busy()), false
+	}
+	if set.targets != nil && r.bare(set, from, to) {
+		return "", false
+	}
+	wrong = set.complete(members, reply, from, to, r.busy())
+	if wrong == "" && set.targets != nil {
+		wrong = set.glueWrong(members, reply, from, to, r.busy())
+	}
+	return wrong, false
+}
+
+// bare tells whether the upstream may have left the addresses of targets away: then nobody knows which are dead.
+func (r *reality) bare(set *rrset, from, to time.Time) bool {
+	return set.forwarded && slices.ContainsFunc(r.quirk.during(from.Add(-grace-r.busy()), to), func(q *quirk) bool { return q != nil && q.bare })
 }
 
 // frame says what is wrong with a reply whatever it holds.
@@ -101,36 +120,33 @@ func frame(q, reply *dns.Msg) string {
 func (set *rrset) read(reply *dns.Msg) (members []netip.Addr, wrong string) {
 	for _, rr := range reply.Answer {
 		h := rr.Header()
+		if h.Rrtype == dns.TypeRRSIG && set.key != nil {
+			continue
+		}
 		if strings.ToLower(h.Name) != set.name || h.Rrtype != set.qtype || h.Class != dns.ClassINET {
 			return nil, fmt.Sprintf("record is %q, want one of %s", rr, set.name)
 		}
-		a := addressOf(rr)
+		some, wrong := set.membersIn(rr)
 		switch {
-		case !slices.Contains(set.members, a):
-			return nil, fmt.Sprintf("%s is no member of %s", a, addrs(set.members))
+		case wrong != "":
+			return nil, wrong
 		case h.Ttl > set.ttl:
 			return nil, fmt.Sprintf("TTL is %d, want at most %d", h.Ttl, set.ttl)
+		case set.exact && h.Ttl != set.ttl:
+			return nil, fmt.Sprintf("TTL is %d, want %d, for the rule only observes", h.Ttl, set.ttl)
 		case h.Ttl != reply.Answer[0].Header().Ttl:
 			return nil, fmt.Sprintf("TTLs are %d and %d, want one", reply.Answer[0].Header().Ttl, h.Ttl)
 		}
-		if !slices.Contains(members, a) { // the upstream may say it twice
-			members = append(members, a)
+		for _, a := range some {
+			if !slices.Contains(members, a) { // the upstream may say it twice
+				members = append(members, a)
+			}
 		}
 	}
 	if len(members) == 0 {
 		return nil, "no members"
 	}
 	return members, ""
-}
-
-func addressOf(rr dns.RR) (a netip.Addr) {
-	switch rr := rr.(type) {
-	case *dns.A:
-		a, _ = netip.AddrFromSlice(rr.A.To4())
-	case *dns.AAAA:
-		a, _ = netip.AddrFromSlice(rr.AAAA)
-	}
-	return a
 }
 
 // complete says which members answer that must not, or do not that must.
@@ -163,10 +179,7 @@ func (set *rrset) expected(from, to time.Time, busy time.Duration) map[netip.Add
 		always, sometimes = set.excluded(from, to)
 	}
 	for _, a := range set.members {
-		e := mustAnswer
-		if history := set.health[a]; history != nil {
-			e = expect(history, from, to, busy)
-		}
+		e := set.expectedOf(a, from, to, busy)
 		if always[a] {
 			e = mustNot
 		} else if sometimes[a] {
@@ -175,4 +188,28 @@ func (set *rrset) expected(from, to time.Time, busy time.Duration) map[netip.Add
 		all[a] = e
 	}
 	return all
+}
+
+// expectedOf returns what an answer may do about a member, by the health of what it stands for: a target is as healthy as its
+// healthiest address. While the rule only observes nobody leaves.
+func (set *rrset) expectedOf(member netip.Addr, from, to time.Time, busy time.Duration) expectation {
+	behind := []netip.Addr{member}
+	if set.targets != nil {
+		behind = set.targetOf(member).addrs
+	}
+	var all []expectation
+	for _, a := range behind {
+		history := set.health[a]
+		if history == nil || set.exact {
+			return mustAnswer
+		}
+		all = append(all, expect(history, from, to, busy))
+	}
+	switch {
+	case slices.Contains(all, mustAnswer):
+		return mustAnswer
+	case only(all, mustNot):
+		return mustNot
+	}
+	return either
 }

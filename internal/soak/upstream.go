@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type quirk struct {
 	// reply returns the packet to send in place of the right reply, nil for none.
 	reply func(q *dns.Msg, right *dns.Msg, network string) []byte
 	cut   bool // replies may be truncated
+	bare  bool // replies may lack the additional section
 }
 
 // quirks are the misbehaviours, for faults to choose from.
@@ -67,6 +69,7 @@ var quirks = []*quirk{
 		right.Answer = append(right.Answer, right.Answer...)
 		return packed(right)
 	}},
+	{name: "no additional section", bare: true, reply: func(_, right *dns.Msg, _ string) []byte { right.Extra = nil; return packed(right) }},
 	{name: "half of the packets lost", reply: func(_, right *dns.Msg, _ string) []byte {
 		if rand.N(2) == 0 { //nolint:gosec // no secret
 			return nil
@@ -102,9 +105,9 @@ func noise(seed uint64, n int) []byte {
 
 // upstream is the name server that forward asks. It shuffles its answers. Its methods are called by one goroutine.
 type upstream struct {
-	sets  map[string][]netip.Addr // by setKey
-	names map[string]bool         // that exist, lower case
-	quirk atomic.Pointer[quirk]   // nil: none
+	sets  map[string]*rrset     // by setKey
+	names map[string]bool       // that exist, lower case
+	quirk atomic.Pointer[quirk] // nil: none
 	end   func()
 }
 
@@ -221,28 +224,22 @@ func (u *upstream) right(q *dns.Msg) *dns.Msg {
 	if !known {
 		reply.Rcode = dns.RcodeNameError
 	}
-	for _, i := range rand.Perm(len(set)) { //nolint:gosec // no secret
-		reply.Answer = append(reply.Answer, addressRecord(name, set[i]))
+	if set != nil {
+		shuffled := slices.Clone(set.members)
+		rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		reply.Answer, reply.Extra = set.records(name, shuffled, upstreamTTL)
 	}
 	return reply
-}
-
-func addressRecord(name string, a netip.Addr) dns.RR {
-	h := dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: upstreamTTL}
-	if a.Is4() {
-		return &dns.A{Hdr: h, A: a.AsSlice()}
-	}
-	h.Rrtype = dns.TypeAAAA
-	return &dns.AAAA{Hdr: h, AAAA: a.AsSlice()}
 }
 
 // floodZone is where every name exists, and has some addresses of its own.
 const floodZone = ".flood.up.test."
 
-// floodSet returns the addresses of a name in the flood zone.
-func floodSet(label string) (set []netip.Addr) {
+// floodSet returns the RRset of a name in the flood zone.
+func floodSet(label string) *rrset {
+	set := &rrset{qtype: dns.TypeA}
 	for i := range 2 + len(label)%4 {
-		set = append(set, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
+		set.members = append(set.members, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
 	}
 	return set
 }

@@ -26,6 +26,7 @@ type world struct {
 	*reality
 	dir, disk string // for what the server reads; disk is small
 	pki       *pki
+	key       *dns.DNSKEY // of the signed zone
 	farms     []*farm
 	upstream  *upstream
 	weights   *operated[map[netip.Addr]int]
@@ -51,6 +52,9 @@ type world struct {
 // diskSize is the size of the disk that fills up, in bytes: the largest file that is put there, and room for a log.
 const diskSize = 160 << 20
 
+// zoneTTL is the TTL of what zone files hold, in seconds.
+const zoneTTL = 300
+
 // membersOf is how many members the sets of a zone file have.
 const membersOf = 5
 
@@ -66,14 +70,21 @@ func newWorld(ctx context.Context, dir, binary string, load int, progress io.Wri
 	if w.pki, err = newPKI(dir); err != nil {
 		return nil, err
 	}
-	for i, protocol := range []string{"tcp", "http", "https", "grpc", "dns"} {
-		f, err := newFarm(protocol, uint16(7001+i), byte(i+1), 4, w.pki) //nolint:gosec // few
+	for i, name := range []string{"tcp", "http", "https", "grpc", "dns", farmOfTargets} {
+		protocol := name
+		if name == farmOfTargets {
+			protocol = "tcp"
+		}
+		f, err := newFarm(name, protocol, uint16(7001+i), byte(i+1), 4, w.pki) //nolint:gosec // few
 		if err != nil {
 			return nil, err
 		}
 		w.farms = append(w.farms, f)
 	}
-	w.upstream = &upstream{sets: make(map[string][]netip.Addr), names: make(map[string]bool)}
+	if w.key, err = newSigningKey(dir, signedZone); err != nil {
+		return nil, err
+	}
+	w.upstream = &upstream{sets: make(map[string]*rrset), names: make(map[string]bool)}
 	w.people(load)
 	if err := w.files(); err != nil {
 		return nil, err
@@ -93,8 +104,9 @@ func (w *world) files() error {
 			zones[zone] = new(strings.Builder)
 			fmt.Fprintf(zones[zone], "$TTL 300\n@ IN SOA ns hostmaster 1 7200 3600 1209600 60\n@ IN NS ns\nns IN A 192.0.2.53\n")
 		}
-		for _, a := range s.members {
-			fmt.Fprintf(zones[zone], "%s %s\n", s.name, strings.TrimPrefix(addressRecord(".", a).String(), ".\t60\t"))
+		answer, extra := s.records(s.name, s.members, zoneTTL)
+		for _, rr := range slices.Concat(answer, extra) {
+			fmt.Fprintln(zones[zone], rr)
 		}
 	}
 	for zone, text := range zones {
@@ -196,15 +208,46 @@ func (w *world) people(load int) {
 	solo = append(solo, w.subject("weighted.file.test.", dns.TypeA, &rrset{members: v4}, nil),
 		alone("over.file.test.", dns.TypeA, &rrset{members: v4}), w.subject("client.sticky.test.", dns.TypeA, &rrset{members: v4}, &faithful{}))
 	for _, f := range w.farms {
-		solo = append(solo, alone("alone."+f.protocol+".pool.test.", dns.TypeA, w.pooled(f)))
-		crowd = append(crowd, w.subject("crowd."+f.protocol+".pool.test.", dns.TypeA, w.pooled(f), nil))
+		solo = append(solo, alone("alone."+f.name+".pool.test.", dns.TypeA, w.pooled(f)))
+		crowd = append(crowd, w.subject("crowd."+f.name+".pool.test.", dns.TypeA, w.pooled(f), nil))
 	}
+	solo = append(solo, w.targeted(w.farmNamed(farmOfTargets))...)
 	solo = append(solo, alone("alone.pool.up.test.", dns.TypeA, w.pooled(w.farms[0])))
 	crowd = append(crowd, w.subject("crowd.pool.up.test.", dns.TypeA, w.pooled(w.farms[0]), nil))
 	overTCP := []*subject{alone("tcp.file.test.", dns.TypeA, &rrset{members: v4}), alone("tcp.tcp.pool.test.", dns.TypeA, w.pooled(w.farms[0]))}
 	overTLS := []*subject{alone("alone.dot.test.", dns.TypeA, &rrset{members: v4}), alone("alone.pool.dot.test.", dns.TypeA, w.pooled(w.farms[1]))}
 	crowdTLS := []*subject{w.subject("crowd.dot.test.", dns.TypeA, &rrset{members: v4}, nil), w.subject("crowd.pool.dot.test.", dns.TypeA, w.pooled(w.farms[1]), nil)}
 	w.hire(load, solo, crowd, overTCP, overTLS, crowdTLS)
+}
+
+// targeted returns the subjects whose members lead to others, are hints, are signed, or are left as they are.
+func (w *world) targeted(f *farm) (all []*subject) {
+	add := func(name string, qtype uint16, set *rrset, o order) {
+		all = append(all, w.subject(name, qtype, set, o))
+	}
+	for _, zone := range []string{"targets.pool.test.", "targets.up.test."} {
+		add("srv."+zone, dns.TypeSRV, w.pooled(f).led("srv."+zone, 1), &strict{})
+		add("mx."+zone, dns.TypeMX, w.pooled(f).led("mx."+zone, 2), &strict{})
+		add("https."+zone, dns.TypeHTTPS, w.pooled(f), &strict{})
+	}
+	signed := w.pooled(f)
+	signed.key = w.key
+	add("alone."+signedZone, dns.TypeA, signed, &strict{})
+	add("plain."+signedZone, dns.TypeA, w.pooled(f), &strict{})
+	observed := func() *rrset {
+		set := w.pooled(f)
+		set.exact, set.ttl, set.lacking = true, zoneTTL, 0
+		return set
+	}
+	add("alone.observed.pool.test.", dns.TypeA, observed(), &faithful{})
+	add("srv.observed.pool.test.", dns.TypeSRV, observed().led("srv.observed.pool.test.", 1), &faithful{})
+	add("https.observed.pool.test.", dns.TypeHTTPS, observed(), &faithful{})
+	return all
+}
+
+// farmNamed returns a farm.
+func (w *world) farmNamed(name string) *farm {
+	return w.farms[slices.IndexFunc(w.farms, func(f *farm) bool { return f.name == name })]
 }
 
 // hire makes the clients: one for each RRset that is asked for alone, or two where that is all of a protocol's, and some for the rest.
@@ -219,7 +262,7 @@ func (w *world) hire(load int, solo, crowd, overTCP, overTLS, crowdTLS []*subjec
 	add := func(network string, share int, subjects ...*subject) {
 		w.askers = append(w.askers, &asker{w: w, network: network, subjects: subjects, rate: max(load*share/100, 1)})
 	}
-	for _, s := range solo { // 15 of them
+	for _, s := range solo { // 30 of them
 		add("udp", 2, s)
 	}
 	for range 4 {
@@ -249,9 +292,10 @@ func (w *world) subject(name string, qtype uint16, set *rrset, o order) *subject
 	set.forwarded = zoneOf(name) == "up.test" || zoneOf(name) == "cached.test"
 	set.cached = zoneOf(name) == "cached.test"
 	if set.ttl == 0 {
-		set.ttl = 300
+		set.ttl = zoneTTL
 	}
-	w.upstream.sets[setKey(name, qtype)], w.upstream.names[name] = set.members, true
+	set.glueTTL = zoneTTL
+	w.upstream.sets[setKey(name, qtype)], w.upstream.names[name] = set, true
 	s := &subject{rrset: set, order: o}
 	w.subjects = append(w.subjects, s)
 	return s
@@ -280,7 +324,7 @@ func (w *world) hush(f func()) {
 
 // answered counts an answer.
 func (w *world) answered(set *rrset, network string, excused bool) {
-	w.count.query(zoneOf(set.name), network, excused)
+	w.count.query(set.kind(), network, excused)
 }
 
 // lost counts a query without a reply, and tells whether a fault explains it.
@@ -294,7 +338,7 @@ func (w *world) lost(set *rrset, network string, from, to time.Time, err error) 
 	case set.forwarded && w.reloaded(from, to) && !only(w.quirk.during(from.Add(-grace-w.busy()), to), nil):
 		why = "a reload does not wait for a slow upstream"
 	}
-	w.count.lost(zoneOf(set.name), network, why)
+	w.count.lost(set.kind(), network, why)
 	if why == "" {
 		w.violation("a query is lost", "%s %s over %s: %s, asked at %.1fs, a reload under way: %v (%v)",
 			set.name, dns.Type(set.qtype), network, reasonOf(err), from.Sub(w.began).Seconds(), w.reloaded(from, from), err)
