@@ -85,6 +85,7 @@ func mannersOf(protocol string) (all []*manner) {
 type farm struct {
 	name     string
 	protocol string
+	held     bool // the check has the option hold
 	port     uint16
 	pki      *pki
 	backends []*backend
@@ -100,10 +101,12 @@ type backend struct {
 	manner  atomic.Pointer[manner]
 	noise   atomic.Uint64
 	end     func() // ends what listens
+	conns   *connections
+	deafen  func() // ends what listens, but not the connections that it accepted
 }
 
 func newFarm(name, protocol string, port uint16, net byte, n int, p *pki) (*farm, error) {
-	f := &farm{name: name, protocol: protocol, port: port, pki: p}
+	f := &farm{name: name, protocol: protocol, held: name == farmHeld, port: port, pki: p}
 	if protocol == "grpc" {
 		f.sound, f.sick = newClinic(grpc_health_v1.HealthCheckResponse_SERVING), newClinic(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	}
@@ -127,15 +130,25 @@ func (f *farm) addrs() (all []netip.Addr) {
 
 // become changes the backend's manner. While it does, the judge takes it for murky.
 func (b *backend) become(m *manner) error {
+	seen := b.seen(m)
+	if seen == refusing && b.isHeld() {
+		seen = severed
+	}
 	b.history.set(murky)
 	b.end()
 	b.manner.Store(m)
 	if err := b.listen(); err != nil {
 		return err
 	}
-	b.history.set(b.seen(m))
+	b.history.set(seen)
 	return nil
 }
+
+// oldConnection is an age that connections of probes do not reach: one that is older is held.
+const oldConnection = time.Second
+
+// isHeld tells whether the server holds a connection to the backend.
+func (b *backend) isHeld() bool { return b.farm.held && b.conns.olderThan(oldConnection) > 0 }
 
 // seen returns what a probe sees of a manner. A gRPC client tries again until its time is over.
 func (b *backend) seen(m *manner) health {
@@ -147,7 +160,7 @@ func (b *backend) seen(m *manner) health {
 
 // listen starts what the manner wants to listen.
 func (b *backend) listen() (err error) {
-	b.end = func() {}
+	b.conns, b.end = newConnections(), func() {}
 	switch m := b.manner.Load(); {
 	case m == closed:
 	case m == swallows:
@@ -165,7 +178,7 @@ func (b *backend) listenTCP() error {
 	if err != nil {
 		return err
 	}
-	conns := &connections{open: make(map[net.Conn]bool)}
+	conns := newConnections()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -179,8 +192,10 @@ func (b *backend) listenTCP() error {
 			wg.Go(func() { b.handle(c); conns.remove(c) })
 		}
 	})
+	b.conns = conns
+	b.deafen = func() { l.Close() } //nolint:errcheck,gosec // listens no more
 	b.end = func() {
-		l.Close() //nolint:errcheck,gosec // listens no more
+		b.deafen()
 		conns.closeAll()
 		wg.Wait()
 	}
@@ -189,7 +204,11 @@ func (b *backend) listenTCP() error {
 
 // handle serves a connection as the manner has it.
 func (b *backend) handle(c net.Conn) {
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	patience := 10 * time.Second
+	if b.farm.held {
+		patience = 100 * time.Hour // it is for faults to end what is held
+	}
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return
 	}
 	switch m := b.manner.Load(); {
@@ -228,9 +247,11 @@ func (b *backend) speak(c net.Conn) {
 // connections are those that are open. Safe for concurrent use.
 type connections struct {
 	mu     sync.Mutex
-	open   map[net.Conn]bool
+	open   map[net.Conn]time.Time // since when
 	closed bool
 }
+
+func newConnections() *connections { return &connections{open: make(map[net.Conn]time.Time)} }
 
 func (s *connections) add(c net.Conn) bool {
 	s.mu.Lock()
@@ -239,7 +260,7 @@ func (s *connections) add(c net.Conn) bool {
 		c.Close() //nolint:errcheck,gosec // unwanted
 		return false
 	}
-	s.open[c] = true
+	s.open[c] = time.Now()
 	return true
 }
 
@@ -256,6 +277,25 @@ func (s *connections) closeAll() {
 	s.closed = true
 	for c := range s.open {
 		reset(c)
+	}
+}
+
+// olderThan returns how many connections are older than that.
+func (s *connections) olderThan(age time.Duration) (n int) {
+	s.each(func(_ net.Conn, since time.Time) {
+		if time.Since(since) > age {
+			n++
+		}
+	})
+	return n
+}
+
+// each calls f for every connection.
+func (s *connections) each(f func(c net.Conn, since time.Time)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, since := range s.open {
+		f(c, since)
 	}
 }
 

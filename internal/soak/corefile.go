@@ -107,8 +107,12 @@ func (v variant) corefile(dir, disk string, farms []*farm) string {
 // pool returns the stanza of a zone whose members are a farm's, with more lines.
 func (v variant) pool(zone, dir string, f *farm, more ...string) string {
 	interval := timing.interval.String()
-	if v.interval != "" {
+	if v.interval != "" && !f.held { // connections are held as long as the check is the same
 		interval = v.interval
+	}
+	hold := ""
+	if f.held {
+		hold = "\n      hold"
 	}
 	rest := map[string]string{
 		"tcp":   fmt.Sprintf("tcp %d {\n      receive \"all is fine\"", f.port),
@@ -117,8 +121,8 @@ func (v variant) pool(zone, dir string, f *farm, more ...string) string {
 		"grpc":  fmt.Sprintf("grpc %d {", f.port),
 		"dns":   fmt.Sprintf("dns %d health.test {", f.port),
 	}[f.protocol]
-	return fmt.Sprintf("balance %s {\n    %s%s\n    health_check %s\n      allow 127.2.0.0/16\n      interval %s\n      timeout %s\n      fast_interval %s\n      max_interval %s\n    }\n  }",
-		zone, v.ttl, lines(more), rest, interval, timing.timeout, timing.fast, timing.maxInterval)
+	return fmt.Sprintf("balance %s {\n    %s%s\n    health_check %s\n      allow 127.2.0.0/16\n      interval %s\n      timeout %s\n      fast_interval %s\n      max_interval %s%s\n    }\n  }",
+		zone, v.ttl, lines(more), rest, interval, timing.timeout, timing.fast, timing.maxInterval, hold)
 }
 
 // lines returns more lines of a stanza.

@@ -42,9 +42,12 @@ func faults(w *world) (all []fault) {
 		}})
 	}
 	for _, f := range w.farms {
-		if f.name == farmOfTargets {
+		switch {
+		case f.held:
+			all = append(all, holdFaults(f)...)
+		case f.name == farmOfTargets:
 			all = append(all, targetFaults(f)...)
-		} else {
+		default:
 			all = append(all, backendFaults(f)...)
 		}
 	}
@@ -119,6 +122,11 @@ func spoil(some []*backend, m *manner) (end func() error, err error) {
 			return nil, fmt.Errorf("%s: %w", b.addr, err)
 		}
 	}
+	return heal(some), nil
+}
+
+// heal returns what makes backends well.
+func heal(some []*backend) (end func() error) {
 	return func() error {
 		for _, b := range some {
 			if err := b.become(well); err != nil {
@@ -126,7 +134,7 @@ func spoil(some []*backend, m *manner) (end func() error, err error) {
 			}
 		}
 		return nil
-	}, nil
+	}
 }
 
 // flap has a backend die and return, over and over.

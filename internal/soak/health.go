@@ -15,6 +15,7 @@ type health uint8
 const (
 	healthy  health = iota
 	murky           // about to change, or flapping: it may be answered or not
+	severed         // a probe fails at once, and a connection that was held ended when it came to that
 	refusing        // a probe fails at once
 	silent          // a probe fails when its timeout is over
 )
@@ -34,9 +35,15 @@ const (
 // longer returns the longest that a pause between probes takes.
 func longer(d time.Duration) time.Duration { return d + d/jitterShare }
 
+// confirming is the pause between probes after a held connection ended.
+const confirming = 50 * time.Millisecond
+
 // downWithin is how long a dead backend may be answered: the interval and fall-1 pauses in doubt, and the
-// timeouts where it is silent.
+// timeouts where it is silent. Where a held connection ended with it, it is probed at once, and with short pauses.
 func downWithin(h health, busy time.Duration) time.Duration {
+	if h == severed {
+		return time.Duration(timing.fall-1)*confirming + publishing + slack + busy
+	}
 	bound := longer(timing.interval) + time.Duration(timing.fall-1)*longer(timing.fast) + publishing + slack + busy
 	if h == silent {
 		bound += time.Duration(timing.fall) * timing.timeout
@@ -64,8 +71,12 @@ func expect(history *timeline[health], from, to time.Time, busy time.Duration) e
 	if only(history.during(from.Add(-upWithin(busy)), to), healthy) {
 		return mustAnswer
 	}
-	if dead := history.during(from.Add(-downWithin(refusing, busy)), to); only(dead, refusing, silent) {
-		if !slices.Contains(dead, silent) || only(history.during(from.Add(-downWithin(silent, busy)), to), refusing, silent) {
+	for _, h := range []health{severed, refusing, silent} { // the bound grows
+		dead := history.during(from.Add(-downWithin(h, busy)), to)
+		if !only(dead, severed, refusing, silent) {
+			return either
+		}
+		if slices.Max(dead) <= h {
 			return mustNot
 		}
 	}

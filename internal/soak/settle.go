@@ -32,6 +32,8 @@ type resources struct {
 	Series        int            // of metrics
 	BalanceSeries int            // of the plugin's own
 	Panics        int            // that the server recovered from
+	Held          int            // connections to endpoints that the option hold has open
+	HeldAmiss     int            // by how many that is more or less than backends see
 	unsettled     int            // endpoints that are not up
 	stacks        map[string]int // goroutines by where they are
 }
@@ -48,7 +50,7 @@ var allowance = resources{
 func (r resources) limits() resources {
 	return resources{
 		Own: r.Own + allowance.Own, Workers: allowance.Workers, Others: r.Others + allowance.Others, Strays: math.MaxInt, Descriptors: r.Descriptors + allowance.Descriptors,
-		Heap: r.Heap + allowance.Heap, RSS: r.RSS + allowance.RSS, Series: r.Series + allowance.Series, BalanceSeries: r.BalanceSeries + allowance.BalanceSeries,
+		Held: backendsOfFarm, Heap: r.Heap + allowance.Heap, RSS: r.RSS + allowance.RSS, Series: r.Series + allowance.Series, BalanceSeries: r.BalanceSeries + allowance.BalanceSeries,
 	}
 }
 
@@ -69,6 +71,8 @@ func (r resources) rows(limit resources) []usage {
 		{"resident memory, KiB", r.RSS >> 10, limit.RSS >> 10},
 		{"metric series", r.Series, limit.Series},
 		{"metric series of balance", r.BalanceSeries, limit.BalanceSeries},
+		{"connections held", r.Held, limit.Held},
+		{"of these, too many or too few for the backends", r.HeldAmiss, 0},
 		{"panics", r.Panics, 0},
 		{"endpoints that are not up", r.unsettled, 0},
 	}
@@ -113,8 +117,8 @@ func (r resources) problems(start *resources) []string {
 	if start != nil {
 		return r.over(start.limits())
 	}
-	if r.unsettled > 0 {
-		return []string{fmt.Sprintf("%d endpoints are not up", r.unsettled)}
+	if r.unsettled > 0 || r.Held != backendsOfFarm {
+		return []string{fmt.Sprintf("%d endpoints are not up, and %d are held, want none and %d", r.unsettled, r.Held, backendsOfFarm)}
 	}
 	return nil
 }
@@ -146,6 +150,8 @@ func (w *world) measure(ctx context.Context) (r resources, err error) {
 	if err != nil {
 		return r, err
 	}
+	r.HeldAmiss = w.heldBy() - r.Held
+	r.HeldAmiss = max(r.HeldAmiss, -r.HeldAmiss)
 	if r.RSS, err = residentMemory(w.server.pid()); err != nil {
 		return r, err
 	}
@@ -237,6 +243,8 @@ func (r *resources) readMetrics(from io.Reader) error {
 		switch name, _, _ := strings.Cut(line, " "); {
 		case name == "coredns_panics_total":
 			r.Panics = int(value)
+		case strings.HasPrefix(name, "coredns_balance_held_connections{"):
+			r.Held += int(value)
 		case name == "go_memstats_heap_alloc_bytes":
 			r.Heap = int(value)
 		case strings.HasPrefix(name, "coredns_balance_endpoints{") && !strings.Contains(name, `state="up"`):

@@ -140,7 +140,7 @@ func (u *upstream) listen() error {
 	if err != nil {
 		return errors.Join(err, packets.Close())
 	}
-	conns := &connections{open: make(map[net.Conn]bool)}
+	conns := newConnections()
 	var wg sync.WaitGroup
 	wg.Go(func() { u.serveUDP(packets) })
 	wg.Go(func() {

@@ -55,6 +55,9 @@ const diskSize = 160 << 20
 // zoneTTL is the TTL of what zone files hold, in seconds.
 const zoneTTL = 300
 
+// backendsOfFarm is how many backends each farm has.
+const backendsOfFarm = 4
+
 // membersOf is how many members the sets of a zone file have.
 const membersOf = 5
 
@@ -70,12 +73,12 @@ func newWorld(ctx context.Context, dir, binary string, load int, progress io.Wri
 	if w.pki, err = newPKI(dir); err != nil {
 		return nil, err
 	}
-	for i, name := range []string{"tcp", "http", "https", "grpc", "dns", farmOfTargets} {
+	for i, name := range []string{"tcp", "http", "https", "grpc", "dns", farmOfTargets, farmHeld} {
 		protocol := name
-		if name == farmOfTargets {
+		if name == farmOfTargets || name == farmHeld {
 			protocol = "tcp"
 		}
-		f, err := newFarm(name, protocol, uint16(7001+i), byte(i+1), 4, w.pki) //nolint:gosec // few
+		f, err := newFarm(name, protocol, uint16(7001+i), byte(i+1), backendsOfFarm, w.pki) //nolint:gosec // few
 		if err != nil {
 			return nil, err
 		}
