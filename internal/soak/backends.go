@@ -86,6 +86,7 @@ type farm struct {
 	name     string
 	protocol string
 	held     bool // the check has the option hold
+	timing   *checkTiming
 	port     uint16
 	pki      *pki
 	backends []*backend
@@ -106,7 +107,10 @@ type backend struct {
 }
 
 func newFarm(name, protocol string, port uint16, net byte, n int, p *pki) (*farm, error) {
-	f := &farm{name: name, protocol: protocol, held: name == farmHeld, port: port, pki: p}
+	f := &farm{name: name, protocol: protocol, held: name == farmHeld, timing: timing, port: port, pki: p}
+	if f.held {
+		f.timing = unhurried
+	}
 	if protocol == "grpc" {
 		f.sound, f.sick = newClinic(grpc_health_v1.HealthCheckResponse_SERVING), newClinic(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	}

@@ -106,7 +106,7 @@ func (v variant) corefile(dir, disk string, farms []*farm) string {
 
 // pool returns the stanza of a zone whose members are a farm's, with more lines.
 func (v variant) pool(zone, dir string, f *farm, more ...string) string {
-	interval := timing.interval.String()
+	interval := f.timing.interval.String()
 	if v.interval != "" && !f.held { // connections are held as long as the check is the same
 		interval = v.interval
 	}
@@ -121,14 +121,6 @@ func (v variant) pool(zone, dir string, f *farm, more ...string) string {
 		"grpc":  fmt.Sprintf("grpc %d {", f.port),
 		"dns":   fmt.Sprintf("dns %d health.test {", f.port),
 	}[f.protocol]
-	return fmt.Sprintf("balance %s {\n    %s%s\n    health_check %s\n      allow 127.2.0.0/16\n      interval %s\n      timeout %s\n      fast_interval %s\n      max_interval %s%s\n    }\n  }",
-		zone, v.ttl, lines(more), rest, interval, timing.timeout, timing.fast, timing.maxInterval, hold)
-}
-
-// lines returns more lines of a stanza.
-func lines(more []string) (text string) {
-	for _, line := range more {
-		text += "\n    " + line
-	}
-	return text
+	return fmt.Sprintf("balance %s {\n    status\n    %s%s\n    health_check %s\n      allow 127.2.0.0/16\n      interval %s\n      timeout %s\n      fast_interval %s\n      max_interval %s%s\n    }\n  }",
+		zone, v.ttl, strings.Join(append([]string{""}, more...), "\n    "), rest, interval, f.timing.timeout, f.timing.fast, f.timing.maxInterval, hold)
 }

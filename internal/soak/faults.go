@@ -27,6 +27,7 @@ const (
 	laneFiles    = "files"
 	laneUpstream = "upstream"
 	laneFlood    = "flood"
+	lanePage     = "status page"
 	laneAlone    = "alone" // such faults happen while no other does
 )
 
@@ -36,6 +37,7 @@ func faults(w *world) (all []fault) {
 	all = append(all, fileFaults(w.asNobody)...)
 	all = append(all, limitFaults()...)
 	all = append(all, floodFaults()...)
+	all = append(all, pageFaults()...)
 	for _, q := range quirks {
 		all = append(all, fault{name: "upstream: " + q.name, lane: laneUpstream, hold: 3 * time.Second, inject: func(_ context.Context, w *world, _ *rand.Rand) (func() error, error) {
 			return misbehave(w, q)
@@ -65,7 +67,7 @@ func misbehave(w *world, q *quirk) (end func() error, err error) {
 }
 
 // backendHold is how long backends stay bad: until they must be out of the answers, and some time more.
-func backendHold() time.Duration { return downWithin(silent, 0) + 2*time.Second }
+func backendHold() time.Duration { return timing.downWithin(silent, 0) + 2*time.Second }
 
 // backendFaults returns the faults of a farm: those of some backends, one kind at a time, all at once, and flapping.
 func backendFaults(f *farm) (all []fault) {
@@ -96,7 +98,7 @@ func targetFaults(f *farm) (all []fault) {
 	some := func(n int) func(r *rand.Rand) []*backend {
 		return func(r *rand.Rand) []*backend { return pick(r, f.backends, n) }
 	}
-	dead, mute := downWithin(refusing, 0)+2*time.Second, downWithin(silent, 0)+2*time.Second
+	dead, mute := timing.downWithin(refusing, 0)+2*time.Second, timing.downWithin(silent, 0)+2*time.Second
 	add("one dies", dead, some(1), closed)
 	add("all of an MX die", dead, func(r *rand.Rand) []*backend { i := 2 * r.IntN(len(f.backends)/2); return f.backends[i : i+2] }, closed)
 	add("all but one die", dead, some(len(f.backends)-1), closed)

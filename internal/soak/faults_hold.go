@@ -36,7 +36,7 @@ func holdFaults(f *farm) (all []fault) {
 			return w.mustBeHeldAgain(ctx, some, func() (func() error, error) { return spoil(some, m) })
 		}
 	}
-	dead, mute := downWithin(severed, 0)+2*time.Second, downWithin(silent, 0)+2*time.Second
+	dead, mute := f.timing.downWithin(severed, 0)+2*time.Second, f.timing.downWithin(silent, 0)+2*time.Second
 	add("backends killed", dead, killed(closed))
 	add("all backends killed", dead, func(ctx context.Context, w *world, _ []*backend) (func() error, error) {
 		return killed(closed)(ctx, w, f.backends)
@@ -153,7 +153,7 @@ func (w *world) mustBeHeldAgain(ctx context.Context, some []*backend, inject fun
 
 // awaitHeld waits until a backend that came back is held. After a lack of descriptors that takes a minute.
 func (w *world) awaitHeld(ctx context.Context, b *backend) {
-	bound := upWithin(w.busy()) + longer(timing.interval) + oldConnection
+	bound := b.farm.timing.upWithin(w.busy()) + longer(b.farm.timing.interval) + oldConnection
 	for began := time.Now(); !b.isHeld(); {
 		if time.Since(began) > bound {
 			if !slices.Contains(w.starved.during(time.Now().Add(-2*time.Minute), time.Now()), true) {

@@ -36,7 +36,7 @@ func (set *rrset) led(name string, each int) *rrset {
 	led := *set
 	led.members = nil
 	for some := range slices.Chunk(set.members, each) {
-		led.targets = append(led.targets, target{string(rune('a'+len(led.targets))) + "." + name, some})
+		led.targets = append(led.targets, target{"abcd"[len(led.targets):][:1] + "." + name, some})
 		led.members = append(led.members, some[0])
 	}
 	return &led

@@ -20,11 +20,17 @@ const (
 	silent          // a probe fails when its timeout is over
 )
 
-// timing is the timing of the health checks in the Corefile.
-var timing = struct {
+// checkTiming is the timing of a health check in the Corefile.
+type checkTiming struct {
 	interval, timeout, fast, maxInterval time.Duration
 	rise, fall                           int
-}{time.Second, 800 * time.Millisecond, 250 * time.Millisecond, 2 * time.Second, 2, 3}
+}
+
+// timing is that of most. Where connections are held it is unhurried: so probes alone would be late by far.
+var (
+	timing    = &checkTiming{time.Second, 800 * time.Millisecond, 250 * time.Millisecond, 2 * time.Second, 2, 3}
+	unhurried = &checkTiming{4 * time.Second, 800 * time.Millisecond, time.Second, 4 * time.Second, 2, 3}
+)
 
 const (
 	jitterShare = 10              // a pause between probes is longer by one part in so many at most
@@ -40,20 +46,20 @@ const confirming = 50 * time.Millisecond
 
 // downWithin is how long a dead backend may be answered: the interval and fall-1 pauses in doubt, and the
 // timeouts where it is silent. Where a held connection ended with it, it is probed at once, and with short pauses.
-func downWithin(h health, busy time.Duration) time.Duration {
+func (t *checkTiming) downWithin(h health, busy time.Duration) time.Duration {
 	if h == severed {
-		return time.Duration(timing.fall-1)*confirming + publishing + slack + busy
+		return time.Duration(t.fall-1)*confirming + publishing + slack + busy
 	}
-	bound := longer(timing.interval) + time.Duration(timing.fall-1)*longer(timing.fast) + publishing + slack + busy
+	bound := longer(t.interval) + time.Duration(t.fall-1)*longer(t.fast) + publishing + slack + busy
 	if h == silent {
-		bound += time.Duration(timing.fall) * timing.timeout
+		bound += time.Duration(t.fall) * t.timeout
 	}
 	return bound
 }
 
 // upWithin is how long a backend that came back may be missing: one probe may be under way and fail yet.
-func upWithin(busy time.Duration) time.Duration {
-	return timing.timeout + longer(timing.maxInterval) + time.Duration(timing.rise)*longer(timing.fast) + publishing + slack + busy
+func (t *checkTiming) upWithin(busy time.Duration) time.Duration {
+	return t.timeout + longer(t.maxInterval) + time.Duration(t.rise)*longer(t.fast) + publishing + slack + busy
 }
 
 // expectation is what an answer may do about a member.
@@ -67,12 +73,12 @@ const (
 
 // expect returns what answers to a query that was under way for a time may do about a member whose backend has
 // a history. busy is how late things ran lately.
-func expect(history *timeline[health], from, to time.Time, busy time.Duration) expectation {
-	if only(history.during(from.Add(-upWithin(busy)), to), healthy) {
+func (t *checkTiming) expect(history *timeline[health], from, to time.Time, busy time.Duration) expectation {
+	if only(history.during(from.Add(-t.upWithin(busy)), to), healthy) {
 		return mustAnswer
 	}
 	for _, h := range []health{severed, refusing, silent} { // the bound grows
-		dead := history.during(from.Add(-downWithin(h, busy)), to)
+		dead := history.during(from.Add(-t.downWithin(h, busy)), to)
 		if !only(dead, severed, refusing, silent) {
 			return either
 		}

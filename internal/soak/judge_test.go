@@ -77,20 +77,27 @@ func TestExpectation(t *testing.T) {
 		at := func(d time.Duration, want expectation) {
 			t.Helper()
 			<-time.After(d)
-			if now := time.Now(); expect(history, now, now, 0) != want {
-				t.Errorf("expectation is %d, want %d", expect(history, now, now, 0), want)
+			if now := time.Now(); timing.expect(history, now, now, 0) != want {
+				t.Errorf("expectation is %d, want %d", timing.expect(history, now, now, 0), want)
 			}
 		}
 		at(0, mustAnswer)
 		history.set(refusing)
-		at(downWithin(refusing, 0)-time.Millisecond, either)
+		at(timing.downWithin(refusing, 0)-time.Millisecond, either)
 		at(2*time.Millisecond, mustNot)
 		history.set(healthy)
-		at(upWithin(0)-time.Millisecond, either)
+		at(timing.upWithin(0)-time.Millisecond, either)
 		at(2*time.Millisecond, mustAnswer)
 		history.set(silent)
-		at(downWithin(refusing, 0)+time.Millisecond, either)
-		at(downWithin(silent, 0)-downWithin(refusing, 0), mustNot)
+		at(timing.downWithin(refusing, 0)+time.Millisecond, either)
+		at(timing.downWithin(silent, 0)-timing.downWithin(refusing, 0), mustNot)
+		history.set(severed)
+		at(timing.downWithin(severed, 0)+time.Millisecond, mustNot) // it was silent before
+		history.set(healthy)
+		at(time.Hour, mustAnswer)
+		history.set(severed)
+		at(timing.downWithin(severed, 0)-time.Millisecond, either)
+		at(2*time.Millisecond, mustNot)
 		history.set(murky)
 		at(time.Hour, either)
 	})

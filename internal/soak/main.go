@@ -37,6 +37,7 @@ import (
 // options are what the flags say.
 type options struct {
 	server   string
+	schema   string
 	duration time.Duration
 	seed     uint64
 	load     int
@@ -64,6 +65,7 @@ func main() {
 func parseFlags(args []string) (o options, err error) {
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
 	flags.StringVar(&o.server, "server", ".cache/coredns-race", "the CoreDNS to test, a `file`")
+	flags.StringVar(&o.schema, "schema", "docs/status.schema.json", "what the status page is to say, a JSON Schema `file`")
 	flags.DurationVar(&o.duration, "duration", time.Minute, "how long, about")
 	flags.Uint64Var(&o.seed, "seed", 0, "what the sequence of faults follows from; 0: another every time")
 	flags.IntVar(&o.load, "load", 500, "queries a second, about, beside those of floods")
@@ -85,7 +87,7 @@ func parseFlags(args []string) (o options, err error) {
 
 // args returns the flags that say the same.
 func (o options) args() []string {
-	return []string{"-server", o.server, "-duration", o.duration.String(), "-seed", strconv.FormatUint(o.seed, 10), "-load", strconv.Itoa(o.load), "-only", o.only}
+	return []string{"-server", o.server, "-schema", o.schema, "-duration", o.duration.String(), "-seed", strconv.FormatUint(o.seed, 10), "-load", strconv.Itoa(o.load), "-only", o.only}
 }
 
 // run soaks, in namespaces made for it, and returns the exit status: 1 where something was violated.
@@ -110,7 +112,11 @@ func run(ctx context.Context, o options, out, progress io.Writer) (status int, e
 	if err != nil {
 		return 2, err
 	}
-	start, end := w.soak(ctx, o, until)
+	s, err := readSchema(o.schema)
+	if err != nil {
+		return 2, err
+	}
+	start, end := w.soak(ctx, o, s, until)
 	w.finish()
 	fmt.Fprintf(out, "soak -seed %d -duration %s -load %d\n\n", o.seed, o.duration, o.load) //nolint:errcheck // for people
 	w.count.print(out, start, end)
@@ -122,7 +128,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (status int, e
 }
 
 // soak lets the clients ask and the faults happen until the time is over. It returns what the server used before and after.
-func (w *world) soak(ctx context.Context, o options, until time.Time) (start, end resources) {
+func (w *world) soak(ctx context.Context, o options, s *schema, until time.Time) (start, end resources) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { // without the server there is nothing to soak
@@ -137,6 +143,7 @@ func (w *world) soak(ctx context.Context, o options, until time.Time) (start, en
 	for _, a := range w.askers {
 		asking.Go(func() { a.run(quiet) })
 	}
+	asking.Go(func() { newLooker(w, s).run(quiet) })
 	telling.Go(func() { w.tell(quiet) })
 	start = w.warmUp(ctx)
 	end = start

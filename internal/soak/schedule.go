@@ -57,7 +57,7 @@ type schedule struct {
 // cycle lets faults happen, then looks what they left behind. The end of the last one is at until, or soon after.
 func (s schedule) cycle(ctx context.Context, w *world, decks []*deck, until time.Time) {
 	alone := s.alone
-	rest := upWithin(w.busy())
+	rest := timing.upWithin(w.busy())
 	deadline := time.Now().Add(s.mixed)
 	if last := until.Add(-rest - time.Duration(alone)*8*time.Second); last.Before(deadline) {
 		deadline = last
@@ -79,7 +79,7 @@ func (s schedule) cycle(ctx context.Context, w *world, decks []*deck, until time
 		})
 	}
 	lanes.Wait()
-	if pause(ctx, upWithin(w.busy())) != nil || last == nil {
+	if pause(ctx, timing.upWithin(w.busy())) != nil || last == nil {
 		return
 	}
 	for range alone {

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,6 +30,7 @@ type rrset struct {
 	forwarded bool // comes from the upstream
 	cached    bool // and is cached
 	health    map[netip.Addr]*timeline[health]
+	timing    *checkTiming                                                     // of its health check; nil: that of most
 	excluded  func(from, to time.Time) (always, sometimes map[netip.Addr]bool) // by overrides; nil: none
 }
 
@@ -190,6 +192,8 @@ func (set *rrset) expected(from, to time.Time, busy time.Duration) map[netip.Add
 	return all
 }
 
+func (set *rrset) timed() *checkTiming { return cmp.Or(set.timing, timing) }
+
 // expectedOf returns what an answer may do about a member, by the health of what it stands for: a target is as healthy as its
 // healthiest address. While the rule only observes nobody leaves.
 func (set *rrset) expectedOf(member netip.Addr, from, to time.Time, busy time.Duration) expectation {
@@ -203,7 +207,7 @@ func (set *rrset) expectedOf(member netip.Addr, from, to time.Time, busy time.Du
 		if history == nil || set.exact {
 			return mustAnswer
 		}
-		all = append(all, expect(history, from, to, busy))
+		all = append(all, set.timed().expect(history, from, to, busy))
 	}
 	switch {
 	case slices.Contains(all, mustAnswer):

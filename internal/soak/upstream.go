@@ -226,7 +226,7 @@ func (u *upstream) right(q *dns.Msg) *dns.Msg {
 	}
 	if set != nil {
 		shuffled := slices.Clone(set.members)
-		rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] }) //nolint:gosec // no secret
 		reply.Answer, reply.Extra = set.records(name, shuffled, upstreamTTL)
 	}
 	return reply

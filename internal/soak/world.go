@@ -282,7 +282,7 @@ func (w *world) hire(load int, solo, crowd, overTCP, overTLS, crowdTLS []*subjec
 
 // pooled returns the RRset whose members are a farm's.
 func (w *world) pooled(f *farm) *rrset {
-	set := &rrset{members: f.addrs(), lacking: 5, ttl: 30, health: make(map[netip.Addr]*timeline[health])}
+	set := &rrset{members: f.addrs(), timing: f.timing, lacking: 5, ttl: 30, health: make(map[netip.Addr]*timeline[health])}
 	for _, b := range f.backends {
 		set.health[b.addr.Addr()] = b.history
 	}
