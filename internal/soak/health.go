@@ -45,10 +45,11 @@ func longer(d time.Duration) time.Duration { return d + d/jitterShare }
 const confirming = 50 * time.Millisecond
 
 // downWithin is how long a dead backend may be answered: the interval and fall-1 pauses in doubt, and the
-// timeouts where it is silent. Where a held connection ended with it, it is probed at once, and with short pauses.
+// timeouts where it is silent. Where a held connection ended with it, it is probed at once, and with short pauses: a slack
+// of less than the interval tells that from probes alone.
 func (t *checkTiming) downWithin(h health, busy time.Duration) time.Duration {
 	if h == severed {
-		return time.Duration(t.fall-1)*confirming + publishing + slack + busy
+		return time.Duration(t.fall-1)*confirming + publishing + slack/4 + busy
 	}
 	bound := longer(t.interval) + time.Duration(t.fall-1)*longer(t.fast) + publishing + slack + busy
 	if h == silent {
