@@ -3,8 +3,10 @@
 package balance
 
 import (
+	"bytes"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -13,7 +15,7 @@ import (
 // go by them before they ask for A and AAAA. A family's hints are ordered, filtered and cut down as
 // an RRset of those addresses would be. Hints of signed records stay as they are.
 func (a *answer) arrangeHints(out *arrangement) {
-	var hints hintCount
+	hints := hintCount{seen: seenHints(out.sectionNow())}
 	for i, rr := range out.sectionNow() {
 		svcb := svcbOf(rr)
 		if svcb == nil || len(svcb.Value) == 0 {
@@ -48,7 +50,50 @@ func (a *answer) sealedHints(out *arrangement, svcb *svcbRecord) {
 }
 
 // hintCount counts the hints of an answer, and those of which all addresses are down and replaced.
-type hintCount struct{ all, denied int }
+type hintCount struct {
+	all, denied int
+
+	seen map[hintKey]arranged // nil where no record can have the hints of another
+}
+
+// hintKey is what records have in common whose hints take one turn: duplicates, or the same addresses for another protocol.
+type hintKey struct {
+	target   string // lower case
+	priority uint16
+	key      dns.SVCBKey
+	addrs    string // sorted
+}
+
+// arranged is what became of a hint.
+type arranged struct {
+	addrs   []net.IP
+	denied  bool
+	removed removals
+}
+
+// seenHints returns where to remember the hints of a section, nil where it has one record alone.
+func seenHints(rrs []dns.RR) map[hintKey]arranged {
+	n := 0
+	for _, rr := range rrs {
+		if svcbOf(rr) != nil {
+			n++
+		}
+	}
+	if n < 2 {
+		return nil
+	}
+	return make(map[hintKey]arranged)
+}
+
+// keyOfHint returns the key of a hint.
+func keyOfHint(svcb *svcbRecord, key dns.SVCBKey, addrs []net.IP) hintKey {
+	sorted := slices.SortedFunc(slices.Values(addrs), func(a, b net.IP) int { return bytes.Compare(a.To16(), b.To16()) })
+	var b []byte
+	for _, addr := range sorted {
+		b = append(b, addr.To16()...)
+	}
+	return hintKey{strings.ToLower(svcb.target()), svcb.Priority, key, string(b)}
+}
 
 // target returns the name that the record's hints are addresses of.
 func (s *svcbRecord) target() string {
@@ -96,7 +141,7 @@ func (a *answer) hints(out *arrangement, svcb *svcbRecord, count *hintCount) (va
 		if len(before) == 0 {
 			continue
 		}
-		after, denied := a.hint(out, svcb, kv.Key(), before)
+		after, denied := a.hintOnce(out, svcb, kv.Key(), before, count.seen)
 		count.all++
 		if denied {
 			count.denied++
@@ -143,6 +188,24 @@ func isMandatory(svcb *svcbRecord, key dns.SVCBKey) bool {
 	return false
 }
 
+// hintOnce is hint, where records of the answer may have the same hints: these take one turn.
+func (a *answer) hintOnce(out *arrangement, svcb *svcbRecord, key dns.SVCBKey, addrs []net.IP, seen map[hintKey]arranged) (after []net.IP, denied bool) {
+	if seen == nil {
+		return a.hint(out, svcb, key, addrs)
+	}
+	k := keyOfHint(svcb, key, addrs)
+	if before, ok := seen[k]; ok {
+		out.removed.add(before.removed)
+		return before.addrs, before.denied
+	}
+	sum := out.removed
+	out.removed = removals{}
+	after, denied = a.hint(out, svcb, key, addrs)
+	seen[k] = arranged{after, denied, out.removed}
+	out.removed.add(sum)
+	return after, denied
+}
+
 // hint arranges the addresses of one hint as an RRset of the record's target, and tells whether all
 // are down and none is to be answered.
 func (a *answer) hint(out *arrangement, svcb *svcbRecord, key dns.SVCBKey, addrs []net.IP) (after []net.IP, denied bool) {
@@ -154,9 +217,7 @@ func (a *answer) hint(out *arrangement, svcb *svcbRecord, key dns.SVCBKey, addrs
 	a.arrange(&arranged, s, turnKey{where: inHints, priority: svcb.Priority}, rrs)
 	out.outcome = max(out.outcome, arranged.outcome)
 	out.degraded = out.degraded || arranged.degraded
-	for why, n := range arranged.removed {
-		out.removed[why] += n
-	}
+	out.removed.add(arranged.removed)
 	if arranged.denial != answerOpen {
 		return nil, true
 	}

@@ -116,6 +116,33 @@ func TestHintsOfSeveralRecords(t *testing.T) {
 	}
 }
 
+// Records of one answer that carry the same hints, be they duplicates or for other protocols, take one turn together: each
+// address leads equally often in each of them.
+func TestSameHintsTakeOneTurn(t *testing.T) {
+	h := newHandler(t, "balance", echo)
+	for name, answer := range map[string]string{
+		"twice.h.":     "twice.h. HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n twice.h. HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2",
+		"protocols.h.": "protocols.h. HTTPS 1 . alpn=h3 port=8443 ipv4hint=192.0.2.1,192.0.2.2\n protocols.h. HTTPS 1 . alpn=h2 port=443 ipv4hint=192.0.2.2,192.0.2.1",
+	} {
+		m := message(t, name+" HTTPS", answer)
+		leads := map[string]int{}
+		for range 60 {
+			both := make([]string, 0, 2)
+			for _, rr := range ask(t, h, m).Answer {
+				value := rr.(*dns.HTTPS).Value
+				both = append(both, value[len(value)-1].String())
+			}
+			if both[0] != both[1] {
+				t.Fatalf("%s: hints are %s, want the same", name, both)
+			}
+			leads[both[0]]++
+		}
+		if leads["192.0.2.1,192.0.2.2"] != 30 || leads["192.0.2.2,192.0.2.1"] != 30 {
+			t.Errorf("%s: leads are %v, want 30 each", name, leads)
+		}
+	}
+}
+
 // Where hints changed, the answer is not the one that was validated; where all of all records are down,
 // servfail says so.
 func TestHintsAndTheReply(t *testing.T) {

@@ -40,6 +40,12 @@ var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "ti
 // removals counts the records removed from an answer.
 type removals [len(reasonNames)]uint16
 
+func (r *removals) add(more removals) {
+	for why, n := range more {
+		r[why] += n
+	}
+}
+
 // tally is a counter that several cores increase at once: each in a place of its own, for a place
 // that cores share costs them more than the rest of an answer. Safe for concurrent use.
 type tally [tallyPlaces]struct {
