@@ -162,7 +162,7 @@ func (l *looker) documentWrong(h head, body []byte, from, to time.Time) string {
 	case document.Time.Before(from.Add(-2*time.Second-busy)) || document.Time.After(to.Add(time.Second)):
 		return fmt.Sprintf("it is of %s, asked for from %s to %s", document.Time, from, to)
 	}
-	return l.contentWrong(document, from.Add(-2*time.Second-busy), to, busy)
+	return l.contentWrong(document, document.Time, to, busy)
 }
 
 // contentWrong says what a document, made at some time, says that is not true.
