@@ -134,8 +134,10 @@ func again(some []*backend, do func(c net.Conn, since time.Time)) (end func() er
 	return func() error { cancel(); <-done; return nil }, nil
 }
 
-// mustBeHeldAgain sees to it that backends are held again when a fault that they died of is over.
+// mustBeHeldAgain sees to it that backends that were held are held again when a fault that they died of is over. Others may wait for
+// the end of a pause that the connection before brought them, for their death may go unseen.
 func (w *world) mustBeHeldAgain(ctx context.Context, some []*backend, inject func() (func() error, error)) (end func() error, err error) {
+	held := slices.DeleteFunc(slices.Clone(some), func(b *backend) bool { return !b.isHeld() })
 	over, err := inject()
 	if err != nil {
 		return over, err
@@ -144,7 +146,7 @@ func (w *world) mustBeHeldAgain(ctx context.Context, some []*backend, inject fun
 		if err := over(); err != nil {
 			return err
 		}
-		for _, b := range some {
+		for _, b := range held {
 			w.awaitHeld(ctx, b)
 		}
 		return nil

@@ -5,11 +5,12 @@
 // Command soak runs a whole CoreDNS with balance, built with the race detector, under constant load while all kinds of
 // faults happen, and checks every answer. "make soak DURATION=1h" runs it; docs/reliability.md says what it checks.
 //
-//	the clients        ask over UDP, TCP and TLS, and judge every reply        asker.go, truth.go
+//	the clients        ask over UDP, TCP and TLS, and judge every reply        asker.go, truth.go, forms.go
+//	the onlooker       looks at the status page, and judges what it says       page.go, schema.go
 //	the truth          what members there are, who is up, what is in force     world.go, health.go, operated.go, timeline.go
 //	the order          what successive answers owe each other                  rotation.go
 //	the faults         a table; adding one is adding an entry                  faults.go, faults_*.go
-//	the surroundings   backends, an upstream, certificates                     backends.go, grpc.go, upstream.go, pki.go
+//	the surroundings   backends, an upstream, certificates                     backends.go, grpc.go, upstream.go, pki.go, signing.go
 //	the schedule       which fault when, by a seed                             schedule.go
 //	what stays behind  goroutines, descriptors, memory, series                 settle.go
 //	the report                                                                 report.go
