@@ -27,7 +27,7 @@ type quirk struct {
 	// reply returns the packet to send in place of the right reply, nil for none.
 	reply func(q *dns.Msg, right *dns.Msg, network string) []byte
 	cut   bool // replies may be truncated
-	bare  bool // replies may lack the additional section
+	bare  bool // replies may lack the additional section: CoreDNS hands on what it can read of half a packet
 }
 
 // quirks are the misbehaviours, for faults to choose from.
@@ -44,7 +44,7 @@ var quirks = []*quirk{
 		return packed(right)
 	}},
 	{name: "no question", reply: func(_, right *dns.Msg, _ string) []byte { right.Question = nil; return packed(right) }},
-	{name: "half a packet", cut: true, reply: func(_, right *dns.Msg, _ string) []byte { p := packed(right); return p[:len(p)/2] }},
+	{name: "half a packet", cut: true, bare: true, reply: func(_, right *dns.Msg, _ string) []byte { p := packed(right); return p[:len(p)/2] }},
 	{name: "truncated, over TCP too", cut: true, reply: func(_, right *dns.Msg, _ string) []byte {
 		right.Truncated, right.Answer = true, right.Answer[:len(right.Answer)/2]
 		return packed(right)
