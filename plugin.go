@@ -96,7 +96,7 @@ func (b *Balance) Ready() bool {
 // query that another balance of this server has in hand already, for it re-entered the server to
 // follow a CNAME, is left alone: one client query is one turn.
 func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	growStack(false)
+	growStack(0)
 	a := b.answerTo(ctx, w, r)
 	if a == nil {
 		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)
