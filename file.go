@@ -52,13 +52,13 @@ func (f *polledFile) load() error {
 	}
 	if err != nil {
 		f.seen = [sha256.Size]byte{}
-		f.problem = fmt.Errorf("%s: %w", f.path, err)
+		f.problem = fmt.Errorf("%s: %w", f.name(), err)
 		return f.problem
 	}
 	if sum := sha256.Sum256(content); sum != f.seen {
 		f.seen, f.problem = sum, nil
 		if err := f.use(content); err != nil {
-			f.problem = fmt.Errorf("%s:%s", f.path, discreet(err.Error()))
+			f.problem = fmt.Errorf("%s:%s", f.name(), discreet(err.Error()))
 		}
 	}
 	if f.problem == nil {
@@ -66,6 +66,9 @@ func (f *polledFile) load() error {
 	}
 	return f.problem
 }
+
+// name returns the path as errors and the log have it.
+func (f *polledFile) name() string { return oneLine(f.path) }
 
 // show makes the problem known to those who look.
 func (f *polledFile) show() {
@@ -215,7 +218,7 @@ func wallClock() time.Time { return time.Now().Round(0) }
 func (f *polledFile) report(before, now error, zones []string) {
 	switch {
 	case now == nil && before != nil:
-		log.Infof("%s is good again and in force", f.path)
+		log.Infof("%s is good again and in force", f.name())
 	case now != nil && (before == nil || before.Error() != now.Error()):
 		log.Errorf("%v; what was read before stays in force", now)
 		for _, zone := range zones {

@@ -185,7 +185,7 @@ func newOverridesFile(r *rule, path string, every time.Duration) (*overridesFile
 		before := f.set.Swap(&set)
 		r.epoch.Add(1)
 		if before != nil || len(set) > 0 {
-			log.Infof("%s: %s%s", f.path, set.describe(wallClock()), r.observeNote())
+			log.Infof("%s: %s%s", f.name(), set.describe(wallClock()), r.observeNote())
 		}
 		return nil
 	}
@@ -195,7 +195,7 @@ func newOverridesFile(r *rule, path string, every time.Duration) (*overridesFile
 		expiry: func(now time.Time) (time.Time, bool) { return f.set.Load().nextExpiry(now) },
 		notify: func() {
 			r.epoch.Add(1)
-			log.Infof("%s: %s%s", f.path, f.set.Load().describe(f.dated.clock()), r.observeNote())
+			log.Infof("%s: %s%s", f.name(), f.set.Load().describe(f.dated.clock()), r.observeNote())
 		},
 	}
 	return f, f.read()
