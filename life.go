@@ -97,6 +97,9 @@ func (l *life) start() error {
 	if err := pages.join(l); err != nil {
 		return err
 	}
+	if l.mark != nil {
+		stacks.join()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.up = time.AfterFunc(comesUpWithin, l.giveUp)
@@ -127,6 +130,9 @@ func (l *life) stop() {
 		delete(lives.running, l)
 		lives.Unlock()
 		pages.leave(l)
+		if l.mark != nil {
+			stacks.leave()
+		}
 		for _, z := range l.zones { // queries that are still answered go by the last verdicts
 			for _, s := range z.subscribers {
 				pools.leave(s)
