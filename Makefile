@@ -53,12 +53,12 @@ test-packages:
 
 .PHONY: test-go
 test-go: ## Pass the tests of this module, with the race detector
-	go test -race -timeout 40m ./...
+	go test -race -pgo=off -timeout 40m ./...
 
 .PHONY: test-soak
 test-soak: ## Have all kinds of faults happen to a server under load, for a minute
 	@mkdir -p $(CACHE)
-	go build -race -tags $(GOTAGS) -o $(CACHE)/coredns-race ./cmd/coredns
+	go build -race -pgo=off -tags $(GOTAGS) -o $(CACHE)/coredns-race ./cmd/coredns
 	go build -o $(CACHE)/soak ./internal/soak
 	$(CACHE)/soak -server $(CACHE)/coredns-race -duration $(or $(DURATION),1m) -seed $(or $(SEED),1) -load $(or $(LOAD),500)
 

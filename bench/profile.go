@@ -5,16 +5,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/google/pprof/profile"
 )
 
 // gatherProfile has every CoreDNS with balance answer under load, takes a CPU profile of each, and writes them
@@ -43,7 +45,7 @@ func gatherProfile(ctx context.Context, o *Options, progress io.Writer) error {
 			_, _ = fmt.Fprintf(progress, "profiled %s/%s\n", server.Name, w.Name)
 		}
 	}
-	return merge(ctx, profiles, o.Profile)
+	return merge(profiles, o.Profile)
 }
 
 // profileServer takes a profile of a server under a closed loop.
@@ -80,21 +82,40 @@ func fetchProfile(ctx context.Context, port, seconds int, file string) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", url, response.Status)
 	}
-	profile, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, profile, 0o600)
+	return os.WriteFile(file, content, 0o600)
 }
 
-// merge writes profiles as one.
-func merge(ctx context.Context, profiles []string, to string) error {
-	if len(profiles) == 0 {
+// merge writes profiles as one, without the path that the program had on this machine.
+func merge(files []string, to string) error {
+	if len(files) == 0 {
 		return errors.New("-only leaves no server with balance to profile")
 	}
-	c := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto", "-output", to}, profiles...)...) //nolint:gosec // our own files
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("go tool pprof: %w: %s", err, tail(string(out)))
+	profiles := make([]*profile.Profile, 0, len(files))
+	for _, file := range files {
+		content, err := os.ReadFile(file) //nolint:gosec // our own
+		if err != nil {
+			return err
+		}
+		p, err := profile.ParseData(content)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		profiles = append(profiles, p)
 	}
-	return nil
+	all, err := profile.Merge(profiles)
+	if err != nil {
+		return err
+	}
+	for _, m := range all.Mapping {
+		m.File = filepath.Base(m.File)
+	}
+	var packed bytes.Buffer
+	if err := all.Write(&packed); err != nil {
+		return err
+	}
+	return os.WriteFile(to, packed.Bytes(), 0o644) //nolint:gosec // part of the source
 }
