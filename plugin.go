@@ -48,7 +48,7 @@
 //	status.go       the page that shows rules, overview.go what is on it; internal/statuspage serves it
 //	ledger.go       who led, and which RRsets are in use; history.go the last probes; both for that page only
 //	metrics.go      what is counted, scrape.go what is looked up when it is scraped
-//	stack.go        what a query costs that has to grow its stack
+//	stack.go        queries that need not grow their stacks
 //	position.go     the warnings about a chain that defeats us
 package balance
 

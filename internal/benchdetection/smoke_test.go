@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // A killed backend is noticed, with hold and without, and the table says so. Nothing is asserted of speed.
 func TestSmoke(t *testing.T) {
 	coredns := filepath.Join(t.TempDir(), "coredns")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "grpcnotrace", "-o", coredns, "../../cmd/coredns")
+	build := exec.CommandContext(t.Context(), "go", "build", "-pgo=off", "-tags", "grpcnotrace", "-o", coredns, "../../cmd/coredns")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
