@@ -104,7 +104,7 @@ func (b *ballast) next(frames int, stop <-chan struct{}) int {
 		case size > queryStack:
 			return max(frames-frames/4, 1)
 		}
-		again = min(2*again, 32*b.every)
+		again = min(2*again, 8*b.every)
 		look.Reset(again)
 	}
 }
