@@ -118,7 +118,7 @@ func parse(c *caddy.Controller) ([]*rule, error) {
 		}
 		r, err := parseStanza(c, lines)
 		if err != nil {
-			return nil, c.Err(err.Error())
+			return nil, c.Err(oneLine(err.Error())) // it may quote the Corefile
 		}
 		stanzas = append(stanzas, r)
 	}
