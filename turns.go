@@ -17,7 +17,7 @@ const exactRRsets = 1 << 16
 
 // exactMembers bounds the memory of RRsets with many members: the turns of RRsets of 8 members
 // and more are forgotten after this many members of others, rather than after exactRRsets. Long names,
-// groups and cycles of weights count as members too, by the memory that they take.
+// groups, cycles of weights and records with a lowered TTL count as members too, by the memory that they take.
 const exactMembers = 8 * exactRRsets
 
 // memberSize is about how many bytes a member takes.
