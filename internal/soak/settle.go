@@ -181,8 +181,9 @@ func drainBody(r io.Reader) error {
 }
 
 // strays are where the goroutines are that stock plugins start with a server and end with it, but not where it fails to
-// come up: the zone reloads of file, the connections of forward, and the listeners of pprof and prometheus.
-var strays = []string{"file.(*Zone).Reload", "proxy.(*Transport).connManager", "up.(*Probe)", "pprof.(*handler).Startup", "metrics.(*Metrics).OnStartup"}
+// come up: the zone reloads of file, the connections of forward, the listeners of pprof and prometheus, and who cleans the cache of dnssec.
+var strays = []string{"file.(*Zone).Reload", "proxy.(*Transport).connManager", "up.(*Probe)", "pprof.(*handler).Startup", "metrics.(*Metrics).OnStartup",
+	"dnssec.periodicClean"}
 
 // kindOf returns the count that a goroutine belongs to, by the functions that it is in.
 func (r *resources) kindOf(stack string) *int {
