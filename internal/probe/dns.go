@@ -47,11 +47,18 @@ func NewDNS(o DNS) (*Check, error) {
 	name := fmt.Sprintf("dns:%d", o.Port)
 	if o.Name != "" {
 		query.SetQuestion(dns.CanonicalName(o.Name), max(o.Type, dns.TypeA))
-		name += "/" + query.Question[0].Name + "/" + typeText(query.Question[0].Qtype)
 	}
 	wire, err := query.Pack()
 	if err != nil {
 		return nil, fmt.Errorf("name: %q: %w", o.Name, err)
+	}
+	if o.Name != "" {
+		const header = 12                                  // bytes, in front of the question
+		text, _, err := dns.UnpackDomainName(wire, header) // with \DDD for what cannot be printed
+		if err != nil {
+			return nil, fmt.Errorf("name: %q: %w", o.Name, err)
+		}
+		name += "/" + text + "/" + typeText(query.Question[0].Qtype)
 	}
 	return &Check{
 		name: name,
