@@ -53,7 +53,7 @@ var stacks = ballast{every: 250 * time.Millisecond}
 const (
 	queryStack   = 8 << 10 // bytes; that a query needs: a power of two
 	ballastFrame = 4 << 10 // bytes
-	maxBallast   = 256     // frames; a process with that many goroutines has other costs
+	maxBallast   = 240     // frames, which fit into a stack of 1 MiB; a process with that many goroutines has other costs
 )
 
 // join has the ballast there for one user more.
@@ -78,7 +78,7 @@ func (b *ballast) leave() {
 
 // keep keeps the ballast as heavy as it must be, until stop is closed.
 func (b *ballast) keep(stop <-chan struct{}) {
-	frames := runtime.NumGoroutine() + 8 // to begin with: as if all were waiting, and some of Go's own
+	frames := min(runtime.NumGoroutine()+8, maxBallast) // to begin with: as if all were waiting, and some of Go's own
 	for frames > 0 {
 		weigh(frames, func() { frames = b.next(frames, stop) })
 	}

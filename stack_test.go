@@ -4,6 +4,7 @@ package balance
 
 import (
 	"runtime"
+	"runtime/metrics"
 	"sync"
 	"testing"
 	"time"
@@ -50,4 +51,39 @@ func TestBallast(t *testing.T) {
 	if size := size(); size >= queryStack {
 		t.Errorf("goroutines start with %d bytes of stack when the ballast is gone", size)
 	}
+}
+
+// The ballast takes a MiB at most, however many goroutines there are when somebody joins: a stack of a gigabyte ends
+// the process.
+func TestBallastIsBounded(t *testing.T) {
+	inUse := func() int64 {
+		sample := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}}
+		metrics.Read(sample)
+		return int64(sample[0].Value.Uint64()) //nolint:gosec // far from overflow
+	}
+	var crowd sync.WaitGroup
+	end := make(chan struct{})
+	for range 4000 {
+		crowd.Go(func() { <-end })
+	}
+	for range 3 {
+		runtime.GC() // takes back what others left
+	}
+	before := inUse()
+	b := ballast{every: time.Hour} // as it begins
+	b.join()
+	const stack, others = 1 << 20, 256 << 10 // bytes
+	for tries := 0; inUse()-before < stack-others; tries++ {
+		if tries == 100_000 {
+			t.Fatalf("it took %d bytes, want about %d", inUse()-before, stack)
+		}
+		runtime.Gosched() // let it begin
+	}
+	runtime.GC() // none of its smaller stacks is left
+	if took := inUse() - before; took > stack+others {
+		t.Errorf("it took %d bytes, want at most %d", took, stack)
+	}
+	b.leave()
+	close(end)
+	crowd.Wait()
 }
