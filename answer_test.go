@@ -434,6 +434,37 @@ func TestTTLOfAnswersThatDiffer(t *testing.T) {
 	}
 }
 
+// An answer whose TTL is lowered costs no allocation a record, though each spells the owner anew, as resolvers that
+// guard against forgery have it, or has another TTL, as a cache below does.
+func TestTTLCostsNoAllocationARecord(t *testing.T) {
+	const size = 64
+	spellings := []string{"s.alloc.", "S.alloc.", "s.Alloc.", "S.ALLOC.", "s.aLLoc."}
+	var spelled, ageing []*dns.Msg
+	for i, name := range spellings {
+		spelled = append(spelled, aSet(name, 0, size))
+		aged := aSet("t.alloc.", size, size)
+		for at, rr := range aged.Answer {
+			rr.Header().Ttl = uint32(10 + i + at%2) //nolint:gosec // small
+		}
+		ageing = append(ageing, aged)
+	}
+	for name, tc := range map[string]struct {
+		option  string
+		answers []*dns.Msg
+	}{
+		"other spellings": {"ttl 30", spelled}, "TTLs below the limit": {"ttl 30", ageing}, "TTLs kept": {"ttl keep", ageing},
+	} {
+		h, next := newHandler(t, "balance {\n "+tc.option+"\n}", echo), 0
+		per := testing.AllocsPerRun(100, func() {
+			ask(t, h, tc.answers[next%len(tc.answers)])
+			next++
+		})
+		if per > size/2 {
+			t.Errorf("%s: %.0f allocations for %d records", name, per, size)
+		}
+	}
+}
+
 // Fact 10: preferred targets first, in the order of the CIDRs, and each group takes turns of its own.
 func TestPrefer(t *testing.T) {
 	const five = `x.prefer. A 10.9.30.1

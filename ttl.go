@@ -4,6 +4,7 @@ package balance
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math"
 	"strings"
 
@@ -40,30 +41,30 @@ const defaultCheckedTTL = 30
 // defaultDegradedTTL is the TTL, in seconds, of answers that lack a member, where MAX is not lower.
 const defaultDegradedTTL = 5
 
-// relived is the addresses of a plan's members as records with another TTL than they came up with. Immutable.
+// relived is the addresses of a plan's members as records with the TTL of a rule's limit. Immutable.
 type relived struct {
 	owner   string
-	ttl     uint32   // seconds
 	records []dns.RR // of every member
 }
 
 // relived returns the records of set with another TTL, by member. They were made for an answer before, and go
 // out for as long as they are what is wanted: an upstream's TTL is above the limit nearly all the time. It
-// returns nil where they are not worth keeping: the first time, and where RRsets share the plan. The
-// records of set stand in rrs in the order that p remembers.
+// returns nil where they are not worth keeping: where RRsets share the plan, where the TTL is not the limit, which
+// is another every second, and until the owner was wanted so spelled twice running, for some resolvers spell
+// it anew in every query. The records of set stand in rrs in the order that p remembers.
 func (p *plan) relived(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {
-	m := p.memory
-	if !set.holdsAddresses() || set.sealed || !set.alike || m.shared.Load() {
+	m, limits := p.memory, p.rule.ttl
+	if !set.holdsAddresses() || set.sealed || !set.alike || m.shared.Load() || !limits.limited || ttl != limits.limit(p.degraded) {
 		return nil
 	}
 	known := m.relived.Load()
-	if known != nil && known.ttl == ttl && known.owner == set.owner {
+	if known != nil && known.owner == set.owner {
 		return known.records
 	}
-	if !m.wantsTTL.Swap(true) {
+	if h := maphash.String(memberSeed, set.owner); m.wanted.Swap(h) != h {
 		return nil
 	}
-	next := &relived{owner: strings.Clone(set.owner), ttl: ttl, records: make([]dns.RR, len(p.members))}
+	next := &relived{owner: strings.Clone(set.owner), records: make([]dns.RR, len(p.members))}
 	for i, slot := range set.slots {
 		rr := dns.Copy(rrs[slot])
 		h := rr.Header()

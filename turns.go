@@ -115,8 +115,8 @@ type memory struct {
 	shared atomic.Bool
 	in     atomic.Uint64 // number of the generation that it was counted in last
 
-	relived  atomic.Pointer[relived]
-	wantsTTL atomic.Bool // a record with another TTL was wanted before
+	relived atomic.Pointer[relived]
+	wanted  atomic.Uint64 // hash of the owner of the records that were last wanted so, and not there
 }
 
 // newState returns a state. Its cost is that of the groups that are parked with its turns.
