@@ -604,6 +604,37 @@ func TestOnlyZone(t *testing.T) {
 	}
 }
 
+// An only rule holds the names that the search among several finds it for, however they are spelled.
+func TestOnlyZoneIsSearchedAlike(t *testing.T) {
+	pieces := []string{"a", "B", "b", ".", ".", `\.`, `\\`, `\046`, `\255`}
+	found := 0
+	for _, zone := range []string{".", "a.", "b.a.", `\..`, `\\.a.`, `b\.a.`} {
+		served := &servedRule{zoneRule: &zoneRule{zone: zone}}
+		searched := rules{byZone: map[string]*servedRule{zone: served}}
+		only := rules{byZone: searched.byZone, only: served}
+		for number := range 9 * 9 * 9 * 9 * 9 {
+			name := ""
+			for left := number; left > 0; left /= len(pieces) {
+				name += pieces[left%len(pieces)]
+			}
+			if _, ok := dns.IsDomainName(name); !ok && name != "" {
+				continue
+			}
+			query := &dns.Msg{Question: []dns.Question{{Name: name}}}
+			want, got := searched.of(query), only.of(query)
+			if want != got {
+				t.Fatalf("zone %q, name %q: found among several: %v, as an only one: %v", zone, name, want != nil, got != nil)
+			}
+			if got != nil {
+				found++
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no name was in any zone")
+	}
+}
+
 // A query that re-enters the server while a balance has it in hand is one turn, not two.
 func TestNestedQuery(t *testing.T) {
 	inner := newHandler(t, "balance", echo)

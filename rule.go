@@ -171,11 +171,14 @@ func (r *rules) of(query *dns.Msg) *servedRule {
 
 // holds tells whether a name is in the zone.
 func (z *zoneRule) holds(name string) bool {
+	if z.zone == "." {
+		return true
+	}
 	at := len(name) - len(z.zone)
 	if at < 0 || !sameName(name[at:], z.zone) {
 		return false
 	}
-	if at == 0 || z.zone == "." {
+	if at == 0 {
 		return true
 	}
 	labels := name[:at-1] // in front of the dot, which is part of a label where an odd number of backslashes precedes it
