@@ -613,10 +613,11 @@ func TestOnlyZoneIsSearchedAlike(t *testing.T) {
 		searched := rules{byZone: map[string]*servedRule{zone: served}}
 		only := rules{byZone: searched.byZone, only: served}
 		for number := range 9 * 9 * 9 * 9 * 9 {
-			name := ""
+			var text strings.Builder
 			for left := number; left > 0; left /= len(pieces) {
-				name += pieces[left%len(pieces)]
+				text.WriteString(pieces[left%len(pieces)])
 			}
+			name := text.String()
 			if _, ok := dns.IsDomainName(name); !ok && name != "" {
 				continue
 			}
