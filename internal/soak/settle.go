@@ -26,7 +26,8 @@ type resources struct {
 	Workers       int            // that probe: as many as were in flight at once
 	Others        int            // goroutines
 	Strays        int            // goroutines that stock plugins leave behind when a Corefile fails after they started
-	Descriptors   int            // open
+	Descriptors   int            // open, but for those of Listeners
+	Listeners     int            // of stock plugins for HTTP, which they leave behind in the same way
 	Heap          int            // bytes in use after a collection
 	RSS           int            // bytes
 	Series        int            // of metrics
@@ -49,8 +50,9 @@ var allowance = resources{
 // limits returns the most that is no leak, with what was used at the start.
 func (r resources) limits() resources {
 	return resources{
-		Own: r.Own + allowance.Own, Workers: allowance.Workers, Others: r.Others + allowance.Others, Strays: math.MaxInt, Descriptors: r.Descriptors + allowance.Descriptors,
-		Held: backendsOfFarm, Heap: r.Heap + allowance.Heap, RSS: r.RSS + allowance.RSS, Series: r.Series + allowance.Series, BalanceSeries: r.BalanceSeries + allowance.BalanceSeries,
+		Own: r.Own + allowance.Own, Workers: allowance.Workers, Others: r.Others + allowance.Others, Strays: math.MaxInt,
+		Descriptors: r.Descriptors + allowance.Descriptors, Listeners: math.MaxInt, Held: backendsOfFarm,
+		Heap: r.Heap + allowance.Heap, RSS: r.RSS + allowance.RSS, Series: r.Series + allowance.Series, BalanceSeries: r.BalanceSeries + allowance.BalanceSeries,
 	}
 }
 
@@ -67,6 +69,7 @@ func (r resources) rows(limit resources) []usage {
 		{"goroutines of others", r.Others, limit.Others},
 		{"goroutines that stock plugins lost", r.Strays, limit.Strays},
 		{"descriptors", r.Descriptors, limit.Descriptors},
+		{"listeners of stock plugins", r.Listeners, limit.Listeners},
 		{"heap after a collection, KiB", r.Heap >> 10, limit.Heap >> 10},
 		{"resident memory, KiB", r.RSS >> 10, limit.RSS >> 10},
 		{"metric series", r.Series, limit.Series},
@@ -155,7 +158,8 @@ func (w *world) measure(ctx context.Context) (r resources, err error) {
 	if r.RSS, err = residentMemory(w.server.pid()); err != nil {
 		return r, err
 	}
-	r.Descriptors, err = descriptors(w.server.pid())
+	open, err := descriptors(w.server.pid())
+	r.Descriptors = open - r.Listeners
 	return r, err
 }
 
@@ -198,7 +202,10 @@ func (r *resources) kindOf(stack string) *int {
 	return &r.Others
 }
 
-const workerStack = "balance.(*pool).work"
+const (
+	workerStack = "balance.(*pool).work"
+	acceptStack = "net.(*TCPListener).accept" // a listener waits
+)
 
 // readStacks reads a profile of goroutines: "N @ addresses", and a line for every function, the innermost first.
 func (r *resources) readStacks(from io.Reader) error {
@@ -208,8 +215,12 @@ func (r *resources) readStacks(from io.Reader) error {
 	n, stack := 0, []string{}
 	finish := func() {
 		text := strings.Join(stack, " < ")
+		kind := r.kindOf(text)
 		r.stacks[text] += n
-		*r.kindOf(text) += n
+		*kind += n
+		if kind == &r.Strays && strings.Contains(text, acceptStack) {
+			r.Listeners += n
+		}
 		n, stack = 0, nil
 	}
 	for lines.Scan() {
