@@ -39,8 +39,11 @@ func faultsOf[T any](of func(w *world) *operated[T], name string, asNobody bool)
 		if m.name == noPermission && !asNobody {
 			f.needs = "root"
 		}
-		f.inject = func(_ context.Context, w *world, r *rand.Rand) (func() error, error) {
+		f.inject = func(ctx context.Context, w *world, r *rand.Rand) (func() error, error) {
 			o := of(w)
+			if err := o.await(ctx, w.busy); err != nil {
+				return nil, err
+			}
 			again := o.versions[r.IntN(len(o.versions))]
 			restore := func() error {
 				err := errors.Join(clearAway(o.path), o.put(again))

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -45,6 +46,16 @@ func (o *operated[T]) change(means *T, f func() error) error {
 
 // noticed is how long it takes until the server has a new content in force.
 const noticed = 2*time.Second + 200*time.Millisecond
+
+// await waits until the server must have seen what was put there last, for of what is replaced sooner nobody knows whether it was read.
+func (o *operated[T]) await(ctx context.Context, busy func() time.Duration) error {
+	for now := time.Now(); len(o.during(now, now, busy())) > 1; now = time.Now() {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // settled returns what is in force for certain, the zero value where something changed lately.
 func (o *operated[T]) settled(busy time.Duration) (means T) {

@@ -41,6 +41,7 @@ type world struct {
 	gate     sync.RWMutex // askers hold it for reading while they ask
 	hushes   int64        // times that they were silent; guarded by gate
 	lateness *lateness
+	drops    *timeline[int] // packets to the server that the kernel threw away
 
 	count    *counts
 	progress io.Writer
@@ -66,7 +67,9 @@ func newWorld(ctx context.Context, dir, binary string, load int, progress io.Wri
 	w = &world{dir: dir, disk: filepath.Join(dir, "disk"), progress: progress, began: time.Now(), count: newCounts(), filesBad: newTimeline(false), reloader: &reloader{}, asNobody: rootOutside()}
 	w.lateness = new(lateness)
 	w.reality = &reality{newTimeline(false), newTimeline(false), newTimeline[*quirk](nil), w.lateness.busy}
+	w.drops = newTimeline(0)
 	go w.lateness.watch(ctx)
+	go w.watchDrops(ctx)
 	if err := mountDisk(w.disk, diskSize); err != nil {
 		return nil, err
 	}
@@ -340,6 +343,8 @@ func (w *world) lost(set *rrset, network string, from, to time.Time, err error) 
 		why = "a reload closes connections"
 	case set.forwarded && w.reloaded(from, to) && !only(w.quirk.during(from.Add(-grace-w.busy()), to), nil):
 		why = "a reload does not wait for a slow upstream"
+	case network == "udp" && w.dropped(from, to):
+		why = "the server's receive buffer was full"
 	}
 	w.count.lost(set.kind(), network, why)
 	if why == "" {
@@ -374,6 +379,7 @@ type lateness struct {
 const (
 	latenessTick = 20 * time.Millisecond
 	latenessKept = 500 // ticks: ten seconds
+	lateSteps    = 8
 )
 
 func (l *lateness) watch(ctx context.Context) {
@@ -385,14 +391,13 @@ func (l *lateness) watch(ctx context.Context) {
 	}
 }
 
-// busy returns what bounds are to be longer by: some times the worst lateness of the last ten seconds, for what has
+// busy returns what bounds are to be longer by: lateSteps times the worst lateness of the last ten seconds, for what has
 // to happen in time is some steps in two processes.
 func (l *lateness) busy() time.Duration {
-	const steps = 8
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.last) == 0 {
 		return 0
 	}
-	return steps * slices.Max(l.last)
+	return lateSteps * slices.Max(l.last)
 }
