@@ -242,7 +242,8 @@ func (d *document) serve() {
 // start starts the server, whose output is in coredns.log.
 func (d *document) start() *process {
 	port := d.ports.Replace("1053")
-	corefile := onLoopback(d.ports.Replace(d.corefile), resolverOfTheNode(d.t))
+	corefile := pages.ReplaceAllString(d.corefile, "$1 127.0.0.1:9154$2") // where it is unless told otherwise
+	corefile = onLoopback(d.ports.Replace(corefile), resolverOfTheNode(d.t))
 	corefile = strings.ReplaceAll(corefile, ":0 {", ":"+port+" {")
 	p := &process{port: port, log: new(logbook)}
 	if err := os.WriteFile(filepath.Join(d.dir, "Corefile"), []byte(corefile), 0o600); err != nil {
