@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -97,27 +98,36 @@ func BenchmarkMessagePath(b *testing.B) {
 		for _, upstream := range []string{"file", "cache"} {
 			for _, c := range messagePathContenders {
 				b.Run(fmt.Sprintf("records=%d/upstream=%s/plugin=%s", n, upstream, c.name), func(b *testing.B) {
-					benchmarkMessagePath(b, n, upstream, c.stanza(b, n))
+					benchmarkMessagePath(b, n, upstream, c)
 				})
 			}
 		}
 	}
 }
 
-var messagePathContenders = []struct {
+// messagePathContender is a stanza that comes before file and cache.
+type messagePathContender struct {
 	name   string
 	stanza func(b *testing.B, n int) string
-}{
-	{"none", stanza("")},
-	{"pass", stanza("pass")},
-	{"loadbalance", stanza("loadbalance")},
-	{"loadbalance-weighted", func(b *testing.B, n int) string { return "loadbalance weighted " + weightsOf(b, n) }},
-	{"round_robin", stanza("balance")},
-	{"weighted", func(b *testing.B, n int) string { return rule("policy weighted", "weights "+weightsOf(b, n)) }},
-	{"random", stanza(rule("policy random"))},
-	{"sticky", stanza(rule("policy sticky"))},
-	{"health", stanza(rule("health_check tcp 9 {", "allow 127.0.0.0/8", "interval 1h", "}"))},
+	others int // addresses that were asked for beside those of the name that is measured, and are up where the stanza checks
 }
+
+var messagePathContenders = []messagePathContender{
+	{"none", stanza(""), 0},
+	{"pass", stanza("pass"), 0},
+	{"loadbalance", stanza("loadbalance"), 0},
+	{"loadbalance-weighted", func(b *testing.B, n int) string { return "loadbalance weighted " + weightsOf(b, n) }, 0},
+	{"round_robin", stanza("balance"), 0},
+	{"weighted", func(b *testing.B, n int) string { return rule("policy weighted", "weights "+weightsOf(b, n)) }, 0},
+	{"random", stanza(rule("policy random")), 0},
+	{"sticky", stanza(rule("policy sticky")), 0},
+	{"health", stanza(checkedRule), 0},
+	{"none-100000", stanza(""), 100_000},
+	{"health-100000", stanza(checkedRule), 100_000},
+}
+
+// checkedRule has a health_check of a port that benchmarkMessagePath replaces.
+var checkedRule = rule("health_check tcp PORT {", "allow 127.0.0.0/8", "interval 1h", "max_endpoints 200000", "}")
 
 func stanza(text string) func(*testing.B, int) string {
 	return func(*testing.B, int) string { return text }
@@ -127,22 +137,44 @@ func weightsOf(b *testing.B, n int) string {
 	text := strings.Builder{}
 	text.WriteString("www.example.org\n")
 	for i := range n {
-		fmt.Fprintf(&text, "192.0.2.%d %d\n", i+1, i%3+1)
+		fmt.Fprintf(&text, "%s %d\n", messagePathMember(i), i%3+1)
 	}
 	return file(b, "weights", text.String())
 }
 
-func benchmarkMessagePath(b *testing.B, n int, upstream, stanza string) {
-	records := make([]string, n)
-	for i := range records {
-		records[i] = fmt.Sprintf("192.0.2.%d", i+1)
+// messagePathMember is an address of the name that is asked for, and from 64 on of others.
+func messagePathMember(i int) string { return fmt.Sprintf("127.%d.%d.%d", i>>16+1, i>>8&255, i&255) }
+
+func benchmarkMessagePath(b *testing.B, n int, upstream string, c messagePathContender) {
+	const perName = 4000
+	names := map[string][]string{"www": nil}
+	for i := range n {
+		names["www"] = append(names["www"], messagePathMember(i))
 	}
-	lines := []string{"capture", "errors", "prometheus 127.0.0.1:0", stanza, "file " + zone(b, "example.org.", as("www", records...))}
+	for i := range c.others {
+		name := fmt.Sprintf("other%d", i/perName)
+		names[name] = append(names[name], messagePathMember(1<<16+i))
+	}
+	var records strings.Builder
+	for name, members := range names {
+		records.WriteString(as(name, members...))
+	}
+	stanza, probed := c.stanza(b, n), func() int { return c.others + n } // all that are to be
+	if strings.Contains(stanza, "PORT") {
+		stanza, probed = withEndpoints(b, stanza)
+	}
+	lines := []string{"capture", "errors", "prometheus 127.0.0.1:0", stanza, "file " + zone(b, "example.org.", records.String())}
 	if upstream == "cache" {
 		lines = slices.Insert(lines, 4, "cache")
 	}
 	s := start(b, block(lines...))
 	ask(b, s.udp(), "www.example.org.", dns.TypeHINFO)
+	for name, members := range names { // now they are known
+		if reply := dial(b, "tcp", s.tcp(), "").ask(query(name+".example.org.", dns.TypeA)); len(reply.Answer) != len(members) {
+			b.Fatalf("%s has %d addresses, want %d", name, len(reply.Answer), len(members))
+		}
+	}
+	eventually(b, "all endpoints have been probed", func() bool { return probed() == c.others+n })
 	q := query("www.example.org.", dns.TypeA)
 	q.SetEdns0(4096, false)
 	packed, err := q.Pack()
@@ -171,6 +203,28 @@ func benchmarkMessagePath(b *testing.B, n int, upstream, stanza string) {
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+}
+
+// withEndpoints returns the stanza with a port that every address of 127.0.0.0/8 is up at, and how often it was probed.
+func withEndpoints(b *testing.B, stanza string) (with string, probed func() int) {
+	listener, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { listener.Close() })
+	var n atomic.Int64
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+			n.Add(1)
+		}
+	}()
+	_, port, _ := net.SplitHostPort(listener.Addr().String())
+	return strings.ReplaceAll(stanza, "PORT", port), func() int { return int(n.Load()) }
 }
 
 // cpuTime returns what this process has used of all processors: beside other work it tells more than a clock does.
