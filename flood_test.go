@@ -97,11 +97,14 @@ func TestHostileAnswersAreCounted(t *testing.T) {
 			}
 			return all
 		}},
-		"long cycles": {"policy weighted\n weight 10.0.0.0/31 511\n weight 10.0.0.2/31 513\n weight 10.0.1.0/24 512\n",
-			func(i int) []*dns.Msg {
-				m := aSet(fmt.Sprintf("n%d.f.", i), 0, 4)
-				m.Answer[1].(*dns.A).A = []byte{10, 0, 1, byte(i)}
-				return []*dns.Msg{m}
+		"long cycles": {"policy weighted\n weight 10.0.0.0/31 254\n weight 10.0.0.2/31 257\n weight 10.1.0.0/16 256\n", // 1024 turns
+			func(i int) (all []*dns.Msg) {
+				for k := range 4 {
+					m := aSet(fmt.Sprintf("n%d-%d.f.", i, k), 0, 4)
+					m.Answer[1].(*dns.A).A = []byte{10, 1, byte(i), byte(4*(i>>8) + k)}
+					all = append(all, m)
+				}
+				return all
 			}},
 		"stride trees": {"policy weighted\n weight 10.0.0.0/9 65535\n weight 10.128.0.0/9 65534\n answers 2\n",
 			func(i int) []*dns.Msg {

@@ -229,8 +229,8 @@ func (g *group) cost() (members int64) {
 }
 
 func (g *group) scheduleCost() int64 {
-	if c, ok := g.schedule.(*cycle); ok {
-		return int64(c.size() / memberSize)
+	if s, ok := g.schedule.(sized); ok {
+		return int64(s.size() / memberSize)
 	}
 	return 0
 }

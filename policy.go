@@ -26,8 +26,13 @@ type contest struct {
 // A schedule is a policy made ready for one set of members. Immutable, safe for concurrent use.
 type schedule interface {
 	// order fills idx with the indexes of the members that answer first at a turn, in their order
-	// and each once. It is as long as the set or as the answers wanted of it.
+	// and each once. It is as long as the set or as the answers wanted of it; who leads is the same in both.
 	order(turn uint64, idx []uint16)
+}
+
+// sized is a schedule that takes much more memory than its members, which counts against exactMembers.
+type sized interface {
+	size() int // about how many bytes
 }
 
 // policies are the values of the option policy, the default first. A new policy is a file and a

@@ -22,29 +22,56 @@ func membersOf(n int) (members []member) {
 
 func equalWeights(n int) []uint16 { return slices.Repeat([]uint16{1}, n) }
 
-// The contract that all policies share: an order is a permutation, the same for the same turn,
-// and going on from another set gives a turn that can be used.
+// unequalWeights returns n weights, from 1 on.
+func unequalWeights(n int) (weights []uint16) {
+	for i := range n {
+		weights = append(weights, uint16(i+1))
+	}
+	return weights
+}
+
+// The contract that all policies share: an order is a permutation, the same for the same turn, some of it
+// has the same lead and nobody twice, and going on from another set gives a turn that can be used.
 func TestPolicyContract(t *testing.T) {
 	for _, p := range policies {
 		t.Run(p.name, func(t *testing.T) {
 			var before *group
 			for _, n := range []int{1, 2, 3, 7, 64, 500} {
-				now := &group{members: membersOf(n)}
-				now.weights = equalWeights(n)
-				now.schedule = p.schedule(contest{now.members, now.weights, n})
-				for _, turn := range []uint64{0, 1, 2, 1<<63 - 1, 1<<64 - 1} {
-					if before != nil {
-						turn = p.resume(now, before, turn)
+				for _, weights := range [][]uint16{equalWeights(n), unequalWeights(n)} {
+					for _, wanted := range []int{n, (n + 1) / 2} {
+						now := &group{members: membersOf(n), weights: weights}
+						now.schedule = p.schedule(contest{now.members, now.weights, wanted})
+						for _, turn := range []uint64{0, 1, 2, 1<<63 - 1, 1<<64 - 1} {
+							if before != nil {
+								turn = p.resume(now, before, turn)
+							}
+							lead := checkOrder(t, now, turn)
+							checkSome(t, now, turn, wanted, lead)
+						}
+						before = now
 					}
-					checkOrder(t, now, turn)
 				}
-				before = now
 			}
 		})
 	}
 }
 
-func checkOrder(t *testing.T, g *group, turn uint64) {
+// checkSome checks an order of as many members as answers hold.
+func checkSome(t *testing.T, g *group, turn uint64, wanted int, lead uint16) {
+	t.Helper()
+	idx := make([]uint16, wanted)
+	g.schedule.order(turn, idx)
+	if idx[0] != lead {
+		t.Fatalf("%d of %d members: %d leads turn %d, and %d where all answer", wanted, len(g.members), idx[0], turn, lead)
+	}
+	slices.Sort(idx)
+	if len(slices.Compact(idx)) != wanted || int(idx[wanted-1]) >= len(g.members) {
+		t.Fatalf("%d of %d members: turn %d has one twice, or one that is none: %v", wanted, len(g.members), turn, idx)
+	}
+}
+
+// checkOrder checks an order of all members, and returns who leads.
+func checkOrder(t *testing.T, g *group, turn uint64) (lead uint16) {
 	t.Helper()
 	idx, again := make([]uint16, len(g.members)), make([]uint16, len(g.members))
 	g.schedule.order(turn, idx)
@@ -52,10 +79,12 @@ func checkOrder(t *testing.T, g *group, turn uint64) {
 	if !slices.Equal(idx, again) {
 		t.Fatalf("%d members: turn %d has two orders", len(idx), turn)
 	}
+	lead = idx[0]
 	slices.Sort(idx)
 	if !inOrder(idx) {
 		t.Fatalf("%d members: turn %d is no permutation: %v", len(idx), turn, idx)
 	}
+	return lead
 }
 
 // random is uniform over the orders: a chi-square test over the 24 orders of four members. With 23

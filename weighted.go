@@ -22,6 +22,7 @@ type weighted struct{}
 var (
 	_ policy   = weighted{}
 	_ schedule = &cycle{}
+	_ sized    = &cycle{}
 )
 
 // maxCycle is the longest cycle that is worked out beforehand, at 4 bytes an answer.
