@@ -12,6 +12,7 @@
 //	answer.WriteMsg    takes what came up the chain and hands on what goes out           plugin.go
 //	answer.balance     leaves alone what is not ours, else goes through the sections     plugin.go
 //	scratch.scan       finds the RRsets of a section and the slots that each holds       rrset.go
+//	answer.arrange     goes through them; what follows is for each                       plugin.go
 //	zoneRule.turns     finds how often the RRset was answered, whatever came up since    turns.go
 //	classify           decides who answers, given weights, tiers and verdicts            classify.go
 //	plan               holds what follows from it; immutable, made anew when that changes plan.go

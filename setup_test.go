@@ -5,9 +5,11 @@ package balance
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -203,4 +205,40 @@ func lengths(r *rule) string {
 		return ""
 	}
 	return fmt.Sprintf(" %d %d", r.sticky.v4, r.sticky.v6)
+}
+
+// README.md has every word of a stanza and of a health_check, no other, and says something of each.
+func TestReadmeHasEveryWord(t *testing.T) {
+	content, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(content)
+	check := append(slices.Collect(maps.Keys(commonCheckOptions)), slices.Collect(maps.Keys(protocolCheckOptions))...)
+	for name, tc := range map[string]struct {
+		begin, end string // of the lines that show the syntax
+		at         int    // which word of them it is
+		want       []string
+	}{
+		"options":      {"balance [ZONES...] {\n", "}\n~~~", 0, slices.DeleteFunc(slices.Collect(maps.Keys(options)), func(w string) bool { return w == "reload" })}, // for those who move
+		"protocols":    {"### Health checks\n\n~~~ txt\n", "~~~", 1, slices.Collect(maps.Keys(protocols))},
+		"health_check": {"In the block, of which `allow` is required:\n\n~~~ txt\n", "~~~", 0, check},
+	} {
+		_, syntax, _ := strings.Cut(readme, tc.begin)
+		syntax, _, _ = strings.Cut(syntax, tc.end)
+		var got []string
+		for line := range strings.Lines(syntax) {
+			got = append(got, strings.Fields(line)[tc.at])
+		}
+		slices.Sort(got)
+		slices.Sort(tc.want)
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s (-code +README.md):\n%s", name, diff)
+		}
+	}
+	for _, word := range slices.Concat(slices.Collect(maps.Keys(options)), slices.Collect(maps.Keys(protocols)), check, policyNames(false), allDownNames[:]) {
+		if !strings.Contains(readme, "`"+word+"`") {
+			t.Errorf("README.md says nothing of `%s`", word)
+		}
+	}
 }
