@@ -144,9 +144,9 @@ func parseAllDown(s *stanza, args []string) error {
 		return wrongCount(nil, "at least one address behind fallback")
 	}
 	for _, arg := range args[1:] {
-		addr, err := netip.ParseAddr(arg)
-		if err != nil || addr.Zone() != "" || addr.Is4In6() {
-			return fmt.Errorf("bad address %q: want one such as 192.0.2.1 or 2001:db8::1", arg)
+		addr, err := parseAddress(arg)
+		if err != nil {
+			return err
 		}
 		if slices.Contains(s.allDown.fallback, addr) {
 			return fmt.Errorf("address %q is named twice: want it once", arg)

@@ -61,6 +61,15 @@ func parseNumber(arg string, low, high uint32) (uint32, error) {
 	return uint32(n), nil
 }
 
+// parseAddress reads an address that is written in the one way that it has.
+func parseAddress(arg string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(arg)
+	if err != nil || addr.Zone() != "" || addr.Is4In6() {
+		return netip.Addr{}, fmt.Errorf("bad address %q: want one such as 192.0.2.1 or 2001:db8::1", arg)
+	}
+	return addr, nil
+}
+
 // parsePrefixes reads CIDRs, each of which may stand once.
 func parsePrefixes(args []string) ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix

@@ -312,12 +312,9 @@ func parseSource(s *checkStanza, args []string) error {
 	if len(args) != 1 {
 		return wrongCount(args, "one address of this host")
 	}
-	addr, err := netip.ParseAddr(args[0])
-	if err != nil || addr.Zone() != "" || addr.Is4In6() {
-		return fmt.Errorf("bad address %q: want one such as 192.0.2.1 or 2001:db8::1", args[0])
-	}
-	s.source = addr
-	return nil
+	var err error
+	s.source, err = parseAddress(args[0])
+	return err
 }
 
 func parseHeader(s *checkStanza, args []string) error {
@@ -382,23 +379,17 @@ func parseTLS(s *checkStanza, args []string) error {
 }
 
 func parseTLSInsecure(s *checkStanza, args []string) error {
-	if len(args) != 0 {
-		return wrongCount(args, "nothing behind it")
-	}
 	s.insecure = true
-	return nil
+	return noArguments(s, args)
 }
 
 // parseHold reads "hold".
 func parseHold(s *checkStanza, args []string) error {
-	if len(args) != 0 {
-		return wrongCount(args, "nothing behind it")
-	}
 	if !idle.Supported {
 		return idle.ErrUnsupported
 	}
 	s.held = true
-	return nil
+	return noArguments(s, args)
 }
 
 // secured returns the TLS options; nil for none where TLS has to be asked for.

@@ -142,8 +142,7 @@ func checkOf(s *subscriber) statuspage.Check {
 			failing++
 		}
 	})
-	known := c.Up + c.Down + c.Unknown
-	c.AllFailing = known > 1 && failing == known
+	c.AllFailing = allFailing(c.Up+c.Down+c.Unknown, failing)
 	return c
 }
 
@@ -191,10 +190,10 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 		Rule: rule, Name: n.entry.owner, Type: dns.TypeToString[key.rrtype], Section: sectionNames[key.where], Members: []statuspage.Member{},
 	}
 	if key.where == inHints {
-		shown.Priority = place(int(key.priority))
+		shown.Priority = new(int(key.priority))
 	}
 	if key.line != noPreference {
-		shown.PreferLine = place(z.prefer[key.line].line)
+		shown.PreferLine = new(z.prefer[key.line].line)
 	}
 	p := o.describe(z, n, s)
 	shown.Degraded, shown.Answer = p.degraded, p.answer
@@ -228,8 +227,6 @@ func rankOf(m statuspage.Member) int {
 	}
 	return 1
 }
-
-func place(n int) *int { return &n }
 
 // answerOf says what the next answer is made of. What all_down says is for addresses that were asked for.
 func (r *rule) answerOf(p *plan, where section) string {
@@ -385,7 +382,7 @@ func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
 		Leads: statuspage.Leads{Wanted: l.wants[i]}, Probes: []statuspage.Probe{},
 	}
 	if l.next[i] > 0 {
-		shown.Next = place(l.next[i])
+		shown.Next = new(l.next[i])
 	}
 	if m.host != "" {
 		return shown
@@ -409,8 +406,7 @@ func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
 func (l *overrideLine) shown(path string) *statuspage.Override {
 	shown := &statuspage.Override{What: overrideNames[l.what], Why: l.why, Where: fmt.Sprintf("%s:%d", path, l.line)}
 	if !l.until.IsZero() {
-		until := l.until
-		shown.Until = &until
+		shown.Until = new(l.until)
 	}
 	return shown
 }

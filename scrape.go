@@ -109,7 +109,7 @@ func (z *zoneEndpoints) add(s *subscriber) {
 		z.verdicts[name] = v
 	})
 	z.holds = z.holds || s.pool.check.hold != nil
-	z.allFailing = z.allFailing || known > 1 && failing == known
+	z.allFailing = z.allFailing || allFailing(known, failing)
 }
 
 // collectEndpoints writes the series of the endpoints that are probed.

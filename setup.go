@@ -97,15 +97,21 @@ func enter(byZone map[string]*zoneRule, listeners string) {
 func listenersOf(config *dnsserver.Config, keys []string) string {
 	var ports []string
 	for _, key := range keys {
-		transport, rest, found := strings.Cut(key, "://")
-		if !found {
-			transport, rest = "dns", key
-		}
-		ports = append(ports, transport+rest[strings.LastIndexByte(rest, ':')+1:])
+		transport, port := listenerOf(key)
+		ports = append(ports, transport+port)
 	}
 	slices.Sort(ports)
 	hosts := slices.Sorted(slices.Values(config.ListenHosts))
 	return fmt.Sprintf("%q %q %q", slices.Compact(ports), hosts, config.ViewName)
+}
+
+// listenerOf returns the transport and the port in a key of a server block, as "dns://example.org.:53".
+func listenerOf(key string) (transport, port string) {
+	transport, rest, found := strings.Cut(key, "://")
+	if !found {
+		transport, rest = "dns", key
+	}
+	return transport, rest[strings.LastIndexByte(rest, ':')+1:]
 }
 
 // parse reads all balance stanzas of a server block.

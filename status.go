@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -103,15 +104,9 @@ func (s *stanza) note(name string, args []string) {
 // serversOf returns where a server block listens, for people.
 func serversOf(config *dnsserver.Config, keys []string) (servers []string) {
 	for _, key := range keys {
-		transport, rest, found := strings.Cut(key, "://")
-		if !found {
-			transport, rest = "dns", key
-		}
+		transport, port := listenerOf(key)
 		for _, host := range config.ListenHosts {
-			if strings.Contains(host, ":") {
-				host = "[" + host + "]"
-			}
-			servers = append(servers, transport+"://"+host+rest[strings.LastIndexByte(rest, ':'):])
+			servers = append(servers, transport+"://"+net.JoinHostPort(host, port))
 		}
 	}
 	return distinct(servers)
@@ -175,7 +170,7 @@ func reasonOfListen(err error) error {
 	return err
 }
 
-// leave ends that. The last one closes the page.
+// leave ends what join began. The last life closes the page.
 func (p *statusPages) leave(l *life) {
 	p.Lock()
 	defer p.Unlock()
