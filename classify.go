@@ -204,6 +204,9 @@ func parseMinHealthy(s *stanza, args []string) error {
 		return nil
 	}
 	n, err := parseNumber(args[0], 1, maxRecords)
+	if err != nil {
+		return fmt.Errorf("%w, or a share such as 50%%", err)
+	}
 	s.minHealthy = quorum{count: int(n)}
-	return err
+	return nil
 }

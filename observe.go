@@ -11,7 +11,7 @@ import "strings"
 // parseObserve reads "observe".
 func parseObserve(s *stanza, args []string) error {
 	if len(args) > 0 {
-		return wrongCount(args, "nothing")
+		return wrongCount(args, "nothing behind it")
 	}
 	s.observe = true
 	return nil

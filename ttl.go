@@ -83,13 +83,13 @@ func parseTTL(s *stanza, args []string) error {
 	if len(args) < 1 || len(args) > 2 {
 		return wrongCount(args, `"keep", or MAX and perhaps DEGRADED, in seconds`)
 	}
-	limit, err := parseNumber(args[0], 0, math.MaxInt32)
+	limit, err := parseSeconds(args[0])
 	if err != nil {
 		return err
 	}
 	degraded := min(limit, defaultDegradedTTL)
 	if len(args) == 2 {
-		if degraded, err = parseNumber(args[1], 0, math.MaxInt32); err != nil {
+		if degraded, err = parseSeconds(args[1]); err != nil {
 			return err
 		}
 		if degraded > limit {
@@ -98,4 +98,12 @@ func parseTTL(s *stanza, args []string) error {
 	}
 	s.ttl = ttlLimits{limited: true, max: limit, degraded: degraded}
 	return nil
+}
+
+func parseSeconds(arg string) (uint32, error) {
+	n, err := parseNumber(arg, 0, math.MaxInt32)
+	if err != nil {
+		return 0, fmt.Errorf("bad TTL %q: want a whole number of seconds, from 0 to %d", arg, math.MaxInt32)
+	}
+	return n, nil
 }
