@@ -23,7 +23,8 @@ import (
 //
 // With the option hold, the end of an idle connection makes a probe due: holder.go.
 
-// check is one health_check line. Immutable.
+// check is one health_check line. Immutable. What makes two of them probe differently is in the prober's key or in
+// poolKey, for pools are shared by these.
 type check struct {
 	prober
 	timing       timing

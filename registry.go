@@ -21,7 +21,7 @@ type registry struct {
 	running map[poolKey]*runningPool
 }
 
-// poolKey is all that makes two checks one.
+// poolKey is all that makes two checks one. Which addresses a rule may have probed, and what it watches, is its own.
 type poolKey struct {
 	check        string
 	timing       timing
