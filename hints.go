@@ -11,8 +11,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// arrangeHints arranges the addresses that HTTPS and SVCB records carry (RFC 9460, section 7.3): browsers
-// go by them before they ask for A and AAAA. A family's hints are ordered, filtered and cut down as
+// arrangeHints arranges the addresses that HTTPS and SVCB records carry (RFC 9460, section 7.3): clients
+// may go by them until they have A and AAAA records. A family's hints are ordered, filtered and cut down as
 // an RRset of those addresses would be. Hints of signed records stay as they are.
 func (a *answer) arrangeHints(out *arrangement) {
 	hints := hintCount{seen: seenHints(out.sectionNow())}

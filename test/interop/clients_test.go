@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,7 +70,10 @@ var connectClients = []client{
 		goesOn: gets(nil, "java", javaArgs("", "connection", "URL", 1)...)},
 	{name: "Java `HttpClient`", look: java("0", "client", "http://NAME/"), keep: java("", "client", "http://NAME/"),
 		goesOn: gets(nil, "java", javaArgs("", "client", "URL", 1)...)},
-	{name: "Chromium", look: chromiumAliases, keep: chromiumChain, goesOn: chromiumGoesOn},
+	browser(chromium).client("Chromium"),
+	browser(chromiumDoH).client("Chromium with DoH"),
+	browser(firefox).client("Firefox"),
+	browser(firefoxDoH).client("Firefox with DoH"),
 }
 
 // run runs a program to its end and returns what it prints.
@@ -255,8 +257,11 @@ func javaArgs(ttl, way, what string, times int) []string {
 	return append(args, "Look", way, what, strconv.Itoa(times))
 }
 
-// doh sends curl to our DoH.
-var doh = []string{"--doh-url", "https://" + router4 + ":5443/dns-query", "--doh-insecure"}
+// dohURL is our DoH.
+const dohURL = "https://" + router4 + ":5443/dns-query"
+
+// doh sends curl there.
+var doh = []string{"--doh-url", dohURL, "--doh-insecure"}
 
 func curl(args ...string) func(*testing.T, string, int) [][]netip.Addr {
 	return asking("curl", append([]string{"-sS", "http://NAME/"}, args...)...)
@@ -278,56 +283,4 @@ func gets(env []string, program string, args ...string) func(*testing.T, string)
 		}
 		return served == len(memberSets["four"])
 	}
-}
-
-// chromium opens a URL and waits until the page and its frames are loaded.
-func chromium(t *testing.T, url string) {
-	t.Helper()
-	dir := t.TempDir()
-	// Without the checks of local networks a page may hold frames of any address; certificates are our own.
-	run(t, []string{"HOME=" + dir}, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--no-proxy-server", "--ignore-certificate-errors",
-		"--disable-features=LocalNetworkAccessChecks,HttpsUpgrades", "--user-data-dir="+dir, "--timeout=60000", "--dump-dom", url)
-}
-
-// frames opens a page of URLs in Chromium.
-func frames(t *testing.T, of ...string) {
-	t.Helper()
-	chromium(t, "http://start.example.org/frames?"+url.Values{"of": of}.Encode())
-}
-
-func each(addrs []netip.Addr) (all [][]netip.Addr) {
-	for _, a := range addrs {
-		all = append(all, []netip.Addr{a})
-	}
-	return all
-}
-
-func chromiumAliases(t *testing.T, name string, times int) [][]netip.Addr {
-	t.Helper()
-	var of []string
-	for n := range times {
-		of = append(of, fmt.Sprintf("http://n%d.%s/", n, name))
-	}
-	seen.take(name)
-	frames(t, of...)
-	return each(seen.take(name))
-}
-
-func chromiumChain(t *testing.T, name string, times int) [][]netip.Addr {
-	t.Helper()
-	seen.take(name)
-	frames(t, fmt.Sprintf("http://%s/chain/%d", name, times-1))
-	return each(seen.take(name))
-}
-
-func chromiumGoesOn(t *testing.T, name string) bool {
-	t.Helper()
-	var of []string
-	for n := range memberSets["four"] {
-		of = append(of, fmt.Sprintf("http://n%d.%s:%s/", n, name, fallbackPort))
-	}
-	seen.take(name)
-	frames(t, of...)
-	return len(seen.take(name)) == len(of)
 }

@@ -26,32 +26,27 @@ import (
 	"time"
 )
 
-// visits are the members that served requests, by the host that was asked for. Safe for concurrent use.
+// visits are where requests were served, by the host that was asked for. Safe for concurrent use.
 type visits struct {
 	mu sync.Mutex
-	by map[string][]netip.Addr
-
-	overTLS int // of all
+	by map[string][]netip.AddrPort
 }
 
-var seen = visits{by: map[string][]netip.Addr{}}
+var seen = visits{by: map[string][]netip.AddrPort{}}
 
-func (v *visits) add(host string, addr netip.Addr, overTLS bool) {
+func (v *visits) add(host string, at netip.AddrPort) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if overTLS {
-		v.overTLS++
-	}
-	v.by[host] = append(v.by[host], addr)
+	v.by[host] = append(v.by[host], at)
 }
 
 // take returns the visits to hosts below a name and forgets them.
-func (v *visits) take(name string) (all []netip.Addr) {
+func (v *visits) take(name string) (all []netip.AddrPort) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for host, addrs := range v.by {
+	for host, served := range v.by {
 		if strings.HasSuffix("."+host, "."+name) {
-			all = append(all, addrs...)
+			all = append(all, served...)
 			delete(v.by, host)
 		}
 	}
@@ -61,7 +56,8 @@ func (v *visits) take(name string) (all []netip.Addr) {
 // backend answers with the address that it was reached at. Paths are for browsers: /frames?URL... is a page of those URLs,
 // /chain/N a page that holds the page /chain/N-1 of the same host.
 func backend(w http.ResponseWriter, r *http.Request) {
-	addr := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr).AddrPort().Addr().Unmap()
+	at := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr).AddrPort()
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	host, _, found := strings.Cut(r.Host, ":")
 	if found {
 		r.Host = host
@@ -78,46 +74,56 @@ func backend(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	seen.add(r.Host, addr, r.TLS != nil)
+	seen.add(r.Host, at)
 	var left int
 	if n, _ := fmt.Sscanf(r.URL.Path, "/chain/%d", &left); n == 1 && left > 0 {
 		w.Header().Set("Content-Type", "text/html")
 		fmt.Fprintf(w, "<iframe src=/chain/%d></iframe>", left-1)
 		return
 	}
-	fmt.Fprintln(w, addr)
+	fmt.Fprintln(w, at.Addr())
 }
 
-// certificate is the one that all servers here show, for example.org and what is below, and 10.9.0.1.
-var certificate, certificateKey = func() ([]byte, *ecdsa.PrivateKey) {
+// certificate is the one that all servers here show, for example.org, what is below, what is below services, and 10.9.0.1. The
+// authority issued it.
+var authority, certificate, certificateKey = func() (ca, cert []byte, key *ecdsa.PrivateKey) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		panic(err)
 	}
-	template := &x509.Certificate{
+	issuer := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "interop"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:    []string{"example.org", "*.example.org", "*.svc.example.org"}, IPAddresses: []net.IP{net.ParseIP(router4)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
+	leaf := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "example.org"}, NotBefore: issuer.NotBefore, NotAfter: issuer.NotAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{"example.org", "*.example.org"}, IPAddresses: []net.IP{net.ParseIP(router4)},
+	}
+	for name := range services {
+		leaf.DNSNames = append(leaf.DNSNames, "*."+name+".example.org")
+	}
+	if ca, err = x509.CreateCertificate(rand.Reader, issuer, issuer, &key.PublicKey, key); err != nil {
 		panic(err)
 	}
-	return der, key
+	if cert, err = x509.CreateCertificate(rand.Reader, leaf, issuer, &key.PublicKey, key); err != nil {
+		panic(err)
+	}
+	return ca, cert, key
 }()
 
-// listenTLS serves the backends over TLS on port 443, in the network of the calling thread.
+// listenTLS serves the backends over TLS on ports 443 and 8443, in the network of the calling thread.
 func listenTLS() error {
-	l, err := net.Listen("tcp", ":443")
-	if err != nil {
-		return err
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: certificateKey}}}
+	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: certificateKey}}, NextProtos: []string{"http/1.1"}}
 	quiet := log.New(io.Discard, "", 0) // of clients that try TLS and do not know the issuer
 	srv := &http.Server{Handler: http.HandlerFunc(backend), ErrorLog: quiet}
-	go srv.Serve(tls.NewListener(l, config))
+	for _, addr := range []string{":443", ":8443"} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return err
+		}
+		go srv.Serve(tls.NewListener(l, config))
+	}
 	return nil
 }
 

@@ -136,23 +136,3 @@ func TestJavaKeepsForThirtySeconds(t *testing.T) {
 		t.Errorf("the JVM keeps answers for %s seconds, want 30", got)
 	}
 }
-
-// Chromium asks for HTTPS records and goes to https for them; addresses it takes from A records, never from the hints.
-func TestChromiumTakesNoHints(t *testing.T) {
-	s := serve(t)
-	var of []string
-	for n := range times {
-		of = append(of, fmt.Sprintf("http://n%d.svc.example.org/", n), fmt.Sprintf("http://n%d.hinted.example.org/", n))
-	}
-	seen.take("svc.example.org")
-	questions := s.asked("svc.example.org", func() { frames(t, of...) })
-	visited := seen.take("svc.example.org")
-	strays := filtered(visited, func(a netip.Addr) bool { return !slices.Contains(memberSets["four"], a) })
-	if len(visited) != times || len(strays) > 0 || seen.overTLS == 0 {
-		t.Errorf("members of svc are visited at %v, %d times over TLS, want %d visits to %v, some of them over TLS; asked %v",
-			visited, seen.overTLS, times, memberSets["four"], questions)
-	}
-	if hinted := seen.take("hinted.example.org"); len(hinted) > 0 {
-		t.Errorf("a name that has hints alone is visited at %v, want never", hinted)
-	}
-}

@@ -104,7 +104,7 @@ func furnish(dir string) error {
 		return err
 	}
 	mounts := [][]string{{"--make-rprivate", "/"}, {"-t", "proc", "proc", "/proc"}, {"-t", "tmpfs", "tmpfs", "/run"},
-		{"-t", "tmpfs", "tmpfs", "/etc/chromium"}, {"-t", "tmpfs", "tmpfs", "/etc/systemd"}}
+		{"-t", "tmpfs", "tmpfs", "/etc/chromium"}, {"-t", "tmpfs", "tmpfs", "/usr/share/firefox-esr/distribution"}, {"-t", "tmpfs", "tmpfs", "/etc/systemd"}}
 	for path, content := range bound {
 		ours := filepath.Join(dir, filepath.Base(path))
 		if err := os.WriteFile(ours, []byte(content), 0o600); err != nil {

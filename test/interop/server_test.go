@@ -30,7 +30,17 @@ var memberSets = map[string][]netip.Addr{
 	"far":   addrs("2001:db8:8::1", "2001:db8:1::1", "2001:db8:100::1", "2001:db8:4000::1"),
 	"both":  addrs("2001:db8:77::1", "2001:db8:77::2", "198.51.100.1", "198.51.100.2"),
 	"mixed": addrs("2001:db8:77::1", "2001:db8:77::2", "10.9.0.11", "10.9.0.20", "10.9.0.130", "198.51.100.4"),
-	"hints": addrs("198.51.100.5", "198.51.100.6"),
+	"hint":  addrs("198.51.100.5", "198.51.100.6"),
+}
+
+// services are the records of names that have HTTPS records, by the label above them.
+var services = map[string][]string{
+	"hints":    {"A 198.51.100.1", "HTTPS 1 . alpn=http/1.1 ipv4hint=198.51.100.5,198.51.100.6"},
+	"noaddr":   {"HTTPS 1 . alpn=http/1.1 ipv4hint=198.51.100.5,198.51.100.6"},
+	"down":     {"HTTPS 1 . alpn=http/1.1 ipv4hint=198.51.100.5,198.51.100.6"}, // 198.51.100.5 is
+	"port":     {"A 198.51.100.1", "HTTPS 1 . alpn=http/1.1 port=8443"},
+	"priority": {"A 198.51.100.1", "HTTPS 2 second alpn=http/1.1", "HTTPS 1 first alpn=http/1.1"},
+	"alias":    {"A 198.51.100.1", "HTTPS 0 first"},
 }
 
 // manyAddresses are as many A records as a message over TCP holds with some to spare.
@@ -62,10 +72,12 @@ func zoneFile() []byte {
 		records(&b, name+".one", 0, set)
 	}
 	records(&b, "ttl300", 300, memberSets["four"])
-	records(&b, "svc", 0, memberSets["four"])
-	b.WriteString("svc 0 IN HTTPS 1 . alpn=http/1.1 ipv4hint=198.51.100.5,198.51.100.6\n")
-	b.WriteString("*.hinted 0 IN CNAME hinted\n")
-	b.WriteString("hinted 0 IN HTTPS 1 . alpn=http/1.1 ipv4hint=198.51.100.5,198.51.100.6\n")
+	b.WriteString("first 0 IN A 198.51.100.2\nfirst 0 IN HTTPS 1 . alpn=http/1.1\nsecond 0 IN A 198.51.100.3\n")
+	for name, set := range services {
+		for _, record := range set {
+			fmt.Fprintf(&b, "*.%s 0 IN %s\n", name, record)
+		}
+	}
 	b.WriteString("*.many 0 IN CNAME many\n")
 	for i := range manyAddresses {
 		fmt.Fprintf(&b, "many 0 IN A 100.64.%d.%d\n", i/250, i%250+1)
@@ -79,13 +91,16 @@ type server struct {
 	log logbook
 }
 
-// corefile has every name balanced, and one answered with one member each.
+// corefile has every name balanced, some answered with one member each, and some with a member down.
 const corefile = `(names) {
     log . "asked {name} {type} {proto} {>bufsize}"
     errors
     balance
     balance one.example.org {
         answers 1
+    }
+    balance down.example.org {
+        overrides down
     }
     file db.example.org example.org
 }
@@ -125,7 +140,7 @@ func serve(t *testing.T) *server {
 	if _, _, err := writeCertificate(dir); err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{"Corefile": []byte(corefile), "db.example.org": zoneFile()} {
+	for name, content := range map[string][]byte{"Corefile": []byte(corefile), "db.example.org": zoneFile(), "down": []byte("198.51.100.5 down\n")} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
