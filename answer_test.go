@@ -579,10 +579,13 @@ func TestExtra(t *testing.T) {
 
 // The rule is that of the longest zone; a name outside of all is not ours.
 func TestLongestZone(t *testing.T) {
-	h := newHandler(t, "balance longest {\n answers 2\n}\nbalance one.longest {\n answers 1\n}", echo)
-	tests := map[string]int{"a.longest.": 2, "one.longest.": 1, "x.ONE.longest.": 1, "xone.longest.": 2, "a.shortest.": 3, `x\.one.longest.`: 2}
+	h := newHandler(t, "balance longest {\n answers 2\n}\nbalance one.longest "+`\111\046dd.longest bob's.longest`+" {\n answers 1\n}", echo)
+	tests := map[string]int{
+		"a.longest.": 2, "one.longest.": 1, "x.ONE.longest.": 1, "xone.longest.": 2, "a.shortest.": 3, `x\.one.longest.`: 2,
+		`x.o\.dd.longest.`: 1, `bob\'s.longest.`: 1, // as queries spell them
+	}
 	for name, want := range tests {
-		m := message(t, name+" A", name+" A 192.0.2.1\n "+name+" A 192.0.2.2\n "+name+" A 192.0.2.3")
+		m := aSet(name, 0, 3)
 		if got := len(ask(t, h, m).Answer); got != want {
 			t.Errorf("%s: %d records, want %d", name, got, want)
 		}

@@ -31,7 +31,8 @@ var overrideNames = [...]string{noOverride: "none", forcedUp: "up", forcedDown: 
 
 // overrideLine is a line of an overrides file. Immutable.
 type overrideLine struct {
-	name    string // lower case, fully qualified, perhaps a wildcard; "": any
+	name    string // as written, but in lower case and fully qualified, perhaps a wildcard; "": any
+	owner   string // the same as answers spell it, of a wildcard what is behind its asterisk
 	targets netip.Prefix
 	what    override
 	until   time.Time // zero: for ever
@@ -45,10 +46,10 @@ func (l *overrideLine) fits(owner string, addr netip.Addr, now time.Time) bool {
 }
 
 func (l *overrideLine) isFor(owner string) bool {
-	if under, ok := strings.CutPrefix(l.name, "*"); ok {
-		return strings.HasSuffix(owner, under) && len(owner) > len(under)
+	if strings.HasPrefix(l.name, "*.") {
+		return inZone(owner, l.owner) && owner != l.owner
 	}
-	return l.name == "" || l.name == owner
+	return l.name == "" || l.owner == owner
 }
 
 func (l *overrideLine) expired(now time.Time) bool { return !l.until.IsZero() && !now.Before(l.until) }
@@ -138,7 +139,7 @@ func parseOverride(words []string) (l overrideLine, err error) {
 		if err := weights.CheckName(words[0]); err != nil {
 			return l, err
 		}
-		l.name = dns.CanonicalName(words[0])
+		l.name, l.owner = dns.CanonicalName(words[0]), weights.Spell(strings.TrimPrefix(words[0], "*."))
 		if l.targets, err = cidr.ParseTargets(words[1]); err != nil {
 			return l, err
 		}

@@ -38,7 +38,11 @@ func TestOverrideOf(t *testing.T) {
 		10.0.0.3 down until 2026-11-23T12:00:01Z
 		10.0.0.4 up
 		10.0.0.4/31 down
-		*.w.h 10.0.0.9 up`))
+		*.w.h 10.0.0.9 up
+		\065\046b.h 10.0.0.9 down
+		bob's.h 10.0.0.9 down
+		*.c\046d.h 10.0.0.9 up
+		*. 10.0.1.1 up`))
 	must(t, err)
 	tests := []struct {
 		owner, addr string
@@ -53,6 +57,14 @@ func TestOverrideOf(t *testing.T) {
 		{"any.h.", "192.0.2.1", noOverride},
 		{"a.b.w.h.", "10.0.0.9", forcedUp},
 		{"w.h.", "10.0.0.9", drain},
+		{`a\.w.h.`, "10.0.0.9", drain}, // one label, which is not under w.h
+		{`a\\.w.h.`, "10.0.0.9", forcedUp},
+		{`a\.b.h.`, "10.0.0.9", forcedDown}, // as answers spell it
+		{`bob\'s.h.`, "10.0.0.9", forcedDown},
+		{`a.c\.d.h.`, "10.0.0.9", forcedUp},
+		{`c\.d.h.`, "10.0.0.9", drain},
+		{"h.", "10.0.1.1", forcedUp},
+		{".", "10.0.1.1", drain},
 	}
 	for _, tc := range tests {
 		if got := set.of(tc.owner, netip.MustParseAddr(tc.addr), now); got != tc.want {

@@ -170,12 +170,15 @@ func (r *rules) of(query *dns.Msg) *servedRule {
 }
 
 // holds tells whether a name is in the zone.
-func (z *zoneRule) holds(name string) bool {
-	if z.zone == "." {
+func (z *zoneRule) holds(name string) bool { return inZone(name, z.zone) }
+
+// inZone tells whether a name is a zone's, or lies under it.
+func inZone(name, zone string) bool {
+	if zone == "." {
 		return true
 	}
-	at := len(name) - len(z.zone)
-	if at < 0 || !sameName(name[at:], z.zone) {
+	at := len(name) - len(zone)
+	if at < 0 || !sameName(name[at:], zone) {
 		return false
 	}
 	if at == 0 {

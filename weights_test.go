@@ -36,10 +36,13 @@ func TestWeightFile(t *testing.T) {
 	})
 }
 
+// asWritten spells a name as it may stand in a file, where a hash begins a comment.
+var asWritten = strings.NewReplacer(`\ `, `\032`, "#", `\035`, "*", `\042`)
+
 func describeWeights(prefix string, lists map[string]*weights.List) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(lists)) {
-		fmt.Fprintf(&b, "%s\n", strings.Replace(prefix+name, "*..", "*.", 1))
+		fmt.Fprintf(&b, "%s\n", strings.Replace(prefix+asWritten.Replace(name), "*..", "*.", 1))
 		for _, line := range lists[name].Lines() {
 			fmt.Fprintf(&b, "    %s %d\n", cidr.Word(line.Targets), line.Weight)
 		}
@@ -50,26 +53,33 @@ func describeWeights(prefix string, lists map[string]*weights.List) string {
 func TestWeightPrecedence(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "weights.db")
 	writeFile(t, file, "www.example.org\n192.0.2.1 10\n192.0.2.0/24 20\n192.0.2.128/25 30\n"+
-		"*.example.org\n192.0.2.0/24 40\n198.51.100.1 50\n*.sub.example.org\n192.0.2.0/25 60\n*.\n203.0.113.1 70\n")
+		"*.example.org\n192.0.2.0/24 40\n198.51.100.1 50\n*.sub.example.org\n192.0.2.0/25 60\n*.\n203.0.113.1 70\n"+
+		`Dot\046ted.example.org`+"\n192.0.2.1 80\n"+`bob's.\069xample.org`+"\n192.0.2.1 90\n*.c.example.net\n192.0.2.1 100\n"+`\042.d.example.net`+"\n192.0.2.1 110\n")
 	r := parsedRule(t, "balance {\n policy weighted\n weights "+file+"\n weight 192.0.2.66 1\n weight 192.0.2.64/30 2\n weight 192.0.2.64/29 3\n}")
 	tests := []struct {
 		owner, addr string
 		want        uint16
 	}{
-		{"www.example.org.", "192.0.2.66", 1},     // inline, the address
-		{"www.example.org.", "192.0.2.67", 2},     // inline, the longest CIDR
-		{"www.example.org.", "192.0.2.68", 3},     // inline, a CIDR
-		{"www.example.org.", "192.0.2.1", 10},     // the file's name and address
-		{"www.example.org.", "192.0.2.2", 20},     // the file's name and CIDR
-		{"www.example.org.", "192.0.2.200", 30},   // the longest of them
-		{"www.example.org.", "198.51.100.1", 50},  // the name has not the address, the wildcard does
-		{"a.b.example.org.", "192.0.2.1", 40},     // a wildcard is for every depth
-		{"a.sub.example.org.", "192.0.2.1", 60},   // the longest wildcard
-		{"a.sub.example.org.", "192.0.2.200", 40}, // that has the address
-		{"example.org.", "192.0.2.1", 1},          // a wildcard is not for the name itself
-		{"example.net.", "203.0.113.1", 70},       // the wildcard of the root
-		{"www.example.org.", "2001:db8::1", 1},    // the default
-		{"www.example.org.", "203.0.113.99", 1},   // the default
+		{"www.example.org.", "192.0.2.66", 1},      // inline, the address
+		{"www.example.org.", "192.0.2.67", 2},      // inline, the longest CIDR
+		{"www.example.org.", "192.0.2.68", 3},      // inline, a CIDR
+		{"www.example.org.", "192.0.2.1", 10},      // the file's name and address
+		{"www.example.org.", "192.0.2.2", 20},      // the file's name and CIDR
+		{"www.example.org.", "192.0.2.200", 30},    // the longest of them
+		{"www.example.org.", "198.51.100.1", 50},   // the name has not the address, the wildcard does
+		{"a.b.example.org.", "192.0.2.1", 40},      // a wildcard is for every depth
+		{"a.sub.example.org.", "192.0.2.1", 60},    // the longest wildcard
+		{"a.sub.example.org.", "192.0.2.200", 40},  // that has the address
+		{"example.org.", "192.0.2.1", 1},           // a wildcard is not for the name itself
+		{"example.net.", "203.0.113.1", 70},        // the wildcard of the root
+		{`dot\.ted.example.org.`, "192.0.2.1", 80}, // as answers spell it
+		{`bob\'s.example.org.`, "192.0.2.1", 90},
+		{`b.c.example.net.`, "192.0.2.1", 100},
+		{`b\.c.example.net.`, "192.0.2.1", 1}, // one label, which is not under c.example.net
+		{`*.d.example.net.`, "192.0.2.1", 110},
+		{`b.d.example.net.`, "192.0.2.1", 1},
+		{"www.example.org.", "2001:db8::1", 1},  // the default
+		{"www.example.org.", "203.0.113.99", 1}, // the default
 	}
 	for _, tc := range tests {
 		if got := r.weightOf(tc.owner, netip.MustParseAddr(tc.addr)); got != tc.want {

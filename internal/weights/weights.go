@@ -161,10 +161,11 @@ func (n *File) listOf(name string) (*List, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
 	}
-	lists, key := n.Names, dns.CanonicalName(name)
-	if under, ok := strings.CutPrefix(key, "*."); ok {
-		lists, key = n.Wildcards, cmp.Or(under, ".")
+	lists := n.Names
+	if under, ok := strings.CutPrefix(name, "*."); ok {
+		lists, name = n.Wildcards, under
 	}
+	key := Spell(name)
 	if lists[key] == nil {
 		lists[key] = &List{}
 	}
@@ -192,11 +193,30 @@ func CheckName(name string) error {
 	if _, ok := dns.IsDomainName(name); !ok || odd || !dns.IsFqdn(dns.Fqdn(name)) || strings.Contains(strings.TrimPrefix(name, "*."), "*") {
 		return fmt.Errorf("bad domain name %q: want one such as www.example.org or *.example.org", name)
 	}
-	labels := dns.SplitDomainName(name)
+	labels := dns.SplitDomainName(Spell(name))
 	if len(labels) > 0 && strings.Trim(labels[len(labels)-1], "0123456789") == "" {
 		return fmt.Errorf("%q is neither a domain name nor an address", name)
 	}
 	return nil
+}
+
+// Spell returns a domain name as one in a message is spelled once it is read: in lower case, fully qualified, and with
+// escapes (RFC 1035, section 5.1) where they are needed only. So \097.example.org is a.example.org.
+func Spell(name string) string {
+	name = dns.CanonicalName(name)
+	special := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`\'@;()"`, r) }
+	if !strings.ContainsFunc(name, special) {
+		return name
+	}
+	wire := make([]byte, 255)
+	if _, err := dns.PackDomainName(name, wire, 0, nil, false); err != nil {
+		return name
+	}
+	text, _, err := dns.UnpackDomainName(wire, 0)
+	if err != nil {
+		return name
+	}
+	return strings.ToLower(text)
 }
 
 // addLine adds a line with an address or CIDR and a weight to the list of its name.
