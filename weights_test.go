@@ -78,6 +78,8 @@ func TestWeightPrecedence(t *testing.T) {
 		{`b\.c.example.net.`, "192.0.2.1", 1}, // one label, which is not under c.example.net
 		{`*.d.example.net.`, "192.0.2.1", 110},
 		{`b.d.example.net.`, "192.0.2.1", 1},
+		{"www.example.org.", "::ffff:192.0.2.67", 2}, // in the spelling of IPv6
+		{"www.example.org.", "::ffff:192.0.2.1", 10},
 		{"www.example.org.", "2001:db8::1", 1},  // the default
 		{"www.example.org.", "203.0.113.99", 1}, // the default
 	}
