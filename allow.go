@@ -54,18 +54,14 @@ func withTranslations(ranges []netip.Prefix) []netip.Prefix {
 func mayProbe(allow []netip.Prefix, addr netip.Addr) bool {
 	addr = addr.Unmap()
 	for _, entry := range allow {
-		if entry.Contains(addr) && (!isGuarded(addr) || liesInGuarded(entry)) {
+		if entry.Contains(addr) && !isGuarded(addr, entry) {
 			return true
 		}
 	}
 	return false
 }
 
-func isGuarded(addr netip.Addr) bool {
-	return slices.ContainsFunc(guarded, func(r netip.Prefix) bool { return r.Contains(addr) })
-}
-
-// liesInGuarded tells whether an entry lies inside a guarded range.
-func liesInGuarded(entry netip.Prefix) bool {
-	return slices.ContainsFunc(guarded, func(r netip.Prefix) bool { return r.Bits() <= entry.Bits() && r.Contains(entry.Addr()) })
+// isGuarded tells whether an address lies in a guarded range that an entry, which holds it, does not lie inside.
+func isGuarded(addr netip.Addr, entry netip.Prefix) bool {
+	return slices.ContainsFunc(guarded, func(r netip.Prefix) bool { return r.Bits() > entry.Bits() && r.Contains(addr) })
 }

@@ -715,6 +715,10 @@ func TestMayProbe(t *testing.T) {
 		{"127.0.0.1/32", "::ffff:127.0.0.1", true},
 		{"::/0", "::ffff:192.0.2.1", false},
 		{"64:ff9b::7f00:0/104", "64:ff9b::7f00:1", true},
+		{"::/104", "::1", false}, // inside one range, that of 0.0.0.0/8, but not inside the one for it
+		{"::/104", "::", false},
+		{"::/104", "::0.0.0.2", true},
+		{"::/127", "::1", false},
 	}
 	for _, tc := range tests {
 		var allow []netip.Prefix
