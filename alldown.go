@@ -114,14 +114,23 @@ func (r *servedRule) zoneOf(name string, authority []dns.RR) string {
 
 // negativeSOA returns the SOA record of a zone's negative answers (RFC 2308, section 3).
 func negativeSOA(zone string) dns.RR {
-	name := "ns.dns."
-	if zone != "." {
-		name += zone
-	}
+	server := nameUnder("ns.dns.", zone)
 	return &dns.SOA{
 		Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: negativeTTL},
-		Ns:  name, Mbox: "hostmaster." + name, Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: negativeTTL,
+		Ns:  server, Mbox: nameUnder("hostmaster.", server), Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: negativeTTL,
 	}
+}
+
+// nameUnder returns a name in a zone, the zone's own where it would be longer than names may be: nobody asks for it.
+func nameUnder(labels, zone string) string {
+	if zone == "." {
+		return labels
+	}
+	const longest = 255 // octets (RFC 1035, section 2.3.4)
+	if n, err := dns.PackDomainName(labels+zone, make([]byte, longest), 0, nil, false); err != nil || n > longest {
+		return zone
+	}
+	return labels + zone
 }
 
 // parseAllDown reads "all_down open|nodata|servfail|fallback ADDRESS...".

@@ -212,6 +212,21 @@ func TestAllDownDenials(t *testing.T) {
 	}
 }
 
+// The SOA of a zone whose name is as long as names may be can be read, too.
+func TestNegativeAnswersOfLongNames(t *testing.T) {
+	for size := 225; size <= 254; size++ { // what text has; octets are one more
+		name := strings.Repeat(strings.Repeat("a", 61)+".", 3) + strings.Repeat("b", 30) + "." + strings.Repeat("c", size-3*62-31-1) + "."
+		m := message(t, name+" A", name+" 300 A 192.0.2.1")
+		m.Ns = records(t, name+" NS ns.h.")
+		packed, err := ask(t, judged(t, "all_down nodata", echo, "192.0.2.1"), m).Pack()
+		must(t, err)
+		read := new(dns.Msg)
+		if err := read.Unpack(packed); err != nil || len(read.Ns) != 1 || read.Ns[0].Header().Name != name {
+			t.Errorf("%d octets: authority is %v, %v", size+1, read.Ns, err)
+		}
+	}
+}
+
 // The SOA is that of the zone that the answer came from, not that of a rule for a name in it.
 func TestNegativeAnswersAreOfTheZone(t *testing.T) {
 	tests := []struct{ name, authority, want string }{
