@@ -22,7 +22,7 @@ func (a *answer) arrangeHints(out *arrangement) {
 			continue
 		}
 		if signedBy(out.in, &svcb.Hdr) {
-			a.sealedHints(out, svcb)
+			a.sealedHints(out, svcb, &hints)
 			continue
 		}
 		if value, changed := a.hints(out, svcb, &hints); changed {
@@ -34,15 +34,16 @@ func (a *answer) arrangeHints(out *arrangement) {
 	if hints.all > 0 && hints.denied == hints.all && a.rule.allDown.mode == answerServfail {
 		out.denial = answerServfail
 	}
-	if hints.all > 0 || out.degraded {
+	if hints.all > 0 || hints.sealed || out.degraded {
 		a.limitHintTTL(out)
 	}
 }
 
 // sealedHints notes what would become of the hints of a signed record.
-func (a *answer) sealedHints(out *arrangement, svcb *svcbRecord) {
-	would := arrangement{scratch: out.scratch, stays: true}
-	value, _ := a.hints(&would, svcb, &hintCount{})
+func (a *answer) sealedHints(out *arrangement, svcb *svcbRecord, count *hintCount) {
+	would, found := arrangement{scratch: out.scratch, stays: true}, hintCount{}
+	value, _ := a.hints(&would, svcb, &found)
+	count.sealed = count.sealed || found.all > 0
 	out.degraded = out.degraded || would.degraded
 	if would.removed != (removals{}) || len(value) < len(svcb.Value) {
 		out.outcome = max(out.outcome, sealed)
@@ -52,6 +53,7 @@ func (a *answer) sealedHints(out *arrangement, svcb *svcbRecord) {
 // hintCount counts the hints of an answer, and those of which all addresses are down and replaced.
 type hintCount struct {
 	all, denied int
+	sealed      bool // signed records have hints, which do not count
 
 	seen map[hintKey]arranged // nil where no record can have the hints of another
 }
@@ -263,8 +265,8 @@ func (a *answer) limitHintTTL(out *arrangement) {
 	}
 	ttl := a.rule.ttl.limit(out.degraded)
 	for _, rr := range out.sectionNow() {
-		if svcb := svcbOf(rr); svcb != nil {
-			ttl = min(ttl, svcb.Hdr.Ttl)
+		if hasHintTTL(rr) {
+			ttl = min(ttl, rr.Header().Ttl)
 		}
 	}
 	for i, rr := range out.sectionNow() {
@@ -275,10 +277,18 @@ func (a *answer) limitHintTTL(out *arrangement) {
 	}
 }
 
+// hasHintTTL tells whether a record is one of HTTPS or SVCB, or the signature of such, which have one TTL.
+func hasHintTTL(rr dns.RR) bool {
+	if sig, ok := rr.(*dns.RRSIG); ok {
+		return isIN(&sig.Hdr) && (sig.TypeCovered == dns.TypeHTTPS || sig.TypeCovered == dns.TypeSVCB)
+	}
+	return svcbOf(rr) != nil
+}
+
 // svcbWithTTL returns a copy of an HTTPS or SVCB record, or of its signature, with another TTL; nil for
 // other records and where it has that TTL.
 func svcbWithTTL(rr dns.RR, ttl uint32) dns.RR {
-	if rr == nil || rr.Header().Ttl == ttl || !isIN(rr.Header()) {
+	if !hasHintTTL(rr) || rr.Header().Ttl == ttl {
 		return nil
 	}
 	switch rr := rr.(type) {
@@ -291,11 +301,9 @@ func svcbWithTTL(rr dns.RR, ttl uint32) dns.RR {
 		c.Hdr.Ttl = ttl
 		return &c
 	case *dns.RRSIG:
-		if rr.TypeCovered == dns.TypeHTTPS || rr.TypeCovered == dns.TypeSVCB {
-			c := *rr
-			c.Hdr.Ttl = ttl
-			return &c
-		}
+		c := *rr
+		c.Hdr.Ttl = ttl
+		return &c
 	}
 	return nil
 }

@@ -46,6 +46,18 @@ func TestHints(t *testing.T) {
 			"signed", "", "h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n h. 300 RRSIG HTTPS 8 1 300 20300101000000 20200101000000 1 h. AAAA", "192.0.2.2",
 			`h. 5 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
 		},
+		{
+			"signed, none down", "", "h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n h. 300 RRSIG HTTPS 8 1 300 20300101000000 20200101000000 1 h. AAAA", "",
+			`h. 30 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
+		},
+		{
+			"signed, and the signature lives shorter", "", "h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n h. 2 RRSIG HTTPS 8 1 300 20300101000000 20200101000000 1 h. AAAA", "192.0.2.2",
+			`h. 2 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
+		},
+		{
+			"signed, without hints", "", "h. 300 HTTPS 1 . alpn=h2\n h. 300 RRSIG HTTPS 8 1 300 20300101000000 20200101000000 1 h. AAAA", "",
+			`h. 300 HTTPS 1 . alpn="h2"`,
+		},
 		{"last hint gone", "all_down nodata\n ttl 20 3", `h. 300 HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1`, "192.0.2.1", `h. 3 HTTPS 1 . alpn="h2"`},
 		{"no fallback of the family", "all_down fallback 2001:db8::80", `h. 300 HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1`, "192.0.2.1", `h. 5 HTTPS 1 . alpn="h2"`},
 		{
@@ -63,6 +75,9 @@ func TestHints(t *testing.T) {
 				got := strings.Join(strings.Fields(strings.Replace(out.Answer[0].String(), "\tIN", "", 1)), " ")
 				if !strings.Contains(" or "+tc.want+" or ", " or "+got+" or ") {
 					t.Fatalf("record is %s, want %s", got, tc.want)
+				}
+				if last := out.Answer[len(out.Answer)-1]; last.Header().Ttl != out.Answer[0].Header().Ttl {
+					t.Fatalf("TTL of the signature is %d, want that of the record", last.Header().Ttl)
 				}
 				if _, err := out.Pack(); err != nil || out.Rcode != dns.RcodeSuccess || len(out.Ns) > 0 {
 					t.Fatalf("%v in\n%s", err, out)
