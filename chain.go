@@ -11,12 +11,16 @@ import (
 // chainFirst returns the records of an answer with its CNAMEs and DNAMEs moved ahead, in the
 // order in which they lead from qname to the records behind them (RFC 1034, section 3.6.2): some
 // stub resolvers, glibc's among them, read an answer only once. A DNAME goes ahead of the CNAME
-// made from it (RFC 6672, section 3.1). All other records keep their order.
+// made from it (RFC 6672, section 3.1), where it is one of the first maxFollowed. All other records keep
+// their order.
 func chainFirst(qname string, rrs []dns.RR) []dns.RR {
 	c := newChain(rrs)
 	out := make([]dns.RR, 0, len(rrs))
-	for name := strings.ToLower(qname); ; {
-		out = append(out, c.takeDNAMEs(name)...)
+	followed := 0
+	for name := strings.ToLower(qname); ; followed++ {
+		if followed < maxFollowed {
+			out = append(out, c.takeDNAMEs(name)...)
+		}
 		cnames := c.take(c.cnames, name)
 		if len(cnames) == 0 {
 			break
@@ -31,6 +35,10 @@ func chainFirst(qname string, rrs []dns.RR) []dns.RR {
 	}
 	return append(out, c.rest...)
 }
+
+// maxFollowed is how many names of a chain may lie below a DNAME: every label of a name is a look-up. No resolver follows
+// nearly as many.
+const maxFollowed = 64
 
 // chain is an answer taken apart.
 type chain struct {

@@ -199,8 +199,20 @@ func hostile(tb testing.TB) map[string][]*dns.Msg {
 			chain.Answer = append(chain.Answer, &dns.CNAME{Hdr: dns.RR_Header{Name: fmt.Sprintf("c%d.f.", 2999-i), Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: fmt.Sprintf("c%d.f.", 3000-i)})
 		}
 		all["chain"] = append(all["chain"], chain)
+		all["deep chain"] = append(all["deep chain"], deepChain())
 	}
 	return all
+}
+
+// deepChain is a chain of names with 122 labels each, with a DNAME that every label of them may lie under.
+func deepChain() *dns.Msg {
+	name := func(i int) string { return fmt.Sprintf("%d.%sf.", i, strings.Repeat("x.", 120)) }
+	m := new(dns.Msg).SetQuestion(name(0), dns.TypeA)
+	m.Answer = append(aSet(name(2800), 0, 2).Answer, &dns.DNAME{Hdr: dns.RR_Header{Name: "other.", Rrtype: dns.TypeDNAME, Class: dns.ClassINET}, Target: "f."})
+	for i := range 2800 {
+		m.Answer = append(m.Answer, &dns.CNAME{Hdr: dns.RR_Header{Name: name(i), Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: name(i + 1)})
+	}
+	return m
 }
 
 // BenchmarkHostileAnswers has beside each answer what it costs to unpack it, which a server that forwards does anyway.
