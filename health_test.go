@@ -351,6 +351,27 @@ func TestTableFull(t *testing.T) {
 	})
 }
 
+// A table that is nearly full takes no more than it may, of many addresses that come at once.
+func TestTableFullAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		c.maxEndpoints = 10
+		s := joined(t, c)
+		for _, addr := range addresses(30) {
+			s.verdict(addr)
+		}
+		wait(2 * time.Second)
+		probed := 0
+		for _, addr := range addresses(30) {
+			probed += min(1, b.count(addr))
+		}
+		if probed != c.maxEndpoints || s.pool.known() != c.maxEndpoints {
+			t.Errorf("%d endpoints, %d probed, want %d", s.pool.known(), probed, c.maxEndpoints)
+		}
+	})
+}
+
 // Fact 21: nothing outside allow is probed.
 func TestNothingOutsideAllowIsProbed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -573,23 +594,25 @@ func checkNoBurst(t *testing.T, change time.Duration) {
 
 // What the new Corefile does not allow is probed no more once the old one is gone.
 func TestReloadWithLessAllowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBackends(t)
-		c := b.checkOf()
-		before := pools.join(c, ruleWith("example.org.", c))
-		before.verdict(a1)
-		before.verdict(a2)
-		wait(20 * time.Second)
-		less := *c
-		less.allow = []netip.Prefix{netip.PrefixFrom(a2, 32)}
-		joined(t, &less)
-		pools.leave(before)
-		probes, others := b.count(a1), b.count(a2)
-		wait(time.Minute)
-		if b.count(a1) != probes || b.count(a2) == others {
-			t.Errorf("%d more probes of the one not allowed, %d of the other", b.count(a1)-probes, b.count(a2)-others)
-		}
-	})
+	for _, interval := range []time.Duration{defaultInterval, 2 * defaultInterval} { // the same pool, and another that takes over what it knew
+		synctest.Test(t, func(t *testing.T) {
+			b := newBackends(t)
+			c := b.checkOf()
+			before := pools.join(c, ruleWith("example.org.", c))
+			before.verdict(a1)
+			before.verdict(a2)
+			wait(20 * time.Second)
+			less := *c
+			less.timing.interval, less.allow = interval, []netip.Prefix{netip.PrefixFrom(a2, 32)}
+			joined(t, &less)
+			pools.leave(before)
+			probes, others := b.count(a1), b.count(a2)
+			wait(time.Minute)
+			if b.count(a1) != probes || b.count(a2) == others {
+				t.Errorf("interval %v: %d more probes of the one not allowed, %d of the other", interval, b.count(a1)-probes, b.count(a2)-others)
+			}
+		})
+	}
 }
 
 // A query that was asked of the old server, and is answered after its end, has nothing probed.

@@ -3,6 +3,7 @@
 package balance
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -36,6 +37,38 @@ func shownOf(h plugin.Handler, owner string, where section) *statuspage.Name {
 		}
 	}
 	return nil
+}
+
+// However many names clients ask for, and endpoints there are, the page has no more than it may, and says so.
+func TestPageIsBounded(t *testing.T) {
+	defer inUse.forget()
+	const names, each, unnamed = 60, maxShownMembers + 44, maxShownEndpoints + 500
+	h := judged(t, "status", echo)
+	for i := range names {
+		ask(t, h, aSet(fmt.Sprintf("n%d.bounded.", i), 1000*i, each))
+	}
+	o := newOverview([]*life{lifeOf(h)})
+	s := o.rules[0].subscribers[0]
+	o.rules[0].parts = o.rules[0].subscribers
+	for addr, n := netip.MustParseAddr("10.200.0.0"), 0; n < unnamed; addr, n = addr.Next(), n+1 {
+		e := &endpoint{addr: addr}
+		e.status.Store(&status{verdict: up})
+		e.zones.Store(s.bit)
+		s.pool.add(e)
+	}
+	doc := o.document()
+	members := 0
+	for _, n := range doc.Names {
+		if members += len(n.Members); len(n.Members) != maxShownMembers || n.MembersOmitted != each-maxShownMembers {
+			t.Fatalf("%s has %d members, and %d omitted", n.Name, len(n.Members), n.MembersOmitted)
+		}
+	}
+	if members > maxShownOfAll || len(doc.Names) != maxShownOfAll/maxShownMembers || len(doc.Names)+doc.NamesOmitted != names {
+		t.Errorf("%d names with %d members, %d names omitted", len(doc.Names), members, doc.NamesOmitted)
+	}
+	if len(doc.Endpoints) != maxShownEndpoints || len(doc.Endpoints)+doc.EndpointsOmitted != unnamed {
+		t.Errorf("%d endpoints, %d omitted", len(doc.Endpoints), doc.EndpointsOmitted)
+	}
 }
 
 // A reload that takes prefer lines away takes their RRsets off the page, and no more.

@@ -188,6 +188,7 @@ func TestTLSOptions(t *testing.T) {
 	a := newAuthority(t)
 	cert, key := a.files(t, a.issue(t, "probe", time.Now()))
 	missing, empty := filepath.Join(a.dir, "missing.pem"), a.write(t, "empty.pem", "NOTHING", nil)
+	long := a.write(t, "long.pem", "NOTHING", make([]byte, maxPEM)) // and longer, in PEM
 	for _, tc := range []struct {
 		host string
 		tls  TLS
@@ -201,6 +202,7 @@ func TestTLSOptions(t *testing.T) {
 		{"a", TLS{CertFile: cert, KeyFile: missing}, fmt.Sprintf("tls: cannot read %q: no such file or directory", missing)},
 		{"a", TLS{CAFile: "/dev/zero"}, `tls: cannot read "/dev/zero": want a regular file of at most 1048576 bytes`},
 		{"a", TLS{CAFile: a.dir}, fmt.Sprintf("tls: cannot read %q: want a regular file of at most 1048576 bytes", a.dir)},
+		{"a", TLS{CAFile: long}, fmt.Sprintf("tls: cannot read %q: want a regular file of at most 1048576 bytes", long)},
 		{"a", TLS{CAFile: empty}, fmt.Sprintf("tls: no certificate in %q, want PEM", empty)},
 		{"a", TLS{CertFile: a.file, KeyFile: key},
 			fmt.Sprintf("tls: certificate %q with key %q: private key does not match public key", a.file, key)},
