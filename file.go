@@ -67,7 +67,7 @@ func (f *polledFile) load() error {
 	return f.problem
 }
 
-// name returns the path as errors and the log have it.
+// name returns the path as errors, the log, metrics and the page have it: a label that is not UTF-8 would cost the whole scrape.
 func (f *polledFile) name() string { return oneLine(f.path) }
 
 // show makes the problem known to those who look.
@@ -222,7 +222,7 @@ func (f *polledFile) report(before, now error, zones []string) {
 	case now != nil && (before == nil || before.Error() != now.Error()):
 		log.Errorf("%v; what was read before stays in force", now)
 		for _, zone := range zones {
-			fileReloadFailures.WithLabelValues(zone, f.path).Inc()
+			fileReloadFailures.WithLabelValues(zone, f.name()).Inc()
 		}
 	}
 }

@@ -101,7 +101,7 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 		shown.Checks = append(shown.Checks, checkOf(s))
 	}
 	for _, f := range r.files() {
-		file := statuspage.File{Path: f.path, LastSuccess: time.Unix(0, f.lastSuccess.Load()).UTC()}
+		file := statuspage.File{Path: f.name(), LastSuccess: time.Unix(0, f.lastSuccess.Load()).UTC()}
 		if problem := f.trouble.Load(); problem != nil {
 			file.Problem = *problem
 		}
@@ -397,7 +397,7 @@ func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
 		shown.Probes = append(shown.Probes, probe)
 	}
 	if line := z.overridesInForce().lineFor(l.owner, target, o.now); line != nil {
-		shown.Override = line.shown(z.overrides.path)
+		shown.Override = line.shown(z.overrides.name())
 	}
 	return shown
 }

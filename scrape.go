@@ -45,7 +45,7 @@ func collectFiles(metrics chan<- prometheus.Metric) {
 	latest, bad := make(map[zoneFile]int64), make(map[zoneFile]bool)
 	eachRule(func(r *rule, zone string) {
 		for _, f := range r.files() {
-			at := zoneFile{zone, f.path}
+			at := zoneFile{zone, f.name()}
 			latest[at] = max(latest[at], f.lastSuccess.Load())
 			bad[at] = bad[at] || f.trouble.Load() != nil
 		}
@@ -61,7 +61,7 @@ func collectOverrides(metrics chan<- prometheus.Metric) {
 	sets := make(map[zoneFile]overrideSet)
 	eachRule(func(r *rule, zone string) {
 		if r.overrides != nil {
-			sets[zoneFile{zone, r.overrides.path}] = r.overridesInForce()
+			sets[zoneFile{zone, r.overrides.name()}] = r.overridesInForce()
 		}
 	})
 	inForce := make(map[string][len(overrideNames)]int)

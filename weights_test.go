@@ -5,6 +5,7 @@ package balance
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
 	stdlog "log"
 	"maps"
 	"net/netip"
@@ -192,6 +193,23 @@ func TestWeightFileReload(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A path is bytes, and a label has to be UTF-8: one that is not, as an environment variable can bring it, would leave no metric at all.
+func TestPathsThatAreNoText(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "odd.db")
+	writeFile(t, file, "www.example.org\n10.0.0.1 1\n")
+	r := parsedRule(t, "balance odd.example.org {\n policy weighted\n weights "+file+"\n}")
+	r.files()[0].path += "\xff"
+	l := &life{rules: []*rule{r}}
+	l.start()
+	defer l.stop()
+	r.files()[0].report(nil, fs.ErrNotExist, []string{"odd.example.org."})
+	for _, name := range []string{"coredns_balance_file_good", "coredns_balance_file_reload_failures_total"} {
+		if got := metric(t, name, file+"\ufffd", "odd.example.org."); got != 1 {
+			t.Errorf("%s is %v, want 1", name, got)
+		}
+	}
 }
 
 // The leads follow a new file at once, and those of a name whose weights stay go on as they were.
