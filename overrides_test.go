@@ -11,7 +11,23 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/miekg/dns"
 )
+
+// A name is the same however it is spelled, by a message, by a zone file, whose names reach us as they stand there, or by an operator.
+func TestOwnersAreSpelledInManyWays(t *testing.T) {
+	overrides, weights := filepath.Join(t.TempDir(), "overrides"), filepath.Join(t.TempDir(), "weights")
+	writeFile(t, overrides, "bob's.spelled. 192.0.2.1 down\n")
+	writeFile(t, weights, `\098ob\'s.spelled`+"\n192.0.2.2 0\n")
+	h := newHandler(t, "balance spelled {\n policy weighted\n weights "+weights+"\n overrides "+overrides+"\n}", echo)
+	for _, owner := range []string{"bob's.spelled.", `bob\'s.spelled.`, `\098OB\039s.spelled.`} {
+		m := message(t, `bob\'s.spelled. A`, owner+" A 192.0.2.1\n "+owner+" A 192.0.2.2\n "+owner+" A 192.0.2.3")
+		if got := ask(t, h, m).Answer; len(got) != 1 || got[0].(*dns.A).A.String() != "192.0.2.3" {
+			t.Errorf("%s: %v, want the one that is neither down nor a standby", owner, got)
+		}
+	}
+}
 
 // Every file in testdata/overrides holds an overrides file, a line of dashes, and what becomes of it.
 func TestOverridesFile(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/statuspage"
+	"github.com/seed-f1518d44/balance/internal/weights"
 
 	"github.com/miekg/dns"
 )
@@ -252,9 +253,9 @@ type outlook struct {
 // describe works out what the next answer for an RRset will be.
 func (o *overview) describe(z *shownRule, n *listedName, s *state) outlook {
 	p, t := s.plan, s.turns
-	standings := make([]standing, len(p.members))
+	standings, owner := make([]standing, len(p.members)), weights.Spell(n.entry.owner)
 	for i := range p.members {
-		standings[i] = o.standing(z, n.entry.owner, p, i)
+		standings[i] = o.standing(z, owner, p, i)
 	}
 	if !s.by(z.rule) || !slices.Equal(standings, p.standings) {
 		fresh := &plan{rule: z.rule, line: p.line, members: p.members, standings: standings}
@@ -396,7 +397,7 @@ func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
 		}
 		shown.Probes = append(shown.Probes, probe)
 	}
-	if line := z.overridesInForce().lineFor(l.owner, target, o.now); line != nil {
+	if line := z.overridesInForce().lineFor(weights.Spell(l.owner), target, o.now); line != nil {
 		shown.Override = line.shown(z.overrides.name())
 	}
 	return shown

@@ -109,6 +109,7 @@ type zoneRule struct {
 // on an address is to have it probed from now on.
 func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *scratch) {
 	s.standings = s.standings[:0]
+	owner = weights.Spell(owner) // a zone file's names reach us as it spells them
 	overrides, now := z.overridesInForce(), z.timeOfDay()
 	for i := range n {
 		m := memberAt(i)
