@@ -248,6 +248,7 @@ type outlook struct {
 	answer string    // what it is made of
 	wants  []float64 // share of the leads, by member
 	next   []int     // place in the next answer, 1 being the lead; 0 for none
+	why    []string  // those aside do not answer; empty for others
 }
 
 // describe works out what the next answer for an RRset will be.
@@ -264,7 +265,10 @@ func (o *overview) describe(z *shownRule, n *listedName, s *state) outlook {
 	}
 	look := outlook{
 		plan: p, owner: n.entry.owner, answer: z.answerOf(p, n.entry.key.where),
-		wants: make([]float64, len(p.members)), next: make([]int, len(p.members)),
+		wants: make([]float64, len(p.members)), next: make([]int, len(p.members)), why: make([]string, len(p.members)),
+	}
+	for _, a := range p.aside {
+		look.why[a.member] = reasonNames[a.why]
 	}
 	if look.answer == "members" || look.answer == "fail_open" {
 		look.share()
@@ -361,12 +365,9 @@ func (l *outlook) foresee(t *turns) {
 
 // state says whether the next answer holds a member and, where not, why.
 func (l *outlook) state(m int) string {
-	for _, a := range l.aside {
-		if int(a.member) == m {
-			return reasonNames[a.why]
-		}
-	}
 	switch {
+	case l.why[m] != "":
+		return l.why[m]
 	case l.next[m] > 0, l.rule.policy.byClient && l.answer == "members":
 		return "answers"
 	case l.allDown:
