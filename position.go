@@ -53,6 +53,10 @@ func consequence(other string) string {
 		return "it does not see what balance decided"
 	case "rewrite", "autopath":
 		return "names are matched after they were rewritten"
+	case "acl":
+		return "what acl answers does not reach it"
+	case "dnssec":
+		return "answers are signed after balance and anew whenever their members change"
 	case "cache":
 		return "clients share cached answers and get no turns of their own"
 	}

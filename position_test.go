@@ -29,6 +29,18 @@ func TestChainWarnings(t *testing.T) {
 			want: []string{`"balance" stands below "cache" in this CoreDNS' plugin.cfg, so clients share cached answers and get no turns of their own: put the line "balance:github.com/seed-f1518d44/balance" right after "tsig:tsig" and build again`},
 		},
 		{
+			name: "below dnssec", directives: []string{"tsig", "dnssec", "balance", "file"},
+			want: []string{`"balance" stands below "dnssec" in this CoreDNS' plugin.cfg, so answers are signed after balance and anew whenever their members change: put the line "balance:github.com/seed-f1518d44/balance" right after "tsig:tsig" and build again`},
+		},
+		{
+			name: "below acl", directives: []string{"tsig", "acl", "balance", "file"},
+			want: []string{`"balance" stands below "acl" in this CoreDNS' plugin.cfg, so what acl answers does not reach it: put the line "balance:github.com/seed-f1518d44/balance" right after "tsig:tsig" and build again`},
+		},
+		{
+			name: "below file", directives: []string{"tsig", "file", "balance"},
+			want: []string{`"balance" stands below "file" in this CoreDNS' plugin.cfg, so most answers never reach it: put the line "balance:github.com/seed-f1518d44/balance" right after "tsig:tsig" and build again`},
+		},
+		{
 			name: "with loadbalance", directives: []string{"loadbalance", "tsig", "balance", "rewrite"}, loadbalance: true,
 			want: []string{`"loadbalance" is active in the same server block and shuffles what "balance" put in order: remove its line`},
 		},
