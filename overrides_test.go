@@ -12,19 +12,31 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 )
 
 // A name is the same however it is spelled, by a message, by a zone file, whose names reach us as they stand there, or by an operator.
 func TestOwnersAreSpelledInManyWays(t *testing.T) {
+	defer inUse.forget()
 	overrides, weights := filepath.Join(t.TempDir(), "overrides"), filepath.Join(t.TempDir(), "weights")
 	writeFile(t, overrides, "bob's.spelled. 192.0.2.1 down\n")
 	writeFile(t, weights, `\098ob\'s.spelled`+"\n192.0.2.2 0\n")
-	h := newHandler(t, "balance spelled {\n policy weighted\n weights "+weights+"\n overrides "+overrides+"\n}", echo)
+	h := newHandler(t, "balance spelled {\n policy weighted\n weights "+weights+"\n overrides "+overrides+"\n status\n}", echo)
 	for _, owner := range []string{"bob's.spelled.", `bob\'s.spelled.`, `\098OB\039s.spelled.`} {
 		m := message(t, `bob\'s.spelled. A`, owner+" A 192.0.2.1\n "+owner+" A 192.0.2.2\n "+owner+" A 192.0.2.3")
 		if got := ask(t, h, m).Answer; len(got) != 1 || got[0].(*dns.A).A.String() != "192.0.2.3" {
 			t.Errorf("%s: %v, want the one that is neither down nor a standby", owner, got)
+		}
+		shown := map[string]string{}
+		for _, member := range shownOf(h, strings.ToLower(m.Answer[0].Header().Name), inAnswer).Members {
+			shown[member.Member] = member.State
+			if member.Override != nil {
+				shown[member.Member] += ", " + member.Override.What
+			}
+		}
+		if diff := cmp.Diff(map[string]string{"192.0.2.1": "down, down", "192.0.2.2": "drained", "192.0.2.3": "answers"}, shown); diff != "" {
+			t.Errorf("%s, the page (-want +got):\n%s", owner, diff)
 		}
 	}
 }
