@@ -121,6 +121,9 @@ func (p *grpcProbe) client(conn *observed, addr netip.Addr) (*grpc.ClientConn, e
 		grpc.WithDisableRetry(),
 		grpc.WithMaxHeaderListSize(maxRead),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxRead)),
+		// Without a window of a fixed size the client measures the path with PINGs, and races with itself where a peer
+		// acknowledges one before it is sent (bdpEstimator of grpc-go 1.84).
+		grpc.WithStaticConnWindowSize(maxRead),
 		grpc.WithReadBufferSize(4096),
 		grpc.WithWriteBufferSize(4096),
 	)

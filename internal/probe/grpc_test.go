@@ -5,6 +5,7 @@ package probe
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -175,6 +177,37 @@ func TestGRPCWithoutALPN(t *testing.T) {
 	c := must(t)(NewGRPC(GRPC{Port: port, TLS: &TLS{Insecure: true}}))
 	if got, want := verdict(t, c, patience), "tls: the peer does not offer HTTP/2 (ALPN h2)"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// A probe measures no round trips: the estimator that does so in grpc-go races with a peer that acknowledges a PING
+// before it is sent, as the recorded reply in FuzzGRPCReply may.
+func TestGRPCSendsNoPing(t *testing.T) {
+	pinged := make(chan error, 1)
+	port := serve(t, func(c *net.TCPConn) {
+		framer := http2.NewFramer(c, c)
+		framer.WriteSettings()
+		hear(c)                                                                                                    // up to the request
+		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte("\x88"), EndHeaders: true}) // :status 200 (RFC 7541, appendix A)
+		framer.WriteData(1, false, []byte("\x00"))
+		own := [8]byte{1}
+		framer.WritePing(false, own)
+		for { // what the client sends for the data it sends before it acknowledges
+			frame, err := framer.ReadFrame()
+			ping, ok := frame.(*http2.PingFrame)
+			switch {
+			case err == nil && !ok:
+				continue
+			case err == nil && !ping.IsAck():
+				err = fmt.Errorf("a PING with %x", ping.Data)
+			}
+			pinged <- err
+			return
+		}
+	})
+	verdict(t, must(t)(NewGRPC(GRPC{Port: port})), patience)
+	if err := <-pinged; err != nil {
+		t.Error(err)
 	}
 }
 
