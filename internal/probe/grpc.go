@@ -67,6 +67,9 @@ func (p *grpcProbe) Probe(ctx context.Context, addr netip.Addr) error {
 	return p.ask(ctx, &observed{call: c, reader: limited{Reader: c, left: 2 * maxRead, full: errFlood}}, addr)
 }
 
+// usualWindow is the window of an HTTP/2 connection where nobody says otherwise (RFC 9113, section 6.9.2), in bytes.
+const usualWindow = 1<<16 - 1
+
 var errFlood = reason("more than 128 KiB for an answer")
 
 // ask makes the call over an open connection.
@@ -123,7 +126,7 @@ func (p *grpcProbe) client(conn *observed, addr netip.Addr) (*grpc.ClientConn, e
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxRead)),
 		// Without a window of a fixed size the client measures the path with PINGs, and races with itself where a peer
 		// acknowledges one before it is sent (bdpEstimator of grpc-go 1.84).
-		grpc.WithStaticConnWindowSize(maxRead),
+		grpc.WithStaticConnWindowSize(usualWindow),
 		grpc.WithReadBufferSize(4096),
 		grpc.WithWriteBufferSize(4096),
 	)
