@@ -41,9 +41,12 @@ var (
 	well     = &manner{name: "well", health: healthy}
 	closed   = &manner{name: "refuses connections", health: refusing}
 	swallows = &manner{name: "swallows connections", health: silent}
+
+	tardy     = &manner{name: "answers when the timeout is over", health: silent, only: "icmp"}
+	routeless = &manner{name: "is where no route leads", health: healthy, only: "icmp"} // the fault is not its own: what it was it stays
 )
 
-// bad are the manners of backends that are down, for faults to choose from.
+// bad are the manners for faults to choose from, of backends that are down but where they say healthy.
 var bad = []*manner{
 	closed,
 	swallows,
@@ -65,15 +68,22 @@ var bad = []*manner{
 	{name: "says another line", health: refusing, only: "tcp", serve: func(_ *backend, c net.Conn) { write(c, "go away\n") }},
 	{name: "says NOT_SERVING", health: refusing, only: "grpc", serve: func(b *backend, c net.Conn) { b.farm.sick.serve(c) }},
 	{name: "answers SERVFAIL", health: refusing, only: "dns"},
-	{name: "answers with another id", health: silent, only: "dns"},
-	{name: "answers with random bytes", health: silent, only: "dns"},
-	{name: "answers nothing", health: silent, only: "dns"},
+	{name: "answers with another id", health: silent, only: "dns icmp"},
+	{name: "answers with random bytes", health: silent, only: "dns icmp"},
+	{name: "answers nothing", health: silent, only: "dns icmp"},
+	{name: "answers with another number", health: silent, only: "icmp"},
+	{name: "answers with another token", health: silent, only: "icmp"},
+	{name: "answers with a part", health: silent, only: "icmp"},
+	{name: "has its router say that it is unreachable", health: silent, only: "icmp"}, // ping sockets hear nothing of it
+	{name: "answers wrongly before it answers", health: healthy, only: "icmp"},
+	tardy,
+	routeless,
 }
 
 // mannersOf returns the bad manners that a protocol's backends can have.
 func mannersOf(protocol string) (all []*manner) {
 	for _, m := range bad {
-		overTCP := m.only == "" && protocol != "dns" || m == closed
+		overTCP := m.only == "" && protocol != "dns" && protocol != "icmp" || m == closed
 		if overTCP || strings.Contains(" "+m.only+" ", " "+protocol+" ") {
 			all = append(all, m)
 		}
@@ -87,6 +97,7 @@ type farm struct {
 	protocol string
 	held     bool // the check has the option hold
 	timing   *checkTiming
+	network  netip.Prefix // that backends are in
 	port     uint16
 	pki      *pki
 	backends []*backend
@@ -107,15 +118,18 @@ type backend struct {
 }
 
 func newFarm(name, protocol string, port uint16, net byte, n int, p *pki) (*farm, error) {
-	f := &farm{name: name, protocol: protocol, held: name == farmHeld, timing: timing, port: port, pki: p}
+	f := &farm{name: name, protocol: protocol, held: name == farmHeld, timing: timing, network: netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 2, net}), 24), port: port, pki: p}
 	if f.held {
 		f.timing = unhurried
 	}
 	if protocol == "grpc" {
 		f.sound, f.sick = newClinic(grpc_health_v1.HealthCheckResponse_SERVING), newClinic(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	}
-	for i := range n {
-		b := &backend{farm: f, addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 2, net, byte(i + 1)}), port), history: newTimeline(healthy)} //nolint:gosec // few
+	if protocol == "icmp" {
+		f.network = hostsNet
+	}
+	for a := f.network.Addr().Next(); len(f.backends) < n; a = a.Next() {
+		b := &backend{farm: f, addr: netip.AddrPortFrom(a, port), history: newTimeline(healthy)}
 		f.backends = append(f.backends, b)
 		b.manner.Store(well)
 		if err := b.listen(); err != nil {
@@ -132,13 +146,16 @@ func (f *farm) addrs() (all []netip.Addr) {
 	return all
 }
 
-// become changes the backend's manner. While it does, the judge takes it for murky.
+// become changes the backend's manner. While it does, the judge takes it for murky, but where it is healthy before and after: one
+// failure takes nobody out.
 func (b *backend) become(m *manner) error {
 	seen := b.seen(m)
 	if seen == refusing && b.isHeld() {
 		seen = severed
 	}
-	b.history.set(murky)
+	if seen != healthy || b.history.now() != healthy {
+		b.history.set(murky)
+	}
 	b.end()
 	b.manner.Store(m)
 	if err := b.listen(); err != nil {
@@ -166,6 +183,8 @@ func (b *backend) seen(m *manner) health {
 func (b *backend) listen() (err error) {
 	b.conns, b.end = newConnections(), func() {}
 	switch m := b.manner.Load(); {
+	case b.farm.protocol == "icmp":
+		err = b.beHost()
 	case m == closed:
 	case m == swallows:
 		b.end, err = swallow(b.addr)

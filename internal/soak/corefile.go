@@ -120,7 +120,8 @@ func (v variant) pool(zone, dir string, f *farm, more ...string) string {
 		"https": fmt.Sprintf("https %d /healthz {\n      body \"all is fine\"\n      host %s\n      tls %s/ca.pem", f.port, backendHost, dir),
 		"grpc":  fmt.Sprintf("grpc %d {", f.port),
 		"dns":   fmt.Sprintf("dns %d health.test {", f.port),
+		"icmp":  "icmp {",
 	}[f.protocol]
-	return fmt.Sprintf("balance %s {\n    status\n    %s%s\n    health_check %s\n      allow 127.2.0.0/16\n      interval %s\n      timeout %s\n      fast_interval %s\n      max_interval %s%s\n    }\n  }",
-		zone, v.ttl, strings.Join(append([]string{""}, more...), "\n    "), rest, interval, f.timing.timeout, f.timing.fast, f.timing.maxInterval, hold)
+	return fmt.Sprintf("balance %s {\n    status\n    %s%s\n    health_check %s\n      allow %s\n      interval %s\n      timeout %s\n      fast_interval %s\n      max_interval %s%s\n    }\n  }",
+		zone, v.ttl, strings.Join(append([]string{""}, more...), "\n    "), rest, f.network, interval, f.timing.timeout, f.timing.fast, f.timing.maxInterval, hold)
 }

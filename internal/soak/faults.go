@@ -53,8 +53,14 @@ func faults(w *world) (all []fault) {
 			all = append(all, backendFaults(f)...)
 		}
 	}
+	if w.hostsNeed != "" {
+		all = append(all, fault{name: "backends: all of icmp", lane: laneOf(farmOfHosts), needs: w.hostsNeed})
+	}
 	return all
 }
+
+// laneOf returns the lane of a farm.
+func laneOf(farm string) string { return "backends " + farm }
 
 // misbehave gives the upstream a quirk.
 func misbehave(w *world, q *quirk) (end func() error, err error) {
@@ -71,10 +77,16 @@ func backendHold() time.Duration { return timing.downWithin(silent, 0) + 2*time.
 
 // backendFaults returns the faults of a farm: those of some backends, one kind at a time, all at once, and flapping.
 func backendFaults(f *farm) (all []fault) {
-	lane := "backends " + f.name
+	lane := laneOf(f.name)
 	for _, m := range mannersOf(f.protocol) {
-		all = append(all, fault{name: "backends: " + m.name, lane: lane, hold: backendHold(), inject: func(_ context.Context, _ *world, r *rand.Rand) (func() error, error) {
-			return spoil(pick(r, f.backends, 1+r.IntN(len(f.backends)-1)), m)
+		all = append(all, fault{name: "backends: " + m.name, lane: lane, hold: backendHold(), inject: func(ctx context.Context, w *world, r *rand.Rand) (func() error, error) {
+			some := pick(r, f.backends, 1+r.IntN(len(f.backends)-1))
+			if m.health == healthy { // they must stay, which takes that they must be there
+				if err := w.awaitUp(ctx, some); err != nil {
+					return nil, err
+				}
+			}
+			return spoil(some, m)
 		}})
 	}
 	all = append(all, fault{name: "backends: all die", lane: lane, hold: backendHold(), inject: func(context.Context, *world, *rand.Rand) (func() error, error) {
@@ -91,7 +103,7 @@ const farmOfTargets = "targets"
 // targetFaults returns the faults of that farm.
 func targetFaults(f *farm) (all []fault) {
 	add := func(name string, hold time.Duration, choose func(r *rand.Rand) []*backend, m *manner) {
-		all = append(all, fault{name: "targets: " + name, lane: "backends " + f.name, hold: hold, inject: func(_ context.Context, _ *world, r *rand.Rand) (func() error, error) {
+		all = append(all, fault{name: "targets: " + name, lane: laneOf(f.name), hold: hold, inject: func(_ context.Context, _ *world, r *rand.Rand) (func() error, error) {
 			return spoil(choose(r), m)
 		}})
 	}
@@ -104,7 +116,7 @@ func targetFaults(f *farm) (all []fault) {
 	add("all but one die", dead, some(len(f.backends)-1), closed)
 	add("all die", dead, some(len(f.backends)), closed)
 	add("some swallow connections", mute, some(2), swallows)
-	return append(all, fault{name: "targets: one flaps", lane: "backends " + f.name, hold: 5 * time.Second, inject: func(ctx context.Context, _ *world, r *rand.Rand) (func() error, error) {
+	return append(all, fault{name: "targets: one flaps", lane: laneOf(f.name), hold: 5 * time.Second, inject: func(ctx context.Context, _ *world, r *rand.Rand) (func() error, error) {
 		return flap(ctx, f.backends[r.IntN(len(f.backends))], time.Duration(100+r.IntN(900))*time.Millisecond), nil
 	}})
 }
@@ -125,6 +137,18 @@ func spoil(some []*backend, m *manner) (end func() error, err error) {
 		}
 	}
 	return heal(some), nil
+}
+
+// awaitUp waits until backends must be in the answers.
+func (w *world) awaitUp(ctx context.Context, some []*backend) error {
+	for _, b := range some {
+		for now := time.Now(); b.farm.timing.expect(b.history, now, now, w.busy()) != mustAnswer; now = time.Now() {
+			if err := pause(ctx, 100*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // heal returns what makes backends well.

@@ -27,7 +27,7 @@ var hasty = &manner{name: "closes idle connections", health: healthy, serve: fun
 // again when they return; where only a connection ended nobody leaves.
 func holdFaults(f *farm) (all []fault) {
 	add := func(name string, hold time.Duration, inject func(ctx context.Context, w *world, some []*backend) (func() error, error)) {
-		all = append(all, fault{name: "hold: " + name, lane: "backends " + f.name, hold: hold, inject: func(ctx context.Context, w *world, r *rand.Rand) (func() error, error) {
+		all = append(all, fault{name: "hold: " + name, lane: laneOf(f.name), hold: hold, inject: func(ctx context.Context, w *world, r *rand.Rand) (func() error, error) {
 			return inject(ctx, w, pick(r, f.backends, 1+r.IntN(len(f.backends)-1)))
 		}})
 	}
@@ -74,7 +74,7 @@ func holdFaults(f *farm) (all []fault) {
 			return end()
 		}, err
 	})
-	return append(all, fault{name: "hold: a backend flaps", lane: "backends " + f.name, hold: 5 * time.Second, inject: func(ctx context.Context, _ *world, r *rand.Rand) (func() error, error) {
+	return append(all, fault{name: "hold: a backend flaps", lane: laneOf(f.name), hold: 5 * time.Second, inject: func(ctx context.Context, _ *world, r *rand.Rand) (func() error, error) {
 		return flap(ctx, f.backends[r.IntN(len(f.backends))], time.Duration(100+r.IntN(900))*time.Millisecond), nil
 	}})
 }

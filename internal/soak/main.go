@@ -10,12 +10,12 @@
 //	the truth          what members there are, who is up, what is in force     world.go, health.go, operated.go, timeline.go
 //	the order          what successive answers owe each other                  rotation.go
 //	the faults         a table; adding one is adding an entry                  faults.go, faults_*.go
-//	the surroundings   backends, an upstream, certificates                     backends.go, grpc.go, upstream.go, pki.go, signing.go
+//	the surroundings   backends, hosts, an upstream, certificates              backends.go, grpc.go, hosts.go, upstream.go, pki.go, signing.go
 //	the schedule       which fault when, by a seed                             schedule.go
 //	what stays behind  goroutines, descriptors, memory, series                 settle.go
 //	the report                                                                 report.go
 //
-// It runs in namespaces of its own (namespace.go): a network with nothing but loopback, a disk that it can fill, and
+// It runs in namespaces of its own (namespace.go): a network with nothing but loopback and its hosts, a disk that it can fill, and
 // processes that end with it. It takes root, or a kernel that lets users make namespaces.
 package main
 
@@ -70,7 +70,7 @@ func parseFlags(args []string) (o options, err error) {
 	flags.DurationVar(&o.duration, "duration", time.Minute, "how long, about")
 	flags.Uint64Var(&o.seed, "seed", 0, "what the sequence of faults follows from; 0: another every time")
 	flags.IntVar(&o.load, "load", 500, "queries a second, about, beside those of floods")
-	flags.StringVar(&o.only, "only", "", "the faults whose names hold this `text`, or one of some with commas")
+	flags.StringVar(&o.only, "only", "", "the faults whose names, or those of their lanes, hold this `text`, or one of some with commas")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -180,7 +180,7 @@ func (w *world) chooseReloader(ctx context.Context, o options, half time.Time) {
 // chosen returns the faults that the flags ask for.
 func (o options) chosen(all []fault) []fault {
 	return slices.DeleteFunc(all, func(f fault) bool {
-		return !slices.ContainsFunc(strings.Split(o.only, ","), func(text string) bool { return strings.Contains(f.name, text) })
+		return !slices.ContainsFunc(strings.Split(o.only, ","), func(text string) bool { return strings.Contains(f.name, text) || strings.Contains(f.lane, text) })
 	})
 }
 

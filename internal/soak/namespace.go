@@ -51,13 +51,16 @@ func runInside(ctx context.Context, args []string) (int, error) {
 	return 0, err
 }
 
-// furnish prepares the namespaces: loopback, /proc, and nothing that is mounted here is seen outside.
+// furnish prepares the namespaces: loopback, /proc, echo requests, and nothing that is mounted here is seen outside.
 func furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mounts: %w", err)
 	}
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("/proc: %w", err)
+	}
+	if err := allowPings(); err != nil {
+		return err
 	}
 	return netns.LoopbackUp()
 }

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -35,6 +36,7 @@ type world struct {
 	filesBad  *timeline[bool] // a file of an operator's is one that no Corefile may name
 	reloader  *reloader
 	asNobody  bool
+	hostsNeed string // why there are no hosts here; "": there are
 
 	subjects []*subject
 	askers   []*asker
@@ -76,16 +78,8 @@ func newWorld(ctx context.Context, dir, binary string, load int, progress io.Wri
 	if w.pki, err = newPKI(dir); err != nil {
 		return nil, err
 	}
-	for i, name := range []string{"tcp", "http", "https", "grpc", "dns", farmOfTargets, farmHeld} {
-		protocol := name
-		if name == farmOfTargets || name == farmHeld {
-			protocol = "tcp"
-		}
-		f, err := newFarm(name, protocol, uint16(7001+i), byte(i+1), backendsOfFarm, w.pki) //nolint:gosec // few
-		if err != nil {
-			return nil, err
-		}
-		w.farms = append(w.farms, f)
+	if err := w.buildFarms(); err != nil {
+		return nil, err
 	}
 	if w.key, err = newSigningKey(dir, signedZone); err != nil {
 		return nil, err
@@ -99,6 +93,23 @@ func newWorld(ctx context.Context, dir, binary string, load int, progress io.Wri
 		return nil, err
 	}
 	return w, w.startServer(ctx, binary)
+}
+
+// buildFarms starts the backends, and hosts where there can be any.
+func (w *world) buildFarms() error {
+	protocols := map[string]string{farmOfTargets: "tcp", farmHeld: "tcp"}
+	names := []string{"tcp", "http", "https", "grpc", "dns", farmOfTargets, farmHeld}
+	if w.hostsNeed = hostsNeed(); w.hostsNeed == "" {
+		names = append(names, farmOfHosts)
+	}
+	for i, name := range names {
+		f, err := newFarm(name, cmp.Or(protocols[name], name), uint16(7001+i), byte(i+1), backendsOfFarm, w.pki) //nolint:gosec // few
+		if err != nil {
+			return err
+		}
+		w.farms = append(w.farms, f)
+	}
+	return nil
 }
 
 // files writes the zone files and what an operator has on the disk.
