@@ -173,6 +173,8 @@ func (w *world) quiet(ctx context.Context) error {
 
 // turnToSignals stops the reload plugin: from now on Corefiles are loaded by signal.
 func (w *world) turnToSignals(ctx context.Context) error {
+	w.reloading.set(true)
+	defer w.reloading.set(false)
 	from := w.server.log.mark()
 	if err := writeWhole(w.server.corefile, variant{}.corefile(w.dir, w.disk, w.farms)); err != nil {
 		return err
