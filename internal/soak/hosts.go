@@ -45,12 +45,8 @@ func hostsNeed() string {
 	return ""
 }
 
-// allowPings lets the server's group send echo requests, and takes packets of a router that no route leads to.
-func allowPings() error {
-	group := os.Getgid()
-	if rootOutside() {
-		group = nobody
-	}
+// allowPings lets a group send echo requests, and takes packets of a router that no route leads to.
+func allowPings(group int) error {
 	for name, value := range map[string]string{
 		"ping_group_range":       fmt.Sprintf("%d %d", group, group),
 		"conf/all/rp_filter":     "0",
@@ -141,7 +137,7 @@ func unreachableRoute(verb, flags uint16, to netip.Addr) error {
 	n, _, err := unix.Recvfrom(fd, reply, 0)
 	if err == nil && n >= unix.SizeofNlMsghdr+4 {
 		if code := int32(order.Uint32(reply[unix.SizeofNlMsghdr:])); code != 0 { //nolint:gosec // a number below zero
-			err = fmt.Errorf("route to %s: %w", to, unix.Errno(-code))
+			err = fmt.Errorf("route to %s: %w", to, unix.Errno(-code)) //nolint:gosec // positive
 		}
 	}
 	return err

@@ -59,7 +59,11 @@ func furnish() error {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("/proc: %w", err)
 	}
-	if err := allowPings(); err != nil {
+	group := os.Getgid()
+	if rootOutside() {
+		group = nobody // the server's
+	}
+	if err := allowPings(group); err != nil {
 		return err
 	}
 	return netns.LoopbackUp()
