@@ -223,14 +223,12 @@ func (a *arrangement) setTTL(set *rrset, p *plan, where *lineup, ttl uint32) {
 	case dns.TypeSRV:
 		copyWithTTL[dns.SRV](a.out, set.slots, ttl)
 	}
-	if !set.sealed {
-		return
-	}
-	for i, rr := range a.out {
-		if sig, ok := rr.(*dns.RRSIG); ok && set.covers(sig) {
+	for at := set.seal; at > 0; at = a.seals[at-1].before {
+		slot := a.seals[at-1].slot
+		if sig, ok := a.out[slot].(*dns.RRSIG); ok {
 			lowered := *sig
 			lowered.Hdr.Ttl = ttl
-			a.out[i] = &lowered
+			a.out[slot] = &lowered
 		}
 	}
 }

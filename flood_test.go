@@ -4,9 +4,11 @@ package balance
 
 import (
 	"fmt"
+	"net"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -186,10 +188,7 @@ func hostile(tb testing.TB) map[string][]*dns.Msg {
 		for i := range 1400 {
 			owner := fmt.Sprintf("o%d-%d.f.", round, i)
 			owners.Answer = append(owners.Answer, aSet(owner, 0, 2).Answer...)
-			signed.Answer = append(signed.Answer, aSet(owner, 0, 1).Answer[0], &dns.RRSIG{
-				Hdr:         dns.RR_Header{Name: owner, Rrtype: dns.TypeRRSIG, Class: dns.ClassINET},
-				TypeCovered: dns.TypeA, SignerName: ".", Signature: "",
-			})
+			signed.Answer = append(signed.Answer, aSet(owner, 0, 1).Answer[0], emptySignature(owner, dns.TypeA))
 			hints.Answer = append(hints.Answer, records(tb, fmt.Sprintf("h.f. 60 HTTPS 1 . ipv4hint=10.0.%d.%d,10.1.0.%d", i>>8, i&255, round))...)
 		}
 		all["owners"], all["signatures"], all["hints"] = append(all["owners"], owners), append(all["signatures"], signed), append(all["hints"], hints)
@@ -200,6 +199,8 @@ func hostile(tb testing.TB) map[string][]*dns.Msg {
 		}
 		all["chain"] = append(all["chain"], chain)
 		all["deep chain"] = append(all["deep chain"], deepChain())
+		all["signed sets"] = append(all["signed sets"], signedSets(1000))
+		all["signed hints"] = append(all["signed hints"], signedHintsOf(1000))
 	}
 	return all
 }
@@ -213,6 +214,54 @@ func deepChain() *dns.Msg {
 		m.Answer = append(m.Answer, &dns.CNAME{Hdr: dns.RR_Header{Name: name(i), Rrtype: dns.TypeCNAME, Class: dns.ClassINET}, Target: name(i + 1)})
 	}
 	return m
+}
+
+// signedSets is n RRsets of two records with a signature each.
+func signedSets(n int) *dns.Msg {
+	m := new(dns.Msg).SetQuestion("s.f.", dns.TypeA)
+	for i := range n {
+		owner := fmt.Sprintf("%s.%d.f.", strings.Repeat("x", 20), i)
+		m.Answer = append(m.Answer, aSet(owner, 0, 2).Answer...)
+		m.Answer = append(m.Answer, emptySignature(owner, dns.TypeA))
+	}
+	return m
+}
+
+// signedHintsOf is n HTTPS records with hints, and as many signatures of another name, which differs from theirs near its end.
+func signedHintsOf(n int) *dns.Msg {
+	label := strings.Repeat("x", 60)
+	name := strings.Join([]string{label, label, label, label}, ".")
+	m := new(dns.Msg).SetQuestion(name+".a.", dns.TypeHTTPS)
+	for i := range n {
+		m.Answer = append(m.Answer, &dns.HTTPS{SVCB: dns.SVCB{
+			Hdr: dns.RR_Header{Name: name + ".a.", Rrtype: dns.TypeHTTPS, Class: dns.ClassINET, Ttl: 60}, Priority: 1, Target: ".",
+			Value: []dns.SVCBKeyValue{&dns.SVCBIPv4Hint{Hint: []net.IP{{10, 0, byte(i >> 8), byte(i)}}}},
+		}}, emptySignature(name+".b.", dns.TypeHTTPS))
+	}
+	return m
+}
+
+func emptySignature(owner string, covered uint16) *dns.RRSIG {
+	return &dns.RRSIG{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeRRSIG, Class: dns.ClassINET, Ttl: 60}, TypeCovered: covered, SignerName: "."}
+}
+
+// What an answer costs grows with its size and no faster: four times as many records with signatures took sixteen times as long.
+func TestSignaturesAreLookedUpOnce(t *testing.T) {
+	for name, answer := range map[string]func(n int) *dns.Msg{"sets": signedSets, "hints": signedHintsOf} {
+		h := newHandler(t, "balance {\n ttl 30\n health_check tcp 80 {\n allow 192.0.2.0/24\n }\n}", echo)
+		answers := [2]*dns.Msg{answer(250), answer(1000)}
+		least := [2]time.Duration{time.Hour, time.Hour}
+		for range 20 { // the machine may be busy with something else
+			for i, m := range answers {
+				start := time.Now()
+				ask(t, h, m)
+				least[i] = min(least[i], time.Since(start))
+			}
+		}
+		if growth := float64(least[1]) / float64(least[0]); growth >= 9 {
+			t.Errorf("%s: four times as many take %.1f times as long, want about four times", name, growth)
+		}
+	}
 }
 
 // BenchmarkHostileAnswers has beside each answer what it costs to unpack it, which a server that forwards does anyway.

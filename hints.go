@@ -15,13 +15,13 @@ import (
 // may go by them until they have A and AAAA records. A family's hints are ordered, filtered and cut down as
 // an RRset of those addresses would be. Hints of signed records stay as they are.
 func (a *answer) arrangeHints(out *arrangement) {
-	hints := hintCount{seen: seenHints(out.sectionNow())}
+	hints, signed := hintCount{seen: seenHints(out.sectionNow())}, signedHints(out.in)
 	for i, rr := range out.sectionNow() {
 		svcb := svcbOf(rr)
 		if svcb == nil || len(svcb.Value) == 0 {
 			continue
 		}
-		if signedBy(out.in, &svcb.Hdr) {
+		if len(signed) > 0 && signed[setKey{strings.ToLower(svcb.Hdr.Name), svcb.Hdr.Rrtype}] {
 			a.sealedHints(out, svcb, &hints)
 			continue
 		}
@@ -249,13 +249,20 @@ func hintRecords(svcb *svcbRecord, key dns.SVCBKey, addrs []net.IP) []dns.RR {
 	return rrs
 }
 
-// signedBy tells whether a section has a signature of the RRset of a header.
-func signedBy(rrs []dns.RR, h *dns.RR_Header) bool {
-	set := rrset{owner: h.Name, rrtype: h.Rrtype}
-	return slices.ContainsFunc(rrs, func(rr dns.RR) bool {
+// signedHints returns the RRsets of HTTPS and SVCB records that a section has signatures of, nil where there are none.
+func signedHints(rrs []dns.RR) map[setKey]bool {
+	var signed map[setKey]bool
+	for _, rr := range rrs {
 		sig, ok := rr.(*dns.RRSIG)
-		return ok && set.covers(sig)
-	})
+		if !ok || !hasHintTTL(sig) {
+			continue
+		}
+		if signed == nil {
+			signed = make(map[setKey]bool)
+		}
+		signed[setKey{strings.ToLower(sig.Hdr.Name), sig.TypeCovered}] = true
+	}
+	return signed
 }
 
 // limitHintTTL lowers the TTL of the records that carry hints, with that of their signatures.

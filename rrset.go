@@ -28,6 +28,13 @@ type rrset struct {
 	mixed  bool     // its records' TTLs differ
 	alike  bool     // all its records spell the owner alike
 	sealed bool     // an RRSIG covers it
+	seal   int      // the last of these among the seals of the section, counted from 1
+}
+
+// seal is an RRSIG that covers an RRset of its section.
+type seal struct {
+	slot   uint16 // its position
+	before int    // another one of the same RRset, as in rrset.seal; 0: none
 }
 
 // holdsAddresses tells whether the members are addresses rather than names.
@@ -52,6 +59,7 @@ type scratch struct {
 	runs  []run
 	sets  []rrset
 	slots []uint16 // of all sets
+	seals []seal   // of all sets
 	index map[setKey]int
 
 	members   []member   // of one RRset, in the order of its records
@@ -98,7 +106,7 @@ func (s *scratch) release() {
 // cost grows with the number of records, however they are mixed.
 func (s *scratch) scan(rrs []dns.RR) {
 	clear(s.sets)
-	s.runs, s.sets = s.runs[:0], s.sets[:0]
+	s.runs, s.sets, s.seals = s.runs[:0], s.sets[:0], s.seals[:0]
 	s.carriesTargets, s.carriesHints, s.chainLate = false, false, false
 	signed := false
 	for i := 0; i < len(rrs); {
@@ -241,21 +249,18 @@ func (s *scratch) assignSlots() {
 
 // seal marks the RRsets that an RRSIG of the section covers (RFC 4034, section 3.1.1).
 func (s *scratch) seal(rrs []dns.RR) {
-	for _, rr := range rrs {
+	for i, rr := range rrs {
 		sig, ok := rr.(*dns.RRSIG)
 		if !ok || !isIN(&sig.Hdr) {
 			continue
 		}
 		if at := s.find(sig.Hdr.Name, sig.TypeCovered); at >= 0 {
-			s.sets[at].sealed = true
-			s.sets[at].lower(sig.Hdr.Ttl)
+			set := &s.sets[at]
+			s.seals = append(s.seals, seal{uint16(i), set.seal}) //nolint:gosec // at most maxRecords
+			set.sealed, set.seal = true, len(s.seals)
+			set.lower(sig.Hdr.Ttl)
 		}
 	}
-}
-
-// covers tells whether sig is a signature of the RRset.
-func (s *rrset) covers(sig *dns.RRSIG) bool {
-	return sig.TypeCovered == s.rrtype && isIN(&sig.Hdr) && sameName(sig.Hdr.Name, s.owner)
 }
 
 // sameName tells whether two names are equal as RFC 4343 has it, without regard to case.
