@@ -186,7 +186,7 @@ func CheckLength(line []byte) error {
 // CheckName returns an error for a line that is no domain name, most of all an address that lacks
 // its weight.
 func CheckName(name string) error {
-	if _, err := cidr.Parse(name); err == nil {
+	if _, err := cidr.ParseTargets(name); err == nil {
 		return fmt.Errorf("%q has no weight: want a whole number from 0 to %d behind it", name, Max)
 	}
 	odd := strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= unicode.MaxASCII })
@@ -194,10 +194,16 @@ func CheckName(name string) error {
 		return fmt.Errorf("bad domain name %q: want one such as www.example.org or *.example.org", name)
 	}
 	labels := dns.SplitDomainName(Spell(name))
-	if len(labels) > 0 && strings.Trim(labels[len(labels)-1], "0123456789") == "" {
+	if len(labels) > 0 && noTopLabel(labels[len(labels)-1]) {
 		return fmt.Errorf("%q is neither a domain name nor an address", name)
 	}
 	return nil
+}
+
+// noTopLabel tells whether no name ends in a label: it is the end of an address, or has what only misspelled addresses and
+// their weights have, such as 192.0.2.1/24, 192.0.2.1=5 and fe80::1%eth0.
+func noTopLabel(label string) bool {
+	return strings.Trim(label, "0123456789") == "" || strings.ContainsAny(label, "/:%=,")
 }
 
 // Spell returns a domain name as one in a message is spelled once it is read: in lower case, fully qualified, and with
