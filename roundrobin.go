@@ -15,11 +15,20 @@ var (
 
 func (roundRobin) schedule(c contest) schedule { return rotation{uint64(len(c.members))} }
 
-// resume goes on with the member that was due or, where that has gone, with the one after it. So
-// members that come and go neither skip another nor let one lead twice.
+// resume goes on with the member that was due or, where that has gone or was the only one, with the one
+// after the last that led. So members that come and go neither skip another nor let one lead twice.
 func (roundRobin) resume(now, before *group, turn uint64) uint64 {
 	due := before.leader(turn)
-	return uint64(now.at(&due)) //nolint:gosec // an index
+	at := now.at(&due)
+	was, ok := before.schedule.(cyclic)
+	if !ok || len(before.members) > 1 && now.members[at].compare(&due) == 0 {
+		return uint64(at) //nolint:gosec // an index
+	}
+	last := before.leader(turn + was.length() - 1)
+	if at = now.at(&last); now.members[at].compare(&last) == 0 {
+		at = (at + 1) % len(now.members)
+	}
+	return uint64(at) //nolint:gosec // an index
 }
 
 // at returns the index of a member or, where the group has it not, of the one after it, the first

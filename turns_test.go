@@ -139,6 +139,8 @@ func TestMembersComeAndGo(t *testing.T) {
 		{"one goes and returns", []string{"abc:a", "ac:cac", "abc:abc"}},
 		{"all are exchanged", []string{"abc:ab", "def:def", "abc:abc"}},
 		{"down to one and back", []string{"abc:a", "b:b", "abc:bca"}},
+		{"the one that was due gives way to the last", []string{"ab:ab", "bd:dbd"}},
+		{"the one that was due gives way to one before it", []string{"bce:bceb", "bde:deb"}},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -155,6 +157,47 @@ func TestMembersComeAndGo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// So it is where verdicts have them come and go: nobody leads twice running for it, nor is passed over.
+func TestVerdictsLeaveOthersTheirPlace(t *testing.T) {
+	tests := []struct {
+		name  string
+		steps []string // those that are up, then who leads the answers one by one
+	}{
+		{"one of two goes and returns", []string{"ab:ab", "a:aa", "ab:bab"}},
+		{"the other of two", []string{"ab:aba", "b:b", "ab:aba"}},
+		{"it goes when it is due, over and over", []string{"ab:a", "a:a", "ab:b", "a:a", "ab:b", "a:a", "ab:ba"}},
+		{"two of three go and return", []string{"abc:ab", "b:b", "abc:cab"}},
+		{"one stands in for the others", []string{"abc:ab", "b:bb", "ab:ab"}},
+	}
+	for _, options := range []string{"policy round_robin", "policy weighted\n weight 10.0.0.0/8 7"} {
+		for _, tc := range tests {
+			t.Run(options[7:14]+" "+tc.name, func(t *testing.T) {
+				freshTurns(t)
+				all, _, _ := strings.Cut(tc.steps[0], ":")
+				m := setOf("verdicts.change.", all)
+				h := judged(t, options, echo)
+				served := h.(*Balance).rules.of(m)
+				untilLeads(t, func() *dns.Msg { return ask(t, h, m) }, all[len(all)-1:])
+				for _, step := range tc.steps {
+					set, leads, _ := strings.Cut(step, ":")
+					var dead []string
+					for _, letter := range all {
+						if !strings.ContainsRune(set, letter) {
+							dead = append(dead, fmt.Sprintf("10.0.0.%d", letter-'a'+1))
+						}
+					}
+					judge(served.subscribers[0].pool, served.subscribers[0], dead...)
+					for i, want := range leads {
+						if got := order(ask(t, h, m))[:1]; got != string(want) {
+							t.Fatalf("%s up: answer %d is led by %s, want %c of %q", set, i, got, want, leads)
+						}
+					}
+				}
+			})
+		}
 	}
 }
 

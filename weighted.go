@@ -61,11 +61,14 @@ func gcd(a, b uint64) uint64 {
 // resume goes on with the member that was due or, where that has gone, with the next that is left,
 // at that of its leads which stands in the new cycle where the turn stood in the old one. So
 // weights that change over and over neither hand anybody the head of a cycle again and again nor
-// keep anybody from its leads.
+// keep anybody from its leads. Between equal weights it goes on as round robin does.
 func (weighted) resume(now, before *group, turn uint64) uint64 {
 	was, ok := before.schedule.(cyclic)
 	if !ok {
 		return turn
+	}
+	if alike(now.schedule, before.schedule) {
+		return roundRobin{}.resume(now, before, turn)
 	}
 	is := now.schedule.(cyclic) // one of those that schedule returns
 	position := float64(turn%was.length()) / float64(was.length())
@@ -77,6 +80,13 @@ func (weighted) resume(now, before *group, turn uint64) uint64 {
 	}
 	due := before.leader(turn)
 	return is.turnOf(now.at(&due), position)
+}
+
+// alike tells whether both schedules are rotations, as equal weights have them.
+func alike(a, b schedule) bool {
+	_, first := a.(rotation)
+	_, second := b.(rotation)
+	return first && second
 }
 
 // cyclic is a schedule whose leads repeat.
