@@ -361,6 +361,9 @@ func TestTableFullAtOnce(t *testing.T) {
 		for _, addr := range addresses(30) {
 			s.verdict(addr)
 		}
+		if n := int(s.pool.arrived.Load()); n > 2*c.maxEndpoints {
+			t.Errorf("%d addresses wait, want at most %d", n, 2*c.maxEndpoints)
+		}
 		wait(2 * time.Second)
 		probed := 0
 		for _, addr := range addresses(30) {
@@ -698,10 +701,11 @@ func addresses(n int) (addrs []netip.Addr) {
 }
 
 func TestMayProbe(t *testing.T) {
-	tests := []struct {
+	type test struct {
 		allow, addr string
 		want        bool
-	}{
+	}
+	tests := []test{
 		{"10.0.0.0/8", "10.1.2.3", true},
 		{"10.0.0.0/8", "11.0.0.1", false},
 		{"0.0.0.0/0", "127.0.0.1", false},
@@ -742,6 +746,14 @@ func TestMayProbe(t *testing.T) {
 		{"::/104", "::", false},
 		{"::/104", "::0.0.0.2", true},
 		{"::/127", "::1", false},
+	}
+	for _, end := range []string{ // the last address of each range, and the one behind it
+		"0.255.255.255 1.0.0.0", "127.255.255.255 128.0.0.0", "169.254.255.255 169.255.0.0", "239.255.255.255 240.0.0.0",
+		"febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff fec0::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff 64:ff9b:2::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff 2001:1::",
+		"64:ff9b::169.254.255.255 64:ff9b::169.255.0.0", "::ffff:0:239.255.255.255 ::ffff:0:240.0.0.0", "2002:7fff:ffff:ffff:ffff:ffff:ffff:ffff 2002:8000::", "::127.255.255.255 ::128.0.0.0",
+	} {
+		last, behind, _ := strings.Cut(end, " ")
+		tests = append(tests, test{"0.0.0.0/0 ::/0", last, false}, test{"0.0.0.0/0 ::/0", behind, true})
 	}
 	for _, tc := range tests {
 		var allow []netip.Prefix
