@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -197,6 +198,58 @@ func TestVerdictsLeaveOthersTheirPlace(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// A tier that fails and returns goes on where it stood, however often the other one answered meanwhile.
+func TestTiersKeepTheirPlace(t *testing.T) {
+	for _, policy := range []string{"round_robin", "weighted"} {
+		m := setOf("tiers."+policy+".change.", "abcdxy")
+		h := judged(t, "policy "+policy+"\n tier 10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4", echo)
+		served := h.(*Balance).rules.of(m)
+		lead := func() string { return order(ask(t, h, m))[:1] }
+		first, second := "abcd", "xy"
+		at := strings.Index(first, lead())
+		standby := -1
+		for range 20 {
+			judge(served.subscribers[0].pool, served.subscribers[0], "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+			for range 3 {
+				got := strings.Index(second, lead())
+				if standby >= 0 && got != 1-standby {
+					t.Fatalf("%s: the second tier is led by %c twice", policy, second[got])
+				}
+				standby = got
+			}
+			judge(served.subscribers[0].pool, served.subscribers[0])
+			for range 3 {
+				at = (at + 1) % len(first)
+				if got := lead(); got != first[at:at+1] {
+					t.Fatalf("%s: the first tier is led by %s, want %c", policy, got, first[at])
+				}
+			}
+		}
+	}
+}
+
+// Names with the same members and other weights have plans of their own: only what is the same is shared.
+func TestPlansOfOtherWeights(t *testing.T) {
+	const names = 500
+	var file strings.Builder
+	for i := range names {
+		fmt.Fprintf(&file, "n%d.plans.\n10.0.0.1 %d\n10.0.0.2 %d\n", i, i+1, names)
+	}
+	path := filepath.Join(t.TempDir(), "weights")
+	writeFile(t, path, file.String())
+	h := newHandler(t, "balance {\n policy weighted\n weights "+path+"\n}", echo)
+	z := h.(*Balance).rules.byZone["."]
+	for i := range names {
+		m := setOf(fmt.Sprintf("n%d.plans.", i), "ab")
+		ask(t, h, m)
+		key := turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}
+		plan := allTurns.entry(z.scope, key, m.Question[0].Name).state.Load().plan
+		if got := plan.groups[0].weights; !slices.Equal(got, []uint16{uint16(i + 1), names}) {
+			t.Fatalf("name %d has the weights %v, want %d and %d", i, got, i+1, names)
 		}
 	}
 }
