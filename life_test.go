@@ -38,6 +38,20 @@ func TestServerThatDoesNotComeUp(t *testing.T) {
 	}
 }
 
+// What was started for a server that did not come up ends when the next one starts: perhaps nobody else hears of it.
+func TestTheNextServerSweepsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failed, next := &life{mark: new(byte)}, &life{mark: new(byte)}
+		failed.start()
+		next.start()
+		defer next.stop()
+		if all := runningLives(); len(all) != 1 || all[0] != next {
+			t.Errorf("%d run, want the next one alone", len(all))
+		}
+		failed.stop()
+	})
+}
+
 // A server that clients ask is up, though Caddy did not say so.
 func TestServerThatIsAskedIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -102,6 +102,22 @@ func TestWatchReady(t *testing.T) {
 	}
 }
 
+// What is asked for watched names is no client's query: where plugins below look up more of it through the server, no balance
+// there takes a turn.
+func TestWatchTakesNoTurns(t *testing.T) {
+	var asked, inHand atomic.Int32
+	next := func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) (int, error) {
+		if asked.Add(1); nested(ctx) {
+			inHand.Add(1)
+		}
+		return addressed(ctx, w, q)
+	}
+	watching(t, newBackends(t), next, func(*zoneRule) { wait(time.Second) })
+	if asked.Load() == 0 || inHand.Load() != asked.Load() {
+		t.Errorf("%d of %d questions were in hand, want all", inHand.Load(), asked.Load())
+	}
+}
+
 // A plugin below that never answers, nor heeds that nobody waits, is not asked for ever.
 func TestWatchOfAPluginThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
