@@ -25,7 +25,7 @@ func (r *rule) asksWho() bool { return r.policy.byClient || len(r.prefer) > 0 ||
 // clientOf returns who asks.
 func (r *rule) clientOf(w dns.ResponseWriter, query *dns.Msg) *client {
 	c := &client{writer: w, qname: query.Question[0].Name}
-	if len(r.ecs) > 0 {
+	if qtype := query.Question[0].Qtype; len(r.ecs) > 0 && qtype != dns.TypeAXFR && qtype != dns.TypeIXFR {
 		c.subnet = r.trustedSubnet(addrOf(w.RemoteAddr()), query)
 	}
 	return c

@@ -76,6 +76,18 @@ func TestECS(t *testing.T) {
 	}
 }
 
+// A zone transfer goes out as it came up, whatever option a resolver puts into its query.
+func TestECSOfTransfers(t *testing.T) {
+	for _, qtype := range []uint16{dns.TypeAXFR, dns.TypeIXFR} {
+		m := addressesMsg(3)
+		m.Question[0].Qtype = qtype
+		h := newHandler(t, "balance {\n policy sticky\n ecs 192.0.2.53\n}", answering(m))
+		if out := askFrom(t, h, withECS(m, "198.51.100.0", 24), "192.0.2.53"); out != m {
+			t.Errorf("%s: %v goes out, want what came up", dns.TypeToString[qtype], out)
+		}
+	}
+}
+
 // The client that a trusted resolver names is led like one that asks itself; the resolver's own OPT
 // record and other options stay.
 func TestECSStandsForTheClient(t *testing.T) {
