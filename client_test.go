@@ -82,7 +82,7 @@ func TestECSOfTransfers(t *testing.T) {
 		m := addressesMsg(3)
 		m.Question[0].Qtype = qtype
 		h := newHandler(t, "balance {\n policy sticky\n ecs 192.0.2.53\n}", answering(m))
-		if out := askFrom(t, h, withECS(m, "198.51.100.0", 24), "192.0.2.53"); out != m {
+		if out := askFrom(t, h, withECS(m, "198.51.100.0", 24), "192.0.2.53"); out.String() != m.String() {
 			t.Errorf("%s: %v goes out, want what came up", dns.TypeToString[qtype], out)
 		}
 	}
