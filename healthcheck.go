@@ -159,29 +159,31 @@ func (s *checkStanza) parseBlock(name string, p protocol) error {
 	for _, option := range p.options {
 		allowed[option] = protocolCheckOptions[option]
 	}
-	seen := make(map[string]int)
+	seen, opening := make(map[string]int), s.at
 	for _, line := range s.block {
+		s.at = line.number
 		o, ok := allowed[line.words[0]]
 		if !ok {
-			return s.unknownCheckOption(name, line, allowed)
+			return s.unknownCheckOption(name, line.words[0], allowed)
 		}
 		if first, again := seen[line.words[0]]; again && !o.repeatable {
-			return fmt.Errorf("line %d: %s: given on line %d already: want it once", line.number, line.words[0], first)
+			return fmt.Errorf("%s: given on line %d already: want it once", line.words[0], first)
 		}
 		seen[line.words[0]] = line.number
 		if err := o.parse(s, line.words[1:]); err != nil {
-			return fmt.Errorf("line %d: %s: %w", line.number, line.words[0], err)
+			return fmt.Errorf("%s: %w", line.words[0], err)
 		}
 	}
+	s.at = opening
 	return nil
 }
 
 // unknownCheckOption says which options a protocol has, and whether another one has what was found.
-func (s *checkStanza) unknownCheckOption(name string, line blockLine, allowed map[string]checkOption) error {
-	if _, elsewhere := protocolCheckOptions[line.words[0]]; elsewhere {
-		return fmt.Errorf("line %d: %s: not for %s: want it with %s", line.number, line.words[0], name, list(protocolsWith(line.words[0])))
+func (s *checkStanza) unknownCheckOption(name, option string, allowed map[string]checkOption) error {
+	if _, elsewhere := protocolCheckOptions[option]; elsewhere {
+		return fmt.Errorf("%s: not for %s: want it with %s", option, name, list(protocolsWith(option)))
 	}
-	return fmt.Errorf("line %d: %w", line.number, unknownWord("option", line.words[0], slices.Sorted(maps.Keys(allowed))))
+	return unknownWord("option", option, slices.Sorted(maps.Keys(allowed)))
 }
 
 func protocolsWith(option string) (names []string) {

@@ -275,7 +275,9 @@ func (s *stanza) parseOption(c *caddy.Controller) error {
 	if err := s.parseBlock(c, o); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := o.parse(s, args); err != nil {
+	if err := o.parse(s, args); err != nil && s.at != c.Line() { // which ends with the block
+		return fmt.Errorf("%s: line %d: %w", name, s.at, err)
+	} else if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
