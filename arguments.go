@@ -86,6 +86,11 @@ func parsePrefixes(args []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
+// holderOf returns the index of the first of some CIDRs that another lies in, -1 where there is none.
+func holderOf(prefixes []netip.Prefix, p netip.Prefix) int {
+	return slices.IndexFunc(prefixes, func(holder netip.Prefix) bool { return holder.Bits() <= p.Bits() && holder.Contains(p.Addr()) })
+}
+
 // wrongCount says that an option has too many or too few arguments.
 func wrongCount(args []string, want string) error {
 	found := "nothing"

@@ -184,6 +184,10 @@ func parseTier(s *stanza, args []string) error {
 			if slices.Contains(earlier, p) {
 				return fmt.Errorf("%q is in two tiers: want it in one", cidr.Word(p))
 			}
+			if i := holderOf(earlier, p); i >= 0 {
+				return fmt.Errorf("never reached: the first line that holds an address wins, and %q lies in %q of an earlier one: want its line before that",
+					cidr.Word(p), cidr.Word(earlier[i]))
+			}
 		}
 	}
 	s.tiers = append(s.tiers, targets)

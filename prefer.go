@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/seed-f1518d44/balance/internal/cidr"
 )
 
 // preference is one prefer line. Immutable.
@@ -79,11 +81,25 @@ func parsePrefer(s *stanza, args []string) error {
 	if p.from, err = parsePrefixes(from); err != nil {
 		return fmt.Errorf("from: %w", err)
 	}
-	for _, earlier := range s.prefer {
-		if len(p.from) > 0 && !slices.ContainsFunc(p.from, func(from netip.Prefix) bool { return !slices.Contains(earlier.from, from) }) {
-			return fmt.Errorf("never reached: the first line that fits wins, and line %d is for the same clients", earlier.line)
-		}
+	if err := p.reached(s.prefer); err != nil {
+		return err
 	}
 	s.prefer = append(s.prefer, p)
+	return nil
+}
+
+// reached returns an error where what stands earlier leaves nothing to the line, or to one of its CIDRs.
+func (p *preference) reached(earlier []preference) error {
+	for at, target := range p.targets {
+		if i := holderOf(p.targets[:at], target); i >= 0 {
+			return fmt.Errorf("never reached: the first CIDR that holds an address wins, and %q lies in %q: want it before that",
+				cidr.Word(target), cidr.Word(p.targets[i]))
+		}
+	}
+	for _, e := range earlier {
+		if len(p.from) > 0 && !slices.ContainsFunc(p.from, func(from netip.Prefix) bool { return holderOf(e.from, from) < 0 }) {
+			return fmt.Errorf("never reached: the first line that fits wins, and line %d is for all of these clients", e.line)
+		}
+	}
 	return nil
 }
