@@ -141,20 +141,18 @@ func TestDNS(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			tc.check.Port = serveUDP(t, tc.server)
-			if got := verdict(t, must(t)(NewDNS(tc.check)), tc.timeout); got != tc.want {
-				t.Errorf("got  %s\nwant %s", got, tc.want)
-			}
+			judges(t, must(t)(NewDNS(tc.check)), tc.timeout, tc.want)
 		})
 	}
 }
 
 // The kernel tells a connected socket at once that nobody listens.
 func TestDNSRefused(t *testing.T) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	conn, err := net.Dial("udp", "127.0.0.1:9") // takes the port, so that nobody else does, and listens to one other only
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	c := must(t)(NewDNS(DNS{Port: portOf(conn.LocalAddr())}))
 	if got := verdict(t, c, patience); got != "connection refused" {
 		t.Errorf("got %q", got)
@@ -182,7 +180,7 @@ func TestDNSQuery(t *testing.T) {
 		if got := verdict(t, must(t)(NewDNS(tc.check)), patience); got != "" {
 			t.Fatal(got)
 		}
-		if got := <-asked; got != tc.want {
+		if got := next(t, asked); got != tc.want {
 			t.Errorf("asked %v, want %v", got, tc.want)
 		}
 	}

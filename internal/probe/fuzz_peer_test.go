@@ -19,21 +19,21 @@ import (
 
 // The targets here have a real peer that sends whatever it likes: what is read of it, and how long it takes, has a bound.
 
-// peer sends the same to whoever connects, and says how much was taken.
+// peer sends the same to whoever connects.
 type peer struct {
 	port  uint16
 	reply atomic.Pointer[[]byte]
 }
 
-// newPeer returns a peer that waits, after the first so many bytes of its reply, for what the prober says to them.
-func newPeer(t testing.TB, first func(reply []byte) int) *peer {
+// newPeer returns a peer that waits for a while, after the first so many bytes of its reply, for what the prober says to them.
+func newPeer(t testing.TB, first func(reply []byte) (bytes int, wait time.Duration)) *peer {
 	p := &peer{}
 	p.port = serve(t, func(c *net.TCPConn) {
 		reply := *p.reply.Load()
-		at := first(reply)
+		at, wait := first(reply)
 		_, err := c.Write(reply[:at])
 		if at > 0 && err == nil {
-			hear(c)
+			hear(c, wait)
 		}
 		if _, err := c.Write(reply[at:]); err == nil {
 			c.CloseWrite()
@@ -43,9 +43,9 @@ func newPeer(t testing.TB, first func(reply []byte) int) *peer {
 	return p
 }
 
-// hear reads a request of HTTP/2, or what comes for a moment.
-func hear(c *net.TCPConn) {
-	c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+// hear reads a request of HTTP/2, or what comes for a while.
+func hear(c *net.TCPConn, wait time.Duration) {
+	c.SetReadDeadline(time.Now().Add(wait))
 	defer c.SetReadDeadline(time.Time{})
 	io.CopyN(io.Discard, c, int64(len(http2.ClientPreface)))
 	for framer := http2.NewFramer(io.Discard, c); ; {
@@ -55,7 +55,7 @@ func hear(c *net.TCPConn) {
 	}
 }
 
-func nothing([]byte) int { return 0 }
+func nothing([]byte) (int, time.Duration) { return 0, 0 }
 
 // firstSettings returns the length of the SETTINGS frame that a reply begins with, 0 where it does not.
 func firstSettings(reply []byte) int {
@@ -109,7 +109,12 @@ func FuzzGRPCReply(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	said := recorded(f)
 	f.Add(said)
-	p := newPeer(f, firstSettings)
+	p := newPeer(f, func(reply []byte) (int, time.Duration) {
+		if bytes.Equal(reply, said) {
+			return firstSettings(reply), patience // it holds an answer, which must not come ahead of the request
+		}
+		return firstSettings(reply), 200 * time.Millisecond // there may be no request after these settings
+	})
 	c := must(f)(NewGRPC(GRPC{Port: p.port}))
 	f.Fuzz(func(t *testing.T, reply []byte) {
 		err := p.probed(t, c, reply)
@@ -144,7 +149,7 @@ func recorded(f *testing.F) []byte {
 	if err := must(f)(NewGRPC(GRPC{Port: between})).Probe(f.Context(), local); err != nil {
 		f.Fatal(err)
 	}
-	<-done
+	next(f, done)
 	return said.Bytes()
 }
 

@@ -93,10 +93,7 @@ func TestGRPCTimeout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := must(t)(NewGRPC(GRPC{Port: port}))
-			if got, want := verdict(t, c, brief), "no answer within 1s"; got != want {
-				t.Errorf("got %q, want %q", got, want)
-			}
+			judges(t, must(t)(NewGRPC(GRPC{Port: port})), brief, "no answer within 1s")
 		})
 	}
 }
@@ -162,7 +159,7 @@ func TestGRPCOverTLS(t *testing.T) {
 	if got := verdict(t, c, patience); got != "" {
 		t.Fatal(got)
 	}
-	if got := (<-service.metadata).Get(":authority"); len(got) != 1 || got[0] != "www.example.org" {
+	if got := next(t, service.metadata).Get(":authority"); len(got) != 1 || got[0] != "www.example.org" {
 		t.Errorf("the authority was %q", got)
 	}
 	c = must(t)(NewGRPC(GRPC{Port: port, Host: "example.net", TLS: &TLS{CAFile: a.file}}))
@@ -187,7 +184,7 @@ func TestGRPCSendsNoPing(t *testing.T) {
 	port := serve(t, func(c *net.TCPConn) {
 		framer := http2.NewFramer(c, c)
 		framer.WriteSettings()
-		hear(c)                                                                                                    // up to the request
+		hear(c, patience)                                                                                          // up to the request
 		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte("\x88"), EndHeaders: true}) // :status 200 (RFC 7541, appendix A)
 		framer.WriteData(1, false, []byte("\x00"))
 		own := [8]byte{1}
@@ -206,7 +203,7 @@ func TestGRPCSendsNoPing(t *testing.T) {
 		}
 	})
 	verdict(t, must(t)(NewGRPC(GRPC{Port: port})), patience)
-	if err := <-pinged; err != nil {
+	if err := next(t, pinged); err != nil {
 		t.Error(err)
 	}
 }

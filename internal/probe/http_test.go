@@ -137,9 +137,7 @@ func TestHTTPTimeout(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			tc.check.Port = serve(t, tc.server)
-			if got := verdict(t, must(t)(NewHTTP(tc.check)), brief); got != tc.want {
-				t.Errorf("got  %s\nwant %s", got, tc.want)
-			}
+			judges(t, must(t)(NewHTTP(tc.check)), brief, tc.want)
 		})
 	}
 }
@@ -168,7 +166,7 @@ func TestHTTPRequest(t *testing.T) {
 			if got := verdict(t, must(t)(NewHTTP(tc.check)), patience); got != "" {
 				t.Fatal(got)
 			}
-			r := <-seen
+			r := next(t, seen)
 			got := []string{r.Method, r.RequestURI, r.Host, r.UserAgent(), r.Header.Get("Accept"), r.Header.Get("X-Probe")}
 			want := []string{tc.method, tc.uri, tc.host, tc.userAgent, tc.accept, tc.x}
 			if diff := cmp.Diff(want, got); diff != "" {

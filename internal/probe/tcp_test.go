@@ -47,9 +47,7 @@ func TestTCP(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			tc.check.Port = serve(t, tc.server)
-			if got := verdict(t, must(t)(NewTCP(tc.check)), tc.timeout); got != tc.want {
-				t.Errorf("got  %s\nwant %s", got, tc.want)
-			}
+			judges(t, must(t)(NewTCP(tc.check)), tc.timeout, tc.want)
 		})
 	}
 }
@@ -77,9 +75,7 @@ func TestTCPRefused(t *testing.T) {
 // A full backlog swallows the handshake, as a firewall that drops does.
 func TestTCPBlackHole(t *testing.T) {
 	port := blackHole(t)
-	if got, want := verdict(t, must(t)(NewTCP(TCP{Port: port})), brief), "no answer within 1s"; got != want {
-		t.Errorf("got %q, want %q", got, want)
-	}
+	judges(t, must(t)(NewTCP(TCP{Port: port})), brief, "no answer within 1s")
 }
 
 // What is sent without a wait for an answer must arrive, reset or no reset.
@@ -93,7 +89,7 @@ func TestTCPSendArrives(t *testing.T) {
 	if got := verdict(t, must(t)(NewTCP(TCP{Port: port, Send: text})), patience); got != "" {
 		t.Error(got)
 	}
-	if got := <-got; got != "7000 bytes, <nil>" {
+	if got := next(t, got); got != "7000 bytes, <nil>" {
 		t.Errorf("the peer read %s", got)
 	}
 }
@@ -112,7 +108,7 @@ func TestTCPEndsWithReset(t *testing.T) {
 		if got := verdict(t, must(t)(NewTCP(check)), patience); got != "" {
 			t.Errorf("%s: %s", name, got)
 		}
-		if got := <-ends; got != "connection reset" {
+		if got := next(t, ends); got != "connection reset" {
 			t.Errorf("%s: the peer saw %q, want a reset", name, got)
 		}
 	}

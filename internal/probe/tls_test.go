@@ -176,10 +176,7 @@ func TestTLSWithoutPeer(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c := must(t)(NewTCP(TCP{Port: serve(t, tc.server), TLS: insecure}))
-			if got := verdict(t, c, tc.timeout); got != tc.want {
-				t.Errorf("got  %s\nwant %s", got, tc.want)
-			}
+			judges(t, must(t)(NewTCP(TCP{Port: serve(t, tc.server), TLS: insecure})), tc.timeout, tc.want)
 		})
 	}
 }

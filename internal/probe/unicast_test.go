@@ -22,7 +22,7 @@ func TestBroadcastIsNotProbed(t *testing.T) {
 	everybody := netip.MustParseAddr("127.255.255.255")
 	c := must(t)(NewDNS(DNS{Port: portOf(conn.LocalAddr())}))
 	const want = "forbidden by a firewall on the way, or a broadcast address"
-	ctx, cancel := context.WithTimeout(t.Context(), brief)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := c.Probe(ctx, everybody); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
