@@ -13,8 +13,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 // serve runs a name server over UDP and TCP on one port of 127.0.0.1.
@@ -73,11 +75,14 @@ func rotating(seen func(w dns.ResponseWriter, q *dns.Msg, turn int) bool) dns.Ha
 	}
 }
 
+// patient is for questions that will be answered: no answer is lost, however slow this machine is.
+const patient = "-timeout=1m"
+
 // spread runs a command line that wants JSON.
 func spread(t *testing.T, args ...string) (*report, int) {
 	t.Helper()
 	var out, problems bytes.Buffer
-	code := run(t.Context(), append(args, "-json"), streams{out: &out, err: &problems})
+	code := run(t.Context(), append([]string{patient, "-json"}, args...), streams{out: &out, err: &problems})
 	var r report
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil || problems.Len() > 0 {
 		t.Fatalf("%v: %s%s", err, &out, &problems)
@@ -124,15 +129,14 @@ func TestTroubles(t *testing.T) {
 	addr := serve(t, rotating(func(w dns.ResponseWriter, q *dns.Msg, turn int) bool {
 		m := new(dns.Msg).SetReply(q)
 		switch turn {
-		case 0: // is not answered
-		case 1:
+		case 0:
 			_ = w.WriteMsg(m.SetRcode(q, dns.RcodeServerFailure))
-		case 2:
+		case 1:
 			_ = w.WriteMsg(m)
-		case 3:
+		case 2:
 			m.Truncated = true
 			_ = w.WriteMsg(m)
-		case 5:
+		case 4:
 			m.Question[0].Name = "another.example.org."
 			_ = w.WriteMsg(m)
 		default:
@@ -140,20 +144,53 @@ func TestTroubles(t *testing.T) {
 		}
 		return false
 	}))
-	r, code := spread(t, "www.example.org", "@"+addr, "-n", "20", "-timeout", "200ms")
-	if r.Asked != 20 || r.Lost != 1 || r.Rcodes["SERVFAIL"] != 1 || r.Empty != 1 || r.Truncated != 1 || r.Problems["the answer is to another question"] != 1 || r.Answered != 18 || code != 0 {
+	r, code := spread(t, "www.example.org", "@"+addr, "-n", "19")
+	if r.Asked != 19 || r.Lost != 0 || r.Rcodes["SERVFAIL"] != 1 || r.Empty != 1 || r.Truncated != 1 || r.Problems["the answer is to another question"] != 1 || r.Answered != 18 || code != 0 {
 		t.Errorf("status %d and report %+v", code, r)
+	}
+}
+
+// What is not answered in time is lost, and not asked for again.
+func TestLost(t *testing.T) {
+	addr := serve(t, rotating(func(_ dns.ResponseWriter, q *dns.Msg, turn int) bool {
+		if turn >= 2 {
+			t.Errorf("asked a third time: %v", q)
+		}
+		return false
+	}))
+	r, code := spread(t, "www.example.org", "@"+addr, "-n", "2", "-timeout", "200ms")
+	if r.Asked != 2 || r.Lost != 2 || r.Answered != 0 || code != exitNoVerdict {
+		t.Errorf("status %d and report %+v, want two that are lost", code, r)
 	}
 }
 
 // Where nobody listens, the report says why.
 func TestNobodyListens(t *testing.T) {
-	packets, streams := listenBoth(t)
-	packets.Close()
-	streams.Close()
-	r, code := spread(t, "www.example.org", "@"+packets.LocalAddr().String(), "-n", "4", "-over", "both")
+	r, code := spread(t, "www.example.org", "@"+deaf(t), "-n", "4", "-over", "both")
 	if r.Problems["connection refused"] != 4 || code != exitNoVerdict {
 		t.Errorf("status %d and problems %v, want 2 and 4 times that the connection was refused", code, r.Problems)
+	}
+}
+
+// deaf returns an address that nobody listens at. Both ports are taken, so that no other process does: one listens to a single
+// peer, and one not at all.
+func deaf(t *testing.T) string {
+	t.Helper()
+	for {
+		packets, err := net.Dial("udp", "127.0.0.1:9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = packets.Close() })
+		at := packets.LocalAddr().(*net.UDPAddr).AddrPort()
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}); err == nil {
+			return at.String()
+		}
 	}
 }
 
@@ -168,7 +205,7 @@ func TestInterrupt(t *testing.T) {
 		return true
 	}))
 	var out strings.Builder
-	code := run(ctx, []string{"www.example.org", "@" + addr, "-n", "1000000000"}, streams{out: &out, err: &out, screen: screen{width: 80}})
+	code := run(ctx, []string{patient, "www.example.org", "@" + addr, "-n", "1000000000"}, streams{out: &out, err: &out, screen: screen{width: 80}})
 	if code != 0 || !strings.Contains(out.String(), "\nexact: ") {
 		t.Errorf("status %d after\n%s", code, &out)
 	}
@@ -192,7 +229,7 @@ func TestSVGFile(t *testing.T) {
 		t.Errorf("%v: %.20q, want a drawing", err, text)
 	}
 	var out, problems strings.Builder
-	code := run(t.Context(), []string{"a.", "@" + serve(t, rotating(nil)), "-n", "1", "-svg", path + "/x"}, streams{out: &out, err: &problems})
+	code := run(t.Context(), []string{patient, "a.", "@" + serve(t, rotating(nil)), "-n", "1", "-svg", path + "/x"}, streams{out: &out, err: &problems})
 	if want := "spread: open " + path + "/x: not a directory\n"; code != exitNoVerdict || problems.String() != want {
 		t.Errorf("status %d and %q, want %q", code, &problems, want)
 	}
@@ -227,17 +264,22 @@ func TestWatch(t *testing.T) {
 	defer interrupt()
 	out, ended := make(lines), make(chan int)
 	go func() {
-		ended <- run(ctx, []string{"-watch", "-every", "10ms", "-n", "2", "www.example.org", "@" + addr}, streams{out: out, err: out, screen: screen{width: 80}})
+		ended <- run(ctx, []string{patient, "-watch", "-every", "10ms", "-n", "2", "www.example.org", "@" + addr}, streams{out: out, err: out, screen: screen{width: 80}})
 		close(out)
 	}()
+	var got []string
 	next := func() (line string) {
-		line = <-out
+		select {
+		case line = <-out:
+		case <-time.After(time.Minute):
+			t.Fatalf("no line after %q", got)
+		}
 		if _, rest, ok := strings.Cut(line, "  "); ok {
 			line, _, _ = strings.Cut(rest, " for ")
 		}
 		return line
 	}
-	got := []string{next(), next(), next()}
+	got = append(got, next(), next(), next())
 	lock.Lock()
 	addresses = addresses[1:]
 	lock.Unlock()
