@@ -27,7 +27,7 @@ var signings = []struct {
 	{"sign and file", false, func(t *testing.T, z *signedZone) []string {
 		dir := t.TempDir()
 		return []string{"sign " + z.plain + " {\n key file " + z.base + "\n directory " + dir + "\n }",
-			"file " + filepath.Join(dir, "db.example.org.signed") + " {\n reload 100ms\n }"}
+			"one_by_one", "file " + filepath.Join(dir, "db.example.org.signed") + " {\n reload 100ms\n }"}
 	}},
 	{"forward", false, forwarding},
 	{"cache and forward", false, func(t *testing.T, z *signedZone) []string { return append(forwarding(t, z), "cache") }},
