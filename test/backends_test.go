@@ -3,6 +3,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -114,8 +115,13 @@ func healthCheck(protocol, port, rest string, lines ...string) string {
 	return fmt.Sprintf("health_check %s %s %s {\n allow 127.1.0.0/16\n %s\n }\n", protocol, port, rest, strings.Join(lines, "\n "))
 }
 
-// accepting is a TCP server that handles each connection.
+// accepting is a TCP server that handles each connection, and waits for these when it ends.
 func accepting(handle func(net.Conn)) opener {
+	return acceptingUntil(func() {}, handle, func() {})
+}
+
+// acceptingUntil is accepting that says when it accepts a connection, in the order in which they came, and when its port is closed.
+func acceptingUntil(accepted func(), handle func(net.Conn), closed func()) opener {
 	return func(t *testing.T, addr string) func() {
 		t.Helper()
 		l, err := net.Listen("tcp", addr)
@@ -129,13 +135,14 @@ func accepting(handle func(net.Conn)) opener {
 				if err != nil {
 					return
 				}
+				accepted()
 				wg.Go(func() {
 					defer c.Close()
 					handle(c)
 				})
 			}
 		})
-		return func() { l.Close(); wg.Wait() }
+		return func() { l.Close(); closed(); wg.Wait() }
 	}
 }
 
@@ -252,7 +259,30 @@ func (p processes) signal(t *testing.T, addr string, sig os.Signal) {
 }
 
 // counting counts the connections that a listener gets.
-func counting(n *atomic.Int64) opener { return accepting(func(net.Conn) { n.Add(1) }) }
+func counting(n *atomic.Int64) opener {
+	return acceptingUntil(func() { n.Add(1) }, func(net.Conn) {}, func() {})
+}
+
+// counted returns how many connections those of the farm that run have got that count them, once all that were made are counted.
+func (f *farm) counted(n *atomic.Int64) int64 {
+	f.t.Helper()
+	for i, end := range f.ends {
+		if end == nil {
+			continue
+		}
+		c, err := net.DialTimeout("tcp", net.JoinHostPort(f.addrs[i], f.port), patience)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		c.SetReadDeadline(time.Now().Add(patience))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // it hangs up when it has counted
+			f.t.Fatal(err)
+		}
+		c.Close()
+		n.Add(-1)
+	}
+	return n.Load()
+}
 
 // checked is a server with metrics and a client that asks it.
 type checked struct {
@@ -331,6 +361,15 @@ func (k *checked) verdicts(up, down int, names ...string) {
 		now := counts(k.t, k.metrics)
 		ups, downs = now[endpoints("up")], now[endpoints("down")]
 		return ups == float64(up) && downs == float64(down) && now[endpoints("unknown")] == 0
+	})
+}
+
+// judged waits until so many endpoints are up and down, and asks for nothing.
+func (k *checked) judged(up, down int) {
+	k.t.Helper()
+	eventually(k.t, fmt.Sprintf("%d endpoints up and %d down, with nobody asking", up, down), func() bool {
+		now := counts(k.t, k.metrics)
+		return now[endpoints("up")] == float64(up) && now[endpoints("down")] == float64(down) && now[endpoints("unknown")] == 0
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -174,6 +175,7 @@ func (p *process) end(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	defer time.AfterFunc(patience, func() { p.cmd.Process.Kill() }).Stop()
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, p.log.String())
 	}

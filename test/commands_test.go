@@ -5,6 +5,7 @@ package test
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -237,6 +238,13 @@ func (d *document) serve() {
 	d.script("coredns", "exec env "+serverEnv+"=1 "+self+` "$@"`)
 	d.server = d.start()
 	d.script("pidof", fmt.Sprintf("echo %d", d.server.cmd.Process.Pid)) // no other CoreDNS of this machine is ours to reload
+	eventually(d.t, "the server listens", func() bool {                 // before that a signal would end it
+		c, err := net.Dial("tcp", "127.0.0.1:"+d.server.port)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
 }
 
 // start starts the server, whose output is in coredns.log.

@@ -10,10 +10,12 @@ import (
 	"io"
 	golog "log"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -171,20 +173,31 @@ func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
 // given are the ports that freePort returned.
 var given = map[string]bool{}
 
-// freePort returns a port that is free for UDP and TCP on 127.0.0.1, and that it never returned before:
-// the prometheus plugin does not listen again on an address that it has left.
+// freePort returns a port that is free for UDP and TCP on 127.0.0.1, and that it never returned before: the prometheus plugin does not
+// listen again on an address that it has left. It is below those that systems give to whoever wants any, so that nobody gets it by
+// chance before it is used, nor while it is not.
 func freePort(t testing.TB) string {
 	t.Helper()
-	for {
-		packets, streams := listenBoth(t)
-		_, port, _ := net.SplitHostPort(packets.LocalAddr().String())
-		packets.Close()
-		streams.Close()
-		if !given[port] {
-			given[port] = true
-			return port
+	for range 1000 {
+		port := strconv.Itoa(15_000 + rand.IntN(15_000))
+		if given[port] {
+			continue
 		}
+		packets, err := net.ListenPacket("udp", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
+		streams, err := net.Listen("tcp", "127.0.0.1:"+port)
+		packets.Close()
+		if err != nil {
+			continue
+		}
+		streams.Close()
+		given[port] = true
+		return port
 	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // query returns a question for a name.
@@ -370,6 +383,54 @@ func eventually(t testing.TB, what string, done func() bool) {
 		case <-ctx.Done():
 			t.Fatalf("never: %s", what)
 		}
+	}
+}
+
+// steadily calls try, which says what is wrong, if anything. Where that may be because this machine stood still for too long meanwhile,
+// it does so again, a few times at most.
+func steadily(t testing.TB, tooLong time.Duration, try func() (wrong string)) {
+	t.Helper()
+	for attempt := 1; ; attempt++ {
+		longest := watchForStalls(t.Context())
+		wrong := try()
+		stood := longest()
+		if wrong != "" && stood >= tooLong && attempt < 5 {
+			t.Logf("again, for this machine stood still for %v: %s", stood, wrong)
+			continue
+		}
+		if wrong != "" {
+			t.Error(wrong)
+		}
+		return
+	}
+}
+
+// watchForStalls begins to look for times at which nothing happens here. The result ends that, and returns the longest.
+func watchForStalls(ctx context.Context) (longest func() time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan time.Duration)
+	go func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		last, most := time.Now(), time.Duration(0)
+		for {
+			done := false
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				done = true
+			}
+			now := time.Now()
+			last, most = now, max(most, now.Sub(last))
+			if done {
+				ended <- most
+				return
+			}
+		}
+	}()
+	return func() time.Duration {
+		cancel()
+		return <-ended
 	}
 }
 

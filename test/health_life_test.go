@@ -20,15 +20,21 @@ import (
 // new Corefile probes at other times.
 func TestStreaksOutliveAReload(t *testing.T) {
 	for _, again := range []string{"interval 1s", "interval 1001ms"} {
-		for !streakOutlives(t, again) { // on a busy machine a probe may meet the reload
-		}
+		steadily(t, 300*time.Millisecond, func() string {
+			for range 10 { // on a busy machine a probe may meet the reload
+				if wrong, said := streakOutlives(t, again); said {
+					return wrong
+				}
+			}
+			return again + ": a probe met each of ten reloads"
+		})
 	}
 }
 
 // streakOutlives asks for the verdict around a reload with another interval. It tells whether that says something: while
 // the old Corefile and the new one both live, both probe.
-func streakOutlives(t *testing.T, again string) bool {
-	s := &script{statuses: []int{200, 500}}
+func streakOutlives(t *testing.T, again string) (wrong string, said bool) {
+	s := &script{statuses: []int{200, 500}, looks: 5}
 	f := newFarm(t, 2, serving(saying(200, "")))
 	f.replace(1, serving(s.ServeHTTP))
 	db := "file " + zone(t, "example.org.", f.as("www"))
@@ -43,19 +49,23 @@ func streakOutlives(t *testing.T, again string) bool {
 		t.Fatal(err)
 	}
 	if len(s.seen()) > 3 {
-		return false
+		return "", false
 	}
 	eventually(t, "the probe after the third failure", func() bool { return len(s.seen()) >= 5 })
 	if got, want := s.seen()[:5], []bool{true, true, true, true, false}; !slices.Equal(got, want) {
-		t.Errorf("%s: in the answer before each probe: %v, want %v", again, got, want)
+		wrong = fmt.Sprintf("%s: in the answer before each probe: %v, want %v", again, got, want)
 	}
-	return true
+	return wrong, true
 }
 
 // A probe that has no result yet when a Corefile with another interval is loaded is made again: it is neither
 // lost nor counted twice.
 func TestAProbeInFlightIsMadeAgainAfterAReload(t *testing.T) {
-	s := &script{statuses: []int{200, 500}}
+	steadily(t, time.Second, func() string { return probeInFlight(t) })
+}
+
+func probeInFlight(t *testing.T) (wrong string) {
+	s := &script{statuses: []int{200, 500}, looks: 6}
 	f := newFarm(t, 2, serving(saying(200, "")))
 	f.replace(1, serving(func(w http.ResponseWriter, r *http.Request) {
 		s.ServeHTTP(w, r)
@@ -66,6 +76,7 @@ func TestAProbeInFlightIsMadeAgainAfterAReload(t *testing.T) {
 	db := "file " + zone(t, "example.org.", f.as("www"))
 	stanza := rule(healthCheck("http", f.port, "/", "timeout 3900ms\n fast_interval 500ms\n max_interval 5s", "interval 4s"))
 	k := startChecked(t, stanza, db)
+	defer k.stop()
 	s.looksFor(k, f.addrs[1])
 	k.ask(dns.TypeA)
 	eventually(t, "the third probe", func() bool { return len(s.seen()) >= 3 })
@@ -74,11 +85,12 @@ func TestAProbeInFlightIsMadeAgainAfterAReload(t *testing.T) {
 	}
 	eventually(t, "the probe after the third failure", func() bool { return len(s.seen()) >= 6 })
 	if got, want := s.seen()[:6], []bool{true, true, true, true, true, false}; !slices.Equal(got, want) {
-		t.Errorf("in the answer before each probe: %v, want %v", got, want)
+		return fmt.Sprintf("in the answer before each probe: %v, want %v", got, want)
 	}
 	if failures := k.grown(probes("http:"+f.port+"/", "failure")); failures < 3 || failures > 4 {
-		t.Errorf("%v failures are counted, want the three that downed it and perhaps the one after", failures)
+		return fmt.Sprintf("%v failures are counted, want the three that downed it and perhaps the one after", failures)
 	}
+	return ""
 }
 
 // Verdicts are known right after a reload, whatever else changed, and probes go on as before.
@@ -126,7 +138,8 @@ func TestAHundredReloadsWhileProbing(t *testing.T) {
 	crowd := newCrowd(t, k.server, 4)
 	before := runtime.NumGoroutine()
 	stop := crowd.askOn()
-	first, began := probed.Load(), time.Now()
+	began := time.Now()
+	first := f.counted(probed)
 	for i := range 100 {
 		crowd.wait(8)
 		broken := i%len(corefiles) == 3
@@ -134,9 +147,10 @@ func TestAHundredReloadsWhileProbing(t *testing.T) {
 			t.Errorf("reload %d: %v", i, err)
 		}
 	}
-	most := 2 * (int64(time.Since(began)*10/(interval*9)) + 3) // of both that live; jitter is less than a tenth
-	if n := probed.Load() - first; n > most || n == 0 {
-		t.Errorf("%d probes in %v, want at most %d", n, time.Since(began), most)
+	n := f.counted(probed) - first
+	took := time.Since(began)
+	if most := 2 * (int64(took*10/(interval*9)) + 3); n > most || n == 0 { // of both that live; jitter is less than a tenth
+		t.Errorf("%d probes in %v, want at most %d", n, took, most)
 	}
 	if lead := stop(); len(lead) != 2 || lead[f.addrs[2]] > 0 || lead["nobody"] > 0 {
 		t.Errorf("leads are %v, want the two that are up and no others", lead)
@@ -184,14 +198,14 @@ func TestAFailedReloadProbesOn(t *testing.T) {
 			if got := k.seriesOf("coredns_balance_endpoints{"); len(got) != 3 || strings.Contains(got[0], "example.net") {
 				t.Errorf("endpoints are counted as %v, want those of example.org only", got)
 			}
-			settled := hit.Load()
+			settled := others.counted(hit)
 			for range 2 {
 				f.kill(1)
 				k.answers(5, f.some(0, 2)...)
 				f.revive(1)
 				k.answers(30, f.addrs...)
 			}
-			if n := hit.Load() - settled; n > 0 {
+			if n := others.counted(hit) - settled; n > 0 {
 				t.Errorf("%d probes for a Corefile that is not loaded", n)
 			}
 			const workers = 3
@@ -233,12 +247,12 @@ func TestAReloadEndsChecks(t *testing.T) {
 	if err := k.restart(k.block("balance", db)); err != nil {
 		t.Fatal(err)
 	}
-	settled := probed.Load()
+	settled := f.counted(probed)
 	k.answers(300, f.addrs...)
 	if got := k.seriesOf("coredns_balance_endpoint"); len(got) != 0 {
 		t.Errorf("endpoints are %v, want none", got)
 	}
-	if n := probed.Load(); n != settled {
+	if n := f.counted(probed); n != settled {
 		t.Errorf("%d probes after the check was gone", n-settled)
 	}
 }
@@ -308,10 +322,7 @@ func TestWatchedNamesAreJudgedBeforeClientsAsk(t *testing.T) {
 	f.kill(3)
 	records := f.as("www", 0, 1) + f.aaaas("www", 2) + f.as("api", 0, 3) + "alias IN CNAME api\n"
 	k := startChecked(t, rule(f.check("tcp", "", "watch www.example.org", "watch alias.example.org")), "file "+zone(t, "example.org.", records))
-	eventually(t, "verdicts on all", func() bool {
-		now := counts(t, k.metrics)
-		return now[endpoints("up")] == 2 && now[endpoints("down")] == 2
-	})
+	k.judged(2, 2)
 	if n := k.grown(responses("example.org.", "", "ordered")); n != 0 {
 		t.Errorf("%v answers are counted before anybody asked", n)
 	}
@@ -322,7 +333,7 @@ func TestTheFirstAnswerOfAWatchedName(t *testing.T) {
 	f := newFarm(t, 3, listening)
 	f.kill(1)
 	k := startChecked(t, rule(f.check("tcp", "", "watch www.example.org")), "file "+zone(t, "example.org.", f.as("www")))
-	eventually(t, "verdicts", func() bool { return len(k.seriesOf("coredns_balance_endpoint_up")) == 3 })
+	k.judged(2, 1)
 	reply := k.ask(dns.TypeA)
 	if got := members(reply, dns.TypeA); len(got) != 2 || slices.Contains(got, f.addrs[1]) || !onlyTTL(reply.Answer, 5) {
 		t.Errorf("first reply is %v, want it without %s", reply, f.addrs[1])
@@ -345,10 +356,9 @@ func TestWatchFollowsTheUpstream(t *testing.T) {
 		w.WriteMsg(m)
 	})
 	k := startChecked(t, rule(f.check("tcp", "", "watch www.example.org")), "forward . "+up)
-	up2 := func() bool { return len(k.seriesOf("coredns_balance_endpoint_up")) == 2 }
-	eventually(t, "two endpoints", up2)
+	k.judged(2, 0)
 	n.Store(3)
-	eventually(t, "a third endpoint", func() bool { return !up2() })
+	k.judged(2, 1)
 	if got := k.answer(dns.TypeA); !slices.Equal(got, f.addrs[:2]) {
 		t.Errorf("first answer is %v, want %v", got, f.addrs[:2])
 	}
@@ -357,22 +367,26 @@ func TestWatchFollowsTheUpstream(t *testing.T) {
 // Ready says that there are verdicts, not that they are good.
 func TestReadyDoesNotWaitForHealth(t *testing.T) {
 	f := deadFarm(t, 3, listening)
-	addr := "127.0.0.1:" + freePort(t)
-	began := time.Now()
-	k := startChecked(t, "ready "+addr, rule(f.check("tcp", "", "watch www.example.org")), "file "+zone(t, "example.org.", f.as("www")))
-	eventually(t, "ready", func() bool {
-		code, body := get(t, "http://"+addr+"/ready")
-		if code != http.StatusOK && body != "balance" {
-			t.Errorf("not ready is %q, want balance alone", body)
+	steadily(t, time.Second, func() (wrong string) {
+		addr := "127.0.0.1:" + freePort(t)
+		began := time.Now()
+		k := startChecked(t, "ready "+addr, rule(f.check("tcp", "", "watch www.example.org")), "file "+zone(t, "example.org.", f.as("www")))
+		defer k.stop()
+		eventually(t, "ready", func() bool {
+			code, body := get(t, "http://"+addr+"/ready")
+			if code != http.StatusOK && body != "balance" {
+				t.Errorf("not ready is %q, want balance alone", body)
+			}
+			return code == http.StatusOK
+		})
+		if took := time.Since(began); took > 4*time.Second { // at 5 s it would be ready anyway
+			return fmt.Sprintf("ready after %v, want as soon as there are verdicts", took)
 		}
-		return code == http.StatusOK
+		if got := len(k.seriesOf("coredns_balance_endpoint_up")); got != 3 {
+			return fmt.Sprintf("ready with verdicts on %d endpoints, want 3", got)
+		}
+		return ""
 	})
-	if took := time.Since(began); took > 4*time.Second { // at 5 s it would be ready anyway
-		t.Errorf("ready after %v, want as soon as there are verdicts", took)
-	}
-	if got := len(k.seriesOf("coredns_balance_endpoint_up")); got != 3 {
-		t.Errorf("ready with verdicts on %d endpoints, want 3", got)
-	}
 }
 
 // Backends that keep the first probes waiting delay Ready by 5 s at most.
@@ -383,7 +397,7 @@ func TestReadyWaitsForVerdicts(t *testing.T) {
 	began := time.Now()
 	k := startChecked(t, "ready "+addr, rule(healthCheck("http", f.port, "/", "watch www.example.org", "interval 1h", "timeout 30m")),
 		"file "+zone(t, "example.org.", f.as("www")))
-	if code, _ := get(t, "http://"+addr+"/ready"); code == http.StatusOK {
+	if code, _ := get(t, "http://"+addr+"/ready"); code == http.StatusOK && time.Since(began) < 5*time.Second {
 		t.Error("ready without verdicts")
 	}
 	eventually(t, "one verdict", func() bool { return counts(t, k.metrics)[endpoints("up")] == 1 })

@@ -8,52 +8,59 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
 // What a scrape says of endpoints is what the answers go by.
 func TestMetricsOfProbes(t *testing.T) {
+	steadily(t, 100*time.Millisecond, func() string { return metricsOfProbes(t) })
+}
+
+func metricsOfProbes(t *testing.T) (wrong string) {
 	f := newFarm(t, 3, serving(saying(200, "")))
 	check := fmt.Sprintf("http:%s/healthz", f.port)
 	f.replace(2, serving(saying(503, "")))
 	db := "file " + zone(t, "example.org.", f.as("www"))
 	k := startChecked(t, rule(f.check("http", "/healthz")), db)
+	defer k.stop()
 	k.verdicts(2, 1)
 	now := counts(t, k.metrics)
 	for i, up := range []float64{1, 1, 0} {
 		if got, there := now[endpointUp(f.addrs[i], check)]; !there || got != up {
-			t.Errorf("%s is %v (there: %v), want %v", endpointUp(f.addrs[i], check), got, there, up)
+			return fmt.Sprintf("%s is %v (there: %v), want %v", endpointUp(f.addrs[i], check), got, there, up)
 		}
 	}
 	eventually(t, "probes are counted by result", func() bool {
 		return k.grown(probes(check, "success")) >= 4 && k.grown(probes(check, "failure")) >= 2
 	})
 	if n := k.grown(probes(check, "error")); n != 0 {
-		t.Errorf("%v probes count as faults of ours, want none", n)
+		return fmt.Sprintf("%v probes count as faults of ours, want none", n)
 	}
 	if got := []float64{k.grown(transitions("up")), k.grown(transitions("down")), k.grown(transitions("unknown"))}; !slices.Equal(got, []float64{2, 1, 0}) {
-		t.Errorf("transitions up, down and unknown are %v, want 2, 1 and 0", got)
+		return fmt.Sprintf("transitions up, down and unknown are %v, want 2, 1 and 0", got)
 	}
 	f.kill(1)
 	k.answers(5, f.addrs[0])
 	f.revive(1)
 	k.answers(5, f.addrs[:2]...)
 	if got := []float64{k.grown(transitions("up")), k.grown(transitions("down"))}; !slices.Equal(got, []float64{3, 2}) {
-		t.Errorf("transitions up and down are %v, want 3 and 2", got)
+		return fmt.Sprintf("transitions up and down are %v, want 3 and 2", got)
 	}
 	removedBefore := k.grown(removed("example.org.", "", "down"))
 	for range 5 {
 		k.ask(dns.TypeA)
 	}
 	if n := k.grown(removed("example.org.", "", "down")) - removedBefore; n != 5 {
-		t.Errorf("%v records counted as removed, want 5", n)
+		return fmt.Sprintf("%v records counted as removed, want 5", n)
 	}
 	for _, s := range k.seriesOf("coredns_balance") {
 		if strings.Contains(s, "www") {
-			t.Errorf("%s has a name from a query", s)
+			return s + " has a name from a query"
 		}
 	}
+	return ""
 }
 
 // Series of endpoints go with the endpoints, and with the rule.
@@ -103,6 +110,10 @@ func TestATableThatIsFull(t *testing.T) {
 
 // Every new verdict is one line that says whose, of which check, why, and how long the old one lasted.
 func TestLogOfTransitions(t *testing.T) {
+	steadily(t, 100*time.Millisecond, func() string { return logOfTransitions(t) })
+}
+
+func logOfTransitions(t *testing.T) (wrong string) {
 	f := newFarm(t, 3, serving(saying(200, "")))
 	f.replace(2, serving(saying(503, "")))
 	var k *checked
@@ -128,40 +139,46 @@ func TestLogOfTransitions(t *testing.T) {
 	}
 	for _, line := range want {
 		if n := len(regexp.MustCompile(`(?m)`+line+`$`).FindAllString(log, -1)); n != 1 {
-			t.Errorf("%d lines like %s, want one", n, line)
+			return fmt.Sprintf("%d lines like %s, want one: %s", n, line, log)
 		}
 	}
 	if n := strings.Count(log, "plugin/balance"); n != len(want) {
-		t.Errorf("%d lines, want %d: %s", n, len(want), log)
+		return fmt.Sprintf("%d lines, want %d: %s", n, len(want), log)
 	}
+	return ""
 }
 
 // Where every endpoint fails the fault may be ours: one line and a metric say so.
 func TestAllFailingIsSaid(t *testing.T) {
+	steadily(t, 100*time.Millisecond, func() string { return allFailingIsSaid(t) })
+}
+
+func allFailingIsSaid(t *testing.T) (wrong string) {
 	const series = `coredns_balance_all_endpoints_failing{zone="example.org."}`
 	f := newFarm(t, 3, listening)
 	log := capture(t, func() {
 		k := startChecked(t, rule(f.check("tcp", "")), "file "+zone(t, "example.org.", f.as("www")))
 		k.verdicts(3, 0)
 		if counts(t, k.metrics)[series] != 0 {
-			t.Error("said while all are up")
+			wrong = "said while all are up"
 		}
 		for i := range f.addrs {
 			f.kill(i)
 		}
 		k.verdicts(0, 3)
 		if counts(t, k.metrics)[series] != 1 {
-			t.Error("not said in metrics")
+			wrong = "not said in metrics"
 		}
 		f.revive(0)
 		k.answers(5, f.addrs[0])
 		if counts(t, k.metrics)[series] != 0 {
-			t.Error("said though one is up")
+			wrong = "said though one is up"
 		}
 		k.stop()
 	})
 	want := "[WARNING] plugin/balance: example.org.: all 3 endpoints fail tcp:" + f.port + `, the last with "connection refused": the fault may be on this side`
-	if strings.Count(log, want) != 1 {
-		t.Errorf("log says %q, want once %q", log, want)
+	if wrong == "" && strings.Count(log, want) != 1 {
+		wrong = fmt.Sprintf("log says %q, want once %q", log, want)
 	}
+	return wrong
 }

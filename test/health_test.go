@@ -111,16 +111,17 @@ func TestHealthOverEveryUpstream(t *testing.T) {
 			f := newFarm(t, 3, listening)
 			k := startChecked(t, rule(f.check("tcp", "")), tc.chain(t, f))
 			k.verdicts(3, 0)
+			first := asked.Load() // more than one where forward was too slow to hear the answer
 			for range 2 {
 				k.answers(30, f.addrs...)
 				f.kill(0)
 				k.answers(5, f.addrs[1:]...)
 				f.revive(0)
 			}
+			if n := asked.Load() - first; n > 0 {
+				t.Errorf("upstream was asked %d times more, want the cache to answer all but the first", n)
+			}
 		})
-	}
-	if asked.Load() > 1 {
-		t.Errorf("upstream was asked %d times, want the cache to answer all but the first", asked.Load())
 	}
 }
 
@@ -156,6 +157,7 @@ func TestTTLOfCheckedAnswers(t *testing.T) {
 type script struct {
 	mu       sync.Mutex
 	statuses []int // the last one is repeated
+	looks    int   // how often it looks: what comes then may meet a server that stops
 	listed   []bool
 	look     func() bool
 }
@@ -164,7 +166,9 @@ func (s *script) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	status := s.statuses[min(len(s.listed), len(s.statuses)-1)]
-	s.listed = append(s.listed, s.look())
+	if len(s.listed) < s.looks {
+		s.listed = append(s.listed, s.look())
+	}
 	w.WriteHeader(status)
 }
 
@@ -193,21 +197,27 @@ const patient = "interval 1s\n timeout 900ms\n fast_interval 20ms\n max_interval
 
 // The first result decides alone; then three failures in a row, or two successes.
 func TestVerdictsStepByStep(t *testing.T) {
+	steadily(t, 300*time.Millisecond, func() string { return verdictsStepByStep(t) })
+}
+
+func verdictsStepByStep(t *testing.T) (wrong string) {
 	const yes, no = 200, 500
-	s := &script{statuses: []int{no, yes, no, yes, yes, no, no, yes, no, no, no}}
 	want := []bool{true, false, false, false, false, true, true, true, true, true, true, false}
+	s := &script{statuses: []int{no, yes, no, yes, yes, no, no, yes, no, no, no}, looks: len(want)}
 	f := newFarm(t, 2, serving(saying(yes, "")))
 	f.replace(1, serving(s.ServeHTTP))
 	k := startChecked(t, rule(healthCheck("http", f.port, "/", patient)), "file "+zone(t, "example.org.", f.as("www")))
+	defer k.stop()
 	s.looksFor(k, f.addrs[1])
 	k.ask(dns.TypeA)
 	eventually(t, "all probes are made", func() bool { return len(s.seen()) >= len(want) })
 	if got := s.seen()[:len(want)]; !slices.Equal(got, want) {
-		t.Errorf("in the answer before each probe: %v, want %v", got, want)
+		return fmt.Sprintf("in the answer before each probe: %v, want %v", got, want)
 	}
 	if ups, downs := k.grown(transitions("up")), k.grown(transitions("down")); ups != 2 || downs != 2 {
-		t.Errorf("%v transitions up and %v down, want 2 and 2", ups, downs)
+		return fmt.Sprintf("%v transitions up and %v down, want 2 and 2", ups, downs)
 	}
+	return ""
 }
 
 // Addresses that no allow covers get no packet, whoever learned of them, and are served.

@@ -167,6 +167,9 @@ func TestDeployedCorefilesRotateAHeadlessService(t *testing.T) {
 	for at, corefile := range deployed(t) {
 		t.Run(at, func(t *testing.T) {
 			c := serveInCluster(t, corefile, newCluster(t), resolverOfTheNode(t)).client
+			eventually(t, "CoreDNS knows the service", func() bool {
+				return len(members(c.ask(query("db.default.svc.cluster.local.", dns.TypeA)), dns.TypeA)) == 3
+			})
 			lead, order := leads{}, []string(nil)
 			for range 30 {
 				reply := c.ask(query("db.default.svc.cluster.local.", dns.TypeA))
@@ -183,6 +186,9 @@ func TestDeployedCorefilesRotateAHeadlessService(t *testing.T) {
 func TestExternalNameRotates(t *testing.T) {
 	corefile := ".:53 {\n    kubernetes cluster.local {\n    }\n    balance external.default.svc.cluster.local\n    forward . /etc/resolv.conf\n}\n"
 	c := serveInCluster(t, corefile, newCluster(t), upstream(t, shuffledAddresses)).client
+	eventually(t, "CoreDNS knows the service", func() bool {
+		return len(members(c.ask(query("external.default.svc.cluster.local.", dns.TypeA)), dns.TypeA)) == 3
+	})
 	lead, order := leads{}, []string(nil)
 	for range 30 {
 		reply := c.ask(query("external.default.svc.cluster.local.", dns.TypeA))

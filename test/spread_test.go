@@ -34,7 +34,7 @@ type spreadReport struct {
 // spread runs the command and returns its report and exit status.
 func spread(t *testing.T, binary string, args ...string) (r spreadReport, status int) {
 	t.Helper()
-	out, err := command(t, "", binary, append([]string{"-json"}, args...)...).Output()
+	out, err := command(t, "", binary, append([]string{"-json", "-timeout", "1m"}, args...)...).Output()
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func TestSpreadWatch(t *testing.T) {
 	f := newFarm(t, 3, listening)
 	k := startChecked(t, rule(f.check("tcp", ""), "answers 1"), "file "+zone(t, "example.org.", f.as("www")))
 	k.verdicts(3, 0)
-	cmd := command(t, "", binary, "-watch", "-every", "50ms", "www.example.org", "@"+k.udp())
+	cmd := command(t, "", binary, "-watch", "-every", "50ms", "-timeout", "1m", "www.example.org", "@"+k.udp())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
