@@ -5,10 +5,8 @@ package balance
 import (
 	"cmp"
 	"encoding/binary"
-	"math/rand/v2"
 	"net"
 	"slices"
-	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
@@ -74,35 +72,6 @@ type lineup struct {
 
 // repeat is a record that repeats a member.
 type repeat struct{ record, member uint16 }
-
-// turns counts the answers given for an RRset, for each group of its plan. Safe for concurrent
-// use.
-type turns struct {
-	first atomic.Uint64
-	more  []atomic.Uint64
-
-	parked []parked
-}
-
-// parked is a group that answers no more, such as those of a tier that failed, and where it stood: it
-// goes on from there should it answer again. Immutable.
-type parked struct {
-	group *group
-	turn  uint64
-}
-
-// maxParked is the most groups of an RRset that are kept so.
-const maxParked = 16
-
-// next returns the turn of a group and moves on.
-func (t *turns) next(group int) uint64 { return t.of(group).Add(1) - 1 }
-
-func (t *turns) of(group int) *atomic.Uint64 {
-	if group == 0 {
-		return &t.first
-	}
-	return &t.more[group-1]
-}
 
 // fits tells whether the records of set are the plan's members in the order remembered.
 func (p *plan) fits(rrs []dns.RR, set *rrset) bool {
@@ -312,73 +281,4 @@ func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
 	}
 	g.schedule = g.policy.schedule(contest{g.members, g.weights, min(max(wanted, 1), len(g.members))})
 	return g
-}
-
-// leader returns the member that leads at a turn.
-func (g *group) leader(turn uint64) member {
-	idx := make([]uint16, len(g.members))
-	g.schedule.order(turn, idx)
-	return g.members[idx[0]]
-}
-
-// newTurns returns the turns of p where an RRset was never answered before: they start anywhere,
-// so that a restart favours nobody.
-func newTurns(p *plan) *turns {
-	t := &turns{}
-	if len(p.groups) > 1 {
-		t.more = make([]atomic.Uint64, len(p.groups)-1)
-	}
-	for i := range p.groups {
-		t.of(i).Store(rand.Uint64() >> 1) //nolint:gosec // a place to start, no secret; far from overflow
-	}
-	return t
-}
-
-// resumedTurns returns the turns of p where the RRset was answered by another plan before: those
-// of its groups go on, and are the very same where no group changed.
-func resumedTurns(p, before *plan, old *turns) *turns {
-	if slices.EqualFunc(p.groups, before.groups, func(a, b group) bool { return a.is(&b) }) {
-		return old
-	}
-	t := newTurns(p)
-	known := make(map[groupID]parked, len(old.parked)+len(before.groups))
-	for _, prior := range old.parked {
-		known[prior.group.id] = prior
-	}
-	for j := range before.groups {
-		known[before.groups[j].id] = parked{&before.groups[j], old.of(j).Load()}
-	}
-	for i := range p.groups {
-		now := &p.groups[i]
-		if prior, ok := known[now.id]; ok {
-			t.of(i).Store(resume(now, prior.group, prior.turn))
-			delete(known, now.id)
-		}
-	}
-	t.park(old, before, known)
-	return t
-}
-
-// park keeps the groups left of those that were known: as many as may be, those that answered last.
-func (t *turns) park(old *turns, before *plan, left map[groupID]parked) {
-	for i := len(before.groups) - 1; i >= 0 && len(t.parked) < maxParked; i-- {
-		if prior, ok := left[before.groups[i].id]; ok {
-			alone := *prior.group // does not keep the other groups of its plan
-			t.parked = append(t.parked, parked{&alone, prior.turn})
-		}
-	}
-	for _, prior := range slices.Backward(old.parked) {
-		if _, ok := left[prior.group.id]; ok && len(t.parked) < maxParked {
-			t.parked = append(t.parked, prior)
-		}
-	}
-	slices.Reverse(t.parked)
-}
-
-// resume returns the turn at which now goes on where before stood at a turn.
-func resume(now, before *group, turn uint64) uint64 {
-	if now.is(before) {
-		return turn
-	}
-	return now.policy.resume(now, before, turn)
 }

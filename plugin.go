@@ -26,7 +26,7 @@
 //
 //	setup.go        the directive: the table of options, validation after; an option that has a file is
 //	                parsed there, arguments.go has what they share
-//	healthcheck.go  the same for the block of a health_check
+//	healthcheck.go  the same for the block of a health_check, checkoptions.go for the options in it
 //	rule.go         a stanza and the search for the one that a name belongs to
 //	policy.go       the table of policies and what a policy is
 //	roundrobin.go, weighted.go, random.go, sticky.go   the policies
@@ -37,6 +37,7 @@
 //	observe.go      to decide everything and change nothing
 //	targets.go      MX and SRV whose targets are dead, hints.go addresses in HTTPS and SVCB
 //	prefer.go, ttl.go, alldown.go, chain.go   an option or a step each
+//	turntable.go    where the turns of RRsets are kept: found without a lock, and bounded
 //	index.go        members found by hash, for upstreams that shuffle
 //	member.go       one record of an RRset, as a value that compares
 //	health.go       a probe's way, verdict.go its state machine
@@ -46,7 +47,8 @@
 //	suspicion.go    when every endpoint fails
 //	registry.go     checks that rules share and reloads keep, subscriber.go the rules that do
 //	life.go         what starts and stops with a server
-//	status.go       the page that shows rules, overview.go what is on it; internal/statuspage serves it
+//	status.go       the page that shows rules, overview.go what is on it, outlook.go what the next answers will be;
+//	                internal/statuspage serves it
 //	ledger.go       who led, and which RRsets are in use; history.go the last probes; both for that page only
 //	metrics.go      what is counted, scrape.go what is looked up when it is scraped
 //	stack.go        queries that need not grow their stacks
