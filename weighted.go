@@ -58,28 +58,42 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// resume goes on with the member that was due or, where that has gone, with the next that is left,
-// at that of its leads which stands in the new cycle where the turn stood in the old one. So
-// weights that change over and over neither hand anybody the head of a cycle again and again nor
-// keep anybody from its leads. Between equal weights it goes on as round robin does.
+// resume goes on with the member that was due or, where that has gone, with the next that is left, at
+// one of its two leads around the place in the new cycle where the turn stood in the old one: the
+// nearer, the likelier. Were it the nearest always, sets that take turns with each other could keep
+// somebody from its leads for ever. Behind an only member the next leads. Between equal weights it
+// goes on as round robin does.
 func (weighted) resume(now, before *group, turn uint64) uint64 {
 	was, ok := before.schedule.(cyclic)
 	if !ok {
 		return turn
 	}
-	if alike(now.schedule, before.schedule) {
-		return roundRobin{}.resume(now, before, turn)
-	}
 	is := now.schedule.(cyclic) // one of those that schedule returns
+	dice := splitMix(turn + splitMixStep)
+	if alike(now.schedule, before.schedule) {
+		return placed(roundRobin{}.resume(now, before, turn), is, dice)
+	}
 	position := float64(turn%was.length()) / float64(was.length())
+	at := now.at(&before.members[was.lead(turn%was.length())])
 	for t := range min(was.length(), 2*maxCycle) {
 		due := before.members[was.lead((turn+t)%was.length())]
-		if at := now.at(&due); now.members[at].compare(&due) == 0 {
-			return is.turnOf(at, position)
+		if next := now.at(&due); now.members[next].compare(&due) == 0 {
+			at = next
+			break
 		}
 	}
-	due := before.leader(turn)
-	return is.turnOf(now.at(&due), position)
+	turn = is.turnOf(at, position, float64(dice>>11)/(1<<53))
+	if len(before.members) == 1 {
+		turn++ // the only one led already
+	}
+	return placed(turn, is, dice)
+}
+
+// placed returns a turn at a place in a cycle, and another one for other dice: what follows from a turn
+// must not repeat itself sooner than turns do.
+func placed(place uint64, in cyclic, dice uint64) uint64 {
+	dice >>= 1 // far from overflow
+	return dice - dice%in.length() + place
 }
 
 // alike tells whether both schedules are rotations, as equal weights have them.
@@ -91,14 +105,17 @@ func alike(a, b schedule) bool {
 
 // cyclic is a schedule whose leads repeat.
 type cyclic interface {
-	length() uint64                             // of the cycle, in turns
-	lead(turn uint64) int                       // who leads at a turn of the cycle
-	turnOf(member int, position float64) uint64 // the lead of a member next to a position, 0 <= position < 1, in the cycle
+	length() uint64       // of the cycle, in turns
+	lead(turn uint64) int // who leads at a turn of the cycle
+
+	// turnOf returns the turn of a lead of a member: the one before a position in the cycle, 0 <= position < 1,
+	// or the one after it, the nearer the likelier by a throw of dice, 0 <= dice < 1.
+	turnOf(member int, position, dice float64) uint64
 }
 
-func (r rotation) length() uint64                      { return r.size }
-func (r rotation) lead(turn uint64) int                { return int(turn) }      //nolint:gosec // an index
-func (r rotation) turnOf(member int, _ float64) uint64 { return uint64(member) } //nolint:gosec // an index
+func (r rotation) length() uint64                         { return r.size }
+func (r rotation) lead(turn uint64) int                   { return int(turn) }      //nolint:gosec // an index
+func (r rotation) turnOf(member int, _, _ float64) uint64 { return uint64(member) } //nolint:gosec // an index
 
 // cycle is the schedule of weighted. Every lead of a member in the cycle is a cell: those of the
 // first member come first, then those of the second, and so on. Each turn leads with one cell.
@@ -138,18 +155,25 @@ func memberAt(first []uint64, cell uint64) int {
 	return sort.Search(len(first)-2, func(i int) bool { return first[i+1] > cell })
 }
 
-func (c *cycle) turnOf(member int, position float64) uint64 {
+func (c *cycle) turnOf(member int, position, dice float64) uint64 {
 	leads := c.first[member+1] - c.first[member]
 	near := uint64(position * float64(leads))
-	nearest, turn := 1.0, uint64(0)
-	for nth := near + leads - 1; nth <= near+leads+1; nth++ { // leads are spread out: it is one of these
-		candidate := c.turn(c.first[member] + nth%leads)
-		off := math.Abs(float64(candidate)/float64(c.length()) - position)
-		if off = min(off, 1-off); off < nearest {
-			nearest, turn = off, candidate
+	var before, after uint64
+	behind, ahead := 2.0, 2.0                                 // how far from the position they are, in cycles
+	for nth := near + leads - 1; nth <= near+leads+1; nth++ { // leads are spread out: they are among these
+		turn := c.turn(c.first[member] + nth%leads)
+		off := float64(turn)/float64(c.length()) - position
+		if back := -off + math.Ceil(off); back < behind {
+			behind, before = back, turn
+		}
+		if on := off - math.Floor(off); on < ahead {
+			ahead, after = on, turn
 		}
 	}
-	return turn
+	if dice*(behind+ahead) < ahead {
+		return before
+	}
+	return after
 }
 
 // turn returns the turn of the cycle at which a cell leads.

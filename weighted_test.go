@@ -272,6 +272,72 @@ func TestWeightedResumeOfMembers(t *testing.T) {
 	}
 }
 
+// A member that comes and goes as fast as answers do keeps no other from its leads, whatever the weights: those that stay have half of
+// their shares at least.
+func TestWeightedResumeStarvesNobody(t *testing.T) {
+	const answers = 20000
+	for _, tc := range []struct {
+		weights []uint16
+		goes    int
+	}{
+		{[]uint16{100, 50, 25, 10}, 2},
+		{[]uint16{5, 1, 1, 1}, 1},
+		{[]uint16{5, 1, 1}, 2},
+		{[]uint16{65535, 9000, 700, 2000}, 1},
+		{[]uint16{7, 3, 2, 1}, 3},
+		{[]uint16{2, 1, 1}, 0},
+	} {
+		members := membersOf(len(tc.weights))
+		all := newWeighted(members, tc.weights, len(members))
+		left := newWeighted(slices.Delete(slices.Clone(members), tc.goes, tc.goes+1), slices.Delete(slices.Clone(tc.weights), tc.goes, tc.goes+1), len(members)-1)
+		for period := 1; period <= 4; period++ {
+			g, turn, count := all, uint64(0), make(map[member]float64)
+			for i := range answers {
+				count[g.leader(turn)]++
+				turn++
+				if i%period > 0 {
+					continue
+				}
+				now := all
+				if g == all {
+					now = left
+				}
+				turn = resume(now, g, turn)
+				g = now
+			}
+			sum := 0.0
+			for _, w := range tc.weights {
+				sum += float64(w)
+			}
+			for i, w := range tc.weights {
+				share := answers * float64(w) / sum
+				if got := count[members[i]]; i != tc.goes && got < share/2 {
+					t.Errorf("weights %v, %d goes and comes every %d answers: %d leads %.0f of %d, want about %.0f", tc.weights, tc.goes, period, i, got, answers, share)
+				}
+			}
+		}
+	}
+}
+
+// Who returns to an only member leads, for that has just led.
+func TestWeightedResumeBehindAnOnlyMember(t *testing.T) {
+	members := membersOf(2)
+	for _, weights := range [][]uint16{{2, 1}, {1, 2}, {1, 1}} {
+		both := newWeighted(members, weights, 2)
+		for light := range members {
+			if weights[light] > 1 {
+				continue
+			}
+			only := newWeighted(members[light:light+1], weights[light:light+1], 1)
+			for turn := range uint64(20) {
+				if got := both.leader(resume(both, only, turn)); got == members[light] {
+					t.Errorf("weights %v, turn %d: %s leads once more", weights, turn, got.addr)
+				}
+			}
+		}
+	}
+}
+
 // The same weights in another file or after a reload change nothing at all.
 func TestWeightedResumesTheSame(t *testing.T) {
 	a, b := newWeighted(membersOf(3), []uint16{5, 1, 1}, 3), newWeighted(membersOf(3), []uint16{5, 1, 1}, 3)
