@@ -16,20 +16,29 @@ import (
 	"github.com/miekg/dns"
 )
 
-// get returns what an HTTP server says.
-func get(t testing.TB, url string) (int, string) {
+// get returns what an HTTP server says. It asks again where none comes: servers give up after some seconds on a client that is so slow.
+func get(t testing.TB, url string) (status int, body string) {
 	t.Helper()
+	var err error
+	for range 5 {
+		if status, body, err = tryGet(url); err == nil {
+			return status, body
+		}
+	}
+	t.Fatal(err)
+	return 0, ""
+}
+
+// tryGet asks once, with a connection of its own.
+func tryGet(url string) (status int, body string, err error) {
 	web := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	response, err := web.Get(url)
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response.StatusCode, string(body)
+	content, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(content), err
 }
 
 // counts reads the plugin's metrics: values by series, as the exposition spells them.

@@ -5,7 +5,6 @@ package test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -37,24 +36,12 @@ func (s *shown) block(stanza string, lines ...string) string {
 	return block(append([]string{"balance {\nstatus " + s.page + "\n" + stanza + "\n}"}, lines...)...)
 }
 
-// request asks for something with a connection of its own.
-func request(addr, path string) (status int, body string, err error) {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	response, err := client.Get("http://" + addr + path)
-	if err != nil {
-		return 0, "", err
-	}
-	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
-	return response.StatusCode, string(content), err
-}
-
 // document returns what the page shows.
 func (s *shown) document() (doc statuspage.Document) {
 	s.t.Helper()
-	status, body, err := request(s.page, "/v1/status")
-	if err != nil || status != http.StatusOK {
-		s.t.Fatalf("%d %v %s", status, err, body)
+	status, body := get(s.t, "http://"+s.page+"/v1/status")
+	if status != http.StatusOK {
+		s.t.Fatalf("%d %s", status, body)
 	}
 	if err := json.Unmarshal([]byte(body), &doc); err != nil {
 		s.t.Fatal(err)
@@ -187,8 +174,8 @@ func TestStatusKeepsSecrets(t *testing.T) {
 	f := newFarm(t, 1, serving(saying(200, "")))
 	s := startShown(t, f.check("http", "/", `header Authorization "Bearer sesame"`), "file "+zone(t, "example.org.", f.as("www")))
 	for _, path := range []string{"/", "/v1/status"} {
-		if _, body, err := request(s.page, path); err != nil || strings.Contains(body, "sesame") || !strings.Contains(body, "health_check http") {
-			t.Errorf("%s has the secret, or not the line: %v %s", path, err, body)
+		if _, body := get(t, "http://"+s.page+path); strings.Contains(body, "sesame") || !strings.Contains(body, "health_check http") {
+			t.Errorf("%s has the secret, or not the line: %s", path, body)
 		}
 	}
 }
@@ -206,7 +193,7 @@ func TestStatusOutlivesReloads(t *testing.T) {
 				return
 			default:
 			}
-			if status, _, err := request(s.page, "/v1/status"); err != nil || status != http.StatusOK {
+			if status, _, err := tryGet("http://" + s.page + "/v1/status"); err != nil || status != http.StatusOK {
 				failed <- fmt.Errorf("%d %w", status, err)
 				return
 			}
