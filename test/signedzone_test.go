@@ -38,17 +38,17 @@ func newSignedZone(t *testing.T, origin, records string) *signedZone {
 	return z
 }
 
-// onTheFly are the lines that serve it signed by the plugin dnssec.
+// onTheFly are lines that serve it signed by the plugin dnssec.
 func (z *signedZone) onTheFly() []string {
-	return []string{"dnssec {\n key file " + z.base + "\n }", "file " + z.plain}
+	return []string{"one_by_one", "dnssec {\n key file " + z.base + "\n }", "file " + z.plain}
 }
 
 // signedFile are lines that serve it signed in advance, with NSEC.
 func (z *signedZone) signedFile() string { return "one_by_one\nfile " + z.sign() }
 
-// oneByOne is a plugin that lets one query after the other pass. The plugin file appends signatures to the zone's own slice of an
-// RRset (CoreDNS 1.15, lookup.go), where that has room, as one of three records has: two queries at a time write the same to the same
-// place, and the race detector says so.
+// oneByOne is a plugin that lets one query after the other pass. The plugins file and dnssec append signatures to the zone's own slice
+// of an RRset (CoreDNS 1.15, lookup.go and dnssec.go), where that has room, as one of three records has: two queries at a time write to
+// the same place, and the race detector says so.
 type oneByOne struct{ plugin.Handler }
 
 var (
@@ -57,7 +57,7 @@ var (
 )
 
 func init() {
-	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "file"), "one_by_one")
+	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "dnssec"), "one_by_one")
 	plugin.Register("one_by_one", func(c *caddy.Controller) error {
 		dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler { return oneByOne{next} })
 		return nil
