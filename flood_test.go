@@ -5,7 +5,6 @@ package balance
 import (
 	"fmt"
 	"net"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -22,13 +21,9 @@ func freshTurns(t testing.TB) {
 
 // keeps returns how many bytes more the process keeps after a call.
 func keeps(call func()) int64 {
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
+	before := heapBytes()
 	call()
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	return int64(after.HeapAlloc) - int64(before.HeapAlloc) //nolint:gosec // far from overflow
+	return heapBytes() - before
 }
 
 // counted returns how many RRsets and members all generations have.

@@ -459,7 +459,7 @@ func upstream(t testing.TB, handle dns.HandlerFunc) string {
 	t.Helper()
 	packets, streams := listenBoth(t)
 	for _, srv := range []*dns.Server{{PacketConn: packets}, {Listener: streams}} {
-		srv.Handler = handle
+		srv.Handler, srv.ReadTimeout = handle, patience // of what is sent over a connection, which a slow machine sends late
 		ready := make(chan struct{})
 		srv.NotifyStartedFunc = func() { close(ready) }
 		ended := make(chan error, 1)

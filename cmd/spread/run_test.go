@@ -24,7 +24,7 @@ func serve(t *testing.T, handle dns.HandlerFunc) (addr string) {
 	t.Helper()
 	packets, streams := listenBoth(t)
 	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: streams}} {
-		s.Handler = handle
+		s.Handler, s.ReadTimeout = handle, time.Minute // of what is sent over a connection, which a slow machine sends late
 		ready, ended := make(chan struct{}), make(chan error, 1)
 		s.NotifyStartedFunc = func() { close(ready) }
 		go func() { ended <- s.ActivateAndServe() }()

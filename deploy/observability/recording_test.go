@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	golog "log"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -302,13 +303,17 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+// freePort returns a port that is free on 127.3.0.1, below those that systems give to whoever wants any: nobody gets it by chance
+// while backends are down.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.3.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := strconv.Itoa(15_000 + rand.IntN(15_000))
+		if l, err := net.Listen("tcp", "127.3.0.1:"+port); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no port is free")
+	return ""
 }

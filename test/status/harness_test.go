@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -97,15 +99,33 @@ func (f *farm) revive(i int) {
 	go f.servers[i].Serve(listener)
 }
 
+// given are the ports that freePort returned.
+var given = map[string]bool{}
+
+// freePort returns a port of 127.0.0.1 that is free for UDP and TCP, another each time. It is below those that systems give to whoever
+// wants any, so that nobody gets it by chance before it is used, nor while it is not.
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := strconv.Itoa(15_000 + rand.IntN(15_000))
+		if given[port] {
+			continue
+		}
+		packets, err := net.ListenPacket("udp", "127.0.0.1:"+port)
+		if err != nil {
+			continue
+		}
+		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+		_ = packets.Close()
+		if err != nil {
+			continue
+		}
+		_ = listener.Close()
+		given[port] = true
+		return port
 	}
-	defer listener.Close()
-	_, port, _ := net.SplitHostPort(listener.Addr().String())
-	return port
+	t.Fatal("no port is free")
+	return ""
 }
 
 // server is a CoreDNS in a process of its own.
