@@ -61,8 +61,8 @@ func gcd(a, b uint64) uint64 {
 // resume goes on with the member that was due or, where that has gone, with the next that is left, at
 // one of its two leads around the place in the new cycle where the turn stood in the old one: the
 // nearer, the likelier. Were it the nearest always, sets that take turns with each other could keep
-// somebody from its leads for ever. Behind an only member the next leads. Between equal weights it
-// goes on as round robin does.
+// somebody from its leads for ever. Behind an only member it is the turn after any of its leads. Between
+// equal weights it goes on as round robin does.
 func (weighted) resume(now, before *group, turn uint64) uint64 {
 	was, ok := before.schedule.(cyclic)
 	if !ok {
@@ -74,6 +74,9 @@ func (weighted) resume(now, before *group, turn uint64) uint64 {
 		return placed(roundRobin{}.resume(now, before, turn), is, dice)
 	}
 	position := float64(turn%was.length()) / float64(was.length())
+	if was.length() == 1 { // says nothing of the place: were it always the same, light members that come and go might never lead
+		position = fraction(splitMix(dice))
+	}
 	at := now.at(&before.members[was.lead(turn%was.length())])
 	for t := range min(was.length(), 2*maxCycle) {
 		due := before.members[was.lead((turn+t)%was.length())]
@@ -82,12 +85,15 @@ func (weighted) resume(now, before *group, turn uint64) uint64 {
 			break
 		}
 	}
-	turn = is.turnOf(at, position, float64(dice>>11)/(1<<53))
-	if len(before.members) == 1 {
+	turn = is.turnOf(at, position, fraction(dice))
+	if was.length() == 1 && now.members[at].compare(&before.members[0]) == 0 {
 		turn++ // the only one led already
 	}
 	return placed(turn, is, dice)
 }
+
+// fraction returns dice as a number from 0 to below 1.
+func fraction(dice uint64) float64 { return float64(dice>>11) / (1 << 53) }
 
 // placed returns a turn at a place in a cycle, and another one for other dice: what follows from a turn
 // must not repeat itself sooner than turns do.

@@ -338,6 +338,37 @@ func TestWeightedResumeBehindAnOnlyMember(t *testing.T) {
 	}
 }
 
+// Who returns to an only member that weighs more does not lead at once, but has its share: a cycle of one turn says nothing of where the
+// next one stands. Who comes in place of an only member is led by the one behind that.
+func TestWeightedResumeBehindAHeavyOne(t *testing.T) {
+	members := membersOf(3)
+	for _, weight := range []uint16{5, 100, 3000} {
+		only, both := newWeighted(members[:1], []uint16{weight}, 1), newWeighted(members[:2], []uint16{weight, 1}, 2)
+		const rounds = 200
+		period := int(weight) / 5
+		leads := 0
+		for turn, round := uint64(0), 0; round < rounds; round++ {
+			turn = resume(both, only, turn+1)
+			for range period {
+				if both.leader(turn) == members[1] {
+					leads++
+				}
+				turn++
+			}
+			turn = resume(only, both, turn)
+		}
+		if share := rounds * period / (int(weight) + 1); leads < share/2 || leads > 2*share {
+			t.Errorf("weights %d and 1: the light one, which comes for %d answers at a time, leads %d, want about %d", weight, period, leads, share)
+		}
+	}
+	for turn := range uint64(20) {
+		only, others := newWeighted(members[:1], []uint16{1}, 1), newWeighted(members[1:], []uint16{1, 2}, 2)
+		if got := others.leader(resume(others, only, turn)); got != members[1] {
+			t.Errorf("turn %d: %s leads, want the one behind the one that has gone", turn, got.addr)
+		}
+	}
+}
+
 // The same weights in another file or after a reload change nothing at all.
 func TestWeightedResumesTheSame(t *testing.T) {
 	a, b := newWeighted(membersOf(3), []uint16{5, 1, 1}, 3), newWeighted(membersOf(3), []uint16{5, 1, 1}, 3)
