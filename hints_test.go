@@ -47,6 +47,10 @@ func TestHints(t *testing.T) {
 			`h. 5 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
 		},
 		{
+			"signed in another spelling", "", "h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n H. 300 RRSIG HTTPS 8 1 300 20300101000000 20200101000000 1 h. AAAA", "192.0.2.2",
+			`h. 5 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
+		},
+		{
 			"signed, none down", "", "h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n h. 300 RRSIG HTTPS 8 1 300 20300101000000 20200101000000 1 h. AAAA", "",
 			`h. 30 HTTPS 1 . ipv4hint="192.0.2.1,192.0.2.2"`,
 		},
