@@ -4,7 +4,9 @@ package balance
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +91,40 @@ func TestStatusWithoutPreferLine(t *testing.T) {
 	ask(t, after, query)
 	if shown := shownOf(after, owner, inAnswer); shown == nil || shown.Answers != 1 {
 		t.Errorf("%+v, want the RRset that was asked for", shown)
+	}
+}
+
+// The places that the page foresees are those of the next answer, also where verdicts have changed since the last one.
+func TestStatusForesees(t *testing.T) {
+	defer inUse.forget()
+	for i, options := range []string{
+		"policy round_robin", "policy round_robin\nanswers 2", "policy random\nanswers 3", "policy weighted",
+		"policy weighted\nweight 10.0.0.1 5\nweight 10.0.0.2 3\nweight 10.0.0.4 100",
+		"policy weighted\nanswers 2\nweight 10.0.0.3 4000\nweight 10.0.0.2 2003",
+	} {
+		owner := fmt.Sprintf("o%d.foreseen.", i)
+		h, m := judged(t, "status\n"+options, echo), setOf(owner, "abcdef")
+		subscriber := h.(*Balance).rules.of(m).subscribers[0]
+		ask(t, h, m)
+		rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
+		for range 200 {
+			if rng.IntN(2) == 0 {
+				var dead []string
+				for _, j := range rng.Perm(6)[:rng.IntN(6)] {
+					dead = append(dead, fmt.Sprintf("10.0.0.%d", j+1))
+				}
+				judge(subscriber.pool, subscriber, dead...)
+			}
+			foreseen := make([]string, 6)
+			for _, member := range shownOf(h, owner, inAnswer).Members {
+				if member.Next != nil {
+					foreseen[*member.Next-1] = string('a' + netip.MustParseAddr(member.Member).As4()[3] - 1)
+				}
+			}
+			if got, want := order(ask(t, h, m)), strings.Join(foreseen, ""); got != want {
+				t.Fatalf("%s: %s answer, want %s as foreseen", options, got, want)
+			}
+		}
 	}
 }
 
