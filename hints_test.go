@@ -94,6 +94,17 @@ func TestHints(t *testing.T) {
 	}
 }
 
+// A signature of another class, or of another type, signs no hints.
+func TestHintsThatAreNotSigned(t *testing.T) {
+	for _, sig := range []string{"CH RRSIG HTTPS", "RRSIG SVCB", "RRSIG A"} {
+		h := judged(t, "", echo, "192.0.2.2")
+		m := message(t, "unsigned.h. HTTPS", "unsigned.h. 300 HTTPS 1 . ipv4hint=192.0.2.1,192.0.2.2\n unsigned.h. 300 "+sig+" 8 2 300 20300101000000 20200101000000 1 h. AAAA")
+		if got := ask(t, h, m).Answer[0].(*dns.HTTPS).Value[0].String(); got != "192.0.2.1" {
+			t.Errorf("%s: the hint is %s, want the one that is up", sig, got)
+		}
+	}
+}
+
 // Hints take turns of their own, strictly, also without a health check.
 func TestHintsTakeTurns(t *testing.T) {
 	h := newHandler(t, "balance", echo)
