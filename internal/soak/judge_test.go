@@ -111,6 +111,10 @@ func TestOrders(t *testing.T) {
 		"abc bca ca ac":                 &strict{}, // b is gone when c is due
 		"ac ca ab ba":                   &strict{}, // c is gone, and b new, when a is due
 		"abc bca ca abc bca":            &strict{},
+		"ab b b ab ba":                  &strict{}, // a returns to the only one
+		"ab b ba!":                      &strict{}, // which leads once more
+		"ab ba db bd":                   &strict{}, // a is gone when it is due, and d new
+		"ab ba bd!":                     &strict{}, // b leads once more
 		"abc abc!":                      &strict{}, // twice in a row
 		"abc cab!":                      &strict{}, // skipped
 		"acb!":                          &strict{}, // no rotation

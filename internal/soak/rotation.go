@@ -20,10 +20,10 @@ type order interface {
 }
 
 // strict is the promise of round_robin: the lead moves on by one, the rest follows in rotation, and where members come
-// and go the one that was due leads, or who is next after it.
+// and go the one that was due leads or, where that has gone or was the only one, who is next after the last that led.
 type strict struct {
-	due   netip.Addr // zero: not known
-	after netip.Addr // who led before
+	due   netip.Addr // zero: not known, or whoever is next
+	after netip.Addr // who led before; zero: not known
 }
 
 var _ order = (*strict)(nil)
@@ -39,16 +39,20 @@ func (s *strict) next(members []netip.Addr) string {
 		return fmt.Sprintf("answer is %s, want a rotation of %s", addrs(members), addrs(sorted))
 	}
 	due, after := s.due, s.after
-	s.due, s.after = sorted[(at+1)%len(sorted)], members[0]
-	if !due.IsValid() {
+	s.due, s.after = netip.Addr{}, members[0]
+	if len(sorted) > 1 {
+		s.due = sorted[(at+1)%len(sorted)]
+	}
+	if !after.IsValid() {
 		return ""
 	}
-	want := sorted[0]
-	if i := slices.IndexFunc(sorted, func(a netip.Addr) bool { return a.Compare(due) >= 0 }); i >= 0 {
-		want = sorted[i]
+	want := due
+	if !slices.Contains(sorted, due) {
+		next, _ := slices.BinarySearchFunc(sorted, after.Next(), netip.Addr.Compare)
+		want = sorted[next%len(sorted)]
 	}
 	if want != members[0] {
-		return fmt.Sprintf("%s leads after %s, when %s was due: want %s of %s", members[0], after, due, want, addrs(sorted))
+		return fmt.Sprintf("%s leads after %s: want %s of %s", members[0], after, want, addrs(sorted))
 	}
 	return ""
 }
