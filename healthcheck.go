@@ -117,9 +117,9 @@ func (s *checkStanza) parseBlock(name string, p protocol) error {
 	for _, option := range p.options {
 		allowed[option] = protocolCheckOptions[option]
 	}
-	seen, opening := make(map[string]int), s.at
+	seen, opening, file := make(map[string]int), s.at, s.in
 	for _, line := range s.block {
-		s.at = line.number
+		s.at, s.in = line.number, line.file
 		o, ok := allowed[line.words[0]]
 		if !ok {
 			return s.unknownCheckOption(name, line.words[0], allowed)
@@ -132,7 +132,7 @@ func (s *checkStanza) parseBlock(name string, p protocol) error {
 			return fmt.Errorf("%s: %w", line.words[0], err)
 		}
 	}
-	s.at = opening
+	s.at, s.in = opening, file
 	return nil
 }
 

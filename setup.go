@@ -139,6 +139,7 @@ type stanza struct {
 	seen map[string]int // options, with the line of their first use
 	root string         // the directory that the names of files are relative to
 	at   int            // the line that is read
+	in   string         // its file
 
 	moved bool        // it has the form that loadbalance has
 	block []blockLine // of the option that is read
@@ -148,6 +149,7 @@ type stanza struct {
 type blockLine struct {
 	words  []string
 	number int
+	file   string
 }
 
 // option reads the arguments of one option into a stanza. Its errors name neither file nor line.
@@ -268,19 +270,28 @@ func (s *stanza) parseOption(c *caddy.Controller) error {
 	if first, again := s.seen[name]; again && !o.repeatable {
 		return fmt.Errorf("%s: given on line %d already: want it once", name, first)
 	}
-	s.at = line
+	s.at, s.in = line, c.File()
 	s.seen[name] = line
 	args := c.RemainingArgs()
 	s.note(name, args)
 	if err := s.parseBlock(c, o); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if err := o.parse(s, args); err != nil && s.at != c.Line() { // which ends with the block
-		return fmt.Errorf("%s: line %d: %w", name, s.at, err)
-	} else if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+	if err := o.parse(s, args); err != nil {
+		return fmt.Errorf("%s: %w", name, s.located(c, err))
 	}
 	return nil
+}
+
+// located returns an error with the line that it is about, where c, which ends with the block, is at another.
+func (s *stanza) located(c *caddy.Controller, err error) error {
+	switch {
+	case s.in != c.File(): // it was imported
+		return fmt.Errorf("%s:%d: %w", s.in, s.at, err)
+	case s.at != c.Line():
+		return fmt.Errorf("line %d: %w", s.at, err)
+	}
+	return err
 }
 
 // parseBlock reads the block of an option, if it has one.
@@ -307,7 +318,7 @@ func (s *stanza) readBlock(c *caddy.Controller) error {
 		if c.Val() == "}" {
 			return nil
 		}
-		line := blockLine{words: []string{c.Val()}, number: c.Line()}
+		line := blockLine{words: []string{c.Val()}, number: c.Line(), file: c.File()}
 		line.words = append(line.words, c.RemainingArgs()...)
 		if c.NextArg() {
 			return fmt.Errorf("line %d: found %q: want no block in the block", line.number, c.Val())

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 
 	"github.com/google/go-cmp/cmp"
@@ -60,6 +61,35 @@ func checkGolden(t *testing.T, file string, become func(input string) string) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// What stands in a file that the Corefile imports is said with that file, also where its line has the number of the one where the block ends.
+func TestErrorsInImportedFiles(t *testing.T) {
+	dir := t.TempDir()
+	imported := filepath.Join(dir, "check.conf")
+	writeFile(t, imported, "allow 10.0.0.0/8\n\n\n\nbody x\n")
+	for _, tc := range []struct{ block, want string }{
+		{"\n\nimport check.conf\n}", imported + `:5: body: not for tcp: want it with http or https`},
+		{"\nimport check.conf\n}", imported + `:5: body: not for tcp: want it with http or https`},
+		{"\nbody x\nimport check.conf\n}", `line 4: body: not for tcp: want it with http or https`},
+	} {
+		corefile := filepath.Join(dir, "Corefile")
+		writeFile(t, corefile, ".:53 {\nbalance {\nhealth_check tcp 80 {"+tc.block+"\n}\n}\n")
+		content, err := os.Open(corefile) //nolint:gosec // ours
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks, err := caddyfile.Parse(corefile, content, []string{"balance"})
+		content.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := caddy.NewTestController("dns", "")
+		c.ServerBlockKeys, c.Dispenser = []string{"dns://.:53"}, caddyfile.NewDispenserTokens("Corefile", blocks[0].Tokens["balance"])
+		if _, err := parse(c); err == nil || !strings.HasSuffix(err.Error(), " - Error during parsing: health_check: "+tc.want) {
+			t.Errorf("%q: got  %v\nwant %s", tc.block, err, tc.want)
+		}
 	}
 }
 
