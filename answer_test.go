@@ -400,6 +400,19 @@ func TestTTL(t *testing.T) {
 	}
 }
 
+// A scratch, which is used for one answer after the other, holds what the last section had and no more.
+func TestScanForgets(t *testing.T) {
+	rrs := records(t, "s.scan. A 192.0.2.1\n s.scan. A 192.0.2.2\n s.scan. RRSIG A 8 2 300 20300101000000 20200101000000 1 scan. AAAA")
+	s := scratches.Get().(*scratch)
+	defer s.release()
+	for range 3 {
+		s.scan(rrs)
+		if len(s.sets) != 1 || len(s.runs) != 1 || len(s.slots) != 2 || len(s.seals) != 1 || s.sets[0].seal != 1 {
+			t.Fatalf("%d sets, %d runs, %d slots and %d seals, want 1, 1, 2 and 1", len(s.sets), len(s.runs), len(s.slots), len(s.seals))
+		}
+	}
+}
+
 // Records with a lowered TTL are kept from one answer to the next. What goes out is what came up all the same, however
 // that changes from one answer to the next: its TTL, its order, how it spells the owner, who is in it.
 func TestTTLOfAnswersThatDiffer(t *testing.T) {
