@@ -58,11 +58,12 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// resume goes on with the member that was due or, where that has gone, with the next that is left, at
-// one of its two leads around the place in the new cycle where the turn stood in the old one: the
-// nearer, the likelier. Were it the nearest always, sets that take turns with each other could keep
-// somebody from its leads for ever. Behind an only member it is the turn after any of its leads. Between
-// equal weights it goes on as round robin does.
+// resume goes on with the member that was due, at one of its two leads around the place in the new
+// cycle where the turn stood in the old one: the nearer, the likelier. Were it the nearest always, sets
+// that take turns with each other could keep somebody from its leads for ever. Where the member that was
+// due has gone lots are drawn, by weight: were it whoever comes next, light ones would inherit the leads
+// of heavy ones. Behind an only member it is the turn after any of its leads. Between equal weights it
+// goes on as round robin does.
 func (weighted) resume(now, before *group, turn uint64) uint64 {
 	was, ok := before.schedule.(cyclic)
 	if !ok {
@@ -73,23 +74,16 @@ func (weighted) resume(now, before *group, turn uint64) uint64 {
 	if alike(now.schedule, before.schedule) {
 		return placed(roundRobin{}.resume(now, before, turn), is, dice)
 	}
-	position := float64(turn%was.length()) / float64(was.length())
-	if was.length() == 1 { // says nothing of the place: were it always the same, light members that come and go might never lead
-		position = fraction(splitMix(dice))
+	place := turn % was.length()
+	due := before.members[was.lead(place)]
+	at := now.at(&due)
+	if now.members[at].compare(&due) != 0 {
+		return dice >> 1
 	}
-	at := now.at(&before.members[was.lead(turn%was.length())])
-	for t := range min(was.length(), 2*maxCycle) {
-		due := before.members[was.lead((turn+t)%was.length())]
-		if next := now.at(&due); now.members[next].compare(&due) == 0 {
-			at = next
-			break
-		}
+	if was.length() == 1 {
+		return placed(is.turnOf(at, fraction(splitMix(dice)), fraction(dice))+1, is, dice)
 	}
-	turn = is.turnOf(at, position, fraction(dice))
-	if was.length() == 1 && now.members[at].compare(&before.members[0]) == 0 {
-		turn++ // the only one led already
-	}
-	return placed(turn, is, dice)
+	return placed(is.turnOf(at, float64(place)/float64(was.length()), fraction(dice)), is, dice)
 }
 
 // fraction returns dice as a number from 0 to below 1.

@@ -339,7 +339,7 @@ func TestWeightedResumeBehindAnOnlyMember(t *testing.T) {
 }
 
 // Who returns to an only member that weighs more does not lead at once, but has its share: a cycle of one turn says nothing of where the
-// next one stands. Who comes in place of an only member is led by the one behind that.
+// next one stands. Those that come in place of an only member draw lots.
 func TestWeightedResumeBehindAHeavyOne(t *testing.T) {
 	members := membersOf(3)
 	for _, weight := range []uint16{5, 100, 3000} {
@@ -361,12 +361,55 @@ func TestWeightedResumeBehindAHeavyOne(t *testing.T) {
 			t.Errorf("weights %d and 1: the light one, which comes for %d answers at a time, leads %d, want about %d", weight, period, leads, share)
 		}
 	}
-	for turn := range uint64(20) {
-		only, others := newWeighted(members[:1], []uint16{1}, 1), newWeighted(members[1:], []uint16{1, 2}, 2)
-		if got := others.leader(resume(others, only, turn)); got != members[1] {
-			t.Errorf("turn %d: %s leads, want the one behind the one that has gone", turn, got.addr)
+	// Lots: of 3,000, a third is 1,000 with a standard deviation of 26.
+	only, others, leads := newWeighted(members[:1], []uint16{1}, 1), newWeighted(members[1:], []uint16{1, 2}, 2), 0
+	for turn := range uint64(3000) {
+		if others.leader(resume(others, only, turn)) == members[1] {
+			leads++
 		}
 	}
+	if leads < 870 || leads > 1130 {
+		t.Errorf("of two that come in its place the one of a third of the weights leads %d of 3,000 times", leads)
+	}
+}
+
+// Over an upstream that has some other members in every answer each leads about as often as its weight is among those, answer by answer.
+func TestWeightedResumeOfRandomSets(t *testing.T) {
+	weights, members := []uint16{100, 50, 25, 10, 5, 1}, membersOf(6)
+	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
+	leads, want := make(map[member]float64), make(map[member]float64)
+	var before *group
+	turn := uint64(0)
+	for range 30000 {
+		some := rng.Perm(len(members))[:3]
+		slices.Sort(some)
+		now, sum := newWeighted(pick(members, some), pick(weights, some), len(some)), 0.0
+		if before != nil {
+			turn = resume(now, before, turn)
+		}
+		for _, i := range some {
+			sum += float64(weights[i])
+		}
+		for _, i := range some {
+			want[members[i]] += float64(weights[i]) / sum
+		}
+		leads[now.leader(turn)]++
+		before = now
+		turn++
+	}
+	for i, m := range members {
+		if share := leads[m] / want[m]; share < 0.75 || share > 1.5 {
+			t.Errorf("weight %d has %.2f of its share", weights[i], share)
+		}
+	}
+}
+
+// pick returns some of all.
+func pick[T any](all []T, some []int) (picked []T) {
+	for _, i := range some {
+		picked = append(picked, all[i])
+	}
+	return picked
 }
 
 // The same weights in another file or after a reload change nothing at all.
