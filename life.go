@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coredns/caddy"
@@ -25,6 +26,7 @@ type life struct {
 	servers []string // where the block listens, for people
 	view    string   // its view
 
+	joined  atomic.Bool // its rules take part in their checks
 	cancel  context.CancelFunc
 	tasks   sync.WaitGroup
 	stopped sync.Once
@@ -111,6 +113,7 @@ func (l *life) start() error {
 			z.subscribers = append(z.subscribers, pools.join(c, z))
 		}
 	}
+	l.joined.Store(true)
 	for _, task := range l.background() {
 		l.tasks.Go(func() { task(ctx) })
 	}

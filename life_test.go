@@ -4,6 +4,7 @@ package balance
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,6 +84,43 @@ func TestLifeStops(t *testing.T) {
 		l.stop()
 		if len(runningLives()) != 0 {
 			t.Error("there still is something running")
+		}
+	})
+}
+
+// While a reload has a rule take part in its checks the page shows what the rule before knows: nobody is unknown for a moment.
+func TestStatusDuringAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		b.err[a1] = errors.New("refused")
+		begin := func(interval time.Duration) *life {
+			c := b.checkOf()
+			c.timing.interval = interval
+			z := ruleWith("example.org.", c)
+			l := &life{zones: map[string]*zoneRule{z.zone: z}}
+			go l.start()
+			synctest.Wait()
+			z.status, l.rules = defaultStatus, []*rule{z.rule} // only now: it needs no page of its own
+			return l
+		}
+		before := begin(5 * time.Second)
+		defer before.stop()
+		z := before.zones["example.org."]
+		z.verdictOn(a1)
+		wait(time.Minute)
+		release := make(chan struct{})
+		z.subscribers[0].pool.calls <- func() { <-release }
+		after := begin(6 * time.Second) // wants to hear what the rule before knows
+		defer after.stop()
+		for _, during := range []bool{true, false} {
+			rules := newOverview([]*life{before, after}).document().Rules
+			if len(rules) != 1 || len(rules[0].Checks) != 1 || rules[0].Checks[0].Down != 1 {
+				t.Errorf("during the reload: %v: %+v, want one endpoint that is down", during, rules)
+			}
+			if during {
+				close(release)
+				synctest.Wait()
+			}
 		}
 	})
 }

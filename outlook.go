@@ -66,9 +66,9 @@ func (o *overview) standing(z *shownRule, owner string, p *plan, i int) standing
 	}
 	target := m.addr.Unmap()
 	v := unknown
-	if len(z.parts) > 0 && m.addr.IsValid() {
+	if len(z.subscribers) > 0 && m.addr.IsValid() {
 		v = up
-		for _, s := range z.parts {
+		for _, s := range z.subscribers {
 			v = v.and(s.peek(target))
 		}
 	}

@@ -37,8 +37,7 @@ type overview struct {
 // shownRule is a rule with the option status, in one of its zones and the server block it is from.
 type shownRule struct {
 	*zoneRule
-	life  *life
-	parts []*subscriber // in its checks, in their order
+	life *life
 }
 
 type endpointKey struct {
@@ -46,8 +45,8 @@ type endpointKey struct {
 	addr netip.Addr
 }
 
-// newOverview returns an overview of the rules of some lives. Where a rule is about to replace itself the
-// later one is shown.
+// newOverview returns an overview of the rules of those lives that know their endpoints. Where a rule is about to
+// replace itself the later one is shown.
 func newOverview(lives []*life) *overview {
 	o := &overview{
 		now: wallClock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool),
@@ -56,13 +55,14 @@ func newOverview(lives []*life) *overview {
 			Names: []statuspage.Name{}, Endpoints: []statuspage.Endpoint{}, OtherRules: []string{},
 		},
 	}
-	subscribers := pools.subscribers()
 	for _, l := range lives {
+		if !l.joined.Load() {
+			continue
+		}
 		for _, r := range l.rules {
 			for _, zone := range r.zones {
 				if r.shown() {
-					z := l.zones[zone]
-					o.add(shownRule{z, l, partsOf(z, subscribers)})
+					o.add(shownRule{l.zones[zone], l})
 				}
 			}
 		}
@@ -98,7 +98,7 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 		Zone: r.zone, Policy: r.policy.name, Servers: r.life.servers, View: r.life.view, Observe: r.observe,
 		Options: append([]string{}, r.lines...), Checks: []statuspage.Check{}, Files: []statuspage.File{},
 	}
-	for _, s := range r.parts {
+	for _, s := range r.subscribers {
 		shown.Checks = append(shown.Checks, checkOf(s))
 	}
 	for _, f := range r.files() {
@@ -109,19 +109,6 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 		shown.Files = append(shown.Files, file)
 	}
 	return shown
-}
-
-// partsOf returns a rule's part in its checks, in their order. Of two that ask the same each has addresses of its own.
-func partsOf(z *zoneRule, subscribers []*subscriber) (own []*subscriber) {
-	for _, c := range z.checks {
-		for _, s := range subscribers {
-			if s.rule == z.rule && s.zone == z.zone && s.pool.check.Key() == c.Key() && slices.Equal(s.allow, c.allow) {
-				own = append(own, s)
-				break
-			}
-		}
-	}
-	return own
 }
 
 func checkOf(s *subscriber) statuspage.Check {
@@ -252,7 +239,7 @@ func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
 		return shown
 	}
 	target := m.addr.Unmap()
-	for _, s := range z.parts {
+	for _, s := range z.subscribers {
 		probe := probeOf(s, target)
 		o.inNames[endpointKey{s.pool, target}] = true
 		if probe.Since != nil && probe.Verdict == shown.Verdict && (shown.Since == nil || probe.Since.After(*shown.Since)) {
@@ -321,7 +308,7 @@ func (o *overview) endpoints() {
 	}
 	var all []candidate
 	for _, r := range o.rules {
-		for _, s := range r.parts {
+		for _, s := range r.subscribers {
 			s.pool.each(func(e *endpoint) {
 				if e.zones.Load()&s.bit != 0 && !o.inNames[endpointKey{s.pool, e.addr}] {
 					all = append(all, candidate{s, e.addr, e.status.Load().verdict})

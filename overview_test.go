@@ -20,6 +20,7 @@ import (
 // lifeOf returns a life of the rules of a handler.
 func lifeOf(h plugin.Handler) *life {
 	l := &life{zones: make(map[string]*zoneRule)}
+	l.joined.Store(true) // pools that are the test's
 	for zone, served := range h.(*Balance).rules.byZone {
 		l.rules = append(l.rules, served.rule)
 		l.zones[zone] = served.zoneRule
@@ -29,11 +30,7 @@ func lifeOf(h plugin.Handler) *life {
 
 // shownOf returns what the page shows of an owner's RRset in a section, nil where it does not.
 func shownOf(h plugin.Handler, owner string, where section) *statuspage.Name {
-	o := newOverview([]*life{lifeOf(h)})
-	for i := range o.rules {
-		o.rules[i].parts = o.rules[i].subscribers // in pools that are the test's
-	}
-	for _, n := range o.document().Names {
+	for _, n := range newOverview([]*life{lifeOf(h)}).document().Names {
 		if n.Name == owner && n.Section == sectionNames[where] {
 			return &n
 		}
@@ -51,7 +48,6 @@ func TestPageIsBounded(t *testing.T) {
 	}
 	o := newOverview([]*life{lifeOf(h)})
 	s := o.rules[0].subscribers[0]
-	o.rules[0].parts = o.rules[0].subscribers
 	for addr, n := netip.MustParseAddr("10.200.0.0"), 0; n < unnamed; addr, n = addr.Next(), n+1 {
 		e := &endpoint{addr: addr}
 		e.status.Store(&status{verdict: up})
@@ -191,9 +187,9 @@ func TestStatusOfOneCheckTwice(t *testing.T) {
 		if v := z.verdictOn(a2); v != unknown {
 			t.Errorf("%v, want unknown, for one check may not probe it", v)
 		}
-		parts := partsOf(z, pools.subscribers())
-		if len(parts) != 2 || parts[0].peek(a1) != up || parts[0].peek(a2) != unknown || parts[1].peek(a1) != unknown || parts[1].peek(a2) != up {
-			t.Errorf("%d parts, want each to know what it may probe", len(parts))
+		parts := z.subscribers
+		if parts[0].peek(a1) != up || parts[0].peek(a2) != unknown || parts[1].peek(a1) != unknown || parts[1].peek(a2) != up {
+			t.Error("want each to know what it may probe")
 		}
 	})
 }

@@ -28,7 +28,8 @@ const statusAddress = "127.0.0.1:9154"
 type looker struct {
 	w      *world
 	schema *schema
-	latest time.Time // of the documents
+	first  time.Time // of the documents
+	latest time.Time
 	client *http.Client
 }
 
@@ -153,6 +154,9 @@ func (l *looker) documentWrong(h head, body []byte, from, to time.Time) string {
 	if err := strict.Decode(document); err != nil {
 		return err.Error()
 	}
+	if l.first.IsZero() {
+		l.first = document.Time
+	}
 	before := l.latest
 	l.latest = document.Time
 	busy := l.w.busy()
@@ -180,16 +184,17 @@ func (l *looker) contentWrong(document *statuspage.Document, from, to time.Time,
 		if set == nil || set.targets != nil || name.Section != "answer" {
 			continue
 		}
-		if wrong := verdictsWrong(set, &name, from, to, busy); wrong != "" {
+		known := from.Sub(l.first) > set.timed().upWithin(busy)
+		if wrong := verdictsWrong(set, &name, known, from, to, busy); wrong != "" {
 			return fmt.Sprintf("%s %s: %s", name.Name, name.Type, wrong)
 		}
 	}
 	return ""
 }
 
-// verdictsWrong says which verdicts of a name's members are not what their backends are. A member that is up may not be known
-// yet, where a check is another one since a moment ago.
-func verdictsWrong(set *rrset, name *statuspage.Name, from, to time.Time, busy time.Duration) string {
+// verdictsWrong says which verdicts of a name's members are not what their backends are. Once known they stay so, whatever is
+// reloaded.
+func verdictsWrong(set *rrset, name *statuspage.Name, known bool, from, to time.Time, busy time.Duration) string {
 	if len(name.Members) != len(set.members) {
 		return fmt.Sprintf("%d members, want %d", len(name.Members), len(set.members))
 	}
@@ -204,7 +209,7 @@ func verdictsWrong(set *rrset, name *statuspage.Name, from, to time.Time, busy t
 		}
 		verdict := name.Members[i].Verdict
 		switch e := set.timed().expect(history, from, to, busy); {
-		case e == mustAnswer && verdict == "down", e == mustNot && verdict != "down":
+		case known && verdict == "unknown", e == mustAnswer && verdict == "down", e == mustNot && verdict != "down":
 			return fmt.Sprintf("%s is %q, which is not true", a, verdict)
 		}
 	}

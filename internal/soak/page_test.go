@@ -32,13 +32,15 @@ func TestJudgeOfTheDocument(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(d *statuspage.Document)
 		text   [2]string // replaced by the second
+		first  bool      // it is the first
 		wrong  string
 	}{
 		"good":                   {wrong: ""},
 		"old":                    {change: func(d *statuspage.Document) { d.Time = now.Add(-time.Minute) }, wrong: "it is of"},
 		"a dead one up":          {change: func(d *statuspage.Document) { d.Names[0].Members[0].Verdict = "up" }, wrong: `192.0.2.1 is "up", which is not true`},
 		"one that is up down":    {change: func(d *statuspage.Document) { d.Names[0].Members[1].Verdict = "down" }, wrong: `192.0.2.2 is "down", which is not true`},
-		"one that is not known":  {change: func(d *statuspage.Document) { d.Names[0].Members[1].Verdict = "unknown" }},
+		"one that is not known":  {change: func(d *statuspage.Document) { d.Names[0].Members[1].Verdict = "unknown" }, wrong: `192.0.2.2 is "unknown", which is not true`},
+		"not known, at first":    {change: func(d *statuspage.Document) { d.Names[0].Members[1].Verdict = "unknown" }, first: true},
 		"a member is missing":    {change: func(d *statuspage.Document) { d.Names[0].Members = d.Names[0].Members[:1] }, wrong: "1 members, want 2"},
 		"a rule is missing":      {change: func(d *statuspage.Document) { d.Rules = d.Rules[1:] }, wrong: "rules are of"},
 		"cut":                    {text: [2]string{`"other_rules":[]}`, ""}, wrong: "unexpected end"},
@@ -65,7 +67,11 @@ func TestJudgeOfTheDocument(t *testing.T) {
 		}
 		text := strings.Replace(string(body), tc.text[0], tc.text[1], 1)
 		ok := head{200, http.Header{"Content-Type": {"application/json"}, "Content-Security-Policy": {"default-src 'none'"}}}
-		wrong := newLooker(w, s).documentWrong(ok, []byte(text), now, now)
+		l := newLooker(w, s)
+		if !tc.first {
+			l.first = now.Add(-time.Minute)
+		}
+		wrong := l.documentWrong(ok, []byte(text), now, now)
 		if !strings.Contains(wrong, tc.wrong) || (wrong == "") != (tc.wrong == "") {
 			t.Errorf("%s: %q, want %q", name, wrong, tc.wrong)
 		}
