@@ -186,7 +186,8 @@ func CheckLength(line []byte) error {
 // CheckName returns an error for a line that is no domain name, most of all an address that lacks
 // its weight.
 func CheckName(name string) error {
-	if _, err := cidr.ParseTargets(name); err == nil {
+	_, noAddress := cidr.ParseTargets(name)
+	if noAddress == nil {
 		return fmt.Errorf("%q has no weight: want a whole number from 0 to %d behind it", name, Max)
 	}
 	odd := strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= unicode.MaxASCII })
@@ -195,7 +196,7 @@ func CheckName(name string) error {
 	}
 	labels := dns.SplitDomainName(Spell(name))
 	if len(labels) > 0 && noTopLabel(labels[len(labels)-1]) {
-		return fmt.Errorf("%q is neither a domain name nor an address", name)
+		return fmt.Errorf("neither a domain name nor an address: %w", noAddress)
 	}
 	return nil
 }
