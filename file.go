@@ -159,17 +159,23 @@ func (f *polledFile) poll(ctx context.Context, zones []string) {
 		ticks := time.NewTicker(f.every)
 		defer ticks.Stop()
 		reads = ticks.C
+		f.look(zones) // it was read some time before, and the server before this one may have read it since
 	}
 	for looked := f.dated.look(time.Time{}); ; looked = f.dated.look(looked) {
 		select {
 		case <-ctx.Done():
 			return
 		case <-reads:
-			before := f.problem
-			f.report(before, f.read(), zones)
+			f.look(zones)
 		case <-f.dated.next(looked):
 		}
 	}
+}
+
+// look reads the file and reports what comes of it.
+func (f *polledFile) look(zones []string) {
+	before := f.problem
+	f.report(before, f.read(), zones)
 }
 
 // dated is content with parts that expire at some time of day. The clock that says so may be set, forward or back, and stands

@@ -98,14 +98,15 @@ func (r *registry) leave(s *subscriber) {
 	<-running.done
 }
 
-// subscribers returns those of all pools.
-func (r *registry) subscribers() (all []*subscriber) {
+// each calls f for the subscribers of all pools, of which none leaves meanwhile.
+func (r *registry) each(f func(*subscriber)) {
 	r.Lock()
 	defer r.Unlock()
 	for _, running := range r.running {
-		all = append(all, running.subscribers.all()...)
+		for _, s := range running.subscribers.all() {
+			f(s)
+		}
 	}
-	return all
 }
 
 // do has the pool carry out a call, and waits for it.

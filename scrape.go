@@ -115,12 +115,12 @@ func (z *zoneEndpoints) add(s *subscriber) {
 // collectEndpoints writes the series of the endpoints that are probed.
 func collectEndpoints(metrics chan<- prometheus.Metric) {
 	zones := make(map[string]*zoneEndpoints)
-	for _, s := range pools.subscribers() {
+	pools.each(func(s *subscriber) {
 		if zones[s.zone] == nil {
 			zones[s.zone] = &zoneEndpoints{verdicts: make(map[string]verdict), held: make(map[*endpoint]bool)}
 		}
 		zones[s.zone].add(s)
-	}
+	})
 	for zone, endpoints := range zones {
 		var count [len(verdictNames)]int
 		for name, v := range endpoints.verdicts {

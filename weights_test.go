@@ -197,11 +197,29 @@ func TestWeightFileReload(t *testing.T) {
 	})
 }
 
+// A server that starts has in force what the file says then, whatever it said when the Corefile was read: the server before may
+// have it in force already.
+func TestWeightFileChangesBeforeTheStart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weights.db")
+	writeFile(t, file, "www.example.org\n192.0.2.1 3\n")
+	synctest.Test(t, func(t *testing.T) {
+		r := parsedRule(t, "balance start.example.org {\n policy weighted\n weights "+file+" 1h\n}")
+		writeFile(t, file, "www.example.org\n192.0.2.1 7\n")
+		l := &life{rules: []*rule{r}}
+		l.start()
+		defer l.stop()
+		synctest.Wait()
+		if got := r.weightOf("www.example.org.", netip.MustParseAddr("192.0.2.1")); got != 7 {
+			t.Errorf("weight is %d, want 7", got)
+		}
+	})
+}
+
 // A path is bytes, and a label has to be UTF-8: one that is not, as an environment variable can bring it, would leave no metric at all.
 func TestPathsThatAreNoText(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "odd.db")
 	writeFile(t, file, "www.example.org\n10.0.0.1 1\n")
-	r := parsedRule(t, "balance odd.example.org {\n policy weighted\n weights "+file+"\n}")
+	r := parsedRule(t, "balance odd.example.org {\n policy weighted\n weights "+file+" 0s\n}") // read no more
 	r.files()[0].path += "\xff"
 	l := &life{rules: []*rule{r}}
 	l.start()

@@ -43,9 +43,9 @@ type handler struct {
 // rendered is a document as it is served.
 type rendered struct {
 	*Document
-	json []byte
-	etag string // the same for documents that differ in their time only
-	made time.Time
+	json  []byte
+	etag  string // the same for documents that differ in their time only
+	begun time.Time
 }
 
 // file is one that never changes.
@@ -134,14 +134,15 @@ func write(w http.ResponseWriter, contentType string, content []byte) {
 	_, _ = w.Write(content) // whoever asked is gone where this fails
 }
 
-// now returns the latest document, which is at most freshFor old.
+// now returns a document that was begun at most freshFor ago, or is made now: it is as old as what it says.
 func (h *handler) now() (*rendered, error) {
 	h.Lock()
 	defer h.Unlock()
-	if h.latest != nil && time.Since(h.latest.made) < freshFor {
+	if h.latest != nil && time.Since(h.latest.begun) < freshFor {
 		return h.latest, nil
 	}
-	fresh := &rendered{Document: h.source(), made: time.Now()}
+	begun := time.Now()
+	fresh := &rendered{Document: h.source(), begun: begun}
 	moment := fresh.Time
 	fresh.Time = time.Time{}
 	timeless, err := json.Marshal(fresh.Document)

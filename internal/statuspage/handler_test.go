@@ -189,6 +189,25 @@ func TestETag(t *testing.T) {
 	})
 }
 
+// A document that took long to make, or a process that stood still meanwhile, is not taken for a new one.
+func TestLongMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler(func() *Document {
+			d := sample()
+			d.Time = time.Now()
+			<-time.After(3 * freshFor)
+			return d
+		}, true)
+		for range 3 {
+			asked := time.Now()
+			var doc Document
+			if err := json.Unmarshal(do(h, "GET", "localhost", JSONPath).Body.Bytes(), &doc); err != nil || doc.Time.Before(asked.Add(-freshFor)) {
+				t.Errorf("asked for at %v it is of %v: %v", asked, doc.Time, err)
+			}
+		}
+	})
+}
+
 func TestAgo(t *testing.T) {
 	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
 	for d, want := range map[time.Duration]string{
