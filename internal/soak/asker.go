@@ -97,6 +97,9 @@ func (a *asker) ask(s *subject) {
 		a.w.lost(s.rrset, a.network, from, to, err)
 		return
 	}
+	if a.network == "udp" && !s.forwarded {
+		a.w.lateness.answered(to.Sub(from))
+	}
 	wrong, excused := a.w.judge(s.rrset, q, reply, from, to)
 	if wrong == "" && !excused {
 		wrong = s.turn(reply, from, to, a.w.busy())

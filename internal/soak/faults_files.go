@@ -46,7 +46,7 @@ func faultsOf[T any](of func(w *world) *operated[T], name string, asNobody bool)
 			}
 			again := o.versions[r.IntN(len(o.versions))]
 			restore := func() error {
-				err := errors.Join(clearAway(o.path), o.put(again))
+				err := o.change(&again.means, func() error { return errors.Join(clearAway(o.path), writeWhole(o.path, again.text)) })
 				w.filesBad.set(false)
 				return err
 			}
@@ -85,7 +85,8 @@ func mishaps[T any]() []mishap[T] {
 			return writeLarge(o.path, bytes.Repeat([]byte("x"), 1<<20), 60)
 		}, nil},
 		{"a directory in its place", func(o *operated[T], _ *rand.Rand) error {
-			return errors.Join(os.Remove(o.path), os.Mkdir(o.path, 0o700))
+			next := o.path + ".next" // at no time is nothing there, which would mean something
+			return errors.Join(os.Mkdir(next, 0o700), unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, o.path, unix.RENAME_EXCHANGE), os.Remove(next))
 		}, nil},
 		{"a pipe in its place", func(o *operated[T], _ *rand.Rand) error {
 			next := o.path + ".next"
@@ -152,11 +153,8 @@ func expiring(ctx context.Context, w *world, _ *rand.Rand) (end func() error, er
 	if err := o.change(&means, func() error { return writeWhole(o.path, text) }); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, time.Until(until)); err != nil {
-		return nil, err
-	}
-	o.inForce.set(&o.empty)
-	return func() error { return o.put(o.versions[0]) }, nil
+	o.inForce.setFrom(until, &o.empty) // whenever we are woken
+	return func() error { return o.put(o.versions[0]) }, pause(ctx, time.Until(until))
 }
 
 // ballast fills the disk to the last byte.

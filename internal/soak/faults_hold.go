@@ -155,9 +155,8 @@ func (w *world) mustBeHeldAgain(ctx context.Context, some []*backend, inject fun
 
 // awaitHeld waits until a backend that came back is held. After a lack of descriptors that takes a minute.
 func (w *world) awaitHeld(ctx context.Context, b *backend) {
-	bound := b.farm.timing.upWithin(w.busy()) + longer(b.farm.timing.interval) + oldConnection
 	for began := time.Now(); !b.isHeld(); {
-		if time.Since(began) > bound {
+		if bound := b.farm.timing.upWithin(w.busy()) + longer(b.farm.timing.interval) + oldConnection; time.Since(began) > bound {
 			if !slices.Contains(w.starved.during(time.Now().Add(-2*time.Minute), time.Now()), true) {
 				w.violation("a member is not held again", "%s, %s after it came back", b.addr, bound)
 			}

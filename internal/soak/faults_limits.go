@@ -65,10 +65,8 @@ func starveAndReload(ctx context.Context, w *world, r *rand.Rand) (end func() er
 		return nil, err
 	}
 	w.reloading.set(true)
-	if _, err := w.trigger(changes[0]); err != nil {
-		return nil, err
-	}
-	return func() error { return errors.Join(feed(), w.quiet(ctx), w.loadBase(ctx)) }, pause(ctx, 3*time.Second)
+	from, err := w.trigger(changes[0])
+	return func() error { return errors.Join(feed(), w.quiet(ctx, from), w.loadBase(ctx)) }, errors.Join(err, pause(ctx, 3*time.Second))
 }
 
 // fillDisk fills the disk that the log and the operator's files are on. The operator tries to write nevertheless: by

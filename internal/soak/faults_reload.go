@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -60,8 +61,9 @@ func (w *world) became(ctx context.Context, v variant, from int64) (ok bool, err
 
 // What the log says when a reload is over.
 const (
+	saysBegun    = "[INFO] Reloading\n"
 	saysReloaded = "Reloading complete"
-	saysFailed   = "[ERROR] Restart failed"
+	saysFailed   = "[ERROR] Restart failed: "
 	saysRefused  = "Corefile changed but reload failed" // the reload plugin, after the line above
 	saysUnread   = "Corefile parse failed"              // the reload plugin
 )
@@ -147,6 +149,7 @@ func (w *world) loadNothing(ctx context.Context) error {
 
 // loadMany changes the Corefile, and asks for a reload, without waiting for what comes of it.
 func (w *world) loadMany(ctx context.Context, n int) error {
+	from := w.server.log.mark()
 	for i := range n {
 		if _, err := w.trigger(changes[i%len(changes)]); err != nil {
 			return err
@@ -155,18 +158,25 @@ func (w *world) loadMany(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	return w.quiet(ctx)
+	return w.quiet(ctx, from)
 }
 
-// quiet waits until the server has nothing to say of reloads any more.
-func (w *world) quiet(ctx context.Context) error {
-	for {
-		from := w.server.log.mark()
-		short, cancel := context.WithTimeout(ctx, 3*time.Second)
-		_, err := w.server.log.await(short, from, saysReloaded, saysFailed)
-		cancel()
-		if err != nil {
-			return ctx.Err()
+// quiet waits until all reloads that the log tells of, from a mark on, are over, and none began for a while: the reload plugin
+// looks every two seconds. One that waits for a slow upstream takes five seconds and more, and what is said of it must not be taken
+// for what becomes of the next.
+func (w *world) quiet(ctx context.Context, from int64) error {
+	for still, before, until := time.Now(), -1, time.Now().Add(2*patience); ; {
+		begun, over := w.server.log.count(from, saysBegun), w.server.log.count(from, saysReloaded, saysFailed)
+		switch {
+		case begun > over || over != before:
+			still, before = time.Now(), over
+		case time.Since(still) > 3*time.Second+w.busy():
+			return nil
+		case time.Now().After(until):
+			return fmt.Errorf("of %d reloads that began %d are over", begun, over)
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

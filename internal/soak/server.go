@@ -12,11 +12,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // server is the CoreDNS that is under test, in a process of its own. Safe for concurrent use but for start and stop.
@@ -110,6 +113,7 @@ type journal struct {
 	first int64    // the number of the first of them
 	rest  string   // of a line that is not whole yet
 	read  int64    // bytes of the file
+	freed int64    // of these, that the disk has back
 	watch func(line string)
 }
 
@@ -146,8 +150,9 @@ func (j *journal) catchUp() {
 	if extra := len(j.lines) - journalLines; extra > 0 {
 		j.lines, j.first = append([]string(nil), j.lines[extra:]...), j.first+int64(extra)
 	}
-	if j.read > journalBytes && j.file.Truncate(0) == nil {
-		j.read = 0
+	const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE                                            // to cut the file would lose what is written meanwhile
+	if j.read-j.freed > journalBytes && unix.Fallocate(int(j.file.Fd()), punch, j.freed, j.read-j.freed) == nil { //nolint:gosec // a descriptor
+		j.freed = j.read
 	}
 }
 
@@ -171,6 +176,19 @@ func (j *journal) await(ctx context.Context, from int64, texts ...string) (strin
 			return "", fmt.Errorf("the log never says any of %q: %w", texts, err)
 		}
 	}
+}
+
+// count returns how many lines, from a mark on, hold one of some texts.
+func (j *journal) count(from int64, texts ...string) (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.catchUp()
+	for _, line := range j.lines[max(0, min(from-j.first, int64(len(j.lines)))):] {
+		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(line, text) }) {
+			n++
+		}
+	}
+	return n
 }
 
 // tail returns the last lines.

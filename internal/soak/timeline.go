@@ -30,13 +30,16 @@ func newTimeline[T any](first T) *timeline[T] {
 }
 
 // set puts a value in force from now on.
-func (t *timeline[T]) set(value T) {
+func (t *timeline[T]) set(value T) { t.setFrom(time.Now(), value) }
+
+// setFrom puts a value in force from a time on, which may be to come.
+func (t *timeline[T]) setFrom(since time.Time, value T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.values) == remembered {
 		t.values = append(t.values[:0:0], t.values[remembered/2:]...)
 	}
-	t.values = append(t.values, dated[T]{time.Now(), value})
+	t.values = append(t.values, dated[T]{since, value})
 }
 
 // during returns the values that were in force at some moment of a time.

@@ -385,24 +385,28 @@ func (w *world) violation(class, format string, args ...any) {
 type lateness struct {
 	mu   sync.Mutex
 	last []time.Duration // of the last ticks
+	seen time.Duration   // the longest that the server took to answer since then
 }
 
 const (
 	latenessTick = 20 * time.Millisecond
-	latenessKept = 500 // ticks: ten seconds
+	latenessKept = 1000 // ticks: twenty seconds, longer than any bound
 	lateSteps    = 8
+
+	mostOfServer = 500 * time.Millisecond // of an answer's time: one that stands still would have the judge wait for minutes
 )
 
 func (l *lateness) watch(ctx context.Context) {
 	for due := time.Now().Add(latenessTick); pause(ctx, time.Until(due)) == nil; due = time.Now().Add(latenessTick) {
 		l.mu.Lock()
-		l.last = append(l.last, time.Since(due))
+		l.last = append(l.last, max(time.Since(due), l.seen))
+		l.seen = 0
 		l.last = l.last[max(0, len(l.last)-latenessKept):]
 		l.mu.Unlock()
 	}
 }
 
-// busy returns what bounds are to be longer by: lateSteps times the worst lateness of the last ten seconds, for what has
+// busy returns what bounds are to be longer by: lateSteps times the worst lateness of the last twenty seconds, for what has
 // to happen in time is some steps in two processes.
 func (l *lateness) busy() time.Duration {
 	l.mu.Lock()
@@ -410,5 +414,12 @@ func (l *lateness) busy() time.Duration {
 	if len(l.last) == 0 {
 		return 0
 	}
-	return lateSteps * slices.Max(l.last)
+	return lateSteps * max(slices.Max(l.last), l.seen)
+}
+
+// answered notes how long the server took for an answer that waits for nobody else: it may be late where we are not.
+func (l *lateness) answered(took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = max(l.seen, min(took, mostOfServer))
 }
