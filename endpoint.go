@@ -25,7 +25,8 @@ type endpoint struct {
 	history atomic.Pointer[history] // nil without the option status
 
 	tracker tracker
-	faults  uint8         // probes in a row that failed by a fault of ours
+	faults  uint8         // probes in a row that could not be made
+	busy    uint8         // probes in a row that we were too busy for
 	place   int32         // in the queue; -1 while it is not there
 	next    time.Duration // when the next probe is due, as the pool counts time
 }

@@ -274,13 +274,7 @@ func (p *pool) settle(r result) {
 	if r.start-e.next > timing.interval/10 { // more than the jitter
 		p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.late.Inc() })
 	}
-	if p.fault(r) {
-		if errors.Is(r.err, probe.ErrLocal) { // perhaps for a lack of descriptors: here is one
-			p.letGo(e)
-		}
-		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(timing) // as if it were down for long
-		e.faults = min(e.faults+1, maxFaults)
-		e.next = r.start + jitter(pause, pause/10)
+	if p.dismiss(e, r) {
 		p.await(e)
 		return
 	}
@@ -297,6 +291,32 @@ func (p *pool) settle(r result) {
 	p.await(e)
 }
 
+// dismiss leaves a result out that says nothing of the endpoint, for the fault is ours, and says when to probe again. Where the
+// probe could not be made that is as if the endpoint were down for long; where we were busy, as if nothing had been. The
+// latter is believed after some in a row: a host that always is busy has to notice deaths too.
+func (p *pool) dismiss(e *endpoint, r result) (dismissed bool) {
+	busy := p.wasBusy(r)
+	switch {
+	case errors.Is(r.err, probe.ErrLocal):
+		e.busy = 0
+		p.letGo(e) // perhaps for a lack of descriptors: here is one
+		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(&p.check.timing)
+		e.faults = min(e.faults+1, maxFaults)
+		e.next = r.start + jitter(pause, pause/10)
+	case !busy:
+		e.busy = 0
+		return false
+	case e.busy >= maxBusy:
+		return false
+	default:
+		e.busy++
+		e.next = r.start + p.pause(e, r.start)
+		p.tend(e, r)
+	}
+	p.countFault(e, r.err)
+	return true
+}
+
 // pause returns the time from the start of a probe to that of the next.
 func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 	pause := e.tracker.pause(&p.check.timing)
@@ -306,31 +326,31 @@ func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 	return jitter(align(start, e.phase(pause), pause), pause/25) // at most 1.09 intervals: the rest is for the way to a worker
 }
 
-// fault tells whether a probe failed by a fault of ours: it could not be made, or we were too busy to
-// hear the reply in time. That shows in a probe that ends long after its timeout, and in one, this or
-// another meanwhile, that began late by a good part of the timeout. It is logged once a minute at most.
-func (p *pool) fault(r result) bool {
+// wasBusy tells whether a probe failed for we were too busy to hear the reply in time. That shows in one that ends long after its
+// timeout, and in one, this or another meanwhile, that began late by a good part of the timeout.
+func (p *pool) wasBusy(r result) bool {
 	timeout := p.check.timing.timeout
 	much := timeout / 4
 	if r.lag > much {
 		p.lagged = p.now()
 	}
-	late := r.err != nil && (r.took > timeout+max(much, leastLate) || r.took >= timeout && p.lagged > r.start)
-	ours := late || errors.Is(r.err, probe.ErrLocal)
-	if ours {
-		p.subscribers.eachScope(r.endpoint.zones.Load(), func(s *subscriber) { s.faults.Inc() })
-	}
-	if ours && p.now() >= p.faultLog {
+	return r.err != nil && (r.took > timeout+max(much, leastLate) || r.took >= timeout && p.lagged > r.start)
+}
+
+// countFault counts a fault of ours, and logs one now and then.
+func (p *pool) countFault(e *endpoint, err error) {
+	p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.faults.Inc() })
+	if p.now() >= p.faultLog {
 		p.faultLog = p.now() + faultLogInterval
-		log.Errorf("health_check %s: a probe of %s says nothing, for the fault is on this side: %v", p.check.Name(), r.endpoint.addr, r.err)
+		log.Errorf("health_check %s: a probe of %s says nothing, for the fault is on this side: %v", p.check.Name(), e.addr, err)
 	}
-	return ours
 }
 
 const (
 	leastLate        = 50 * time.Millisecond // by which a probe must end after its timeout to say that we were busy
 	faultLogInterval = time.Minute           // between two lines about faults of ours
 	maxFaults        = 50                    // that count for the pause between probes
+	maxBusy          = 3                     // probes of an endpoint in a row that we may have been too busy for
 )
 
 // publish makes a new verdict known.

@@ -82,12 +82,12 @@ func TestTimeoutsWhileWeAreLateDoNotCount(t *testing.T) {
 		for _, tc := range tests {
 			tc.endpoint = &endpoint{addr: a1}
 			tc.start = p.now() - tc.took
-			if got := p.fault(tc.result); got != tc.want {
-				t.Errorf("%s: fault of ours is %v, want %v", tc.name, got, tc.want)
+			if got := p.wasBusy(tc.result); got != tc.want {
+				t.Errorf("%s: too busy is %v, want %v", tc.name, got, tc.want)
 			}
 		}
 		<-time.After(time.Minute)
-		if p.fault(result{endpoint: &endpoint{addr: a1}, start: p.now() - c.timing.timeout, took: c.timing.timeout, err: gone}) {
+		if p.wasBusy(result{endpoint: &endpoint{addr: a1}, start: p.now() - c.timing.timeout, took: c.timing.timeout, err: gone}) {
 			t.Error("a timeout is held to be our fault a minute after we were late")
 		}
 	})
