@@ -88,29 +88,31 @@ func TestLifeStops(t *testing.T) {
 	})
 }
 
+// checked has a rule with a check of an interval run, and returns its life, which shows the rule.
+func (b *backends) checked(p prober, interval time.Duration) *life {
+	c := b.checkOf()
+	c.prober, c.timing.interval = p, interval
+	z := ruleWith("example.org.", c)
+	l := &life{zones: map[string]*zoneRule{z.zone: z}}
+	go l.start()
+	synctest.Wait()
+	z.status, l.rules = defaultStatus, []*rule{z.rule} // only now: it needs no page of its own
+	return l
+}
+
 // While a reload has a rule take part in its checks the page shows what the rule before knows: nobody is unknown for a moment.
 func TestStatusDuringAReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		b.err[a1] = errors.New("refused")
-		begin := func(interval time.Duration) *life {
-			c := b.checkOf()
-			c.timing.interval = interval
-			z := ruleWith("example.org.", c)
-			l := &life{zones: map[string]*zoneRule{z.zone: z}}
-			go l.start()
-			synctest.Wait()
-			z.status, l.rules = defaultStatus, []*rule{z.rule} // only now: it needs no page of its own
-			return l
-		}
-		before := begin(5 * time.Second)
+		before := b.checked(b, 5*time.Second)
 		defer before.stop()
 		z := before.zones["example.org."]
 		z.verdictOn(a1)
 		wait(time.Minute)
 		release := make(chan struct{})
 		z.subscribers[0].pool.calls <- func() { <-release }
-		after := begin(6 * time.Second) // wants to hear what the rule before knows
+		after := b.checked(b, 6*time.Second) // wants to hear what the rule before knows
 		defer after.stop()
 		for _, during := range []bool{true, false} {
 			rules := newOverview([]*life{before, after}).document().Rules
@@ -121,6 +123,44 @@ func TestStatusDuringAReload(t *testing.T) {
 				close(release)
 				synctest.Wait()
 			}
+		}
+	})
+}
+
+// named is a prober that does something when it is asked for its name.
+type named struct {
+	*backends
+	do func()
+}
+
+func (n *named) Name() string {
+	if do := n.do; do != nil {
+		n.do = nil
+		do()
+	}
+	return n.backends.Name()
+}
+
+// A rule that leaves while a document is made takes its endpoints along; the document is made anew.
+func TestStatusWhileARuleLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		b.err[a1] = errors.New("refused")
+		p := &named{backends: b}
+		before := b.checked(p, 5*time.Second)
+		before.zones["example.org."].verdictOn(a1)
+		wait(time.Minute)
+		var page statusPage
+		page.lives.Store(&[]*life{before})
+		p.do = func() {
+			after := b.checked(b, 6*time.Second)
+			t.Cleanup(after.stop)
+			page.lives.Store(&[]*life{after})
+			before.stop()
+		}
+		rules := page.document().Rules
+		if p.do != nil || len(rules) != 1 || rules[0].Checks[0].Down != 1 {
+			t.Errorf("%+v, want one endpoint that is down", rules)
 		}
 	})
 }

@@ -192,7 +192,7 @@ func (p *statusPages) leave(l *life) {
 }
 
 func (p *statusPage) start(at netip.AddrPort) error {
-	server, err := statuspage.Listen(at, func() *statuspage.Document { return newOverview(*p.lives.Load()).document() })
+	server, err := statuspage.Listen(at, p.document)
 	if err != nil {
 		return err
 	}
@@ -202,6 +202,17 @@ func (p *statusPage) start(at netip.AddrPort) error {
 	p.cancel = cancel
 	p.marks.Go(func() { keepMarks(ctx) })
 	return nil
+}
+
+// document returns what there is to show. Who leaves meanwhile leaves the page first, and takes away what was to be shown of
+// its endpoints: then it is begun anew.
+func (p *statusPage) document() *statuspage.Document {
+	for {
+		lives := p.lives.Load()
+		if document := newOverview(*lives).document(); p.lives.Load() == lives {
+			return document
+		}
+	}
 }
 
 func (p *statusPage) stop() {

@@ -134,11 +134,12 @@ func write(w http.ResponseWriter, contentType string, content []byte) {
 	_, _ = w.Write(content) // whoever asked is gone where this fails
 }
 
-// now returns a document that was begun at most freshFor ago, or is made now: it is as old as what it says.
-func (h *handler) now() (*rendered, error) {
+// at returns a document for somebody who asked at some time: one that was begun since, or at most freshFor ago, for it is as old
+// as what it says. So those who wait for one that takes long share the next.
+func (h *handler) at(asked time.Time) (*rendered, error) {
 	h.Lock()
 	defer h.Unlock()
-	if h.latest != nil && time.Since(h.latest.begun) < freshFor {
+	if h.latest != nil && (!h.latest.begun.Before(asked) || time.Since(h.latest.begun) < freshFor) {
 		return h.latest, nil
 	}
 	begun := time.Now()
@@ -160,7 +161,7 @@ func (h *handler) now() (*rendered, error) {
 }
 
 func (h *handler) serveJSON(w http.ResponseWriter, r *http.Request) {
-	latest, err := h.now()
+	latest, err := h.at(time.Now())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -175,7 +176,7 @@ func (h *handler) serveJSON(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) servePage(w http.ResponseWriter) {
-	latest, err := h.now()
+	latest, err := h.at(time.Now())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

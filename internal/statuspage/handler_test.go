@@ -208,6 +208,24 @@ func TestLongMade(t *testing.T) {
 	})
 }
 
+// However long one takes, those who wait for it share the next.
+func TestWaitersShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		made := 0
+		h := newHandler(func() *Document {
+			made++
+			<-time.After(3 * freshFor)
+			return sample()
+		}, true)
+		asked := time.Now() // by all, while the first is made
+		for want, asked := range []time.Time{asked, asked.Add(freshFor), asked.Add(2 * freshFor), asked.Add(3 * freshFor)} {
+			if _, err := h.at(asked); err != nil || made != min(want+1, 2) {
+				t.Errorf("%d were made for %d who asked: %v", made, want+1, err)
+			}
+		}
+	})
+}
+
 func TestAgo(t *testing.T) {
 	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
 	for d, want := range map[time.Duration]string{
