@@ -104,7 +104,7 @@ func writeWhole(path, content string) error {
 	return os.Rename(next, path)
 }
 
-// journal is a log file that is read while it is written, and cut when it is long. Safe for concurrent use.
+// journal is a log file that is read while it is written, and given back to the disk where it was read. Safe for concurrent use.
 type journal struct {
 	file *os.File
 
@@ -114,17 +114,18 @@ type journal struct {
 	rest  string   // of a line that is not whole yet
 	read  int64    // bytes of the file
 	freed int64    // of these, that the disk has back
+	keep  int64    // of these, that the disk may keep
 	watch func(line string)
 }
 
 const (
 	journalLines = 20_000
-	journalBytes = 8 << 20 // beyond which the file is cut
+	journalBytes = 8 << 20 // that the disk keeps of it
 )
 
 func openJournal(path string) (*journal, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644) //nolint:gosec // ours
-	return &journal{file: f}, err
+	return &journal{file: f, keep: journalBytes}, err
 }
 
 // mark returns where the log ends.
@@ -150,10 +151,14 @@ func (j *journal) catchUp() {
 	if extra := len(j.lines) - journalLines; extra > 0 {
 		j.lines, j.first = append([]string(nil), j.lines[extra:]...), j.first+int64(extra)
 	}
-	const punch = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE                                            // to cut the file would lose what is written meanwhile
-	if j.read-j.freed > journalBytes && unix.Fallocate(int(j.file.Fd()), punch, j.freed, j.read-j.freed) == nil { //nolint:gosec // a descriptor
+	if j.read-j.freed > j.keep && punch(j.file, j.freed, j.read-j.freed) == nil {
 		j.freed = j.read
 	}
+}
+
+// punch gives a part of a file back to the disk. To cut the file instead would lose what is written meanwhile.
+func punch(f *os.File, at, length int64) error {
+	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length) //nolint:gosec // a descriptor
 }
 
 // await waits for a line, from a mark on, that holds one of some texts.

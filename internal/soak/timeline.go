@@ -32,7 +32,7 @@ func newTimeline[T any](first T) *timeline[T] {
 // set puts a value in force from now on.
 func (t *timeline[T]) set(value T) { t.setFrom(time.Now(), value) }
 
-// setFrom puts a value in force from a time on, which may be to come.
+// setFrom puts a value in force from a time on, which may be to come. Nothing that is set after it may be in force before.
 func (t *timeline[T]) setFrom(since time.Time, value T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -57,7 +57,7 @@ func (t *timeline[T]) during(from, to time.Time) (all []T) {
 	return all
 }
 
-// now returns the value in force.
+// now returns the value in force, or the one to come.
 func (t *timeline[T]) now() T {
 	t.mu.Lock()
 	defer t.mu.Unlock()

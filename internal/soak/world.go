@@ -204,7 +204,7 @@ func copyFile(to, from string) error {
 
 // readLog looks for what the server must never say.
 func (w *world) readLog(line string) {
-	for _, never := range []string{"panic", "Recovered", "fatal error", "DATA RACE"} {
+	for _, never := range []string{"panic", "PANIC", "Recovered", "fatal error", "DATA RACE"} {
 		if strings.Contains(line, never) {
 			w.violation("the server panics", "the log says %q", strings.TrimSpace(line))
 		}
@@ -385,15 +385,20 @@ func (w *world) violation(class, format string, args ...any) {
 type lateness struct {
 	mu   sync.Mutex
 	last []time.Duration // of the last ticks
-	seen time.Duration   // the longest that the server took to answer since then
+	seen time.Duration   // a step of the longest that the server took to answer since then
+
+	ticks, long int // of all; those at which bounds were longer by much
+	worst       time.Duration
 }
 
 const (
 	latenessTick = 20 * time.Millisecond
-	latenessKept = 1000 // ticks: twenty seconds, longer than any bound
+	latenessKept = 1000 // ticks: twenty seconds, longer than any bound on a machine that is quiet
 	lateSteps    = 8
+	answerSteps  = 4 // of these an answer takes in
 
 	mostOfServer = 500 * time.Millisecond // of an answer's time: one that stands still would have the judge wait for minutes
+	muchLonger   = time.Second
 )
 
 func (l *lateness) watch(ctx context.Context) {
@@ -403,7 +408,27 @@ func (l *lateness) watch(ctx context.Context) {
 		l.seen = 0
 		l.last = l.last[max(0, len(l.last)-latenessKept):]
 		l.mu.Unlock()
+		l.note(l.busy())
 	}
+}
+
+// note counts what bounds are longer by.
+func (l *lateness) note(busy time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ticks++
+	l.worst = max(l.worst, busy)
+	if busy > muchLonger {
+		l.long++
+	}
+}
+
+// String says how far the judge had to be lenient.
+func (l *lateness) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return fmt.Sprintf("bounds were longer by up to %s for what was late, and by more than %s for %.0f %% of the time",
+		l.worst.Round(10*time.Millisecond), muchLonger, 100*float64(l.long)/float64(max(l.ticks, 1)))
 }
 
 // busy returns what bounds are to be longer by: lateSteps times the worst lateness of the last twenty seconds, for what has
@@ -421,5 +446,5 @@ func (l *lateness) busy() time.Duration {
 func (l *lateness) answered(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.seen = max(l.seen, min(took, mostOfServer))
+	l.seen = max(l.seen, min(took, mostOfServer)/answerSteps)
 }

@@ -196,7 +196,10 @@ func CheckName(name string) error {
 	}
 	labels := dns.SplitDomainName(Spell(name))
 	if len(labels) > 0 && noTopLabel(labels[len(labels)-1]) {
-		return fmt.Errorf("neither a domain name nor an address: %w", noAddress)
+		if _, err := netip.ParsePrefix(name); err == nil {
+			return noAddress // which says what was meant
+		}
+		return fmt.Errorf("%q is neither a domain name nor an address: want one such as www.example.org, 192.0.2.1 or 192.0.2.0/24", name)
 	}
 	return nil
 }
