@@ -122,6 +122,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) (status int, e
 	fmt.Fprintf(out, "soak -seed %d -duration %s -load %d\n\n", o.seed, o.duration, o.load) //nolint:errcheck // for people
 	w.count.print(out, start, end)
 	fmt.Fprintln(out, w.lateness) //nolint:errcheck // for people
+	if w.blind.Load() {
+		fmt.Fprintln(out, "CoreDNS' prometheus lost its listener for lack of descriptors: what metrics say at the end is not known") //nolint:errcheck // for people
+	}
 	if len(w.count.violations) > 0 {
 		fmt.Fprintf(out, "\nTo see it again: soak -seed %d -duration %s -load %d\n", o.seed, o.duration, o.load) //nolint:errcheck // for people
 		return 1, ctx.Err()

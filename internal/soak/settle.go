@@ -101,7 +101,7 @@ func (w *world) settle(ctx context.Context, start *resources) (now resources) {
 		for {
 			var err error
 			if now, err = w.measure(ctx); err != nil {
-				problem = []string{err.Error()}
+				problem = []string{err.Error(), w.server.log.tail(20)}
 			} else if problem = now.problems(start); len(problem) == 0 {
 				return
 			}
@@ -149,12 +149,14 @@ func (w *world) measure(ctx context.Context) (r resources, err error) {
 	}
 	ask("http://"+pprofAddress+"/debug/pprof/heap?gc=1", func(io.Reader) error { return nil }) // collects
 	ask("http://"+pprofAddress+"/debug/pprof/goroutine?debug=1", r.readStacks)
-	ask("http://"+metricsAddress+"/metrics", r.readMetrics)
+	if !w.blind.Load() { // else what metrics say is not known
+		ask("http://"+metricsAddress+"/metrics", r.readMetrics)
+		r.HeldAmiss = w.heldBy() - r.Held
+		r.HeldAmiss = max(r.HeldAmiss, -r.HeldAmiss)
+	}
 	if err != nil {
 		return r, err
 	}
-	r.HeldAmiss = w.heldBy() - r.Held
-	r.HeldAmiss = max(r.HeldAmiss, -r.HeldAmiss)
 	if r.RSS, err = residentMemory(w.server.pid()); err != nil {
 		return r, err
 	}

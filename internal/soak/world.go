@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,7 @@ type world struct {
 	hushes   int64        // times that they were silent; guarded by gate
 	lateness *lateness
 	drops    *timeline[int] // packets to the server that the kernel threw away
+	blind    atomic.Bool    // the server lost its metrics
 
 	count    *counts
 	progress io.Writer
@@ -202,8 +204,15 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
+// saysBlind is what CoreDNS' prometheus says where it cannot listen. Without descriptors in the middle of a reload that is for
+// good: it takes the address for taken care of, and no later reload brings the metrics back.
+const saysBlind = "Failed to start metrics handler"
+
 // readLog looks for what the server must never say.
 func (w *world) readLog(line string) {
+	if strings.Contains(line, saysBlind) {
+		w.blind.Store(true)
+	}
 	for _, never := range []string{"panic", "PANIC", "Recovered", "fatal error", "DATA RACE"} {
 		if strings.Contains(line, never) {
 			w.violation("the server panics", "the log says %q", strings.TrimSpace(line))
