@@ -26,7 +26,7 @@ type endpoint struct {
 
 	tracker tracker
 	faults  uint8         // probes in a row that could not be made
-	busy    uint8         // probes in a row that we were too busy for
+	busy    uint8         // probes in a row, of those made, that were left out for we were too busy
 	place   int32         // in the queue; -1 while it is not there
 	next    time.Duration // when the next probe is due, as the pool counts time
 }

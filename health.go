@@ -274,11 +274,17 @@ func (p *pool) settle(r result) {
 	if r.start-e.next > timing.interval/10 { // more than the jitter
 		p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.late.Inc() })
 	}
-	if p.dismiss(e, r) {
+	busy := p.wasBusy(r)
+	if p.dismiss(e, r, busy) {
 		p.await(e)
 		return
 	}
 	e.faults = 0
+	if busy {
+		r.err = fmt.Errorf("%w, while this host was busy", r.err)
+	} else {
+		e.busy = 0
+	}
 	before := e.tracker
 	e.tracker = before.after(r.err == nil, timing.rise, timing.fall)
 	p.countResult(e, r)
@@ -294,20 +300,19 @@ func (p *pool) settle(r result) {
 // dismiss leaves a result out that says nothing of the endpoint, for the fault is ours, and says when to probe again. Where the
 // probe could not be made that is as if the endpoint were down for long; where we were busy, as if nothing had been. The
 // latter is believed after some in a row: a host that always is busy has to notice deaths too.
-func (p *pool) dismiss(e *endpoint, r result) (dismissed bool) {
-	busy := p.wasBusy(r)
+func (p *pool) dismiss(e *endpoint, r result, busy bool) (dismissed bool) {
+	timing := &p.check.timing
 	switch {
 	case errors.Is(r.err, probe.ErrLocal):
-		e.busy = 0
 		p.letGo(e) // perhaps for a lack of descriptors: here is one
-		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(&p.check.timing)
+		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(timing)
 		e.faults = min(e.faults+1, maxFaults)
 		e.next = r.start + jitter(pause, pause/10)
-	case !busy:
-		e.busy = 0
+	case !busy || e.busy >= maxBusy:
 		return false
-	case e.busy >= maxBusy:
-		return false
+	case e.tracker.verdict == unknown: // it is served, and nobody is in a hurry
+		e.busy++
+		e.next = r.start + jitter(timing.interval, timing.interval/10)
 	default:
 		e.busy++
 		e.next = r.start + p.pause(e, r.start)
@@ -327,7 +332,7 @@ func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 }
 
 // wasBusy tells whether a probe failed for we were too busy to hear the reply in time. That shows in one that ends long after its
-// timeout, and in one, this or another meanwhile, that began late by a good part of the timeout.
+// timeout, and in one, this or another meanwhile, that began late by a good part of the timeout, which it notes.
 func (p *pool) wasBusy(r result) bool {
 	timeout := p.check.timing.timeout
 	much := timeout / 4
@@ -350,7 +355,7 @@ const (
 	leastLate        = 50 * time.Millisecond // by which a probe must end after its timeout to say that we were busy
 	faultLogInterval = time.Minute           // between two lines about faults of ours
 	maxFaults        = 50                    // that count for the pause between probes
-	maxBusy          = 3                     // probes of an endpoint in a row that we may have been too busy for
+	maxBusy          = 3                     // probes of an endpoint in a row, of those made, that we may have been too busy for
 )
 
 // publish makes a new verdict known.

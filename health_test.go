@@ -426,6 +426,47 @@ func TestFaultOfOurs(t *testing.T) {
 	}
 }
 
+// A host that is busy now and then takes nobody for down: a reply that is heard ends the row. One that always is, and short of
+// something besides, notices deaths nevertheless.
+func TestBusyHost(t *testing.T) {
+	const late = 4 * time.Second // with a timeout of 2s
+	gone, short := errors.New("no answer within 2s"), fmt.Errorf("%w: too many open files", probe.ErrLocal)
+	for name, tc := range map[string]struct {
+		results []error // over and over
+		want    verdict
+	}{
+		"now and then":           {[]error{gone, gone, gone, gone, gone, nil}, up},
+		"always":                 {[]error{gone}, down},
+		"always, and short":      {[]error{gone, gone, gone, short}, down},
+		"short every other time": {[]error{gone, short}, down},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBackends(t)
+			s := joined(t, b.checkOf())
+			s.verdict(a1)
+			wait(time.Second)
+			for i := range 60 {
+				result, before := tc.results[i%len(tc.results)], b.count(a1)
+				b.Lock()
+				b.err[a1], b.took = result, 0
+				if result != nil && !errors.Is(result, probe.ErrLocal) {
+					b.took = late
+				}
+				b.Unlock()
+				for b.count(a1) == before {
+					wait(50 * time.Millisecond)
+				}
+				if got := s.verdict(a1); got != up && tc.want == up {
+					t.Fatalf("%s: %v after %d results, want up", name, got, i)
+				}
+			}
+			if got := s.verdict(a1); got != tc.want {
+				t.Errorf("%s: %v, want %v", name, got, tc.want)
+			}
+		})
+	}
+}
+
 // An endpoint that can never be probed, as one of IPv6 on a host without it, costs neither probes nor
 // lines, whatever the others do.
 func TestPermanentFault(t *testing.T) {

@@ -164,16 +164,19 @@ func (w *world) loadMany(ctx context.Context, n int) error {
 // looks every two seconds. One that waits for a slow upstream takes five seconds and more, and what is said of it must not be taken
 // for what becomes of the next.
 func (w *world) quiet(ctx context.Context, from int64) error {
-	for still, before, until := time.Now(), -1, time.Now().Add(2*patience); ; {
+	for before, still, until := -1, time.Now(), time.Now(); ; {
 		begun, over := w.server.log.count(from, saysBegun), w.server.log.count(from, saysReloaded, saysFailed)
-		switch {
-		case begun > over || over != before:
-			still, before = time.Now(), over
-		case time.Since(still) > 3*time.Second+min(w.busy(), patience/2):
-			return nil
+		now := time.Now()
+		if over != before {
+			before, still, until = over, now, now.Add(2*patience)
 		}
-		if begun > over && time.Now().After(until) {
+		switch {
+		case begun > over && now.After(until):
 			w.violation("a reload goes wrong", "of %d that began %d are over\n%s", begun, over, w.server.log.tail(20))
+			return nil
+		case begun > over:
+			still = now
+		case now.Sub(still) > 3*time.Second+min(w.busy(), patience/2):
 			return nil
 		}
 		if err := pause(ctx, 20*time.Millisecond); err != nil {
