@@ -310,12 +310,13 @@ func (p *pool) dismiss(e *endpoint, r result, busy bool) (dismissed bool) {
 		e.next = r.start + jitter(pause, pause/10)
 	case !busy || e.busy >= maxBusy:
 		return false
-	case e.tracker.verdict == unknown: // it is served, and nobody is in a hurry
-		e.busy++
-		e.next = r.start + jitter(timing.interval, timing.interval/10)
 	default:
-		e.busy++
-		e.next = r.start + p.pause(e, r.start)
+		e.faults, e.busy = 0, e.busy+1
+		pause := p.pause(e, r.start)
+		if e.tracker.verdict == unknown { // it is served, and nobody is in a hurry
+			pause = jitter(timing.interval, timing.interval/10)
+		}
+		e.next = r.start + pause
 		p.tend(e, r)
 	}
 	p.countFault(e, r.err)
