@@ -467,6 +467,30 @@ func TestBusyHost(t *testing.T) {
 	}
 }
 
+// A host that is busy as it starts is in no hurry with what is unknown, which is served; what it believes in the end it says to be
+// of a busy host.
+func TestBusyStart(t *testing.T) {
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		b.set(a1, errors.New("no answer within 2s"))
+		b.took = 3 * time.Second
+		s.verdict(a1)
+		wait(defaultInterval * 5 / 2)
+		if got := s.verdict(a1); got != unknown || b.count(a1) != 3 {
+			t.Errorf("%v after %d probes in two intervals and a half, want unknown after 3", got, b.count(a1))
+		}
+		wait(2 * defaultInterval)
+		if got := s.verdict(a1); got != down {
+			t.Errorf("%v after %d probes, want down", got, b.count(a1))
+		}
+	})
+	if want := "192.0.2.1 fake:1 is down: no answer within 2s, while this host was busy"; !strings.Contains(logged.String(), want) {
+		t.Errorf("logged %s, want %q", logged, want)
+	}
+}
+
 // An endpoint that can never be probed, as one of IPv6 on a host without it, costs neither probes nor
 // lines, whatever the others do.
 func TestPermanentFault(t *testing.T) {
