@@ -38,9 +38,10 @@ type check struct {
 
 // prober is one protocol's way to probe.
 type prober interface {
-	// Probe returns nil where the endpoint is up. Where errors.Is(err, probe.ErrLocal) the fault is
-	// ours, and nothing is known of the endpoint. Nothing waits for the end of ctx once it returns.
-	Probe(ctx context.Context, addr netip.Addr) error
+	// Probe returns nil if the endpoint is up. Port 0 stands for the port of the check. If
+	// errors.Is(err, probe.ErrLocal), the probe says nothing about the endpoint. Nothing waits for
+	// ctx after Probe has returned.
+	Probe(ctx context.Context, endpoint netip.AddrPort) error
 	// Name returns the check in a few words, for people.
 	Name() string
 	// Key returns all that a verdict depends on: checks with one key are the same.
@@ -250,7 +251,7 @@ func (p *pool) ask(ctx context.Context, addr netip.Addr) (err error) {
 			err = fmt.Errorf("%w: the prober panicked: %s", probe.ErrLocal, oneLine(fmt.Sprint(r)))
 		}
 	}()
-	return p.check.Probe(ctx, addr)
+	return p.check.Probe(ctx, netip.AddrPortFrom(addr, 0))
 }
 
 // settleMore settles the results that wait, so that many need one look at the queue.

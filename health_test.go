@@ -43,7 +43,8 @@ func newBackends(t *testing.T) *backends {
 func (b *backends) Name() string { return "fake:1" }
 func (b *backends) Key() string  { return b.key }
 
-func (b *backends) Probe(ctx context.Context, addr netip.Addr) error {
+func (b *backends) Probe(ctx context.Context, endpoint netip.AddrPort) error {
+	addr := endpoint.Addr()
 	err, hang := b.begin(addr)
 	defer b.end(addr)
 	if hang {

@@ -69,8 +69,8 @@ func TestQueriesDoNotHurryProbes(t *testing.T) {
 // panicking is a prober that a reply sends into panic.
 type panicking struct{ *backends }
 
-func (p panicking) Probe(ctx context.Context, addr netip.Addr) error {
-	_ = p.backends.Probe(ctx, addr)
+func (p panicking) Probe(ctx context.Context, endpoint netip.AddrPort) error {
+	_ = p.backends.Probe(ctx, endpoint)
 	panic("index out of range\n[ERROR] forged")
 }
 

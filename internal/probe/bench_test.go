@@ -51,7 +51,7 @@ func frugal(b *testing.B, reply string) uint16 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.Addr().As4()}); err != nil {
 		b.Fatal(err)
 	}
 	if err := unix.Listen(fd, 4096); err != nil {

@@ -26,7 +26,6 @@ type DNS struct {
 }
 
 type dnsProbe struct {
-	port     uint16
 	source   source
 	question dns.Question
 	wire     []byte // the query but for its ID
@@ -63,8 +62,9 @@ func NewDNS(o DNS) (*Check, error) {
 	return &Check{
 		name: name,
 		key:  fmt.Sprintf("dns port=%d source=%s question=%x named=%t", o.Port, from, wire[2:], o.Name != ""),
+		port: o.Port,
 		protocol: &dnsProbe{
-			port: o.Port, source: from, question: query.Question[0], wire: wire, named: o.Name != "",
+			source: from, question: query.Question[0], wire: wire, named: o.Name != "",
 		},
 	}, nil
 }
@@ -87,9 +87,9 @@ func (o DNS) validate() error {
 
 func typeText(t uint16) string { return dns.Type(t).String() }
 
-func (p *dnsProbe) Probe(ctx context.Context, addr netip.Addr) error {
+func (p *dnsProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 	// A connected socket takes packets of the endpoint only, and hears that its port is closed.
-	conn, err := unicast.DialUDP(ctx, "udp", p.source.towardPort(addr), netip.AddrPortFrom(addr, p.port))
+	conn, err := unicast.DialUDP(ctx, "udp", p.source.towardPort(endpoint.Addr()), endpoint)
 	if err != nil {
 		return err
 	}

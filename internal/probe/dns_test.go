@@ -86,7 +86,7 @@ func bare(m *dns.Msg)      { m.Question = nil }
 func withA(m *dns.Msg) {
 	m.Answer = []dns.RR{&dns.A{
 		Hdr: dns.RR_Header{Name: m.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET},
-		A:   local.AsSlice(),
+		A:   local.Addr().AsSlice(),
 	}}
 }
 

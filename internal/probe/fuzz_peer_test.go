@@ -135,7 +135,7 @@ func recorded(f *testing.F) []byte {
 	done := make(chan struct{})
 	between := serve(f, func(c *net.TCPConn) {
 		defer close(done)
-		onward, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: local.AsSlice(), Port: int(server)})
+		onward, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: local.Addr().AsSlice(), Port: int(server)})
 		if err != nil {
 			return
 		}

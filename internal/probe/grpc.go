@@ -51,12 +51,13 @@ func NewGRPC(o GRPC) (*Check, error) {
 	return &Check{
 		name:     strings.TrimSuffix(fmt.Sprintf("%s:%d/%s", l.scheme("grpc", "grpc+tls"), o.Port, o.Service), "/"),
 		key:      fmt.Sprintf("grpc %s service=%q host=%+q", key, o.Service, o.Host),
+		port:     o.Port,
 		protocol: &grpcProbe{line: l, service: o.Service, host: o.Host},
 	}, nil
 }
 
-func (p *grpcProbe) Probe(ctx context.Context, addr netip.Addr) error {
-	c, err := p.open(ctx, addr)
+func (p *grpcProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
+	c, err := p.open(ctx, endpoint)
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (p *grpcProbe) Probe(ctx context.Context, addr netip.Addr) error {
 	if t, ok := c.Conn.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol != "h2" {
 		return reason("tls: the peer does not offer HTTP/2 (ALPN h2)")
 	}
-	return p.ask(ctx, &observed{call: c, reader: limited{Reader: c, left: 2 * maxRead, full: errFlood}}, addr)
+	return p.ask(ctx, &observed{call: c, reader: limited{Reader: c, left: 2 * maxRead, full: errFlood}}, endpoint)
 }
 
 // usualWindow is the window of an HTTP/2 connection where nobody says otherwise (RFC 9113, section 6.9.2), in bytes.
@@ -73,8 +74,8 @@ const usualWindow = 1<<16 - 1
 var errFlood = reason("more than 128 KiB for an answer")
 
 // ask makes the call over an open connection.
-func (p *grpcProbe) ask(ctx context.Context, conn *observed, addr netip.Addr) error {
-	client, err := p.client(conn, addr)
+func (p *grpcProbe) ask(ctx context.Context, conn *observed, endpoint netip.AddrPort) error {
+	client, err := p.client(conn, endpoint)
 	if err != nil {
 		return err
 	}
@@ -100,15 +101,15 @@ func (p *grpcProbe) ask(ctx context.Context, conn *observed, addr netip.Addr) er
 }
 
 // client returns a client that has the open connection and cannot make another.
-func (p *grpcProbe) client(conn *observed, addr netip.Addr) (*grpc.ClientConn, error) {
+func (p *grpcProbe) client(conn *observed, endpoint netip.AddrPort) (*grpc.ClientConn, error) {
 	authority := p.host
 	if authority == "" {
-		authority = netip.AddrPortFrom(addr, p.port).String()
+		authority = endpoint.String()
 	}
 	connections := make(chan net.Conn, 1)
 	connections <- conn
 	close(connections)
-	return grpc.NewClient("passthrough:///"+netip.AddrPortFrom(addr, p.port).String(),
+	return grpc.NewClient("passthrough:///"+endpoint.String(),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
 			if conn, ok := <-connections; ok {
 				return conn, nil

@@ -80,6 +80,7 @@ func NewHTTP(o HTTP) (*Check, error) {
 		name: fmt.Sprintf("%s:%d%s", l.scheme("http", "https"), o.Port, o.Path),
 		key: fmt.Sprintf("http %s path=%+q host=%+q method=%s header=%+q expect=%s body=%+q regex=%+q",
 			key, o.Path, o.Host, o.Method, o.Header, expect, o.Body, regexText(o.BodyRegex)),
+		port: o.Port,
 		protocol: &httpProbe{
 			line:         l,
 			host:         o.Host,
@@ -209,30 +210,30 @@ func regexText(r *regexp.Regexp) string {
 	return r.String()
 }
 
-func (p *httpProbe) Probe(ctx context.Context, addr netip.Addr) error {
-	c, err := p.open(ctx, addr)
+func (p *httpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
+	c, err := p.open(ctx, endpoint)
 	if err != nil {
 		return err
 	}
 	defer c.hangUp()
-	if _, err := io.WriteString(c, p.before+p.hostFor(addr)+p.after); err != nil {
+	if _, err := io.WriteString(c, p.before+p.hostFor(endpoint)+p.after); err != nil {
 		return err
 	}
 	return p.judge(c)
 }
 
 // hostFor returns the Host header.
-func (p *httpProbe) hostFor(addr netip.Addr) string {
+func (p *httpProbe) hostFor(endpoint netip.AddrPort) string {
 	if p.host != "" {
 		return p.host
 	}
-	if p.port != p.standardPort {
-		return netip.AddrPortFrom(addr, p.port).String()
+	if endpoint.Port() != p.standardPort {
+		return endpoint.String()
 	}
-	if addr.Is6() {
-		return "[" + addr.String() + "]"
+	if endpoint.Addr().Is6() {
+		return "[" + endpoint.Addr().String() + "]"
 	}
-	return addr.String()
+	return endpoint.Addr().String()
 }
 
 // reply reads what a peer sends, with a bound.

@@ -190,22 +190,21 @@ func TestHTTPHead(t *testing.T) {
 // hostFor leaves out the standard port and puts an IPv6 address into brackets.
 func TestHTTPHostIsTheAddress(t *testing.T) {
 	for _, tc := range []struct {
-		port uint16
-		tls  *TLS
-		addr string
-		want string
+		tls      *TLS
+		endpoint string
+		want     string
 	}{
-		{80, nil, "192.0.2.1", "192.0.2.1"},
-		{8080, nil, "192.0.2.1", "192.0.2.1:8080"},
-		{443, nil, "192.0.2.1", "192.0.2.1:443"},
-		{80, nil, "2001:db8::1", "[2001:db8::1]"},
-		{8080, nil, "2001:db8::1", "[2001:db8::1]:8080"},
-		{443, &TLS{Insecure: true}, "192.0.2.1", "192.0.2.1"},
-		{80, &TLS{Insecure: true}, "192.0.2.1", "192.0.2.1:80"},
+		{nil, "192.0.2.1:80", "192.0.2.1"},
+		{nil, "192.0.2.1:8080", "192.0.2.1:8080"},
+		{nil, "192.0.2.1:443", "192.0.2.1:443"},
+		{nil, "[2001:db8::1]:80", "[2001:db8::1]"},
+		{nil, "[2001:db8::1]:8080", "[2001:db8::1]:8080"},
+		{&TLS{Insecure: true}, "192.0.2.1:443", "192.0.2.1"},
+		{&TLS{Insecure: true}, "192.0.2.1:80", "192.0.2.1:80"},
 	} {
-		c := must(t)(NewHTTP(HTTP{Port: tc.port, TLS: tc.tls}))
-		if got := c.protocol.(*httpProbe).hostFor(netip.MustParseAddr(tc.addr)); got != tc.want {
-			t.Errorf("port %d: got %s, want %s", tc.port, got, tc.want)
+		c := must(t)(NewHTTP(HTTP{Port: 1, TLS: tc.tls}))
+		if got := c.protocol.(*httpProbe).hostFor(netip.MustParseAddrPort(tc.endpoint)); got != tc.want {
+			t.Errorf("%s: got %s, want %s", tc.endpoint, got, tc.want)
 		}
 	}
 }

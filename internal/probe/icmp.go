@@ -116,7 +116,8 @@ func openPing(_ context.Context, f *echoFamily, from, to netip.Addr) (echoConn, 
 
 func (c pingConn) Write(b []byte) (int, error) { return c.WriteTo(b, c.to) }
 
-func (p *icmpProbe) Probe(ctx context.Context, addr netip.Addr) error {
+func (p *icmpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
+	addr := endpoint.Addr()
 	family := &p.v6
 	if addr.Is4() {
 		family = &p.v4

@@ -49,7 +49,7 @@ func TestICMPv6(t *testing.T) {
 	if !ok || !hasIPv6() {
 		return
 	}
-	if err := c.Probe(t.Context(), netip.IPv6Loopback()); err != nil {
+	if err := c.Probe(t.Context(), netip.AddrPortFrom(netip.IPv6Loopback(), 0)); err != nil {
 		t.Error(err)
 	}
 }
@@ -128,7 +128,7 @@ func TestICMPTakesOnlyItsReply(t *testing.T) {
 
 // An echo that nobody answers ends with the context.
 func TestICMPTimeout(t *testing.T) {
-	hole, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0)))
+	hole, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(local))
 	if err != nil {
 		t.Fatal(err)
 	}

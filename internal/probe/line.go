@@ -19,9 +19,8 @@ import (
 // maxRead is how much of a reply is looked at, in bytes.
 const maxRead = 64 << 10
 
-// line opens connections to one port of any endpoint. Immutable.
+// line opens connections to any endpoint. Immutable.
 type line struct {
-	port   uint16
 	source source
 	tls    *tls.Config // nil: plaintext
 }
@@ -34,7 +33,7 @@ func newLine(port uint16, from netip.Addr, t *TLS, host string, protocols ...str
 	if err = cmp.Or(checkPort(port), checkHost(host), err); err != nil {
 		return nil, "", err
 	}
-	l, encryption := &line{port: port, source: own}, "no"
+	l, encryption := &line{source: own}, "no"
 	if t != nil {
 		if l.tls, encryption, err = t.load(nameOf(host), protocols); err != nil {
 			return nil, "", err
@@ -88,8 +87,8 @@ func (l *line) scheme(plain, encrypted string) string {
 }
 
 // connect opens a TCP connection.
-func (l *line) connect(ctx context.Context, addr netip.Addr) (*net.TCPConn, error) {
-	return unkept.DialTCP(ctx, "tcp", l.source.towardPort(addr), netip.AddrPortFrom(addr, l.port))
+func (l *line) connect(ctx context.Context, endpoint netip.AddrPort) (*net.TCPConn, error) {
+	return unkept.DialTCP(ctx, "tcp", l.source.towardPort(endpoint.Addr()), endpoint)
 }
 
 // call is an open connection whose reads and writes fail once its context ends.
@@ -100,8 +99,8 @@ type call struct {
 }
 
 // open connects and shakes hands. Exactly one of hangUp and finish must be called on the result.
-func (l *line) open(ctx context.Context, addr netip.Addr) (*call, error) {
-	tcp, err := l.connect(ctx, addr)
+func (l *line) open(ctx context.Context, endpoint netip.AddrPort) (*call, error) {
+	tcp, err := l.connect(ctx, endpoint)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,7 @@
 // A check is built once, from the struct of its protocol, and then probes any number of addresses:
 //
 //	check, err := probe.NewHTTP(probe.HTTP{Port: 8080, Path: "/healthz"})
-//	err = check.Probe(ctx, netip.MustParseAddr("192.0.2.1")) // nil: up
+//	err = check.Probe(ctx, netip.MustParseAddrPort("192.0.2.1:0")) // nil: up; 0: port 8080
 //
 // tcp.go, http.go, grpc.go, dns.go and icmp.go hold a protocol each; line.go opens connections,
 // tls.go reads certificates, reason.go puts failures into words. A new protocol is a file with a
@@ -17,6 +17,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -27,18 +28,25 @@ import (
 
 // Prober is one protocol's way to probe. Implementations are safe for concurrent use.
 type Prober interface {
-	// Probe checks addr once. nil: the endpoint is up. The error says why not, in one line of at
-	// most 200 bytes of printable ASCII; where errors.Is(err, ErrLocal) the fault is ours and
-	// nothing is known of the endpoint. ctx carries the timeout: a probe without a deadline may
-	// last as long as the peer likes. Once it returns, nothing waits for the end of ctx any more:
-	// the caller may use it for the next probe.
-	Probe(ctx context.Context, addr netip.Addr) error
+	// Probe checks an endpoint once. Port 0 stands for the port of the check. A nil error means
+	// that the endpoint is up. Otherwise the error says why it is not, in one line of at most 200
+	// bytes of printable ASCII. If errors.Is(err, ErrLocal), the probe failed because of this host
+	// and says nothing about the endpoint. ctx carries the timeout: without a deadline a probe may
+	// last as long as the peer likes. Nothing waits for ctx after Probe has returned, so the caller
+	// may use it for the next probe.
+	Probe(ctx context.Context, endpoint netip.AddrPort) error
 }
 
 // Check is a Prober with a name. Immutable once built, safe for concurrent use.
 type Check struct {
 	name, key string
-	protocol  Prober // says why in the words of its libraries
+	port      uint16   // of endpoints that name none; 0 if the protocol has no ports
+	protocol  protocol // its errors are in the words of its libraries
+}
+
+// protocol probes an endpoint whose address is unmapped and whose port is known.
+type protocol interface {
+	probe(ctx context.Context, endpoint netip.AddrPort) error
 }
 
 var _ Prober = (*Check)(nil)
@@ -52,23 +60,24 @@ func (c *Check) Name() string { return c.name }
 func (c *Check) Key() string { return c.key }
 
 // Probe implements Prober.
-func (c *Check) Probe(ctx context.Context, addr netip.Addr) error {
-	return c.probeSince(ctx, time.Now(), addr)
+func (c *Check) Probe(ctx context.Context, endpoint netip.AddrPort) error {
+	return c.probeSince(ctx, time.Now(), endpoint)
 }
 
 // probeSince is Probe with its start, from which the timeout in the error is counted.
-func (c *Check) probeSince(ctx context.Context, start time.Time, addr netip.Addr) error {
+func (c *Check) probeSince(ctx context.Context, start time.Time, endpoint netip.AddrPort) error {
 	if ctx.Err() != nil {
 		return explain(ctx, start, localFault("no time left"))
 	}
-	if !addr.IsValid() {
+	if !endpoint.Addr().IsValid() {
 		return localFault("no address")
 	}
-	err := c.protocol.Probe(ctx, addr.Unmap())
+	addr := endpoint.Addr().Unmap()
+	err := c.protocol.probe(ctx, netip.AddrPortFrom(addr, cmp.Or(endpoint.Port(), c.port)))
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, syscall.ENETUNREACH) && !routed(addr.Unmap()):
+	case errors.Is(err, syscall.ENETUNREACH) && !routed(addr):
 		return localFault("this host has no route there")
 	}
 	return explain(ctx, start, err)

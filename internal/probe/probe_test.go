@@ -22,7 +22,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var local = netip.MustParseAddr("127.0.0.1")
+// local stands for the port of the check on loopback.
+var local = netip.MustParseAddrPort("127.0.0.1:0")
 
 const (
 	patience = time.Minute // the timeout of probes that should not need it
@@ -141,7 +142,7 @@ func closedPort(t testing.TB) uint16 {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: local.Addr().As4()}); err != nil {
 		t.Fatal(err)
 	}
 	name, err := unix.Getsockname(fd)
@@ -205,7 +206,7 @@ func drips(text string) func(*net.TCPConn) {
 
 func TestProbeWithoutAddress(t *testing.T) {
 	c := must(t)(NewTCP(TCP{Port: 1}))
-	err := c.Probe(t.Context(), netip.Addr{})
+	err := c.Probe(t.Context(), netip.AddrPort{})
 	if !errors.Is(err, ErrLocal) || err.Error() != "not probed: no address" {
 		t.Errorf("got %v", err)
 	}
@@ -213,7 +214,26 @@ func TestProbeWithoutAddress(t *testing.T) {
 
 func TestProbeOfMappedAddress(t *testing.T) {
 	c := must(t)(NewTCP(TCP{Port: serve(t, silent)}))
-	if err := c.Probe(t.Context(), netip.MustParseAddr("::ffff:127.0.0.1")); err != nil {
+	if err := c.Probe(t.Context(), netip.MustParseAddrPort("[::ffff:127.0.0.1]:0")); err != nil {
+		t.Error(err)
+	}
+}
+
+// The port of an endpoint counts before that of the check.
+func TestProbeOfAnotherPort(t *testing.T) {
+	closed, open := closedPort(t), serve(t, silent)
+	for name, c := range map[string]*Check{
+		"tcp":  must(t)(NewTCP(TCP{Port: closed})),
+		"http": must(t)(NewHTTP(HTTP{Port: closed})),
+		"grpc": must(t)(NewGRPC(GRPC{Port: closed})),
+		"dns":  must(t)(NewDNS(DNS{Port: closed})),
+	} {
+		if err := c.Probe(t.Context(), local); err == nil || err.Error() != "connection refused" {
+			t.Errorf("%s: port of the check: got %v", name, err)
+		}
+	}
+	c := must(t)(NewTCP(TCP{Port: closed}))
+	if err := c.Probe(t.Context(), netip.AddrPortFrom(local.Addr(), open)); err != nil {
 		t.Error(err)
 	}
 }
@@ -299,13 +319,13 @@ func TestIPv6(t *testing.T) {
 			says(status200("ok"))(c)
 		}
 	})
-	for _, source := range []netip.Addr{{}, netip.IPv6Loopback(), local} {
+	for _, source := range []netip.Addr{{}, netip.IPv6Loopback(), local.Addr()} {
 		tcp := must(t)(NewTCP(TCP{Port: port, Source: source}))
-		if err := tcp.Probe(t.Context(), netip.IPv6Loopback()); err != nil {
+		if err := tcp.Probe(t.Context(), netip.AddrPortFrom(netip.IPv6Loopback(), 0)); err != nil {
 			t.Errorf("tcp from %s: %v", source, err)
 		}
 		web := must(t)(NewHTTP(HTTP{Port: port, Source: source, Body: "ok"}))
-		if err := web.Probe(t.Context(), netip.IPv6Loopback()); err != nil {
+		if err := web.Probe(t.Context(), netip.AddrPortFrom(netip.IPv6Loopback(), 0)); err != nil {
 			t.Errorf("http from %s: %v", source, err)
 		} else if got, want := next(t, host), fmt.Sprintf("[::1]:%d", port); got != want {
 			t.Errorf("the host was %s, want %s", got, want)
@@ -330,7 +350,7 @@ func blackHole(t testing.TB) uint16 {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: local.As4()}), unix.Listen(fd, 0)); err != nil {
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: local.Addr().As4()}), unix.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
 	name, err := unix.Getsockname(fd)
@@ -341,7 +361,7 @@ func blackHole(t testing.TB) uint16 {
 	opened, hung := 0, 0
 	for hung == 0 || opened == 0 && hung < 2 { // until one hangs; the first one may have waited for this machine only
 		ctx, cancel := context.WithTimeout(t.Context(), brief)
-		conn, err := unkept.DialTCP(ctx, "tcp", netip.AddrPort{}, netip.AddrPortFrom(local, port))
+		conn, err := unkept.DialTCP(ctx, "tcp", netip.AddrPort{}, netip.AddrPortFrom(local.Addr(), port))
 		cancel()
 		if err != nil {
 			hung++

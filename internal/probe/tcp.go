@@ -43,15 +43,16 @@ func NewTCP(o TCP) (*Check, error) {
 	return &Check{
 		name:     fmt.Sprintf("%s:%d", l.scheme("tcp", "tcp+tls"), o.Port),
 		key:      fmt.Sprintf("tcp %s send=%+q receive=%+q", key, o.Send, o.Receive),
+		port:     o.Port,
 		protocol: &tcpProbe{line: l, send: []byte(o.Send), receive: []byte(o.Receive)},
 	}, nil
 }
 
-func (p *tcpProbe) Probe(ctx context.Context, addr netip.Addr) error {
+func (p *tcpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 	if p.tls == nil && len(p.send) == 0 && len(p.receive) == 0 {
-		return p.knock(ctx, addr)
+		return p.knock(ctx, endpoint)
 	}
-	c, err := p.open(ctx, addr)
+	c, err := p.open(ctx, endpoint)
 	if err != nil {
 		return err
 	}
@@ -70,8 +71,8 @@ func (p *tcpProbe) Probe(ctx context.Context, addr netip.Addr) error {
 }
 
 // knock is the cheapest probe: a connection and nothing else.
-func (p *tcpProbe) knock(ctx context.Context, addr netip.Addr) error {
-	tcp, err := p.connect(ctx, addr)
+func (p *tcpProbe) knock(ctx context.Context, endpoint netip.AddrPort) error {
+	tcp, err := p.connect(ctx, endpoint)
 	if err != nil {
 		return err
 	}

@@ -24,11 +24,11 @@ func TestBroadcastIsNotProbed(t *testing.T) {
 	const want = "forbidden by a firewall on the way, or a broadcast address"
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := c.Probe(ctx, everybody); err == nil || err.Error() != want {
+	if err := c.Probe(ctx, netip.AddrPortFrom(everybody, 0)); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if ping, ok := newICMP(t, ICMP{}); ok {
-		if err := ping.Probe(ctx, everybody); err == nil || err.Error() != want {
+		if err := ping.Probe(ctx, netip.AddrPortFrom(everybody, 0)); err == nil || err.Error() != want {
 			t.Errorf("ping: got %v, want %s", err, want)
 		}
 	}

@@ -186,7 +186,7 @@ func probedAs(check *probe.Check, addr netip.Addr, timeout time.Duration) health
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	switch err := check.Probe(ctx, addr); {
+	switch err := check.Probe(ctx, netip.AddrPortFrom(addr, 0)); {
 	case err == nil, errors.Is(err, probe.ErrLocal):
 		return healthy
 	case time.Since(began) < timeout:
