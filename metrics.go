@@ -12,40 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// outcome is what became of an answer. Where several apply the highest is counted.
-type outcome uint8
-
-const (
-	passed   outcome = iota // went out as it came up
-	ordered                 // its records were put in order
-	sealed                  // so were they, and some would have been removed but for a signature
-	filtered                // some of them were removed
-	failOpen                // all members of an RRset are down, so it was answered as if all were up
-)
-
-var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered", failOpen: "fail_open"}
-
-// reason is why a record was removed.
-type reason int
-
-const (
-	limit     reason = iota // the option answers
-	drained                 // standby, and others answer
-	notInTier               // another tier answers
-	wasDown                 // the verdict
-)
-
-var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "tier", wasDown: "down"}
-
-// removals counts the records removed from an answer.
-type removals [len(reasonNames)]uint16
-
-func (r *removals) add(more removals) {
-	for why, n := range more {
-		r[why] += n
-	}
-}
-
 // tally is a counter that several cores increase at once: each in a place of its own, for a place
 // that cores share costs them more than the rest of an answer. Safe for concurrent use.
 type tally [tallyPlaces]struct {

@@ -50,6 +50,8 @@
 //	status.go       the page that shows rules, overview.go what is on it, outlook.go what the next answers will be;
 //	                internal/statuspage serves it
 //	ledger.go       who led, and which RRsets are in use; history.go the last probes; both for that page only
+//	outcome.go      what became of an answer, and why records left it
+//	log.go          the logger, and the plugin's name
 //	metrics.go      what is counted, scrape.go what is looked up when it is scraped
 //	stack.go        queries that need not grow their stacks
 //	position.go     the warnings about a chain that defeats us
@@ -61,15 +63,10 @@ import (
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metrics"
-	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	"github.com/miekg/dns"
 	"github.com/opentracing/opentracing-go"
 )
-
-const pluginName = "balance"
-
-var log = clog.NewWithPlugin(pluginName)
 
 // Balance is the plugin's handler. One stands in every chain that a server block is compiled into;
 // they share what their rules know. Immutable once built, safe for concurrent use.

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+// outcome is what became of an answer. If several apply, the highest is counted.
+type outcome uint8
+
+const (
+	passed   outcome = iota // went out as it came up
+	ordered                 // its records were put in order
+	sealed                  // ordered, and records would have been removed if no signature covered them
+	filtered                // records were removed
+	failOpen                // all members of an RRset are down, so it was answered as if all were up
+)
+
+var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered", failOpen: "fail_open"}
+
+// reason is why a record was removed.
+type reason int
+
+const (
+	limit     reason = iota // the option answers
+	drained                 // standby, while others answer
+	notInTier               // another tier answers
+	wasDown                 // the verdict
+)
+
+var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "tier", wasDown: "down"}
+
+// removals counts the records removed from an answer.
+type removals [len(reasonNames)]uint16
+
+func (r *removals) add(more removals) {
+	for why, n := range more {
+		r[why] += n
+	}
+}
