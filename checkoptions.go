@@ -13,8 +13,8 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/idle"
+	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/probe"
-	"github.com/seed-f1518d44/balance/internal/weights"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
@@ -128,7 +128,7 @@ func parseWatch(s *checkStanza, args []string) error {
 		return wrongCount(args, "at least one domain name")
 	}
 	for _, arg := range args {
-		name := weights.Spell(plugin.Name(arg).Normalize())
+		name := names.Spell(plugin.Name(arg).Normalize())
 		if _, ok := dns.IsDomainName(arg); !ok || strings.Contains(arg, "/") {
 			return fmt.Errorf("bad domain name %q: want one such as www.example.org", arg)
 		}

@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/seed-f1518d44/balance/internal/weights"
+	"github.com/seed-f1518d44/balance/internal/names"
 )
 
 // answerOf says what the next answer is made of. What all_down says is for addresses that were asked for.
@@ -34,7 +34,7 @@ type outlook struct {
 // describe works out what the next answer for an RRset will be.
 func (o *overview) describe(z *shownRule, n *listedName, s *state) outlook {
 	p, t := s.plan, s.turns
-	standings, owner := make([]standing, len(p.members)), weights.Spell(n.entry.owner)
+	standings, owner := make([]standing, len(p.members)), names.Spell(n.entry.owner)
 	for i := range p.members {
 		standings[i] = o.standing(z, owner, p, i)
 	}

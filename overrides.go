@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
@@ -47,7 +48,7 @@ func (l *overrideLine) fits(owner string, addr netip.Addr, now time.Time) bool {
 
 func (l *overrideLine) isFor(owner string) bool {
 	if strings.HasPrefix(l.name, "*.") {
-		return inZone(owner, l.owner) && owner != l.owner
+		return names.InZone(owner, l.owner) && owner != l.owner
 	}
 	return l.name == "" || l.owner == owner
 }
@@ -139,7 +140,7 @@ func parseOverride(words []string) (l overrideLine, err error) {
 		if err := weights.CheckName(words[0]); err != nil {
 			return l, err
 		}
-		l.name, l.owner = dns.CanonicalName(words[0]), weights.Spell(strings.TrimPrefix(words[0], "*."))
+		l.name, l.owner = dns.CanonicalName(words[0]), names.Spell(strings.TrimPrefix(words[0], "*."))
 		if l.targets, err = cidr.ParseTargets(words[1]); err != nil {
 			return l, err
 		}

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
-	"github.com/seed-f1518d44/balance/internal/weights"
 
 	"github.com/miekg/dns"
 )
@@ -247,7 +247,7 @@ func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
 		}
 		shown.Probes = append(shown.Probes, probe)
 	}
-	if line := z.overridesInForce().lineFor(weights.Spell(l.owner), target, o.now); line != nil {
+	if line := z.overridesInForce().lineFor(names.Spell(l.owner), target, o.now); line != nil {
 		shown.Override = line.shown(z.overrides.name())
 	}
 	return shown

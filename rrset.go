@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/names"
 )
 
 // maxRecords is the most records that a section may hold to be balanced: four times what fits
@@ -181,7 +183,7 @@ func (s *scratch) addRun(rrs []dns.RR, from int, h *dns.RR_Header) (to int) {
 			break
 		}
 		if next.Name != set.owner {
-			if !sameName(next.Name, set.owner) {
+			if !names.Same(next.Name, set.owner) {
 				break
 			}
 			set.alike = false
@@ -209,7 +211,7 @@ func (s *scratch) find(owner string, rrtype uint16) int {
 	const few = 8
 	if len(s.sets) <= few {
 		for i := range s.sets {
-			if s.sets[i].rrtype == rrtype && sameName(s.sets[i].owner, owner) {
+			if s.sets[i].rrtype == rrtype && names.Same(s.sets[i].owner, owner) {
 				return i
 			}
 		}
@@ -262,6 +264,3 @@ func (s *scratch) seal(rrs []dns.RR) {
 		}
 	}
 }
-
-// sameName tells whether two names are equal as RFC 4343 has it, without regard to case.
-func sameName(a, b string) bool { return a == b || strings.EqualFold(a, b) }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
@@ -109,7 +110,7 @@ type zoneRule struct {
 // on an address is to have it probed from now on.
 func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *scratch) {
 	s.standings = s.standings[:0]
-	owner = weights.Spell(owner) // a zone file's names reach us as it spells them
+	owner = names.Spell(owner) // a zone file's names reach us as it spells them
 	overrides, now := z.overridesInForce(), z.timeOfDay()
 	for i := range n {
 		m := memberAt(i)
@@ -171,20 +172,4 @@ func (r *rules) of(query *dns.Msg) *servedRule {
 }
 
 // holds tells whether a name is in the zone.
-func (z *zoneRule) holds(name string) bool { return inZone(name, z.zone) }
-
-// inZone tells whether a name is a zone's, or lies under it.
-func inZone(name, zone string) bool {
-	if zone == "." {
-		return true
-	}
-	at := len(name) - len(zone)
-	if at < 0 || !sameName(name[at:], zone) {
-		return false
-	}
-	if at == 0 {
-		return true
-	}
-	labels := name[:at-1] // in front of the dot, which is part of a label where an odd number of backslashes precedes it
-	return name[at-1] == '.' && (len(labels)-len(strings.TrimRight(labels, `\`)))%2 == 0
-}
+func (z *zoneRule) holds(name string) bool { return names.InZone(name, z.zone) }

@@ -15,7 +15,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
-	"github.com/seed-f1518d44/balance/internal/weights"
+	"github.com/seed-f1518d44/balance/internal/names"
 )
 
 func init() { plugin.Register(pluginName, setup) }
@@ -345,7 +345,7 @@ func parseZones(args, blockKeys []string) ([]string, error) {
 			return nil, fmt.Errorf("bad zone %q: want a domain name or a CIDR, without a port", arg)
 		}
 		for _, host := range hosts {
-			zone := weights.Spell(plugin.Name(host).Normalize())
+			zone := names.Spell(plugin.Name(host).Normalize())
 			if plugin.Zones(block).Matches(zone) == "" {
 				return nil, fmt.Errorf("zone %q lies outside this server block: want a name at or under %s", zone, list(block))
 			}

@@ -13,7 +13,7 @@ import (
 )
 
 // weightOf returns the weight of an address, of IPv4 also where a record spells it as IPv6, in the RRset of
-// an owner, as weights.Spell has it: the first that is found of the inline weight, the file's for the name,
+// an owner, as names.Spell has it: the first that is found of the inline weight, the file's for the name,
 // the file's for the longest wildcard above it. In each the address itself goes before a CIDR, and a longer CIDR before a
 // shorter one.
 func (r *rule) weightOf(owner string, addr netip.Addr) uint16 {

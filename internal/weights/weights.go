@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/names"
 )
 
 // Default is the weight of an address that nothing gives one.
@@ -165,7 +166,7 @@ func (n *File) listOf(name string) (*List, error) {
 	if under, ok := strings.CutPrefix(name, "*."); ok {
 		lists, name = n.Wildcards, under
 	}
-	key := Spell(name)
+	key := names.Spell(name)
 	if lists[key] == nil {
 		lists[key] = &List{}
 	}
@@ -194,7 +195,7 @@ func CheckName(name string) error {
 	if _, ok := dns.IsDomainName(name); !ok || odd || !dns.IsFqdn(dns.Fqdn(name)) || strings.Contains(strings.TrimPrefix(name, "*."), "*") {
 		return fmt.Errorf("bad domain name %q: want one such as www.example.org or *.example.org", name)
 	}
-	labels := dns.SplitDomainName(Spell(name))
+	labels := dns.SplitDomainName(names.Spell(name))
 	if len(labels) > 0 && noTopLabel(labels[len(labels)-1]) {
 		if _, err := netip.ParsePrefix(name); err == nil {
 			return noAddress // which says what was meant
@@ -208,25 +209,6 @@ func CheckName(name string) error {
 // their weights have, such as 192.0.2.1/24, 192.0.2.1=5 and fe80::1%eth0.
 func noTopLabel(label string) bool {
 	return strings.Trim(label, "0123456789") == "" || strings.ContainsAny(label, "/:%=,")
-}
-
-// Spell returns a domain name as one in a message is spelled once it is read: in lower case, fully qualified, and with
-// escapes (RFC 1035, section 5.1) where they are needed only. So \097.example.org is a.example.org.
-func Spell(name string) string {
-	name = dns.CanonicalName(name)
-	special := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`\'@;()"`, r) }
-	if !strings.ContainsFunc(name, special) {
-		return name
-	}
-	wire := make([]byte, 255)
-	if _, err := dns.PackDomainName(name, wire, 0, nil, false); err != nil {
-		return name
-	}
-	text, _, err := dns.UnpackDomainName(wire, 0)
-	if err != nil {
-		return name
-	}
-	return strings.ToLower(text)
 }
 
 // addLine adds a line with an address or CIDR and a weight to the list of its name.
