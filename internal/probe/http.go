@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -259,16 +260,51 @@ func (p *httpProbe) judge(peer io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(p.expect, func(s StatusRange) bool {
-		return s.First <= response.StatusCode && response.StatusCode <= s.Last
-	}) {
-		return reason(fmt.Sprintf("status %d, want %s", response.StatusCode, p.expectText))
+	if err := p.judgeStatus(response); err != nil {
+		return err
 	}
 	if len(p.body) == 0 && p.regex == nil {
 		return nil
 	}
 	r.limit.left, r.limit.full = maxFramed, errFraming
 	return p.judgeBody(response.Body)
+}
+
+// judgeStatus says what is wrong with the status of a reply. A rate limit (RFC 6585, section 4) is
+// no verdict. Retry-After is kept for the statuses that it is defined for (RFC 9110, section 10.2.3).
+func (p *httpProbe) judgeStatus(response *http.Response) error {
+	code := response.StatusCode
+	for _, r := range p.expect {
+		if r.First <= code && code <= r.Last {
+			return nil
+		}
+	}
+	said := reason(fmt.Sprintf("status %d, want %s", code, p.expectText))
+	switch code {
+	case http.StatusTooManyRequests:
+		return &qualified{reason: said, kind: ErrInconclusive, retryAfter: retryAfter(response.Header)}
+	case http.StatusServiceUnavailable:
+		return &qualified{reason: said, retryAfter: retryAfter(response.Header)}
+	}
+	return said
+}
+
+// retryAfter returns what a Retry-After header asks for, 0 if there is none or it makes no sense.
+func retryAfter(header http.Header) time.Duration {
+	const longest = 24 * time.Hour
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
+		return min(time.Duration(seconds)*time.Second, longest) //nolint:gosec // 32 bits
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	now := time.Now()
+	if date, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = date // the clock of the server
+	}
+	return min(max(0, at.Sub(now)), longest)
 }
 
 // read reads the head of the reply, past interim ones (RFC 9110, section 15.2).

@@ -30,8 +30,8 @@ import (
 type Prober interface {
 	// Probe checks an endpoint once. Port 0 stands for the port of the check. A nil error means
 	// that the endpoint is up. Otherwise the error says why it is not, in one line of at most 200
-	// bytes of printable ASCII. If errors.Is(err, ErrLocal), the probe failed because of this host
-	// and says nothing about the endpoint. ctx carries the timeout: without a deadline a probe may
+	// bytes of printable ASCII. It is no verdict if it is ErrLocal, ErrInconclusive or ErrNoSay, as
+	// errors.Is tells. ctx carries the timeout: without a deadline a probe may
 	// last as long as the peer likes. Nothing waits for ctx after Probe has returned, so the caller
 	// may use it for the next probe.
 	Probe(ctx context.Context, endpoint netip.AddrPort) error
@@ -49,8 +49,6 @@ type protocol interface {
 	probe(ctx context.Context, endpoint netip.AddrPort) error
 }
 
-var _ Prober = (*Check)(nil)
-
 // Name returns the check in a few words, for people and metric labels: "http:8080/healthz". Two
 // checks can share a name.
 func (c *Check) Name() string { return c.name }
@@ -66,6 +64,13 @@ func (c *Check) Probe(ctx context.Context, endpoint netip.AddrPort) error {
 
 // probeSince is Probe with its start, from which the timeout in the error is counted.
 func (c *Check) probeSince(ctx context.Context, start time.Time, endpoint netip.AddrPort) error {
+	return c.ask(ctx, start, endpoint, c.protocol.probe)
+}
+
+// ask calls a method of the protocol, and puts its error into an operator's words.
+func (c *Check) ask(ctx context.Context, start time.Time, endpoint netip.AddrPort,
+	method func(context.Context, netip.AddrPort) error,
+) error {
 	if ctx.Err() != nil {
 		return explain(ctx, start, localFault("no time left"))
 	}
@@ -73,7 +78,7 @@ func (c *Check) probeSince(ctx context.Context, start time.Time, endpoint netip.
 		return localFault("no address")
 	}
 	addr := endpoint.Addr().Unmap()
-	err := c.protocol.probe(ctx, netip.AddrPortFrom(addr, cmp.Or(endpoint.Port(), c.port)))
+	err := method(ctx, netip.AddrPortFrom(addr, cmp.Or(endpoint.Port(), c.port)))
 	switch {
 	case err == nil:
 		return nil

@@ -17,10 +17,6 @@ import (
 	"unicode/utf8"
 )
 
-// ErrLocal is in the chain of every error that is a fault of this host, such as a lack of
-// descriptors, or the end of the caller's context: the endpoint was not judged.
-var ErrLocal = errors.New("not probed")
-
 const (
 	maxReason = 200 // bytes of an error
 	maxQuoted = 60  // bytes of what a peer said, once quoted
@@ -50,8 +46,12 @@ func (u *unmet) Unwrap() error { return u.err }
 // explain puts an error of a probe that began at start into an operator's words.
 func explain(ctx context.Context, start time.Time, err error) error {
 	var said reason
+	var more *qualified
 	var fault localFault
 	switch {
+	case errors.As(err, &more):
+		more.reason = reason(printable(string(more.reason)))
+		return more
 	case errors.As(err, &said):
 		return reason(printable(string(said)))
 	case errors.Is(ctx.Err(), context.Canceled):
