@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // opener starts a backend at an address and returns what ends it.
@@ -288,7 +290,7 @@ func (f *farm) counted(n *atomic.Int64) int64 {
 type checked struct {
 	*server
 	metrics string
-	c       *client
+	c       *testserver.Client
 	before  map[string]float64 // the counters of earlier tests
 }
 
@@ -313,7 +315,7 @@ func (k *checked) block(lines ...string) string {
 // rule returns a stanza.
 func rule(options ...string) string { return "balance {\n" + strings.Join(options, "\n") + "\n}" }
 
-func (k *checked) ask(qtype uint16) *dns.Msg { return k.c.ask(query("www.example.org.", qtype)) }
+func (k *checked) ask(qtype uint16) *dns.Msg { return k.c.Ask(query("www.example.org.", qtype)) }
 
 // answer returns the members of www.example.org, sorted.
 func (k *checked) answer(qtype uint16) []string {
@@ -331,7 +333,7 @@ func (k *checked) answers(ttl uint32, want ...string) {
 func (k *checked) answersOf(name string, qtype uint16, ttl uint32, want ...string) {
 	k.t.Helper()
 	eventually(k.t, fmt.Sprintf("%s has %v with TTL %d", name, want, ttl), func() bool {
-		reply := k.c.ask(query(name, qtype))
+		reply := k.c.Ask(query(name, qtype))
 		addrs := members(reply, qtype)
 		slices.Sort(addrs)
 		return slices.Equal(addrs, want) && onlyTTL(reply.Answer, ttl)
@@ -355,7 +357,7 @@ func (k *checked) verdicts(up, down int, names ...string) {
 	eventually(k.t, fmt.Sprintf("%d endpoints up and %d down", up, down), func() bool {
 		for _, name := range append(names, "www") {
 			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-				k.c.ask(query(name+".example.org.", qtype))
+				k.c.Ask(query(name+".example.org.", qtype))
 			}
 		}
 		now := counts(k.t, k.metrics)

@@ -44,7 +44,7 @@ func TestChainsKeepTheirPlace(t *testing.T) {
 	for _, tc := range tests {
 		lead := leads{}
 		for range 30 {
-			reply := c.ask(query(tc.name, dns.TypeA))
+			reply := c.Ask(query(tc.name, dns.TypeA))
 			if got := shape(reply.Answer); !slices.Equal(got, tc.want) {
 				t.Fatalf("%s: answer is %q, want %q", tc.name, got, tc.want)
 			}
@@ -71,7 +71,7 @@ func TestChainsThatComeLateGoAhead(t *testing.T) {
 		"A www.example.org.", "A www.example.org.", "TXT a.example.org."}
 	lead := leads{}
 	for range 20 {
-		reply := c.ask(query("a.example.org.", dns.TypeA))
+		reply := c.Ask(query("a.example.org.", dns.TypeA))
 		if got := shape(reply.Answer); !slices.Equal(got, want) {
 			t.Fatalf("answer is %q, want %q", got, want)
 		}
@@ -101,7 +101,7 @@ func TestNestedLookupsTakeOneTurn(t *testing.T) {
 			for _, name := range []string{"alias.example.org.", "alias2.example.org."} {
 				lead := leads{}
 				for range 60 {
-					lead.add(c.ask(query(name, dns.TypeA)), dns.TypeA)
+					lead.add(c.Ask(query(name, dns.TypeA)), dns.TypeA)
 				}
 				lead.exactly(t, 2, 30)
 			}
@@ -110,8 +110,8 @@ func TestNestedLookupsTakeOneTurn(t *testing.T) {
 			}
 			direct := leads{}
 			for range 60 {
-				c.ask(query("alias.example.org.", dns.TypeA))
-				direct.add(c.ask(query("www.example.net.", dns.TypeA)), dns.TypeA)
+				c.Ask(query("alias.example.org.", dns.TypeA))
+				direct.add(c.Ask(query("www.example.net.", dns.TypeA)), dns.TypeA)
 			}
 			direct.exactly(t, 2, 30)
 		})
@@ -132,7 +132,7 @@ func TestTranslatedFamiliesTakeTurns(t *testing.T) {
 			c := dial(t, "udp", s.udp(), "")
 			lead := leads{}
 			for range 60 {
-				reply := c.ask(query("www.example.org.", tc.qtype))
+				reply := c.Ask(query("www.example.org.", tc.qtype))
 				if got := len(members(reply, tc.qtype)); got != 3 {
 					t.Fatalf("%d members, want 3: %v", got, reply)
 				}
@@ -172,7 +172,7 @@ func TestNamesChangedBelowTakeTurns(t *testing.T) {
 			c := dial(t, "udp", start(t, block(append([]string{"balance"}, tc.lines...)...)).udp(), "")
 			lead := leads{}
 			for range 60 {
-				reply := c.ask(query(tc.ask, dns.TypeA))
+				reply := c.Ask(query(tc.ask, dns.TypeA))
 				if got := slices.Compact(shape(reply.Answer)); !slices.Equal(got, tc.want) {
 					t.Fatalf("answer is %q, want %q", got, tc.want)
 				}

@@ -12,7 +12,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // Every command that README.md and docs/ show is run, or is in unrunnable with the reason. Commands are the lines of blocks marked "sh", and
@@ -140,10 +143,10 @@ func TestUnrunnableCommandsAreInADocument(t *testing.T) {
 type document struct {
 	t        *testing.T
 	blocks   []fenced
-	corefile string            // the last one shown, that of the demo before
-	server   *process          // nil until a command wants it
-	dir      string            // where it and the commands run
-	ports    *strings.Replacer // those that documents have, for those that are free here
+	corefile string              // the last one shown, that of the demo before
+	server   *testserver.Process // nil until a command wants it
+	dir      string              // where it and the commands run
+	ports    *strings.Replacer   // those that documents have, for those that are free here
 	tree     string
 }
 
@@ -189,7 +192,9 @@ func beginningOf(command string) string {
 // show has the commands that follow ask a server with another Corefile.
 func (d *document) show(corefile string) {
 	if d.server != nil {
-		d.server.end(d.t)
+		if err := d.server.End(syscall.SIGTERM); err != nil {
+			d.t.Error(err)
+		}
 		d.server = nil
 	}
 	d.corefile = corefile
@@ -237,9 +242,9 @@ func (d *document) serve() {
 	}
 	d.script("coredns", "exec env "+serverEnv+"=1 "+self+` "$@"`)
 	d.server = d.start()
-	d.script("pidof", fmt.Sprintf("echo %d", d.server.cmd.Process.Pid)) // no other CoreDNS of this machine is ours to reload
+	d.script("pidof", fmt.Sprintf("echo %d", d.server.Cmd.Process.Pid)) // no other CoreDNS of this machine is ours to reload
 	eventually(d.t, "the server listens", func() bool {                 // before that a signal would end it
-		c, err := net.Dial("tcp", "127.0.0.1:"+d.server.port)
+		c, err := net.Dial("tcp", "127.0.0.1:"+d.ports.Replace("1053"))
 		if err == nil {
 			c.Close()
 		}
@@ -248,30 +253,20 @@ func (d *document) serve() {
 }
 
 // start starts the server, whose output is in coredns.log.
-func (d *document) start() *process {
+func (d *document) start() *testserver.Process {
 	port := d.ports.Replace("1053")
 	corefile := pages.ReplaceAllString(d.corefile, "$1 127.0.0.1:9154$2") // where it is unless told otherwise
 	corefile = onLoopback(d.ports.Replace(corefile), resolverOfTheNode(d.t))
 	corefile = strings.ReplaceAll(corefile, ":0 {", ":"+port+" {")
-	p := &process{port: port, log: new(logbook)}
-	if err := os.WriteFile(filepath.Join(d.dir, "Corefile"), []byte(corefile), 0o600); err != nil {
-		d.t.Fatal(err)
-	}
+	testserver.Write(d.t, filepath.Join(d.dir, "Corefile"), corefile)
 	log, err := os.Create(filepath.Join(d.dir, "coredns.log"))
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd = command(d.t, d.dir, filepath.Join(d.dir, "bin", "coredns"), "-conf", "Corefile", "-dns.port", port)
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
-		d.t.Fatal(err)
-	}
-	d.t.Cleanup(func() {
-		p.cmd.Process.Kill() // in case the test ended early
-		p.cmd.Wait()
-	})
-	return p
+	cmd := exec.Command(filepath.Join(d.dir, "bin", "coredns"), "-conf", "Corefile", "-dns.port", port)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = d.dir, log, log
+	return testserver.Start(d.t, cmd)
 }
 
 func (d *document) script(name, text string) {

@@ -89,7 +89,7 @@ func TestSignaturesVerifyOverBalancedAnswers(t *testing.T) {
 				for range 12 {
 					q := q.Copy().SetEdns0(4096, true)
 					q.Id = dns.Id()
-					reply := c.ask(q)
+					reply := c.Ask(q)
 					if n := verify(t, key, reply); n == 0 {
 						t.Fatalf("no signature in %v", reply)
 					}
@@ -116,7 +116,7 @@ func TestSignaturesVerifyOverBalancedAnswers(t *testing.T) {
 func TestUnsignedAnswersOfASignedZoneAreCut(t *testing.T) {
 	_, base := signingKey(t)
 	s := start(t, block("balance {\n answers 1\n }", "cache", "dnssec {\n key file "+base+"\n }", "file "+zone(t, "example.org.", threeAs)))
-	signed := dial(t, "udp", s.udp(), "").ask(query("www.example.org.", dns.TypeA).SetEdns0(4096, true))
+	signed := dial(t, "udp", s.udp(), "").Ask(query("www.example.org.", dns.TypeA).SetEdns0(4096, true))
 	plain := ask(t, s.udp(), "www.example.org.", dns.TypeA)
 	if len(members(signed, dns.TypeA)) != 3 || len(members(plain, dns.TypeA)) != 1 {
 		t.Errorf("%d members signed and %d unsigned, want 3 and 1", len(members(signed, dns.TypeA)), len(members(plain, dns.TypeA)))
@@ -138,7 +138,7 @@ func TestADIsClearedWhereUnsignedMembersAreRemoved(t *testing.T) {
 		q := query("www.example.org.", dns.TypeA)
 		q.AuthenticatedData = true
 		for range 3 {
-			if got := dial(t, "udp", s.udp(), "").ask(q.Copy()).AuthenticatedData; got != want {
+			if got := dial(t, "udp", s.udp(), "").Ask(q.Copy()).AuthenticatedData; got != want {
 				t.Errorf("%s: AD is %v, want %v", stanza, got, want)
 			}
 		}

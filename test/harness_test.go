@@ -10,12 +10,10 @@ import (
 	"io"
 	golog "log"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +26,7 @@ import (
 
 	_ "github.com/seed-f1518d44/balance" // the balance plugin
 	"github.com/seed-f1518d44/balance/internal/directives"
+	"github.com/seed-f1518d44/balance/internal/testserver"
 
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
@@ -57,9 +56,16 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/coredns/coredns/plugin/metrics.(*Metrics).OnStartup.func1"))
 }
 
-// patience is how long a test waits for what must come: long enough for any machine, so that its
-// end means "never".
-const patience = 30 * time.Second
+// Short names of what all tests use.
+var (
+	dial       = testserver.Dial
+	query      = testserver.Query
+	dataOf     = testserver.Data
+	freePort   = testserver.FreePort
+	eventually = testserver.Eventually
+)
+
+const patience = testserver.Patience
 
 // nowhere is a log that nobody reads.
 var nowhere = golog.New(io.Discard, "", 0)
@@ -99,13 +105,9 @@ func (s *server) waitUntilServing() {
 	q.Opcode = dns.OpcodeStatus
 	for i, addr := range s.udps() {
 		for network, addr := range map[string]string{"udp": addr, "tcp": s.tcps()[i]} {
-			conn, err := net.Dial(network, addr)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			c := &client{s.t, &dns.Conn{Conn: conn}}
-			c.ask(q)
-			conn.Close()
+			c := dial(s.t, network, addr, "")
+			c.Ask(q)
+			c.Close()
 		}
 	}
 }
@@ -170,93 +172,10 @@ func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
 	}
 }
 
-// given are the ports that freePort returned.
-var given = map[string]bool{}
-
-// freePort returns a port that is free for UDP and TCP on 127.0.0.1, and that it never returned before: the prometheus plugin does not
-// listen again on an address that it has left. It is below those that systems give to whoever wants any, so that nobody gets it by
-// chance before it is used, nor while it is not.
-func freePort(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		port := strconv.Itoa(15_000 + rand.IntN(15_000))
-		if given[port] {
-			continue
-		}
-		packets, err := net.ListenPacket("udp", "127.0.0.1:"+port)
-		if err != nil {
-			continue
-		}
-		streams, err := net.Listen("tcp", "127.0.0.1:"+port)
-		packets.Close()
-		if err != nil {
-			continue
-		}
-		streams.Close()
-		given[port] = true
-		return port
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
-// query returns a question for a name.
-func query(name string, qtype uint16) *dns.Msg {
-	return new(dns.Msg).SetQuestion(name, qtype)
-}
-
-// client is a socket that asks one server. Owned by one goroutine.
-type client struct {
-	t    testing.TB
-	conn *dns.Conn
-}
-
-// dial connects to a server; from is the client's own IP address, or empty.
-func dial(t testing.TB, network, addr, from string) *client {
-	t.Helper()
-	d := net.Dialer{Timeout: patience}
-	if ip := net.ParseIP(from); ip != nil && network == "udp" {
-		d.LocalAddr = &net.UDPAddr{IP: ip}
-	} else if ip != nil {
-		d.LocalAddr = &net.TCPAddr{IP: ip}
-	}
-	conn, err := d.Dial(network, addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return &client{t, &dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize}}
-}
-
-// ask sends a query and returns the reply to it.
-func (c *client) ask(q *dns.Msg) *dns.Msg {
-	c.t.Helper()
-	reply, err := c.tryAsk(q)
-	if err != nil {
-		c.t.Fatalf("%s: %v", q.Question[0].String(), err)
-	}
-	return reply
-}
-
-func (c *client) tryAsk(q *dns.Msg) (*dns.Msg, error) {
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return nil, err
-	}
-	if err := c.conn.WriteMsg(q); err != nil {
-		return nil, err
-	}
-	for {
-		reply, err := c.conn.ReadMsg()
-		if err != nil || reply.Id == q.Id {
-			return reply, err
-		}
-	}
-}
-
 // ask asks a server over UDP with a socket of its own.
 func ask(t testing.TB, addr, name string, qtype uint16) *dns.Msg {
 	t.Helper()
-	return dial(t, "udp", addr, "").ask(query(name, qtype))
+	return dial(t, "udp", addr, "").Ask(query(name, qtype))
 }
 
 // file writes a file into a directory of the test's own and returns its path.
@@ -281,16 +200,6 @@ const threeAs = "www IN A 192.0.2.1\nwww IN A 192.0.2.2\nwww IN A 192.0.2.3\n"
 
 // members returns the data of the answer's records of a type, in their order.
 func members(reply *dns.Msg, rrtype uint16) []string { return dataOf(reply.Answer, rrtype) }
-
-func dataOf(rrs []dns.RR, rrtype uint16) []string {
-	var data []string
-	for _, rr := range rrs {
-		if rr.Header().Rrtype == rrtype {
-			data = append(data, strings.TrimPrefix(rr.String(), rr.Header().String()))
-		}
-	}
-	return data
-}
 
 // leads counts who came first.
 type leads map[string]int
@@ -368,22 +277,6 @@ func sortedText(rrs []dns.RR) []string {
 	}
 	slices.SortFunc(text, cmp.Compare)
 	return text
-}
-
-// eventually calls done until it is true.
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never: %s", what)
-		}
-	}
 }
 
 // steadily calls try, which says what is wrong, if anything. Where that may be because this machine stood still for too long meanwhile,

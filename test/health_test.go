@@ -183,7 +183,7 @@ func (s *script) seen() []bool {
 func (s *script) looksFor(k *checked, addr string) {
 	c := dial(k.t, "udp", k.udp(), "")
 	s.look = func() bool {
-		reply, err := c.tryAsk(query("www.example.org.", dns.TypeA))
+		reply, err := c.TryAsk(query("www.example.org.", dns.TypeA))
 		if err != nil {
 			k.t.Error(err)
 			return false
@@ -322,11 +322,11 @@ func TestAllDown(t *testing.T) {
 				tc.aaaa.check(t, k.ask(dns.TypeAAAA), mapped)
 			}
 			// What the upstream denied stays denied, as it denied it.
-			reply := k.c.ask(query("four.example.org.", dns.TypeAAAA))
+			reply := k.c.Ask(query("four.example.org.", dns.TypeAAAA))
 			if soa, ok := reply.Ns[0].(*dns.SOA); reply.Rcode != dns.RcodeSuccess || len(reply.Answer) != 0 || !ok || soa.Serial != 2026112301 {
 				t.Errorf("no AAAA: reply is %v, want that of file", reply)
 			}
-			if reply := k.c.ask(query("none.example.org.", dns.TypeA)); reply.Rcode != dns.RcodeNameError {
+			if reply := k.c.Ask(query("none.example.org.", dns.TypeA)); reply.Rcode != dns.RcodeNameError {
 				t.Errorf("no such name: reply is %v, want NXDOMAIN", reply)
 			}
 		})
@@ -338,7 +338,7 @@ func TestNodataBehindAnAlias(t *testing.T) {
 	f := deadFarm(t, 2, listening)
 	k := startChecked(t, rule("all_down nodata", f.check("tcp", "")), "file "+zone(t, "example.org.", f.as("www")+"alias IN CNAME www\n"))
 	k.verdicts(0, 2)
-	reply := k.c.ask(query("alias.example.org.", dns.TypeA))
+	reply := k.c.Ask(query("alias.example.org.", dns.TypeA))
 	if got := shape(reply.Answer); !slices.Equal(got, []string{"CNAME alias.example.org. www.example.org."}) || reply.Rcode != dns.RcodeSuccess {
 		t.Errorf("reply is %v, want the alias alone", reply)
 	}
@@ -569,7 +569,7 @@ func TestSignedAnswersKeepTheDead(t *testing.T) {
 	k.answers(5, f.some(0, 2, 3)...) // who asks without DO gets no signatures, hence no dead
 	lead := leads{}
 	for range 12 {
-		reply := k.c.ask(query("www.example.org.", dns.TypeA).SetEdns0(4096, true))
+		reply := k.c.Ask(query("www.example.org.", dns.TypeA).SetEdns0(4096, true))
 		got := members(reply, dns.TypeA)
 		if verify(t, key, reply) != 1 || len(got) != 4 || got[3] != f.addrs[1] || !onlyTTL(reply.Answer, 5) {
 			t.Fatalf("reply is %v, want four members, %s last, with TTL 5, and a signature", reply, f.addrs[1])
@@ -600,7 +600,7 @@ func TestADIsClearedWhereTheDeadAreRemoved(t *testing.T) {
 	ad := func(k *checked) bool {
 		q := query("www.example.org.", dns.TypeA)
 		q.AuthenticatedData = true
-		return k.c.ask(q).AuthenticatedData
+		return k.c.Ask(q).AuthenticatedData
 	}
 	for _, mode := range []string{"open", "nodata", "fallback 192.0.2.250"} {
 		f.revive(0)
@@ -632,7 +632,7 @@ func TestDeadGlueIsRemoved(t *testing.T) {
 	glue := func(ttl uint32, want ...string) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("glue is %v", want), func() bool {
-			reply := k.c.ask(query("_sip._tcp.example.org.", dns.TypeSRV))
+			reply := k.c.Ask(query("_sip._tcp.example.org.", dns.TypeSRV))
 			got := dataOf(reply.Extra, dns.TypeA)
 			slices.Sort(got)
 			if len(members(reply, dns.TypeSRV)) != 2 {

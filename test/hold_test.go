@@ -301,10 +301,10 @@ func TestHoldLeavesDescriptors(t *testing.T) {
 		}
 		for range 20 {
 			c := dial(t, "tcp", k.tcp(), "")
-			if got := members(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA); len(got) != backends {
+			if got := members(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA); len(got) != backends {
 				t.Errorf("%d members over TCP, want %d", len(got), backends)
 			}
-			c.conn.Close()
+			c.Close()
 		}
 		f.kill(3)
 		left := slices.Sorted(slices.Values(f.addrs))

@@ -146,7 +146,7 @@ func TestMalformedAnswers(t *testing.T) {
 			for _, s := range []*server{s, tcp} {
 				q := query(fmt.Sprintf("m%d.example.org.", i), dns.TypeA)
 				q.SetEdns0(4096, false)
-				checkHostileReply(t, dial(t, "tcp", s.tcp(), "").ask(q))
+				checkHostileReply(t, dial(t, "tcp", s.tcp(), "").Ask(q))
 				eventually(t, "after it the server answers, within the time that forward has", func() bool {
 					return len(members(ask(t, s.udp(), "well.example.org.", dns.TypeA), dns.TypeA)) == 2
 				})
@@ -232,7 +232,7 @@ func TestRRsetsAsLargeAsAMessage(t *testing.T) {
 				c := dial(t, "tcp", s.tcp(), "")
 				var led []string
 				for range 5 {
-					reply := c.ask(query("www.example.org.", tc.qtype))
+					reply := c.Ask(query("www.example.org.", tc.qtype))
 					got := members(reply, tc.qtype)
 					if len(got) == 0 {
 						t.Fatalf("%s: no answer: %v", upstream, reply.MsgHdr)
@@ -279,7 +279,7 @@ func TestEveryOptionOnAnRRsetAsLargeAsAMessage(t *testing.T) {
 					runtime.GC()
 					runtime.ReadMemStats(&before)
 				}
-				last = members(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
+				last = members(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
 				distinct := slices.Clone(last)
 				slices.Sort(distinct)
 				if down := tc.members - len(last); down < 0 || down > tc.mayBeDown || len(slices.Compact(distinct)) != len(last) {
@@ -319,7 +319,7 @@ func TestAMessageOf65535Octets(t *testing.T) {
 	c := dial(t, "tcp", s.tcp(), "")
 	var led []string
 	for range 4 {
-		reply := c.ask(query("www.example.org.", dns.TypeA))
+		reply := c.Ask(query("www.example.org.", dns.TypeA))
 		if reply.Truncated || len(reply.Extra) != 1 {
 			t.Fatalf("reply of %d octets is cut", reply.Len())
 		}

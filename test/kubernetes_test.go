@@ -21,6 +21,8 @@ import (
 
 	"github.com/miekg/dns"
 	"sigs.k8s.io/yaml"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // cluster is an API server of a cluster in which default/db is a headless service with three pods, and
@@ -108,7 +110,7 @@ const serverEnv = "BALANCE_TEST_COREDNS"
 // serveInCluster runs a Corefile as in a pod, with the API server, the node's resolver and the ports of this test. The files that
 // deploy mounts are those in the tree. It is a process of its own, for the kubernetes plugin sets what all its instances in a
 // process share, without a lock.
-func serveInCluster(t *testing.T, corefile string, api *cluster, resolver string) *process {
+func serveInCluster(t *testing.T, corefile string, api *cluster, resolver string) *testserver.Server {
 	t.Helper()
 	files, err := filepath.Abs(filepath.Join("..", "deploy", "kubernetes", "components", "files"))
 	if err != nil {
@@ -128,7 +130,7 @@ func serveInCluster(t *testing.T, corefile string, api *cluster, resolver string
 		"/etc/balance/weights/", files+"/", "/etc/balance/overrides/", files+"/",
 	).Replace(corefile)
 	t.Setenv(serverEnv, "1")
-	return serve(t, self, func(port string) string {
+	return testserver.Serve(t, self, func(port string) string {
 		return strings.Replace(onLoopback(corefile, resolver), ".:0 {", ".:"+port+" {", 1)
 	})
 }
@@ -166,13 +168,13 @@ var commented = regexp.MustCompile(`(?m)^( *)#([^ ].*|   .*)$`)
 func TestDeployedCorefilesRotateAHeadlessService(t *testing.T) {
 	for at, corefile := range deployed(t) {
 		t.Run(at, func(t *testing.T) {
-			c := serveInCluster(t, corefile, newCluster(t), resolverOfTheNode(t)).client
+			c := serveInCluster(t, corefile, newCluster(t), resolverOfTheNode(t)).Client
 			eventually(t, "CoreDNS knows the service", func() bool {
-				return len(members(c.ask(query("db.default.svc.cluster.local.", dns.TypeA)), dns.TypeA)) == 3
+				return len(members(c.Ask(query("db.default.svc.cluster.local.", dns.TypeA)), dns.TypeA)) == 3
 			})
 			lead, order := leads{}, []string(nil)
 			for range 30 {
-				reply := c.ask(query("db.default.svc.cluster.local.", dns.TypeA))
+				reply := c.Ask(query("db.default.svc.cluster.local.", dns.TypeA))
 				lead.add(reply, dns.TypeA)
 				order = append(order, members(reply, dns.TypeA)[0])
 			}
@@ -185,13 +187,13 @@ func TestDeployedCorefilesRotateAHeadlessService(t *testing.T) {
 // A service that is a name elsewhere rotates as that name's addresses do, under the rule of the service.
 func TestExternalNameRotates(t *testing.T) {
 	corefile := ".:53 {\n    kubernetes cluster.local {\n    }\n    balance external.default.svc.cluster.local\n    forward . /etc/resolv.conf\n}\n"
-	c := serveInCluster(t, corefile, newCluster(t), upstream(t, shuffledAddresses)).client
+	c := serveInCluster(t, corefile, newCluster(t), upstream(t, shuffledAddresses)).Client
 	eventually(t, "CoreDNS knows the service", func() bool {
-		return len(members(c.ask(query("external.default.svc.cluster.local.", dns.TypeA)), dns.TypeA)) == 3
+		return len(members(c.Ask(query("external.default.svc.cluster.local.", dns.TypeA)), dns.TypeA)) == 3
 	})
 	lead, order := leads{}, []string(nil)
 	for range 30 {
-		reply := c.ask(query("external.default.svc.cluster.local.", dns.TypeA))
+		reply := c.Ask(query("external.default.svc.cluster.local.", dns.TypeA))
 		if got := members(reply, dns.TypeCNAME); !slices.Equal(got, []string{"www.example.org."}) {
 			t.Fatalf("CNAMEs %v", got)
 		}

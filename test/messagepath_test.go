@@ -170,7 +170,7 @@ func benchmarkMessagePath(b *testing.B, n int, upstream string, c messagePathCon
 	s := start(b, block(lines...))
 	ask(b, s.udp(), "www.example.org.", dns.TypeHINFO)
 	for name, members := range names { // now they are known
-		if reply := dial(b, "tcp", s.tcp(), "").ask(query(name+".example.org.", dns.TypeA)); len(reply.Answer) != len(members) {
+		if reply := dial(b, "tcp", s.tcp(), "").Ask(query(name+".example.org.", dns.TypeA)); len(reply.Answer) != len(members) {
 			b.Fatalf("%s has %d addresses, want %d", name, len(reply.Answer), len(members))
 		}
 	}

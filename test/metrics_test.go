@@ -76,14 +76,14 @@ func TestMetrics(t *testing.T) {
 
 	before := counts(t, addr)
 	plain, special := dial(t, "udp", s.udp(), ""), dial(t, "udp", s.udp(), "127.0.0.9")
-	plain.ask(query("www.example.org.", dns.TypeA))
-	plain.ask(query("www.example.org.", dns.TypeMX))
-	plain.ask(query("not-a-label.example.org.", dns.TypeA))
-	plain.ask(query("www.cut.example.org.", dns.TypeA))
-	plain.ask(query("www.cut.example.org.", dns.TypeA))
-	plain.ask(query("txt.cut.example.org.", dns.TypeTXT))
-	plain.ask(query("www.cut.example.org.", dns.TypeA).SetEdns0(4096, true))
-	special.ask(query("www.cut.example.org.", dns.TypeA))
+	plain.Ask(query("www.example.org.", dns.TypeA))
+	plain.Ask(query("www.example.org.", dns.TypeMX))
+	plain.Ask(query("not-a-label.example.org.", dns.TypeA))
+	plain.Ask(query("www.cut.example.org.", dns.TypeA))
+	plain.Ask(query("www.cut.example.org.", dns.TypeA))
+	plain.Ask(query("txt.cut.example.org.", dns.TypeTXT))
+	plain.Ask(query("www.cut.example.org.", dns.TypeA).SetEdns0(4096, true))
+	special.Ask(query("www.cut.example.org.", dns.TypeA))
 	after := counts(t, addr)
 
 	want := map[string]float64{
@@ -119,7 +119,7 @@ func TestMetricsOutliveAReload(t *testing.T) {
 	series := responses("counted.test.", "", "ordered")
 	before := counts(t, addr)[series]
 	for i := range 3 {
-		c.ask(query("www.counted.test.", dns.TypeA))
+		c.Ask(query("www.counted.test.", dns.TypeA))
 		if got := counts(t, addr)[series] - before; got != float64(i+1) {
 			t.Errorf("%v answers counted, want %d", got, i+1)
 		}

@@ -74,7 +74,7 @@ func TestObserveTakesTurns(t *testing.T) {
 	s := start(t, block("balance", db))
 	c := dial(t, "udp", s.udp(), "")
 	lead := func() int {
-		return slices.Index(threeSorted, members(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0])
+		return slices.Index(threeSorted, members(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0])
 	}
 	before := lead()
 	for _, lines := range [][]string{{"balance {\n observe\n }", db}, {"balance", db}} {

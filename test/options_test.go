@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // as returns A records of one owner.
@@ -43,7 +45,7 @@ func TestPreferredMembersComeFirst(t *testing.T) {
 				}
 				c := dial(t, network, addr, tc.from)
 				for range 20 {
-					got := members(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
+					got := members(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
 					if n := networks(got); len(got) != 6 || !slices.Equal(n, tc.want) {
 						t.Fatalf("answer is %v, want the networks in the order %v", got, tc.want)
 					}
@@ -68,8 +70,8 @@ func TestPreferredMembersLeadEqually(t *testing.T) {
 	near, far := dial(t, "udp", s.udp(), "127.0.0.2"), dial(t, "udp", s.udp(), "127.0.0.1")
 	nearLeads, farLeads := leads{}, leads{}
 	for range 100 {
-		nearLeads.add(near.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
-		farLeads.add(far.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
+		nearLeads.add(near.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
+		farLeads.add(far.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
 	}
 	nearLeads.exactly(t, 2, 50)
 	farLeads.exactly(t, 5, 20)
@@ -77,10 +79,10 @@ func TestPreferredMembersLeadEqually(t *testing.T) {
 
 func TestAnswersOne(t *testing.T) {
 	s := start(t, block("balance {\n answers 1\n }", "cache", "file "+zone(t, "example.org.", threeAs)))
-	clients := []*client{dial(t, "udp", s.udp(), ""), dial(t, "tcp", s.tcp(), "")}
+	clients := []*testserver.Client{dial(t, "udp", s.udp(), ""), dial(t, "tcp", s.tcp(), "")}
 	lead := leads{}
 	for i := range 3000 {
-		reply := clients[i%2].ask(query("www.example.org.", dns.TypeA))
+		reply := clients[i%2].Ask(query("www.example.org.", dns.TypeA))
 		if got := members(reply, dns.TypeA); len(got) != 1 {
 			t.Fatalf("answer is %v, want one", got)
 		}
@@ -93,7 +95,7 @@ func TestAnswersMoreThanThereAre(t *testing.T) {
 	s := start(t, block("balance {\n answers 5\n }", "file "+zone(t, "example.org.", threeAs)))
 	c := dial(t, "udp", s.udp(), "")
 	for range 6 {
-		if got := members(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA); !isRotation(got, threeSorted) {
+		if got := members(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA); !isRotation(got, threeSorted) {
 			t.Errorf("answer is %v, want a rotation of %v", got, threeSorted)
 		}
 	}
@@ -108,7 +110,7 @@ func TestAnswersEightOfTen(t *testing.T) {
 	c := dial(t, "udp", s.udp(), "")
 	lead, seen, sets := leads{}, map[string]int{}, map[string]bool{}
 	for range 100 {
-		reply := c.ask(query("www.example.org.", dns.TypeA))
+		reply := c.Ask(query("www.example.org.", dns.TypeA))
 		lead.add(reply, dns.TypeA)
 		got := members(reply, dns.TypeA)
 		slices.Sort(got)

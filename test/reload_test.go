@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // A reload gives the sockets to new servers: the clients keep theirs.
@@ -36,7 +38,7 @@ func TestTurnsOutliveAReload(t *testing.T) {
 			for range len(threeSorted) { // from every place
 				s := start(t, block("balance", db))
 				c := dial(t, "udp", s.udp(), "")
-				next := func() string { return members(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0] }
+				next := func() string { return members(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0] }
 				next()
 				before := next()
 				if err := s.restart(block(tc.lines...)); err != nil {
@@ -74,7 +76,7 @@ func TestABrokenCorefileChangesNothing(t *testing.T) {
 		block("balance", "whoami") + "example.net:0 {\nbind 192.0.2.1\nbalance\nwhoami\n}\n",
 	} {
 		for range 2 {
-			reply := c.ask(query("www.example.org.", dns.TypeA))
+			reply := c.Ask(query("www.example.org.", dns.TypeA))
 			order = append(order, members(reply, dns.TypeA)[0])
 			if got := members(reply, dns.TypeA); len(got) != 2 {
 				t.Fatalf("answer is %v, want two", got)
@@ -84,7 +86,7 @@ func TestABrokenCorefileChangesNothing(t *testing.T) {
 			t.Errorf("no error for\n%s", broken)
 		}
 	}
-	order = append(order, members(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0])
+	order = append(order, members(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0])
 	follows(t, threeSorted, order)
 }
 
@@ -124,7 +126,7 @@ func TestAHundredReloadsUnderLoad(t *testing.T) {
 // crowd is a number of clients that ask on and on over UDP.
 type crowd struct {
 	t        *testing.T
-	clients  []*client
+	clients  []*testserver.Client
 	answered atomic.Int64
 }
 
@@ -146,7 +148,7 @@ func (c *crowd) askOn() (stop func() leads) {
 		all[i] = leads{}
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				reply, err := client.tryAsk(query("www.example.org.", dns.TypeA))
+				reply, err := client.TryAsk(query("www.example.org.", dns.TypeA))
 				if err != nil {
 					c.t.Errorf("query lost: %v", err)
 					return
@@ -176,7 +178,7 @@ func TestReloadsKeepTCPListeners(t *testing.T) {
 	s := start(t, block("balance", db))
 	var order []string
 	for range 10 {
-		order = append(order, members(dial(t, "tcp", s.tcp(), "").ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0])
+		order = append(order, members(dial(t, "tcp", s.tcp(), "").Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0])
 		if err := s.restart(block("balance", db)); err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 var threeSorted = []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}
@@ -47,10 +49,10 @@ func TestEachMemberLeadsEquallyOften(t *testing.T) {
 	for _, up := range upstreams {
 		t.Run(up.name, func(t *testing.T) {
 			s := start(t, block("balance", up.chain(t)))
-			clients := []*client{dial(t, "udp", s.udp(), ""), dial(t, "tcp", s.tcp(), "")}
+			clients := []*testserver.Client{dial(t, "udp", s.udp(), ""), dial(t, "tcp", s.tcp(), "")}
 			lead, order := leads{}, []string(nil)
 			for i := range 3000 {
-				reply := clients[i%len(clients)].ask(query("www.example.org.", dns.TypeA))
+				reply := clients[i%len(clients)].Ask(query("www.example.org.", dns.TypeA))
 				if got := members(reply, dns.TypeA); !isRotation(got, threeSorted) {
 					t.Fatalf("answer %d is %v, want a rotation of %v", i, got, threeSorted)
 				}
@@ -85,7 +87,7 @@ func inParallel(t *testing.T, s *server, clients, times int, q *dns.Msg) leads {
 		all[i] = leads{}
 		wg.Go(func() {
 			for range times {
-				reply, err := c.tryAsk(q.Copy())
+				reply, err := c.TryAsk(q.Copy())
 				if err != nil {
 					t.Error(err)
 					return
@@ -106,8 +108,8 @@ func TestFamiliesTakeTurnsApart(t *testing.T) {
 	c := dial(t, "udp", s.udp(), "")
 	four, six := leads{}, leads{}
 	for range 100 {
-		four.add(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
-		six.add(c.ask(query("www.example.org.", dns.TypeAAAA)), dns.TypeAAAA)
+		four.add(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
+		six.add(c.Ask(query("www.example.org.", dns.TypeAAAA)), dns.TypeAAAA)
 	}
 	four.exactly(t, 2, 50)
 	six.exactly(t, 2, 50)
@@ -118,7 +120,7 @@ func TestNamesAreEqualWithoutRegardToCase(t *testing.T) {
 	c := dial(t, "udp", s.udp(), "")
 	var order []string
 	for _, name := range []string{"www.example.org.", "WWW.example.org.", "www.EXAMPLE.org.", "wWw.eXaMpLe.OrG."} {
-		reply := c.ask(query(name, dns.TypeA))
+		reply := c.Ask(query(name, dns.TypeA))
 		if reply.Question[0].Name != name {
 			t.Errorf("question comes back as %q, want %q", reply.Question[0].Name, name)
 		}
@@ -133,8 +135,8 @@ func TestWildcardNamesTakeTurnsApart(t *testing.T) {
 	c := dial(t, "udp", s.udp(), "")
 	one, two := leads{}, leads{}
 	for range 50 {
-		one.add(c.ask(query("one.w.example.org.", dns.TypeA)), dns.TypeA)
-		two.add(c.ask(query("two.w.example.org.", dns.TypeA)), dns.TypeA)
+		one.add(c.Ask(query("one.w.example.org.", dns.TypeA)), dns.TypeA)
+		two.add(c.Ask(query("two.w.example.org.", dns.TypeA)), dns.TypeA)
 	}
 	one.exactly(t, 2, 25)
 	two.exactly(t, 2, 25)
@@ -157,7 +159,7 @@ func TestMXAndSRVRotateWithinTheirRank(t *testing.T) {
 	for _, tc := range tests {
 		lead, glue := leads{}, leads{}
 		for range 100 {
-			reply := c.ask(query(tc.name, tc.qtype))
+			reply := c.Ask(query(tc.name, tc.qtype))
 			lead.add(reply, tc.qtype)
 			glue[dataOf(reply.Extra, dns.TypeA)[0]]++
 			if got := members(reply, tc.qtype); len(got) != 3 || got[2] != tc.backup {
@@ -176,7 +178,7 @@ func TestRandomLeadsWithEveryMember(t *testing.T) {
 	c := dial(t, "udp", s.udp(), "")
 	lead := leads{}
 	for range 600 {
-		reply := c.ask(query("www.example.org.", dns.TypeA))
+		reply := c.Ask(query("www.example.org.", dns.TypeA))
 		lead.add(reply, dns.TypeA)
 		if got := members(reply, dns.TypeA); len(got) != 3 {
 			t.Fatalf("answer is %v, want three", got)

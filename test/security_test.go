@@ -32,10 +32,10 @@ func TestNamesOfClientsAreNowhere(t *testing.T) {
 		k = startChecked(t, rule(f.check("tcp", "")), "file "+zone(t, "example.org.", f.as("www")+f.as("*")+f.as("forged-name-www")))
 		k.verdicts(1, 0)
 		for i := range 200 {
-			k.c.ask(query(fmt.Sprintf(`forged-name-%d\010[ERROR]\027.example.org.`, i), dns.TypeA))
-			k.c.ask(query(fmt.Sprintf(`forged-name-%d.example.org.`, i), dns.TypeMX))
+			k.c.Ask(query(fmt.Sprintf(`forged-name-%d\010[ERROR]\027.example.org.`, i), dns.TypeA))
+			k.c.Ask(query(fmt.Sprintf(`forged-name-%d.example.org.`, i), dns.TypeMX))
 		}
-		k.c.ask(query("forged-name-www.example.org.", dns.TypeA))
+		k.c.Ask(query("forged-name-www.example.org.", dns.TypeA))
 		series = scraped(t, k.metrics)
 		k.stop()
 	})

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 func TestOneStateOverAllListeners(t *testing.T) {
@@ -23,7 +25,7 @@ func TestOneStateOverAllListeners(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			s := start(t, tc.corefile)
-			var clients []*client
+			var clients []*testserver.Client
 			for i := range s.udps() {
 				clients = append(clients, dial(t, "udp", s.udps()[i], ""), dial(t, "tcp", s.tcps()[i], ""))
 			}
@@ -32,7 +34,7 @@ func TestOneStateOverAllListeners(t *testing.T) {
 			}
 			var order []string
 			for i := range 60 {
-				reply := clients[i%len(clients)].ask(query("www.example.org.", dns.TypeA))
+				reply := clients[i%len(clients)].Ask(query("www.example.org.", dns.TypeA))
 				order = append(order, members(reply, dns.TypeA)[0])
 			}
 			follows(t, threeSorted, order)
@@ -56,8 +58,8 @@ func TestBlocksOfAZoneTakeTurnsApart(t *testing.T) {
 			far := dial(t, "udp", s.udps()[len(s.udps())-1], "127.0.0.3")
 			nearLeads, farLeads := leads{}, leads{}
 			for range 50 {
-				nearLeads.add(near.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
-				farLeads.add(far.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
+				nearLeads.add(near.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
+				farLeads.add(far.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)
 			}
 			nearLeads.exactly(t, 2, 25)
 			farLeads.exactly(t, 2, 25)
@@ -80,7 +82,7 @@ func TestSeveralZonesInABlock(t *testing.T) {
 			if lead[z] == nil {
 				lead[z] = leads{}
 			}
-			lead[z].add(c.ask(query("www."+z+".", dns.TypeA)), dns.TypeA)
+			lead[z].add(c.Ask(query("www."+z+".", dns.TypeA)), dns.TypeA)
 		}
 	}
 	for _, z := range zones {
@@ -93,7 +95,7 @@ func TestReverseZones(t *testing.T) {
 	c := dial(t, "udp", s.udp(), "")
 	lead := leads{}
 	for range 30 {
-		lead.add(c.ask(query("www.2.0.192.in-addr.arpa.", dns.TypeA)), dns.TypeA)
+		lead.add(c.Ask(query("www.2.0.192.in-addr.arpa.", dns.TypeA)), dns.TypeA)
 	}
 	lead.exactly(t, 3, 10)
 }

@@ -201,7 +201,7 @@ func (s *signedServer) know(dead []int) {
 	}()
 	eventually(s.t, fmt.Sprintf("all are up but %v", dead), func() bool {
 		for _, c := range s.cases {
-			s.checked.c.ask(c.question())
+			s.checked.c.Ask(c.question())
 		}
 		last = counts(s.t, s.metrics)
 		return !slices.ContainsFunc(s.cases, func(c signedCase) bool {
@@ -224,7 +224,7 @@ func (s *signedServer) signed(c *signedCase, dead []int) {
 	}
 	for range n {
 		q := c.question().SetEdns0(4096, true)
-		reply := s.checked.c.ask(q)
+		reply := s.checked.c.Ask(q)
 		if verify(s.t, s.z.key, reply) == 0 {
 			s.t.Fatalf("no signature: %v", reply)
 		}
@@ -300,7 +300,7 @@ func (s *signedServer) lasts(c *signedCase, reply *dns.Msg, dead []int) {
 // such name (RFC 4035, section 5.3.4).
 func (s *signedServer) provesTheWildcard(c *signedCase) {
 	s.t.Helper()
-	reply := s.checked.c.ask(c.question().SetEdns0(4096, true))
+	reply := s.checked.c.Ask(c.question().SetEdns0(4096, true))
 	made := slices.ContainsFunc(reply.Answer, func(rr dns.RR) bool {
 		sig, ok := rr.(*dns.RRSIG)
 		return ok && int(sig.Labels) < dns.CountLabel(sig.Hdr.Name)
@@ -313,7 +313,7 @@ func (s *signedServer) provesTheWildcard(c *signedCase) {
 // plain checks what a client gets that asks for no signatures.
 func (s *signedServer) plain(c *signedCase, dead []int) {
 	s.t.Helper()
-	reply := s.checked.c.ask(c.question())
+	reply := s.checked.c.Ask(c.question())
 	got := members(reply, dns.TypeA)
 	if len(dataOf(reply.Answer, dns.TypeRRSIG)) > 0 {
 		s.t.Errorf("%s: nobody asked for signatures: %v", c.name, reply)
@@ -371,7 +371,7 @@ func TestValidatorsRefuseWhatLostAMember(t *testing.T) {
 // handOn hands a query on.
 func handOn(t *testing.T, addr string, r *dns.Msg) *dns.Msg {
 	t.Helper()
-	return dial(t, "tcp", addr, "").ask(r)
+	return dial(t, "tcp", addr, "").Ask(r)
 }
 
 // A chain leads from a signed zone into one below it, which it vouches for, and into one that has a key of
@@ -426,7 +426,7 @@ func endsIn(t *testing.T, v *validator, f *farm, name string, dead []int) {
 	}
 	c := dial(t, "udp", v.asks, "")
 	eventually(t, fmt.Sprintf("%s leads to all, %v last, with a TTL of %d", name, dead, ttl), func() bool {
-		addrs := slices.DeleteFunc(c.ask(query(name, dns.TypeA).SetEdns0(4096, true)).Answer, func(rr dns.RR) bool {
+		addrs := slices.DeleteFunc(c.Ask(query(name, dns.TypeA).SetEdns0(4096, true)).Answer, func(rr dns.RR) bool {
 			return rr.Header().Rrtype != dns.TypeA
 		})
 		got := dataOf(addrs, dns.TypeA)
@@ -456,7 +456,7 @@ func TestOverridesOfSignedMembers(t *testing.T) {
 				replace(t, overrides, tc.lines)
 				c := dial(t, "udp", s.udp(), "")
 				eventually(t, fmt.Sprintf("%q holds", tc.lines), func() bool {
-					reply := c.ask(query("www.example.org.", dns.TypeA).SetEdns0(4096, true))
+					reply := c.Ask(query("www.example.org.", dns.TypeA).SetEdns0(4096, true))
 					verify(t, z.key, reply)
 					got := members(reply, dns.TypeA)
 					return len(got) == 3 && slices.Equal(got[3-len(tc.last):], tc.last) && onlyTTL(reply.Answer, tc.ttl)
@@ -490,7 +490,7 @@ func TestSignedRecordsThatLeadElsewhereValidate(t *testing.T) {
 			for up := 2; up >= 0; up-- {
 				k.verdicts(up, 2-up)
 				for name, qtype := range questions {
-					reply := k.c.ask(query(name, qtype).SetEdns0(4096, true))
+					reply := k.c.Ask(query(name, qtype).SetEdns0(4096, true))
 					verify(t, z.key, reply)
 					want := 2
 					if qtype == dns.TypeHTTPS {
@@ -527,10 +527,10 @@ func TestADOfAValidatingResolver(t *testing.T) {
 				for _, name := range []string{"www.example.org.", "alias.example.org."} {
 					q := query(name, dns.TypeA)
 					q.AuthenticatedData = true
-					if reply := k.c.ask(q); len(members(reply, dns.TypeA)) != plainMembers || reply.AuthenticatedData != plainAD {
+					if reply := k.c.Ask(q); len(members(reply, dns.TypeA)) != plainMembers || reply.AuthenticatedData != plainAD {
 						t.Errorf("unsigned: want %d members and AD %v: %v", plainMembers, plainAD, reply)
 					}
-					reply := k.c.ask(query(name, dns.TypeA).SetEdns0(4096, true))
+					reply := k.c.Ask(query(name, dns.TypeA).SetEdns0(4096, true))
 					if n := verify(t, z.key, reply); n == 0 || len(members(reply, dns.TypeA)) != 3 || !reply.AuthenticatedData {
 						t.Errorf("signed: want all members and AD: %v", reply)
 					}
@@ -579,7 +579,7 @@ func TestSigningAboveBalance(t *testing.T) {
 	has("www.example.org.", f.addrs...)
 	for range 4 {
 		for from, want := range map[string]string{"127.0.9.1": f.addrs[1], "127.0.8.1": f.addrs[2]} {
-			if got := members(dial(t, "udp", s.udp(), from).ask(query("site.example.org.", dns.TypeA).SetEdns0(4096, true)), dns.TypeA); got[0] != want {
+			if got := members(dial(t, "udp", s.udp(), from).Ask(query("site.example.org.", dns.TypeA).SetEdns0(4096, true)), dns.TypeA); got[0] != want {
 				t.Errorf("from %s: %v, want %s first", from, got, want)
 			}
 		}

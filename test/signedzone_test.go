@@ -19,6 +19,8 @@ import (
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // signedZone is a zone and the key that it is signed with.
@@ -97,7 +99,7 @@ type validator struct {
 	anchors string // delv's file
 	root    string // the zone of the first key
 	addr    string // the resolver's
-	c       *client
+	c       *testserver.Client
 }
 
 // validate starts Unbound, which asks addr, keeps nothing and leaves RRsets in the order that they have,
@@ -177,7 +179,7 @@ func unbound(t *testing.T, addr, conf string) {
 // resolves returns what the resolver answers, to a client that wants to know whether it is secure.
 func (v *validator) resolves(name string, qtype uint16) *dns.Msg {
 	v.t.Helper()
-	return v.c.ask(query(name, qtype).SetEdns0(4096, true))
+	return v.c.Ask(query(name, qtype).SetEdns0(4096, true))
 }
 
 // resolved fails the test unless the resolver finds what the server says signed by whom it trusts, and

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/seed-f1518d44/balance/internal/statuspage"
+	"github.com/seed-f1518d44/balance/internal/testserver"
 
 	"github.com/miekg/dns"
 )
@@ -20,7 +21,7 @@ import (
 type shown struct {
 	*server
 	page string // address
-	c    *client
+	c    *testserver.Client
 }
 
 // startShown starts a block of example.org with a stanza that has the option status, and other lines.
@@ -73,7 +74,7 @@ func (s *shown) ask(times int, qtype uint16) leads {
 	s.t.Helper()
 	lead := leads{}
 	for range times {
-		lead.add(s.c.ask(query("www.example.org.", qtype)), qtype)
+		lead.add(s.c.Ask(query("www.example.org.", qtype)), qtype)
 	}
 	return lead
 }
@@ -162,7 +163,7 @@ func TestStatusShowsOnlyWhatNamesIt(t *testing.T) {
 	db := "file " + zone(t, "example.org.", threeAs+"a.other IN A 192.0.2.1\na.other IN A 192.0.2.2\n")
 	s := startShown(t, "", "balance other.example.org", db)
 	s.ask(1, dns.TypeA)
-	s.c.ask(query("a.other.example.org.", dns.TypeA))
+	s.c.Ask(query("a.other.example.org.", dns.TypeA))
 	s.waitFor("one name", func(statuspage.Name) bool { return true })
 	if doc := s.document(); len(doc.Names) != 1 || len(doc.Rules) != 1 || fmt.Sprint(doc.OtherRules) != "[other.example.org.]" {
 		t.Errorf("names %v, rules %v and others %v, want one, one and other.example.org.", doc.Names, doc.Rules, doc.OtherRules)

@@ -26,8 +26,8 @@ func TestStickyClients(t *testing.T) {
 		for _, s := range servers {
 			c := dial(t, "udp", s.udp(), fmt.Sprintf("127.0.9.%d", i+1))
 			for range 4 {
-				a := members(c.ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0]
-				aaaa := members(c.ask(query("WWW.example.org.", dns.TypeAAAA)), dns.TypeAAAA)[0]
+				a := members(c.Ask(query("www.example.org.", dns.TypeA)), dns.TypeA)[0]
+				aaaa := members(c.Ask(query("WWW.example.org.", dns.TypeAAAA)), dns.TypeAAAA)[0]
 				number := strings.TrimPrefix(a, "192.0.2.")
 				if number != strings.TrimPrefix(aaaa, "2001:db8::") || host != "" && number != host {
 					t.Fatalf("client %d is led to %s and %s, before to host %s", i+1, a, aaaa, host)
@@ -85,7 +85,7 @@ func TestClientSubnets(t *testing.T) {
 		q := query("www.example.org.", dns.TypeA)
 		q.SetEdns0(1232, false)
 		q.IsEdns0().Option = append(q.IsEdns0().Option, &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.ParseIP(subnet).To4()})
-		reply := dial(t, "udp", s.udp(), from).ask(q)
+		reply := dial(t, "udp", s.udp(), from).Ask(q)
 		scope = -1
 		for _, option := range reply.IsEdns0().Option {
 			if e, ok := option.(*dns.EDNS0_SUBNET); ok {
@@ -122,7 +122,7 @@ func TestRecordsThatLeadElsewhere(t *testing.T) {
 	holds := func(name string, qtype uint16, want ...string) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("%s %s has %v", name, dns.TypeToString[qtype], want), func() bool {
-			reply := k.c.ask(query(name, qtype))
+			reply := k.c.Ask(query(name, qtype))
 			text := reply.String()
 			for _, addr := range f.addrs {
 				wanted := false

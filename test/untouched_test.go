@@ -195,7 +195,7 @@ func TestEverythingButTheOrderStays(t *testing.T) {
 
 func ask2(t *testing.T, s *server, q *dns.Msg) *dns.Msg {
 	t.Helper()
-	return dial(t, "udp", s.udp(), "").ask(q.Copy())
+	return dial(t, "udp", s.udp(), "").Ask(q.Copy())
 }
 
 // A truncated answer is only there to make the client ask again over TCP.
@@ -210,11 +210,11 @@ func TestTruncatedAnswersAreUntouched(t *testing.T) {
 	})
 	s := start(t, block("balance {\n answers 1\n ttl 1\n }", "forward . "+up))
 	for range 4 {
-		reply := dial(t, "udp", s.udp(), "").ask(query("www.example.org.", dns.TypeA))
+		reply := dial(t, "udp", s.udp(), "").Ask(query("www.example.org.", dns.TypeA))
 		if got := members(reply, dns.TypeA); !reply.Truncated || !slices.Equal(got, threeSorted) || reply.Answer[0].Header().Ttl != 60 {
 			t.Errorf("answer over UDP is %v, want it as it came", reply)
 		}
-		reply = dial(t, "tcp", s.tcp(), "").ask(query("www.example.org.", dns.TypeA))
+		reply = dial(t, "tcp", s.tcp(), "").Ask(query("www.example.org.", dns.TypeA))
 		if got := members(reply, dns.TypeA); reply.Truncated || len(got) != 1 {
 			t.Errorf("answer over TCP is %v, want one member", reply)
 		}
@@ -232,14 +232,14 @@ func TestAnswersTooLongForTheClient(t *testing.T) {
 	c := dial(t, "udp", s.udp(), "")
 	lead := leads{}
 	for range 120 {
-		reply := c.ask(query("www.example.org.", dns.TypeA))
+		reply := c.Ask(query("www.example.org.", dns.TypeA))
 		if !reply.Truncated {
 			t.Fatalf("60 addresses fit into 512 bytes: %v", reply)
 		}
 		lead.add(reply, dns.TypeA)
 	}
 	lead.exactly(t, 60, 2)
-	if got := members(dial(t, "tcp", s.tcp(), "").ask(query("www.example.org.", dns.TypeA)), dns.TypeA); len(got) != 60 {
+	if got := members(dial(t, "tcp", s.tcp(), "").Ask(query("www.example.org.", dns.TypeA)), dns.TypeA); len(got) != 60 {
 		t.Errorf("answer over TCP has %d members, want 60", len(got))
 	}
 }

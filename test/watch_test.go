@@ -38,7 +38,7 @@ func TestWatchFollowsAliasesOutOfTheZone(t *testing.T) {
 	f.kill(1)
 	k := startChecked(t, rule(f.check("tcp", "", "watch alias.example.org")), "file "+zone(t, "example.org.", "alias IN CNAME www.example.net.\n")+
 		"\n}\n"+"example.net:0 {\nbind 127.0.0.1\nfile "+zone(t, "example.net.", f.as("www")))
-	k.c.ask(query("nothing.example.org.", dns.TypeTXT))
+	k.c.Ask(query("nothing.example.org.", dns.TypeTXT))
 	eventually(t, "verdicts on both", func() bool { return len(k.seriesOf("coredns_balance_endpoint_up")) == 2 })
 }
 
