@@ -252,7 +252,7 @@ func TestReadmeHasEveryWord(t *testing.T) {
 	}{
 		"options":      {"balance [ZONES...] {\n", "}\n~~~", 0, slices.DeleteFunc(slices.Collect(maps.Keys(options)), func(w string) bool { return w == "reload" })}, // for those who move
 		"protocols":    {"### Health checks\n\n~~~ txt\n", "~~~", 1, slices.Collect(maps.Keys(protocols))},
-		"health_check": {"In the block, of which `allow` is required:\n\n~~~ txt\n", "~~~", 0, check},
+		"health_check": {"Options in the block; `allow` is required:\n\n~~~ txt\n", "~~~", 0, check},
 	} {
 		_, syntax, _ := strings.Cut(readme, tc.begin)
 		syntax, _, _ = strings.Cut(syntax, tc.end)

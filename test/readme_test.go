@@ -78,6 +78,7 @@ func TestEveryCorefileInTheDocumentsStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(examples)
+	t.Setenv("PROBE_INTERVAL", "2s") // of docs/recipes.md
 	defaultPort := dnsserver.Port
 	dnsserver.Port = "0"
 	t.Cleanup(func() { dnsserver.Port = defaultPort })
