@@ -85,11 +85,11 @@ func checkProfile(t *testing.T, coredns string) {
 // checkDocument asserts that the results go into the document that is there.
 func checkDocument(t *testing.T, results string) {
 	t.Helper()
-	text, err := os.ReadFile("../docs/performance.md")
+	text, err := os.ReadFile("results/answers.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	document := filepath.Join(t.TempDir(), "performance.md")
+	document := filepath.Join(t.TempDir(), "answers.md")
 	if err := os.WriteFile(document, text, 0o600); err != nil {
 		t.Fatal(err)
 	}

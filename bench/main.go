@@ -114,7 +114,7 @@ func parse(args []string, usage io.Writer) (*Options, error) {
 	flags.StringVar(&o.Compare, "compare", "", "gc: settings of the garbage collector and stacks; pgo: built with a profile and without")
 	flags.StringVar(&o.Profile, "profile", "", "gather a CPU profile for the compiler into `file`, and measure nothing")
 	flags.StringVar(&o.Report, "report", "", "`directory` of results to put into the document, measuring nothing")
-	flags.StringVar(&o.Document, "document", "docs/performance.md", "`file` for -report; the chart goes beside it")
+	flags.StringVar(&o.Document, "document", "bench/results/answers.md", "`file` for -report; the chart goes beside it")
 	flags.IntVar(&o.Clients, "clients", 4, "sockets of dnsperf (-c)")
 	flags.IntVar(&o.Outstanding, "outstanding", 100, "queries of dnsperf under way at once (-q)")
 	if err := flags.Parse(args); err != nil {

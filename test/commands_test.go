@@ -42,13 +42,12 @@ var unrunnable = map[string]string{
 	"sed -i '/^tsig:tsig/":         "wants CoreDNS' source tree; TestBuildWithPluginCfg does it",
 	"go get github.com/seed-f1518": "likewise",
 	"go generate && go build":      "likewise",
-	".cache/benchsuite ":           "takes a quarter of an hour",
 	".cache/soak ":                 "takes half an hour; make test-soak runs it",
 	"sysctl ":                      "changes the machine",
 }
 
 // ours are our own commands, by what starts them, with where they are.
-var ours = map[string]string{".cache/benchsuite": "bench", ".cache/spread": "cmd/spread", "spread": "cmd/spread", ".cache/soak": "internal/soak"}
+var ours = map[string]string{".cache/spread": "cmd/spread", "spread": "cmd/spread", ".cache/soak": "internal/soak"}
 
 // fenced is a block of a document.
 type fenced struct{ at, kind, text string }

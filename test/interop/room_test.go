@@ -4,7 +4,7 @@
 
 // Package interop shows what real clients make of our answers: which address they try first, what they sort, keep and
 // cache. It runs in namespaces of its own (network, mounts, processes), where /etc/resolv.conf points at a CoreDNS that the
-// tests start on the router. What it sees is compared with the tables in docs/interoperability.md.
+// tests start on the router. What it sees is compared with the tables in bench/results/clients.md.
 package interop
 
 import (

@@ -13,10 +13,10 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite the tables in docs/interoperability.md with what the clients did")
+var update = flag.Bool("update", false, "rewrite the tables in bench/results/clients.md with what the clients did")
 
 // document holds the tables that these tests fill.
-const document = "../../docs/interoperability.md"
+const document = "../../bench/results/clients.md"
 
 // table is one of the document's, between two comments that name it.
 type table struct {
