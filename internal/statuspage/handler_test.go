@@ -4,13 +4,8 @@ package statuspage
 
 import (
 	"encoding/json"
-	"errors"
-	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -238,43 +233,5 @@ func TestAgo(t *testing.T) {
 	}
 	if got := ago(now, nil); got != "" {
 		t.Errorf("unknown is %q, want nothing", got)
-	}
-}
-
-// A client that says nothing keeps nobody waiting for ever, and a server that is closed is gone.
-func TestServer(t *testing.T) {
-	var addr netip.AddrPort
-	var s *Server
-	err := errors.New("not tried yet")
-	for range 1000 { // below the ports that systems give to whoever wants any, one is soon found
-		addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(15_000+rand.IntN(15_000)))
-		if s, err = Listen(addr, sample); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Listen(addr, sample); err == nil {
-		t.Error("two servers have one address")
-	}
-	silent, err := net.Dial("tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	client := http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	response, err := client.Get("http://" + addr.String() + "/v1/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if body, err := io.ReadAll(response.Body); err != nil || !json.Valid(body) {
-		t.Errorf("%v: %s", err, body)
-	}
-	response.Body.Close()
-	s.Close()
-	if _, err := net.Dial("tcp", addr.String()); err == nil {
-		t.Error("it listens after its end")
 	}
 }

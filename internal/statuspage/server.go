@@ -8,17 +8,14 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 const (
-	maxConnections = 64 // at the same time; more wait to be accepted
-	maxHeader      = 16 << 10
-	headerTimeout  = 5 * time.Second
-	writeTimeout   = 30 * time.Second
-	idleTimeout    = 60 * time.Second
-	closeTimeout   = 2 * time.Second // that requests in hand have to end
+	maxHeader     = 16 << 10
+	headerTimeout = 5 * time.Second
+	writeTimeout  = 30 * time.Second
+	idleTimeout   = 60 * time.Second
+	closeTimeout  = 2 * time.Second // for requests in flight
 )
 
 // Server serves documents at an address until it is closed.
@@ -30,13 +27,14 @@ type Server struct {
 // Listen starts a server. The documents that it serves come from source, which is called by one
 // goroutine at a time.
 func Listen(addr netip.AddrPort, source func() *Document) (*Server, error) {
-	listener, err := net.Listen("tcp", addr.String())
+	socket, err := net.Listen("tcp", addr.String())
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
 		http: &http.Server{
-			Handler:           newHandler(source, addr.Addr().IsLoopback()),
+			Handler:           marking(newHandler(source, addr.Addr().IsLoopback())),
+			ConnContext:       withConn,
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       headerTimeout,
 			WriteTimeout:      writeTimeout,
@@ -47,7 +45,7 @@ func Listen(addr netip.AddrPort, source func() *Document) (*Server, error) {
 	}
 	go func() {
 		defer close(s.done)
-		_ = s.http.Serve(netutil.LimitListener(listener, maxConnections)) // ends when it is closed
+		_ = s.http.Serve(newListener(socket)) // ends when it is closed
 	}()
 	return s, nil
 }
