@@ -95,7 +95,7 @@ func (a *arrangement) pick(p *plan, t *turns, wanted int) {
 		g := &p.groups[i]
 		to := min(from+len(g.members), wanted)
 		picked := a.picked[from:to]
-		g.schedule.order(a.turn(t, i), picked)
+		g.schedule.Order(a.turn(t, i), picked)
 		if p.ranked != nil {
 			ranked := p.ranked[from:]
 			for j, m := range picked {

@@ -126,7 +126,7 @@ func (l *outlook) foresee(t *turns) {
 			return
 		}
 		picked := make([]uint16, to-from)
-		g.schedule.order(t.of(i).Load(), picked)
+		g.schedule.Order(t.of(i).Load(), picked)
 		for place, m := range picked {
 			l.next[l.answering(from+int(m))] = from + place + 1
 		}

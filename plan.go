@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/schedule"
 )
 
 // plan says how one set of members is answered under one rule. All that can be worked out before
@@ -45,8 +47,8 @@ type group struct {
 	id       groupID
 	members  []member
 	weights  []uint16 // 1 to 65535 each
-	policy   policy
-	schedule schedule
+	policy   *policy
+	schedule schedule.Schedule
 }
 
 // groupID tells the groups of an RRset apart, in every plan that it ever has.
@@ -198,10 +200,7 @@ func (g *group) cost() (members int64) {
 }
 
 func (g *group) scheduleCost() int64 {
-	if s, ok := g.schedule.(sized); ok {
-		return int64(s.size() / memberSize)
-	}
-	return 0
+	return int64(schedule.Size(g.schedule) / memberSize)
 }
 
 // at returns p as a plan of another epoch, at which nothing of it has changed.
@@ -267,7 +266,7 @@ func (p *plan) why(member uint16) reason {
 
 // group makes a group of some members, of which answers usually hold at most wanted.
 func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
-	g := group{id: id, policy: p.rule.policy.policy, weights: make([]uint16, len(indexes))}
+	g := group{id: id, policy: p.rule.policy, weights: make([]uint16, len(indexes))}
 	for at, i := range indexes {
 		g.weights[at] = p.standings[i].share()
 	}

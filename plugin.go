@@ -29,8 +29,7 @@
 //	healthcheck.go  the same for the block of a health_check, checkoptions.go for the options in it
 //	rule.go         a stanza and the search for the one that a name belongs to
 //	policy.go       the table of policies and what a policy is
-//	roundrobin.go, weighted.go, random.go, sticky.go   the policies
-//	stride.go       long cycles of weights, sample.go answers that hold fewer members than there are
+//	roundrobin.go, weighted.go, random.go, sticky.go   the policies: what each asks of internal/schedule
 //	weights.go      the weight file, which internal/weights reads, file.go files that are read while the server runs
 //	overrides.go    what operators say of members
 //	client.go       who asks, and for whom

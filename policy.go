@@ -2,57 +2,37 @@
 
 package balance
 
-// A policy orders members. It is a pure function of the members, their weights and the turn and
-// keeps no state of its own, so that a restart, a reload or another process can go on from a
-// number. Implementations are safe for concurrent use.
-type policy interface {
-	// schedule prepares the order of some members, which come sorted. It is called when they
-	// change, not for every answer.
-	schedule(c contest) schedule
+import "github.com/seed-f1518d44/balance/internal/schedule"
 
-	// resume returns the turn at which now goes on where before stood: before's next turn would
-	// have been turn. The sets differ in some members or weights, and may be ordered by different
-	// policies.
-	resume(now, before *group, turn uint64) uint64
+// policies are the values of the option policy, the default first. A new policy is a file and a line
+// here. TestPolicyContract says what all have in common.
+var policies = []policy{
+	{name: "round_robin", schedule: roundRobin},
+	{name: "weighted", schedule: weighted, weighs: true},
+	{name: "random", schedule: random},
+	{name: "sticky", schedule: sticky, weighs: true, byClient: true},
+}
+
+// policy orders the members of a group. Immutable.
+type policy struct {
+	name     string
+	weighs   bool // it uses the weights of members
+	byClient bool // its turn is the client's key rather than a count of answers
+
+	// schedule returns the order of some members at every turn. It is called when the members
+	// change, not for every answer.
+	schedule func(contest) schedule.Schedule
 }
 
 // contest is a set of members to be ordered. Immutable.
 type contest struct {
-	members []member // those that answer
+	members []member // sorted; not empty
 	weights []uint16 // 1 to 65535 each
-	wanted  int      // answers usually hold so many of them, 1 to all
+	wanted  int      // the number of members in most answers, 1 to all
 }
 
-// A schedule is a policy made ready for one set of members. Immutable, safe for concurrent use.
-type schedule interface {
-	// order fills idx with the indexes of the members that answer first at a turn, in their order
-	// and each once. It is as long as the set or as the answers wanted of it; who leads is the same in both.
-	order(turn uint64, idx []uint16)
-}
-
-// sized is a schedule that takes much more memory than its members, which counts against exactMembers.
-type sized interface {
-	size() int // about how many bytes
-}
-
-// policies are the values of the option policy, the default first. A new policy is a file and a
-// line here.
-var policies = []namedPolicy{
-	{name: "round_robin", policy: roundRobin{}},
-	{name: "weighted", policy: weighted{}, weighs: true},
-	{name: "random", policy: random{}},
-	{name: "sticky", policy: sticky{}, weighs: true, byClient: true},
-}
-
-type namedPolicy struct {
-	policy
-	name     string
-	weighs   bool // the weights of the members make a difference
-	byClient bool // the turn is the key of the client, not a count of answers
-}
-
-// policyNamed returns the policy with a name, nil where there is none.
-func policyNamed(name string) *namedPolicy {
+// policyNamed returns the policy with a name, nil if there is none.
+func policyNamed(name string) *policy {
 	for i := range policies {
 		if policies[i].name == name {
 			return &policies[i]

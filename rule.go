@@ -19,7 +19,7 @@ import (
 // known of members is published whole.
 type rule struct {
 	zones      []string // lower case, fully qualified
-	policy     *namedPolicy
+	policy     *policy
 	sticky     prefixLengths  // of clients
 	ecs        []netip.Prefix // resolvers that may say for whom they ask
 	weights    weights.List   // inline

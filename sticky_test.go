@@ -57,7 +57,7 @@ func addrMembers(addrs ...string) (members []member) {
 
 func stickyOrder(members []member, weights []uint16, client uint64) []uint16 {
 	idx := make([]uint16, len(members))
-	sticky{}.schedule(contest{members, weights, len(members)}).order(client, idx)
+	sticky(contest{members, weights, len(members)}).Order(client, idx)
 	return idx
 }
 

@@ -220,17 +220,17 @@ func (t *turns) park(old *turns, before *plan, left map[groupID]parked) {
 	slices.Reverse(t.parked)
 }
 
-// resume returns the turn at which now goes on where before stood at a turn.
+// resume returns the turn at which now continues for before, which was at a turn.
 func resume(now, before *group, turn uint64) uint64 {
 	if now.is(before) {
 		return turn
 	}
-	return now.policy.resume(now, before, turn)
+	return now.schedule.Resume(before.schedule, turn, func(i int) (int, bool) { return now.find(&before.members[i]) })
 }
 
-// leader returns the member that leads at a turn.
-func (g *group) leader(turn uint64) member {
-	idx := make([]uint16, len(g.members))
-	g.schedule.order(turn, idx)
-	return g.members[idx[0]]
+// find returns the index of a member. If the group does not have it, it returns the index of the
+// next one, the first being next to the last.
+func (g *group) find(m *member) (at int, found bool) {
+	at, found = slices.BinarySearchFunc(g.members, m, func(g member, m *member) int { return g.compare(m) })
+	return at % len(g.members), found
 }
