@@ -5,9 +5,12 @@ package probe
 import (
 	"context"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -142,4 +145,27 @@ func BenchmarkICMP(b *testing.B) {
 		return
 	}
 	measureOneByOne(b, c)
+}
+
+// BenchmarkDNSFlood reports what a probe costs whose endpoint sends 2,000 replies that do not fit,
+// without what the endpoint costs.
+func BenchmarkDNSFlood(b *testing.B) {
+	misfit := answersDNS(func(m *dns.Msg) { withA(m); wrongID(m) })
+	c := must(b)(NewDNS(DNS{Port: serveUDP(b, func(query []byte) [][]byte {
+		return slices.Repeat(misfit(query), 2000)
+	})}))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := processor(b, unix.RUSAGE_THREAD)
+	for b.Loop() {
+		ctx, cancel := context.WithTimeout(b.Context(), 50*time.Millisecond)
+		_ = c.Probe(ctx, local)
+		cancel()
+	}
+	b.ReportMetric(float64(processor(b, unix.RUSAGE_THREAD)-before)/float64(b.N)/1e3, "cpu-us/op")
+}
+
+func BenchmarkGRPCSettingsFlood(b *testing.B) {
+	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	measureOneByOne(b, must(b)(NewGRPC(GRPC{Port: serve(b, endless("", strings.Repeat(settings, 1000)))})))
 }

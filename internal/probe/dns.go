@@ -3,21 +3,20 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/miekg/dns"
 )
 
-// DNS is up where a query over UDP (RFC 1035) is answered: without a Name by any reply, whatever
-// its rcode, with one by NOERROR. One packet is sent; a lost one is a failure. A truncated reply
-// counts as a whole one. Replies with another ID or question are not looked at.
+// DNS is up if a query over UDP (RFC 1035) is answered: without a Name by any reply, whatever its
+// rcode; with a Name by NOERROR. One packet is sent, so a lost one is a failure. A truncated reply
+// counts as a complete one. Replies with another ID or question are ignored, up to a bound.
 type DNS struct {
 	Port   uint16     // 1 to 65535
 	Name   string     // to ask for; "" asks for the name servers of the root
@@ -26,10 +25,9 @@ type DNS struct {
 }
 
 type dnsProbe struct {
-	source   source
-	question dns.Question
-	wire     []byte // the query but for its ID
-	named    bool
+	source source
+	wire   []byte // the query but for its ID
+	named  bool
 }
 
 // NewDNS builds the check. It fails on options that make no sense.
@@ -52,20 +50,17 @@ func NewDNS(o DNS) (*Check, error) {
 		return nil, fmt.Errorf("name: %q: %w", o.Name, err)
 	}
 	if o.Name != "" {
-		const header = 12                                  // bytes, in front of the question
-		text, _, err := dns.UnpackDomainName(wire, header) // with \DDD for what cannot be printed
+		text, _, err := dns.UnpackDomainName(wire, headerSize) // with \DDD for what cannot be printed
 		if err != nil {
 			return nil, fmt.Errorf("name: %q: %w", o.Name, err)
 		}
 		name += "/" + text + "/" + typeText(query.Question[0].Qtype)
 	}
 	return &Check{
-		name: name,
-		key:  fmt.Sprintf("dns port=%d source=%s question=%x named=%t", o.Port, from, wire[2:], o.Name != ""),
-		port: o.Port,
-		protocol: &dnsProbe{
-			source: from, question: query.Question[0], wire: wire, named: o.Name != "",
-		},
+		name:     name,
+		key:      fmt.Sprintf("dns port=%d source=%s question=%x named=%t", o.Port, from, wire[2:], o.Name != ""),
+		port:     o.Port,
+		protocol: &dnsProbe{source: from, wire: wire, named: o.Name != ""},
 	}, nil
 }
 
@@ -88,45 +83,22 @@ func (o DNS) validate() error {
 func typeText(t uint16) string { return dns.Type(t).String() }
 
 func (p *dnsProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
-	// A connected socket takes packets of the endpoint only, and hears that its port is closed.
-	conn, err := unicast.DialUDP(ctx, "udp", p.source.towardPort(endpoint.Addr()), endpoint)
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // nothing is left to lose
-	defer expire(ctx, conn)()
-
 	id := dns.Id()
 	query := slices.Clone(p.wire)
 	binary.BigEndian.PutUint16(query, id)
-	if _, err := conn.Write(query); err != nil {
-		return err
+	misfits, err := p.source.exchange(ctx, endpoint, query, func(reply []byte) (fits bool, verdict error) {
+		if !p.fits(reply, id) {
+			return false, nil
+		}
+		return true, p.judge(reply)
+	})
+	if err != nil && misfits > 0 {
+		return &unmet{awaited: "answer", seen: ignoredText(misfits), err: err}
 	}
-	return p.listen(conn, id)
+	return err
 }
 
-// maxPacket is more than a server may send: the query announces no larger size than the 512 bytes
-// of RFC 1035, section 4.2.1.
-const maxPacket = 4096
-
-// listen waits for the reply that fits.
-func (p *dnsProbe) listen(conn net.Conn, id uint16) error {
-	packet := make([]byte, maxPacket)
-	for ignored := 0; ; ignored++ {
-		n, err := conn.Read(packet)
-		if err != nil && ignored > 0 {
-			return &unmet{awaited: "answer", seen: ignoredText(ignored), err: err}
-		}
-		if err != nil {
-			return err
-		}
-		if fits, verdict := p.judge(packet[:n], id); fits {
-			return verdict
-		}
-	}
-}
-
-// ignoredText tells few from many only: an error should not differ from probe to probe.
+// ignoredText does not count: an error should not differ from probe to probe.
 func ignoredText(n int) string {
 	if n == 1 {
 		return "ignored a reply that does not fit the query"
@@ -134,30 +106,60 @@ func ignoredText(n int) string {
 	return "ignored replies that do not fit the query"
 }
 
-// judge tells whether a packet answers the query with an ID, and how.
-func (p *dnsProbe) judge(packet []byte, id uint16) (fits bool, verdict error) {
-	var m dns.Msg
-	err := m.Unpack(packet)
-	if err != nil && !m.Truncated {
-		return false, nil // a truncated packet may end within a record
+const headerSize = 12 // bytes of a DNS message in front of the question
+
+// fits reports whether a packet answers the query with an ID. It looks at the header and the
+// question only, so that a flood of packets costs little.
+func (p *dnsProbe) fits(packet []byte, id uint16) bool {
+	if len(packet) < headerSize || binary.BigEndian.Uint16(packet) != id {
+		return false
 	}
-	if m.Id != id || !m.Response || m.Opcode != dns.OpcodeQuery || !p.sameQuestion(&m) {
-		return false, nil
+	const responseAndOpcode, response = 0xf8, 0x80 // a response to a QUERY
+	if packet[2]&responseAndOpcode != response {
+		return false
 	}
-	if p.named && m.Rcode != dns.RcodeSuccess {
-		return true, reason(fmt.Sprintf("rcode %s, want NOERROR", rcodeText(m.Rcode)))
+	switch questions := binary.BigEndian.Uint16(packet[4:]); questions {
+	case 0: // some servers leave the question out of an error
+		return packet[3]&0x0f != dns.RcodeSuccess
+	case 1:
+		return sameQuestion(packet[headerSize:], p.wire[headerSize:])
 	}
-	return true, nil
+	return false
 }
 
-// sameQuestion also takes an error without a question, which is how some servers say REFUSED.
-func (p *dnsProbe) sameQuestion(m *dns.Msg) bool {
-	if len(m.Question) == 0 {
-		return m.Rcode != dns.RcodeSuccess
+// sameQuestion reports whether a message begins with a question, apart from the case of its name. A
+// length in front of a label is never a letter, so names can be compared as a whole.
+func sameQuestion(message, question []byte) bool {
+	const typeAndClass = 4
+	if len(message) < len(question) {
+		return false
 	}
-	q := m.Question[0]
-	return len(m.Question) == 1 && q.Qtype == p.question.Qtype && q.Qclass == p.question.Qclass &&
-		strings.EqualFold(q.Name, p.question.Name)
+	name := len(question) - typeAndClass
+	for i, c := range question[:name] {
+		if c != message[i] && c != lower(message[i]) {
+			return false
+		}
+	}
+	return bytes.Equal(message[name:len(question)], question[name:])
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + ('a' - 'A')
+	}
+	return c
+}
+
+// judge says what is wrong with a reply that fits.
+func (p *dnsProbe) judge(packet []byte) error {
+	var m dns.Msg
+	if err := m.Unpack(packet); err != nil && !m.Truncated { // a truncated packet may end within a record
+		return reason("malformed reply")
+	}
+	if p.named && m.Rcode != dns.RcodeSuccess {
+		return reason(fmt.Sprintf("rcode %s, want NOERROR", rcodeText(m.Rcode)))
+	}
+	return nil
 }
 
 func rcodeText(rcode int) string {

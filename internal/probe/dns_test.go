@@ -5,6 +5,7 @@ package probe
 import (
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -99,6 +100,13 @@ func cut(truncated bool) func([]byte) [][]byte {
 	}
 }
 
+// floods answers with as many packets as a probe reads, each what answer begins with.
+func floods(answer func([]byte) [][]byte) func([]byte) [][]byte {
+	return func(query []byte) [][]byte {
+		return slices.Repeat(answer(query)[:1], maxMisfits)
+	}
+}
+
 func TestDNS(t *testing.T) {
 	const misfit = "no answer within 1s; ignored a reply that does not fit the query"
 	unnamed, named := DNS{}, DNS{Name: "Example.org"}
@@ -132,7 +140,10 @@ func TestDNS(t *testing.T) {
 		{"not a response", answersDNS(isQuery), named, brief, misfit},
 		{"not a query's", answersDNS(isNotify), named, brief, misfit},
 		{"NOERROR without a question", answersDNS(bare), named, brief, misfit},
-		{"cut without TC", cut(false), named, brief, misfit},
+		{"cut without TC", cut(false), named, patience, "malformed reply"},
+		{"cut in the question", func(q []byte) [][]byte { q[2] |= 0x80; return [][]byte{q[:len(q)-1]} }, named, brief, misfit},
+		{"a flood", floods(answersDNS(wrongID)), named, patience,
+			"no answer in 64 replies; ignored replies that do not fit the query"},
 		{"empty", answersBytes(""), unnamed, brief, misfit},
 		{"garbage", answersBytes("x", "garbage garbage garbage"), unnamed, brief,
 			"no answer within 1s; ignored replies that do not fit the query"},

@@ -68,15 +68,28 @@ func FuzzDNSReply(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, packet []byte, high, low byte) {
 		id := uint16(high)<<8 | uint16(low)
-		fits, verdict := p.judge(packet, id)
+		fits, verdict := p.fits(packet, id), p.judge(packet)
 		judged(t, verdict)
 		if fits && (len(packet) < 12 || packet[0] != high || packet[1] != low || packet[2]&0x80 == 0) {
 			t.Errorf("%x fits a query with ID %x", packet, id)
 		}
-		if !fits && verdict != nil {
-			t.Errorf("%x does not fit, yet there is a verdict: %v", packet, verdict)
+		var m dns.Msg
+		if fits && m.Unpack(packet) == nil && !fitsUnpacked(&m, id) {
+			t.Errorf("%x fits, unpacked it does not", packet)
 		}
 	})
+}
+
+// fitsUnpacked is fits in the words of the library.
+func fitsUnpacked(m *dns.Msg, id uint16) bool {
+	switch {
+	case m.Id != id || !m.Response || m.Opcode != dns.OpcodeQuery || len(m.Question) > 1:
+		return false
+	case len(m.Question) == 0:
+		return m.Rcode&0xf != dns.RcodeSuccess
+	}
+	q := m.Question[0]
+	return strings.EqualFold(q.Name, "example.org.") && q.Qtype == dns.TypeA && q.Qclass == dns.ClassINET
 }
 
 func FuzzPrintable(f *testing.F) {

@@ -74,10 +74,6 @@ func (s source) towardPort(addr netip.Addr) netip.AddrPort {
 // unkept dials without keep-alive: no connection lives long enough, and it spares system calls.
 var unkept = net.Dialer{KeepAlive: -1}
 
-// unicast is for datagrams. The kernel refuses it broadcast addresses: whoever can write a record must not have every
-// host of a link answer one probe.
-var unicast = net.Dialer{KeepAlive: -1, Control: refuseBroadcast}
-
 // scheme returns the word for what the line speaks.
 func (l *line) scheme(plain, encrypted string) string {
 	if l.tls != nil {

@@ -80,6 +80,8 @@ func failure(ctx context.Context, start time.Time, err error) string {
 		text = "connection closed, no " + wait.awaited
 	case errors.Is(err, errAbsent):
 		text = "no " + wait.awaited + " in the first 64 KiB"
+	case errors.Is(err, errMisfits):
+		text = fmt.Sprintf("no %s in %d replies", wait.awaited, maxMisfits)
 	}
 	if wait.seen != "" {
 		text += "; " + wait.seen
