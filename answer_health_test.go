@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-f1518d44/balance/internal/health"
+
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/miekg/dns"
@@ -20,28 +22,15 @@ func judged(t testing.TB, options string, next plugin.Handler, dead ...string) p
 	t.Helper()
 	h := newHandler(t, "balance {\n health_check tcp 80 {\n allow 0.0.0.0/0 ::/0\n }\n"+options+"\n}", next)
 	for _, served := range h.(*Balance).rules.byZone {
-		p := newPool(served.checks[0])
-		s := newSubscriber(p, served.checks[0], served.zoneRule)
-		p.subscribe(s)
-		served.subscribers = []*subscriber{s}
-		judge(p, s, dead...)
+		v := &verdicts{rule: served.rule, allow: served.checks[0].allow, known: map[netip.AddrPort]health.Endpoint{}, seen: map[netip.AddrPort]bool{}}
+		served.subscriptions = []subscription{v}
+		v.judge(dead...)
 	}
 	return h
 }
 
-// judge makes addresses known: those in dead are down, all else that was asked for before is up.
-func judge(p *pool, s *subscriber, dead ...string) {
-	known := func(addr netip.Addr, v verdict) {
-		found, _ := p.byAddr.LoadOrStore(addr, &endpoint{addr: addr})
-		found.(*endpoint).status.Store(&status{verdict: v})
-		found.(*endpoint).zones.Store(s.bit)
-	}
-	p.each(func(e *endpoint) { known(e.addr, up) })
-	for _, addr := range dead {
-		known(netip.MustParseAddr(addr), down)
-	}
-	s.rule.epoch.Add(1)
-}
+// verdictsOf returns what a test says of the endpoints of a rule.
+func verdictsOf(z *servedRule) *verdicts { return z.subscriptions[0].(*verdicts) }
 
 func TestDownMembersLeave(t *testing.T) {
 	tests := []struct {
@@ -292,10 +281,9 @@ func TestVerdictActsAtOnce(t *testing.T) {
 	served := h.(*Balance).rules.of(m)
 	lead := func() string { return ask(t, h, m).Answer[0].(*dns.A).A.String() }
 	lead()
-	p := served.subscribers[0].pool
-	judge(p, served.subscribers[0])
+	verdictsOf(served).judge()
 	first := lead()
-	judge(p, served.subscribers[0], first)
+	verdictsOf(served).judge(first)
 	seen := map[string]int{}
 	for range 10 {
 		seen[lead()]++
@@ -313,7 +301,7 @@ func TestVerdictActsAtOnce(t *testing.T) {
 // Answers teach endpoints, an only record's too, and glue; nothing else does.
 func TestEndpointsAreLearned(t *testing.T) {
 	h := judged(t, "", echo)
-	p := h.(*Balance).rules.byZone["."].subscribers[0].pool
+	v := verdictsOf(h.(*Balance).rules.byZone["."])
 	ask(t, h, message(t, "one.h. A", "one.h. A 192.0.2.1"))
 	ask(t, h, message(t, "two.h. AAAA", "two.h. AAAA 2001:db8::1\n two.h. AAAA ::ffff:192.0.2.2"))
 	srv := message(t, "_s.h. SRV", "_s.h. SRV 1 1 80 a.h.")
@@ -326,9 +314,8 @@ func TestEndpointsAreLearned(t *testing.T) {
 	nx.Rcode = dns.RcodeNameError
 	ask(t, h, nx)
 	var learned []string
-	fresh, _ := p.table.admit(0)
-	for _, e := range fresh {
-		learned = append(learned, e.addr.String())
+	for at := range v.seen {
+		learned = append(learned, at.Addr().String())
 	}
 	slices.Sort(learned)
 	if want := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"}; !slices.Equal(learned, want) {

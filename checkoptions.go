@@ -30,14 +30,14 @@ type checkOption struct {
 var commonCheckOptions = map[string]checkOption{
 	"allow":         {parse: parseAllow, repeatable: true},
 	"watch":         {parse: parseWatch, repeatable: true},
-	"interval":      durationOption(func(s *checkStanza) *time.Duration { return &s.timing.interval }),
-	"timeout":       durationOption(func(s *checkStanza) *time.Duration { return &s.timing.timeout }),
-	"fast_interval": durationOption(func(s *checkStanza) *time.Duration { return &s.timing.fast }),
-	"max_interval":  durationOption(func(s *checkStanza) *time.Duration { return &s.timing.maxInterval }),
-	"rise":          numberOption(100, func(s *checkStanza) *int { return &s.timing.rise }),
-	"fall":          numberOption(100, func(s *checkStanza) *int { return &s.timing.fall }),
-	"max_endpoints": numberOption(1_000_000, func(s *checkStanza) *int { return &s.maxEndpoints }),
-	"max_in_flight": numberOption(10_000, func(s *checkStanza) *int { return &s.maxInFlight }),
+	"interval":      durationOption(func(s *checkStanza) *time.Duration { return &s.Timing.Interval }),
+	"timeout":       durationOption(func(s *checkStanza) *time.Duration { return &s.Timing.Timeout }),
+	"fast_interval": durationOption(func(s *checkStanza) *time.Duration { return &s.Timing.FastInterval }),
+	"max_interval":  durationOption(func(s *checkStanza) *time.Duration { return &s.Timing.MaxInterval }),
+	"rise":          numberOption(100, func(s *checkStanza) *int { return &s.Timing.Rise }),
+	"fall":          numberOption(100, func(s *checkStanza) *int { return &s.Timing.Fall }),
+	"max_endpoints": numberOption(1_000_000, func(s *checkStanza) *int { return &s.MaxEndpoints }),
+	"max_in_flight": numberOption(10_000, func(s *checkStanza) *int { return &s.MaxInFlight }),
 	"source":        {parse: parseSource},
 }
 

@@ -8,13 +8,14 @@ import (
 	"strings"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/health"
 )
 
 // standing is what is known of a member when it is classified.
 type standing struct {
 	weight   uint16 // 0: standby
 	tier     uint16 // the first is 0
-	verdict  verdict
+	verdict  health.Verdict
 	override override
 }
 
@@ -22,9 +23,9 @@ type standing struct {
 func (s standing) ruled() standing {
 	switch s.override {
 	case forcedUp:
-		s.verdict = up
+		s.verdict = health.Up
 	case forcedDown:
-		s.verdict = down
+		s.verdict = health.Down
 	}
 	return s
 }
@@ -113,7 +114,7 @@ func tiersOf(standings []standing) []tier {
 	for i, s := range standings {
 		t, m := &tiers[s.tier], uint16(i) //nolint:gosec // at most maxRecords
 		switch {
-		case s.verdict == down:
+		case s.verdict == health.Down:
 			t.failed = append(t.failed, m)
 		case s.standby():
 			t.standby = append(t.standby, m)
@@ -158,7 +159,7 @@ func allUp(standings []standing) []standing {
 	forced := !slices.ContainsFunc(open, func(s standing) bool { return s.override != forcedDown })
 	for i := range open {
 		if forced || open[i].override != forcedDown {
-			open[i].verdict = up
+			open[i].verdict = health.Up
 		}
 	}
 	return open

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/seed-f1518d44/balance/internal/health"
 )
 
 // standingsOf reads members such as "U D ?0 U/1": a verdict, a weight other than 1, a tier other than 0.
@@ -24,7 +26,7 @@ func standingsOf(t *testing.T, text string) (standings []standing) {
 			_, err := fmt.Sscan(rest, &s.weight)
 			must(t, err)
 		}
-		s.verdict = map[byte]verdict{'U': up, 'D': down, '?': unknown}[v]
+		s.verdict = map[byte]health.Verdict{'U': health.Up, 'D': health.Down, '?': health.Unknown}[v]
 		standings = append(standings, s)
 	}
 	return standings

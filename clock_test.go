@@ -63,24 +63,3 @@ func walkClock(t *testing.T, r *rule, steps []clockStep) {
 		}
 	}
 }
-
-// All but what operators date goes by times that the clock's being set does not change: those have a monotonic reading.
-func TestTimesAreMonotonic(t *testing.T) {
-	b := newBackends(t)
-	p := newPool(b.checkOf())
-	l := newLane(t.Context())
-	defer l.close()
-	l.begin(time.Minute)
-	fresh := &table{limit: 1, wake: make(chan struct{}, 1)}
-	fresh.arrive(a1, &subscriber{})
-	endpoints, _ := fresh.admit(0)
-	w := &watcher{}
-	w.mayLog()
-	for what, at := range map[string]time.Time{
-		"pool": p.base, "lane": l.deadline, "endpoint": endpoints[0].status.Load().since, "watcher": *w.logged.Load(),
-	} {
-		if !strings.Contains(at.String(), " m=") {
-			t.Errorf("%s: %s has no monotonic reading", what, at)
-		}
-	}
-}

@@ -290,8 +290,8 @@ func checkRule(t *testing.T, r *rule) {
 		t.Fatalf("a rule for nothing: %s", describe(r))
 	}
 	for _, c := range r.checks {
-		bounded := c.maxEndpoints >= 1 && c.maxEndpoints <= 1_000_000 && c.maxInFlight >= 1 && c.maxInFlight <= 10_000
-		if len(c.allow) == 0 || c.timing.timeout <= 0 || c.timing.timeout >= c.timing.interval || c.timing.fast <= 0 || !bounded {
+		bounded := c.MaxEndpoints >= 1 && c.MaxEndpoints <= 1_000_000 && c.MaxInFlight >= 1 && c.MaxInFlight <= 10_000
+		if len(c.allow) == 0 || c.Timing.Timeout <= 0 || c.Timing.Timeout >= c.Timing.Interval || c.Timing.FastInterval <= 0 || !bounded {
 			t.Fatalf("a check without bounds: %s", describe(r))
 		}
 		if key := c.Key(); strings.ContainsFunc(key+c.Name(), func(r rune) bool { return r < ' ' || r > '~' }) {

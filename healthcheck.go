@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/probe"
 
 	"github.com/miekg/dns"
@@ -83,7 +84,7 @@ func parseHealthCheck(s *stanza, args []string) error {
 	if !ok {
 		return unknownWord("protocol", args[0], names)
 	}
-	c := &checkStanza{stanza: s, check: &check{maxEndpoints: defaultMaxEndpoints, maxInFlight: defaultMaxInFlight}}
+	c := &checkStanza{stanza: s, check: &check{Check: health.Check{MaxEndpoints: defaultMaxEndpoints, MaxInFlight: defaultMaxInFlight}}}
 	if err := p.arguments(c, args[1:]); err != nil {
 		return fmt.Errorf("%s: %w", args[0], err)
 	}
@@ -103,9 +104,9 @@ func parseHealthCheck(s *stanza, args []string) error {
 			return fmt.Errorf("%s: the same check of the same addresses is given twice: want it once", args[0])
 		}
 	}
-	c.prober = prober
+	c.Prober = prober
 	if c.held {
-		c.hold = heldLine{c.port, c.source}.open
+		c.Hold = &health.Hold{Port: c.port, Source: c.source}
 	}
 	s.checks = append(s.checks, c.check)
 	return nil
@@ -155,22 +156,22 @@ func protocolsWith(option string) (names []string) {
 
 // complete fills in what was not said, and checks what goes together.
 func (s *checkStanza) complete() error {
-	t := &s.timing
-	setDefault(&t.interval, defaultInterval)
-	setDefault(&t.timeout, min(defaultTimeout, t.interval/2))
-	setDefault(&t.fast, min(defaultFastInterval, t.interval))
-	setDefault(&t.maxInterval, max(defaultMaxInterval, t.interval))
-	setDefault(&t.rise, defaultRise)
-	setDefault(&t.fall, defaultFall)
+	t := &s.Timing
+	setDefault(&t.Interval, defaultInterval)
+	setDefault(&t.Timeout, min(defaultTimeout, t.Interval/2))
+	setDefault(&t.FastInterval, min(defaultFastInterval, t.Interval))
+	setDefault(&t.MaxInterval, max(defaultMaxInterval, t.Interval))
+	setDefault(&t.Rise, defaultRise)
+	setDefault(&t.Fall, defaultFall)
 	switch {
 	case len(s.allow) == 0:
 		return errors.New(`no allow: want "allow CIDR..." in the block, for nothing outside is ever probed`)
-	case t.timeout >= t.interval:
-		return fmt.Errorf("timeout %v is not below interval %v: want it shorter", t.timeout, t.interval)
-	case t.fast > t.interval:
-		return fmt.Errorf("fast_interval %v is above interval %v: want it at most that", t.fast, t.interval)
-	case t.maxInterval < t.interval:
-		return fmt.Errorf("max_interval %v is below interval %v: want it at least that", t.maxInterval, t.interval)
+	case t.Timeout >= t.Interval:
+		return fmt.Errorf("timeout %v is not below interval %v: want it shorter", t.Timeout, t.Interval)
+	case t.FastInterval > t.Interval:
+		return fmt.Errorf("fast_interval %v is above interval %v: want it at most that", t.FastInterval, t.Interval)
+	case t.MaxInterval < t.Interval:
+		return fmt.Errorf("max_interval %v is below interval %v: want it at least that", t.MaxInterval, t.Interval)
 	}
 	return nil
 }

@@ -140,51 +140,6 @@ func TestNoLedgerWithoutStatus(t *testing.T) {
 	inUse.forget()
 }
 
-// The last probes are remembered, oldest first, with those that failed.
-func TestHistory(t *testing.T) {
-	h := new(history)
-	for i := range historySize + 5 {
-		r := result{took: time.Duration(i) * time.Millisecond}
-		if i%10 == 9 {
-			r.err = fmt.Errorf("problem %d", i)
-		}
-		h.add(r)
-	}
-	milliseconds, failed := h.probes()
-	if len(milliseconds) != historySize || milliseconds[0] != 5 || milliseconds[historySize-1] != historySize+4 {
-		t.Errorf("probes took %v, want 5 to %d", milliseconds, historySize+4)
-	}
-	if !slices.Equal(failed, []int{4, 14, 24}) || *h.problem.Load() != "problem 29" {
-		t.Errorf("%v failed, the last with %q, want 4, 14 and 24 with problem 29", failed, *h.problem.Load())
-	}
-}
-
-// Probes are remembered while a rule wants it, and forgotten when none does.
-func TestHistoryIsForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBackends(t)
-		quiet, showy := ruleWith("example.org.", b.checkOf()), ruleWith("example.net.", b.checkOf())
-		showy.scope, showy.status = 2, defaultStatus
-		r := &registry{running: make(map[poolKey]*runningPool)}
-		one := r.join(quiet.checks[0], quiet)
-		addr := addresses(1)[0]
-		one.verdict(addr)
-		remembered := func() bool { wait(time.Minute); return one.endpoint(addr).history.Load() != nil }
-		if remembered() {
-			t.Error("probes are remembered, and no rule is shown")
-		}
-		other := r.join(showy.checks[0], showy)
-		if !remembered() {
-			t.Error("no probe is remembered, and a rule is shown")
-		}
-		r.leave(other)
-		if remembered() {
-			t.Error("probes are still remembered")
-		}
-		r.leave(one)
-	})
-}
-
 // Names with many members leave less room for others, and one that grows beyond it goes.
 func TestListingIsBoundedByMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

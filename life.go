@@ -109,9 +109,7 @@ func (l *life) start() error {
 	lives.running[l] = struct{}{}
 	lives.Unlock()
 	for _, z := range l.zones {
-		for _, c := range z.checks {
-			z.subscribers = append(z.subscribers, pools.join(c, z))
-		}
+		z.subscribe()
 	}
 	l.joined.Store(true)
 	for _, task := range l.background() {
@@ -136,10 +134,8 @@ func (l *life) stop() {
 		if l.mark != nil {
 			stacks.leave()
 		}
-		for _, z := range l.zones { // queries that are still answered go by the last verdicts
-			for _, s := range z.subscribers {
-				pools.leave(s)
-			}
+		for _, z := range l.zones {
+			z.unsubscribe()
 		}
 	})
 }

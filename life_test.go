@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/health"
+
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 )
@@ -89,9 +91,9 @@ func TestLifeStops(t *testing.T) {
 }
 
 // checked has a rule with a check of an interval run, and returns its life, which shows the rule.
-func (b *backends) checked(p prober, interval time.Duration) *life {
+func (b *backends) checked(p health.Prober, interval time.Duration) *life {
 	c := b.checkOf()
-	c.prober, c.timing.interval = p, interval
+	c.Prober, c.Timing.Interval = p, interval
 	z := ruleWith("example.org.", c)
 	l := &life{zones: map[string]*zoneRule{z.zone: z}}
 	go l.start()
@@ -111,8 +113,7 @@ func TestStatusDuringAReload(t *testing.T) {
 		z.verdictOn(a1)
 		wait(time.Minute)
 		release := make(chan struct{})
-		z.subscribers[0].pool.calls <- func() { <-release }
-		after := b.checked(b, 6*time.Second) // wants to hear what the rule before knows
+		after := b.checked(&named{b, func() { <-release }}, 6*time.Second) // which has not taken part yet
 		defer after.stop()
 		for _, during := range []bool{true, false} {
 			rules := newOverview([]*life{before, after}).document().Rules
@@ -161,24 +162,6 @@ func TestStatusWhileARuleLeaves(t *testing.T) {
 		rules := page.document().Rules
 		if p.do != nil || len(rules) != 1 || rules[0].Checks[0].Down != 1 {
 			t.Errorf("%+v, want one endpoint that is down", rules)
-		}
-	})
-}
-
-// A scrape sees the pools as they are between two steps of a reload: nobody joins or leaves while it looks at them.
-func TestScrapeWhileARuleLeaves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		joined(t, newBackends(t).checkOf())
-		seen := 0
-		pools.each(func(*subscriber) {
-			seen++
-			if pools.TryLock() {
-				pools.Unlock()
-				t.Error("a rule could leave")
-			}
-		})
-		if seen != 1 {
-			t.Errorf("%d rules seen, want 1", seen)
 		}
 	})
 }

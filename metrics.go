@@ -73,63 +73,6 @@ var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 	Help:      "Counter of the times that a file of a rule turned out missing or bad while the server ran.",
 }, []string{"zone", "file"})
 
-var (
-	probesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "probes_total",
-		Help:      "Counter of probes, by result: success, failure, or error where the fault was ours.",
-	}, []string{"zone", "check", "result"})
-	probeDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "probe_duration_seconds",
-		Buckets:   prometheus.ExponentialBuckets(0.00025, 4, 8), // to 4 s
-		Help:      "Histogram of the time that a probe took.",
-	}, []string{"zone", "check"})
-	probesRefused = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "probes_refused_total",
-		Help:      "Counter of the times that an address was looked up which is not probed, by reason.",
-	}, []string{"zone", "reason"})
-	probesLate = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "probes_late_total",
-		Help:      "Counter of probes that began later than they were due by more than a tenth of the interval.",
-	}, []string{"zone", "check"})
-	transitionsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "transitions_total",
-		Help:      "Counter of new verdicts.",
-	}, []string{"zone", "to"})
-	hintsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "hints_total",
-		Help:      "Counter of connections held to endpoints that these ended.",
-	}, []string{"zone"})
-	holdErrorsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "hold_errors_total",
-		Help:      "Counter of connections to hold that could not be opened by a fault of ours.",
-	}, []string{"zone"})
-)
-
-var (
-	endpointsDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "endpoints"),
-		"Endpoints that are probed, by verdict.", []string{"zone", "state"}, nil)
-	endpointUpDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "endpoint_up"),
-		"1 for an endpoint that is up, 0 for one that is down; none for one that was not probed yet.", []string{"zone", "endpoint"}, nil)
-	heldDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "held_connections"),
-		"Idle connections that are held to endpoints.", []string{"zone"}, nil)
-	allFailingDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "all_endpoints_failing"),
-		"1 where the last probe that a check made of every endpoint failed, so that the fault may be on this side.", []string{"zone"}, nil)
-)
-
 var ruleInfoDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "rule_info"),
 	"1 for every rule that runs; where observe is true its answers stay as they are, and the others of its series say what would be.",
 	[]string{"zone", "policy", "observe"}, nil)
@@ -163,10 +106,6 @@ func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 	descs <- fileLastSuccessDesc
 	descs <- ruleInfoDesc
 	descs <- fileGoodDesc
-	descs <- endpointsDesc
-	descs <- endpointUpDesc
-	descs <- allFailingDesc
-	descs <- heldDesc
 	descs <- overridesDesc
 }
 
@@ -174,7 +113,6 @@ func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
 	collectRules(metrics)
 	collectFiles(metrics)
-	collectEndpoints(metrics)
 	collectOverrides(metrics)
 	b.byLabels.Range(func(_, value any) bool {
 		c := value.(*counters)

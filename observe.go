@@ -33,24 +33,3 @@ func (r *rule) observeNote() string {
 	}
 	return ""
 }
-
-// wouldNote says, for the log, what a verdict would mean to the answers of those rules that only
-// observe; zones are the bits of those concerned. Empty where there are none, and where an endpoint
-// was in the answers before and stays there.
-func (s *subscribers) wouldNote(zones uint64, before, now verdict) string {
-	var names []string
-	s.eachScope(zones, func(one *subscriber) {
-		if one.rule.observe {
-			names = append(names, one.zone)
-		}
-	})
-	switch {
-	case len(names) == 0:
-		return ""
-	case now == down:
-		return "; observe: would leave the answers of " + strings.Join(names, ", ")
-	case before == down:
-		return "; observe: would be back in the answers of " + strings.Join(names, ", ")
-	}
-	return ""
-}

@@ -3,7 +3,6 @@
 package balance
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/seed-f1518d44/balance/internal/names"
@@ -65,22 +64,7 @@ func (o *overview) standing(z *shownRule, owner string, p *plan, i int) standing
 		return p.standings[i]
 	}
 	target := m.addr.Unmap()
-	v := unknown
-	if len(z.subscribers) > 0 && m.addr.IsValid() {
-		v = up
-		for _, s := range z.subscribers {
-			v = v.and(s.peek(target))
-		}
-	}
-	return standing{z.weightOf(owner, m.addr), z.tierOf(target), v, z.overridesInForce().of(owner, target, o.now)}.ruled()
-}
-
-// peek returns the verdict on an address, and leaves no trace.
-func (s *subscriber) peek(addr netip.Addr) verdict {
-	if e := s.endpoint(addr); e != nil {
-		return e.status.Load().verdict
-	}
-	return unknown
+	return standing{z.weightOf(owner, m.addr), z.tierOf(target), z.lastVerdictOn(target), z.overridesInForce().of(owner, target, o.now)}.ruled()
 }
 
 // share works out which share of the leads each member is to have: those of the first group lead.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/health"
 )
 
 // A name is the same however it is spelled, by a message, by a zone file, whose names reach us as they stand there, or by an operator.
@@ -121,7 +123,7 @@ func TestClassifyOverrides(t *testing.T) {
 		t.Run(tc.verdicts+" "+tc.overrides, func(t *testing.T) {
 			var standings []standing
 			for i := range tc.verdicts {
-				v := map[byte]verdict{'U': up, 'D': down, '?': unknown}[tc.verdicts[i]]
+				v := map[byte]health.Verdict{'U': health.Up, 'D': health.Down, '?': health.Unknown}[tc.verdicts[i]]
 				o := map[byte]override{'u': forcedUp, 'd': forcedDown, 'r': drain}[tc.overrides[i]]
 				standings = append(standings, standing{weight: 1, verdict: v, override: o}.ruled())
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 
@@ -41,8 +42,8 @@ type shownRule struct {
 }
 
 type endpointKey struct {
-	pool *pool
-	addr netip.Addr
+	check    string
+	endpoint netip.AddrPort
 }
 
 // newOverview returns an overview of the rules of those lives that know their endpoints. Where a rule is about to
@@ -98,7 +99,7 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 		Zone: r.zone, Policy: r.policy.name, Servers: r.life.servers, View: r.life.view, Observe: r.observe,
 		Options: append([]string{}, r.lines...), Checks: []statuspage.Check{}, Files: []statuspage.File{},
 	}
-	for _, s := range r.subscribers {
+	for _, s := range r.subscriptions {
 		shown.Checks = append(shown.Checks, checkOf(s))
 	}
 	for _, f := range r.files() {
@@ -111,26 +112,23 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 	return shown
 }
 
-func checkOf(s *subscriber) statuspage.Check {
-	c := statuspage.Check{Name: s.pool.check.Name()}
+func checkOf(s subscription) statuspage.Check {
+	c := statuspage.Check{Name: s.Name()}
 	failing := 0
-	s.pool.each(func(e *endpoint) {
-		if e.zones.Load()&s.bit == 0 {
-			return
-		}
-		switch e.status.Load().verdict {
-		case up:
+	for e := range s.Endpoints() {
+		switch e.Verdict {
+		case health.Up:
 			c.Up++
-		case down:
+		case health.Down:
 			c.Down++
 		default:
 			c.Unknown++
 		}
-		if e.failing.Load() {
+		if e.Failing {
 			failing++
 		}
-	})
-	c.AllFailing = allFailing(c.Up+c.Down+c.Unknown, failing)
+	}
+	c.AllFailing = health.AllFailing(c.Up+c.Down+c.Unknown, failing)
 	return c
 }
 
@@ -196,7 +194,7 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 		if shown.Answers > 0 {
 			member.Leads.Served = float64(leads[m]) / float64(shown.Answers)
 		}
-		if member.Verdict == down.String() {
+		if member.Verdict == health.Down.String() {
 			shown.Down++
 		}
 		shown.Members = append(shown.Members, member)
@@ -210,19 +208,10 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 
 // rankOf puts members that are down first.
 func rankOf(m statuspage.Member) int {
-	if m.Verdict == down.String() {
+	if m.Verdict == health.Down.String() {
 		return 0
 	}
 	return 1
-}
-
-// endpoint returns that of an address, nil where it has none that the rule may have probed.
-func (s *subscriber) endpoint(addr netip.Addr) *endpoint {
-	found, ok := s.pool.byAddr.Load(addr)
-	if !ok || !mayProbe(s.allow, addr) {
-		return nil
-	}
-	return found.(*endpoint)
 }
 
 // member returns what is known of a member.
@@ -239,9 +228,9 @@ func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
 		return shown
 	}
 	target := m.addr.Unmap()
-	for _, s := range z.subscribers {
-		probe := probeOf(s, target)
-		o.inNames[endpointKey{s.pool, target}] = true
+	for _, s := range z.subscriptions {
+		probe := probeOf(s, endpointOf(target))
+		o.inNames[endpointKey{s.Name(), endpointOf(target)}] = true
 		if probe.Since != nil && probe.Verdict == shown.Verdict && (shown.Since == nil || probe.Since.After(*shown.Since)) {
 			shown.Since = probe.Since
 		}
@@ -273,57 +262,48 @@ func (m *member) String() string {
 	return fmt.Sprintf("%d %d %d %s", m.rank, m.load, m.port, m.host)
 }
 
-// probeOf returns what a check knows of an address.
-func probeOf(s *subscriber, addr netip.Addr) statuspage.Probe {
-	probe := statuspage.Probe{Check: s.pool.check.Name(), Verdict: unknown.String(), Milliseconds: []float64{}, Failed: []int{}}
-	e := s.endpoint(addr)
-	if e == nil {
+// probeOf returns what a check knows of an endpoint.
+func probeOf(s subscription, endpoint netip.AddrPort) statuspage.Probe {
+	probe := statuspage.Probe{Check: s.Name(), Verdict: health.Unknown.String(), Milliseconds: []float64{}, Failed: []int{}}
+	known, ok := s.Peek(endpoint)
+	if !ok {
 		probe.Note = "not probed: the table is full, or it is new"
-		if !mayProbe(s.allow, addr) {
+		if !s.Allows(endpoint.Addr()) {
 			probe.Note = "not probed: outside allow"
 		}
 		return probe
 	}
-	known := e.status.Load()
-	since := known.since.UTC()
-	probe.Verdict, probe.Since, probe.Failing, probe.Error = known.verdict.String(), &since, e.failing.Load(), known.problem
-	h := e.history.Load()
-	if h == nil {
-		return probe
-	}
-	if problem := h.problem.Load(); problem != nil {
-		probe.Error = *problem
-	}
-	milliseconds, failed := h.probes()
-	probe.Milliseconds, probe.Failed = append(probe.Milliseconds, milliseconds...), append(probe.Failed, failed...)
+	since := known.Since.UTC()
+	probe.Verdict, probe.Since, probe.Failing, probe.Error = known.Verdict.String(), &since, known.Failing, known.Problem
+	probe.Milliseconds, probe.Failed = append(probe.Milliseconds, known.Milliseconds...), append(probe.Failed, known.Failed...)
 	return probe
 }
 
 // endpoints puts those into the document that no name has, those that are down first.
 func (o *overview) endpoints() {
 	type candidate struct {
-		subscriber *subscriber
-		addr       netip.Addr
-		verdict    verdict
+		rule         *shownRule
+		subscription subscription
+		health.Endpoint
 	}
 	var all []candidate
-	for _, r := range o.rules {
-		for _, s := range r.subscribers {
-			s.pool.each(func(e *endpoint) {
-				if e.zones.Load()&s.bit != 0 && !o.inNames[endpointKey{s.pool, e.addr}] {
-					all = append(all, candidate{s, e.addr, e.status.Load().verdict})
+	for i := range o.rules {
+		for _, s := range o.rules[i].subscriptions {
+			for e := range s.Endpoints() {
+				if !o.inNames[endpointKey{s.Name(), e.At}] {
+					all = append(all, candidate{&o.rules[i], s, e})
 				}
-			})
+			}
 		}
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.verdict, a.verdict), a.addr.Compare(b.addr)) // down is the highest
+		return cmp.Or(cmp.Compare(b.Verdict, a.Verdict), a.At.Compare(b.At)) // down is the highest
 	})
 	if more := len(all) - maxShownEndpoints; more > 0 {
 		all, o.doc.EndpointsOmitted = all[:maxShownEndpoints], more
 	}
 	for _, c := range all {
-		o.doc.Endpoints = append(o.doc.Endpoints, statuspage.Endpoint{Zone: c.subscriber.zone, Address: c.addr.String(), Probe: probeOf(c.subscriber, c.addr)})
+		o.doc.Endpoints = append(o.doc.Endpoints, statuspage.Endpoint{Zone: c.rule.zone, Address: c.Name(), Probe: probeOf(c.subscription, c.At)})
 	}
 }
 

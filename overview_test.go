@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 
 	"github.com/coredns/coredns/plugin"
@@ -47,12 +48,9 @@ func TestPageIsBounded(t *testing.T) {
 		ask(t, h, aSet(fmt.Sprintf("n%d.bounded.", i), 1000*i, each))
 	}
 	o := newOverview([]*life{lifeOf(h)})
-	s := o.rules[0].subscribers[0]
+	v := o.rules[0].subscriptions[0].(*verdicts)
 	for addr, n := netip.MustParseAddr("10.200.0.0"), 0; n < unnamed; addr, n = addr.Next(), n+1 {
-		e := &endpoint{addr: addr}
-		e.status.Store(&status{verdict: up})
-		e.zones.Store(s.bit)
-		s.pool.add(e)
+		v.known[endpointOf(addr)] = health.Endpoint{At: endpointOf(addr), Verdict: health.Up}
 	}
 	doc := o.document()
 	members := 0
@@ -100,7 +98,7 @@ func TestStatusForesees(t *testing.T) {
 	} {
 		owner := fmt.Sprintf("o%d.foreseen.", i)
 		h, m := judged(t, "status\n"+options, echo), setOf(owner, "abcdef")
-		subscriber := h.(*Balance).rules.of(m).subscribers[0]
+		v := verdictsOf(h.(*Balance).rules.of(m))
 		ask(t, h, m)
 		rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
 		for range 200 {
@@ -109,7 +107,7 @@ func TestStatusForesees(t *testing.T) {
 				for _, j := range rng.Perm(6)[:rng.IntN(6)] {
 					dead = append(dead, fmt.Sprintf("10.0.0.%d", j+1))
 				}
-				judge(subscriber.pool, subscriber, dead...)
+				v.judge(dead...)
 			}
 			foreseen := make([]string, 6)
 			for _, member := range shownOf(h, owner, inAnswer).Members {
@@ -176,20 +174,20 @@ func TestStatusOfOneCheckTwice(t *testing.T) {
 		one.allow, other.allow = []netip.Prefix{netip.PrefixFrom(a1, 32)}, []netip.Prefix{netip.PrefixFrom(a2, 32)}
 		z := ruleWith("example.org.", one)
 		z.checks, z.status = append(z.checks, other), defaultStatus
-		for _, c := range z.checks {
-			s := pools.join(c, z)
-			defer pools.leave(s)
-			z.subscribers = append(z.subscribers, s)
-			s.verdict(a1)
-			s.verdict(a2)
-		}
+		z.subscribe()
+		defer z.unsubscribe()
+		z.verdictOn(a1)
+		z.verdictOn(a2)
 		wait(time.Minute)
-		if v := z.verdictOn(a2); v != unknown {
+		if v := z.verdictOn(a2); v != health.Unknown {
 			t.Errorf("%v, want unknown, for one check may not probe it", v)
 		}
-		parts := z.subscribers
-		if parts[0].peek(a1) != up || parts[0].peek(a2) != unknown || parts[1].peek(a1) != unknown || parts[1].peek(a2) != up {
-			t.Error("want each to know what it may probe")
+		for i, own := range []netip.Addr{a1, a2} {
+			for _, addr := range []netip.Addr{a1, a2} {
+				if known, ok := z.subscriptions[i].Peek(endpointOf(addr)); ok != (addr == own) || ok && known.Verdict != health.Up {
+					t.Errorf("check %d knows %s as %v, want that each knows what it may probe", i, addr, known.Verdict)
+				}
+			}
 		}
 	})
 }

@@ -19,8 +19,8 @@
 //	policy             turns the turn into an order                    roundrobin.go, weighted.go
 //	arrangement.place  puts the records into their slots: order, answers N, TTL          arrange.go
 //
-// A probe's way, from schedule to verdict, is in health.go. The two meet where a plan is made: it
-// asks for the verdicts on its members, which teaches what to probe, and a new verdict makes plans old.
+// A probe's way, from schedule to verdict, is in internal/health. The two meet in health.go, when a plan is made:
+// looking up the verdicts on its members registers them for probing, and a new verdict outdates the plan.
 //
 // # Where things are
 //
@@ -39,16 +39,11 @@
 //	turntable.go    where the turns of RRsets are kept: found without a lock, and bounded
 //	index.go        members found by hash, for upstreams that shuffle
 //	member.go       one record of an RRset, as a value that compares
-//	health.go       a probe's way, verdict.go its state machine
-//	endpoint.go     what is probed, allow.go what may be, watch.go what is from the start
-//	hold.go         the idle connections whose end is a hint, their state machine; holder.go has them opened
-//	lane.go         a worker's context, pace.go how many probes may be in flight
-//	suspicion.go    when every endpoint fails
-//	registry.go     checks that rules share and reloads keep, subscriber.go the rules that do
+//	health.go       what a rule asks of internal/health, watch.go the names that are resolved from the start
 //	life.go         what starts and stops with a server
 //	status.go       the page that shows rules, overview.go what is on it, outlook.go what the next answers will be;
 //	                internal/statuspage serves it
-//	ledger.go       who led, and which RRsets are in use; history.go the last probes; both for that page only
+//	ledger.go       who led, and which RRsets are in use, for that page only
 //	outcome.go      what became of an answer, and why records left it
 //	log.go          the logger, and the plugin's name
 //	metrics.go      what is counted, scrape.go what is looked up when it is scraped

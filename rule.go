@@ -11,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
@@ -100,8 +101,8 @@ type zoneRule struct {
 	zone  string
 	scope uint64 // tells apart the turns of rules: the same after a reload
 
-	subscribers []*subscriber // one a check, while the server runs
-	watcher     watcher
+	subscriptions []subscription // one a check, while the server runs
+	watcher       watcher
 
 	plans [64]atomic.Pointer[plan] // recently made, found by their members
 }
@@ -119,22 +120,10 @@ func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *
 			target := m.addr.Unmap()
 			at = standing{z.weightOf(owner, m.addr), z.tierOf(target), z.verdictOn(m.addr), overrides.of(owner, target, now)}
 		} else if s.isDead(m) {
-			at.verdict = down
+			at.verdict = health.Down
 		}
 		s.standings = append(s.standings, at.ruled())
 	}
-}
-
-// verdictOn returns the verdict on an address: what all checks say together.
-func (z *zoneRule) verdictOn(addr netip.Addr) verdict {
-	if len(z.subscribers) == 0 || !addr.IsValid() {
-		return unknown
-	}
-	all := up
-	for _, s := range z.subscribers {
-		all = all.and(s.verdict(addr))
-	}
-	return all
 }
 
 // servedRule is a zoneRule in one chain. Safe for concurrent use.

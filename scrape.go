@@ -79,66 +79,6 @@ func collectOverrides(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// zoneEndpoints is what is known of the endpoints of a zone.
-type zoneEndpoints struct {
-	verdicts   map[string]verdict // by what they are called
-	allFailing bool               // so says a check
-	held       map[*endpoint]bool // to which a connection is held
-	holds      bool               // a check has the option hold
-}
-
-// add adds the endpoints of a subscriber. One that is there already is another's, while a rule replaces
-// itself, or that of a check with the same name.
-func (z *zoneEndpoints) add(s *subscriber) {
-	known, failing := 0, 0
-	s.pool.each(func(e *endpoint) {
-		if e.zones.Load()&s.bit == 0 {
-			return
-		}
-		known++
-		if e.isHeld() {
-			z.held[e] = true
-		}
-		if e.failing.Load() {
-			failing++
-		}
-		name, v := e.addr.String()+" "+s.pool.check.Name(), e.status.Load().verdict
-		if before, again := z.verdicts[name]; again {
-			v = v.and(before)
-		}
-		z.verdicts[name] = v
-	})
-	z.holds = z.holds || s.pool.check.hold != nil
-	z.allFailing = z.allFailing || allFailing(known, failing)
-}
-
-// collectEndpoints writes the series of the endpoints that are probed.
-func collectEndpoints(metrics chan<- prometheus.Metric) {
-	zones := make(map[string]*zoneEndpoints)
-	pools.each(func(s *subscriber) {
-		if zones[s.zone] == nil {
-			zones[s.zone] = &zoneEndpoints{verdicts: make(map[string]verdict), held: make(map[*endpoint]bool)}
-		}
-		zones[s.zone].add(s)
-	})
-	for zone, endpoints := range zones {
-		var count [len(verdictNames)]int
-		for name, v := range endpoints.verdicts {
-			count[v]++
-			if v != unknown {
-				metrics <- gauge(endpointUpDesc, v == up, zone, name)
-			}
-		}
-		for v, n := range count {
-			metrics <- prometheus.MustNewConstMetric(endpointsDesc, prometheus.GaugeValue, float64(n), zone, verdict(v).String()) //nolint:gosec // an index
-		}
-		metrics <- gauge(allFailingDesc, endpoints.allFailing, zone)
-		if endpoints.holds {
-			metrics <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(len(endpoints.held)), zone)
-		}
-	}
-}
-
 // gauge returns a series that is 1 or 0.
 func gauge(desc *prometheus.Desc, on bool, labels ...string) prometheus.Metric {
 	value := 0.0

@@ -3,18 +3,11 @@
 package balance
 
 import (
-	"context"
-	"errors"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
-
-	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
 // Every test that docs/security.md names is there to be run.
@@ -46,53 +39,6 @@ func TestSecurityPageNamesTests(t *testing.T) {
 		if claim := strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| ---") && !strings.HasPrefix(line, "| claim"); claim && !regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]`).MatchString(line) {
 			t.Errorf("line %d claims something that no test shows: %s", i+1, line)
 		}
-	}
-}
-
-// How often clients ask does not matter: an endpoint is probed at its own time.
-func TestQueriesDoNotHurryProbes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBackends(t)
-		s := joined(t, b.checkOf())
-		for range 600 { // a minute
-			for range 100 {
-				s.verdict(a1)
-			}
-			wait(100 * time.Millisecond)
-		}
-		if n := b.count(a1); n < 10 || n > 15 {
-			t.Errorf("%d probes in a minute with 60,000 queries, want 12 or so", n)
-		}
-	})
-}
-
-// panicking is a prober that a reply sends into panic.
-type panicking struct{ *backends }
-
-func (p panicking) Probe(ctx context.Context, endpoint netip.AddrPort) error {
-	_ = p.backends.Probe(ctx, endpoint)
-	panic("index out of range\n[ERROR] forged")
-}
-
-// A prober that panics ends neither the server nor the probes, and says nothing of the endpoint.
-func TestAProberThatPanics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		logged := captureLog(t)
-		b := newBackends(t)
-		c := b.checkOf()
-		c.prober = panicking{b}
-		s := joined(t, c)
-		s.verdict(a1)
-		b.await(t, a1, 2)
-		if v := s.verdict(a1); v != unknown {
-			t.Errorf("the endpoint is %v, want that nothing is known", v)
-		}
-		if text := logged.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, `the prober panicked: index out of range\n[ERROR] forged`) {
-			t.Errorf("the log has %q", text)
-		}
-	})
-	if err := newPool(&check{prober: panicking{newBackends(t)}}).ask(t.Context(), a1); !errors.Is(err, probe.ErrLocal) {
-		t.Errorf("the error is %v, want one of ours", err)
 	}
 }
 

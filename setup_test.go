@@ -181,8 +181,8 @@ func describe(r *rule) string {
 	}
 	for _, c := range r.checks {
 		fmt.Fprintf(&b, "    health_check %s\n        allow %s\n        watch %s\n        %+v\n        max_endpoints %d max_in_flight %d\n        key %s\n",
-			c.Name(), prefixes(c.allow), strings.Join(c.watch, " "), c.timing, c.maxEndpoints, c.maxInFlight, c.Key())
-		if c.hold != nil {
+			c.Name(), prefixes(c.allow), strings.Join(c.watch, " "), c.Timing, c.MaxEndpoints, c.MaxInFlight, c.Key())
+		if c.Hold != nil {
 			b.WriteString("        hold\n")
 		}
 	}

@@ -86,14 +86,13 @@ func TestDeadTargetReturns(t *testing.T) {
 	m.Extra = records(t, "a.h. A 192.0.2.1\n b.h. A 192.0.2.2\n c.h. A 192.0.2.3")
 	h := judged(t, "", echo)
 	served := h.(*Balance).rules.of(m)
-	p, s := served.subscribers[0].pool, served.subscribers[0]
 	leads := map[string]int{}
 	for i := range 200 {
 		switch i % 10 {
 		case 0:
-			judge(p, s)
+			verdictsOf(served).judge()
 		case 5:
-			judge(p, s, "192.0.2.2")
+			verdictsOf(served).judge("192.0.2.2")
 		}
 		leads[ask(t, h, m).Answer[0].(*dns.SRV).Target]++
 	}

@@ -189,7 +189,7 @@ func TestVerdictsLeaveOthersTheirPlace(t *testing.T) {
 							dead = append(dead, fmt.Sprintf("10.0.0.%d", letter-'a'+1))
 						}
 					}
-					judge(served.subscribers[0].pool, served.subscribers[0], dead...)
+					verdictsOf(served).judge(dead...)
 					for i, want := range leads {
 						if got := order(ask(t, h, m))[:1]; got != string(want) {
 							t.Fatalf("%s up: answer %d is led by %s, want %c of %q", set, i, got, want, leads)
@@ -212,7 +212,7 @@ func TestTiersKeepTheirPlace(t *testing.T) {
 		at := strings.Index(first, lead())
 		standby := -1
 		for range 20 {
-			judge(served.subscribers[0].pool, served.subscribers[0], "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+			verdictsOf(served).judge("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
 			for range 3 {
 				got := strings.Index(second, lead())
 				if standby >= 0 && got != 1-standby {
@@ -220,7 +220,7 @@ func TestTiersKeepTheirPlace(t *testing.T) {
 				}
 				standby = got
 			}
-			judge(served.subscribers[0].pool, served.subscribers[0])
+			verdictsOf(served).judge()
 			for range 3 {
 				at = (at + 1) % len(first)
 				if got := lead(); got != first[at:at+1] {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/health"
+
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
@@ -70,7 +72,7 @@ func (z *zoneRule) watch(ctx context.Context, names []string) {
 	patience := time.AfterFunc(readyAfter, func() { ready.Store(true) })
 	defer patience.Stop()
 	for {
-		pause := z.checks[0].timing.interval
+		pause := z.checks[0].Timing.Interval
 		if z.resolve(ctx, names) {
 			ready.Store(true)
 		}
@@ -158,8 +160,8 @@ func (z *zoneRule) judged(m *dns.Msg) bool {
 			continue
 		}
 		addr := memberOf(rr).addr.Unmap()
-		for _, s := range z.subscribers {
-			if mayProbe(s.allow, addr) && s.verdict(addr) == unknown {
+		for _, s := range z.subscriptions {
+			if s.Allows(addr) && s.Seen(endpointOf(addr)) == health.Unknown {
 				all = false
 			}
 		}

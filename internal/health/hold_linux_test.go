@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"net"
@@ -17,22 +17,22 @@ func TestNewsOfAClosedConnection(t *testing.T) {
 	defer l.Close()
 	at := netip.MustParseAddrPort(l.Addr().String())
 	c := newBackends(t).checkOf()
-	c.allow = []netip.Prefix{netip.PrefixFrom(at.Addr(), 32)}
-	c.hold = heldLine{port: at.Port()}.open
-	s := joined(t, c)
-	s.verdict(at.Addr())
+	c.Hold = &Hold{Port: at.Port()}
+	endpoint := netip.AddrPortFrom(at.Addr(), 0)
+	s := joinedAs(t, c, allowing(endpoint))
+	s.Seen(endpoint)
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := s.endpoint(at.Addr())
+	e := s.pool.find(endpoint)
 	(&runningPool{pool: s.pool}).do(func() {
 		conn.Close()
 		hear := <-s.pool.calls
 		s.pool.letGo(e)
 		hear()
 	})
-	if e.isHeld() || s.verdict(at.Addr()) != up {
-		t.Errorf("held: %v, %v, want up without a connection", e.isHeld(), s.verdict(at.Addr()))
+	if e.isHeld() || s.Seen(endpoint) != Up {
+		t.Errorf("held: %v, %v, want up without a connection", e.isHeld(), s.Seen(endpoint))
 	}
 }

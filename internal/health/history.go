@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"sync/atomic"
@@ -24,7 +24,7 @@ const probeFailed = 1 << 31
 // remember keeps a result in the endpoint's history, if a rule wants one.
 func (p *pool) remember(e *endpoint, r result) {
 	h := e.history.Load()
-	if !p.subscribers.load().shown {
+	if !p.subscribers.load().history {
 		if h != nil {
 			e.history.Store(nil)
 		}

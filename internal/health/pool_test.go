@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,30 +22,29 @@ type backends struct {
 	key string
 
 	sync.Mutex
-	err      map[netip.Addr]error       // why an endpoint fails; none: it is up
-	hang     map[netip.Addr]bool        // it never answers
+	err      map[netip.AddrPort]error       // why an endpoint fails; none: it is up
+	hang     map[netip.AddrPort]bool        // it never answers
 	took     time.Duration              // by an answer
-	probes   map[netip.Addr][]time.Time // starts
-	inFlight map[netip.Addr]int
+	probes   map[netip.AddrPort][]time.Time // starts
+	inFlight map[netip.AddrPort]int
 	most     int // in flight at once, of all
 	now      int
 	twice    bool // an endpoint was probed twice at once
 }
 
-var _ prober = (*backends)(nil)
+var _ Prober = (*backends)(nil)
 
 func newBackends(t *testing.T) *backends {
 	return &backends{
-		key: t.Name(), err: map[netip.Addr]error{}, hang: map[netip.Addr]bool{},
-		probes: map[netip.Addr][]time.Time{}, inFlight: map[netip.Addr]int{},
+		key: t.Name(), err: map[netip.AddrPort]error{}, hang: map[netip.AddrPort]bool{},
+		probes: map[netip.AddrPort][]time.Time{}, inFlight: map[netip.AddrPort]int{},
 	}
 }
 
 func (b *backends) Name() string { return "fake:1" }
 func (b *backends) Key() string  { return b.key }
 
-func (b *backends) Probe(ctx context.Context, endpoint netip.AddrPort) error {
-	addr := endpoint.Addr()
+func (b *backends) Probe(ctx context.Context, addr netip.AddrPort) error {
 	err, hang := b.begin(addr)
 	defer b.end(addr)
 	if hang {
@@ -57,7 +57,7 @@ func (b *backends) Probe(ctx context.Context, endpoint netip.AddrPort) error {
 	return err
 }
 
-func (b *backends) begin(addr netip.Addr) (error, bool) {
+func (b *backends) begin(addr netip.AddrPort) (error, bool) {
 	b.Lock()
 	defer b.Unlock()
 	b.probes[addr] = append(b.probes[addr], time.Now())
@@ -68,27 +68,27 @@ func (b *backends) begin(addr netip.Addr) (error, bool) {
 	return b.err[addr], b.hang[addr]
 }
 
-func (b *backends) end(addr netip.Addr) {
+func (b *backends) end(addr netip.AddrPort) {
 	b.Lock()
 	defer b.Unlock()
 	b.inFlight[addr]--
 	b.now--
 }
 
-func (b *backends) set(addr netip.Addr, err error) {
+func (b *backends) set(addr netip.AddrPort, err error) {
 	b.Lock()
 	defer b.Unlock()
 	b.err[addr] = err
 }
 
-func (b *backends) count(addr netip.Addr) int {
+func (b *backends) count(addr netip.AddrPort) int {
 	b.Lock()
 	defer b.Unlock()
 	return len(b.probes[addr])
 }
 
 // await lets time pass until an endpoint was probed so many times.
-func (b *backends) await(t *testing.T, addr netip.Addr, probes int) {
+func (b *backends) await(t *testing.T, addr netip.AddrPort, probes int) {
 	t.Helper()
 	for range 6000 {
 		if b.count(addr) >= probes {
@@ -111,20 +111,14 @@ func (b *backends) all() (n int) {
 var errRefused = errors.New("connection refused")
 
 // checkOf returns a check with the defaults.
-func (b *backends) checkOf() *check {
-	return &check{
-		prober: b, maxEndpoints: defaultMaxEndpoints, maxInFlight: defaultMaxInFlight,
-		allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
-		timing: timing{
-			interval: defaultInterval, timeout: defaultTimeout, fast: defaultFastInterval,
-			maxInterval: defaultMaxInterval, rise: defaultRise, fall: defaultFall,
+func (b *backends) checkOf() *Check {
+	return &Check{
+		Prober: b, MaxEndpoints: defaultMaxEndpoints, MaxInFlight: defaultMaxInFlight,
+		Timing: Timing{
+			Interval: defaultInterval, Timeout: defaultTimeout, FastInterval: defaultFastInterval,
+			MaxInterval: defaultMaxInterval, Rise: defaultRise, Fall: defaultFall,
 		},
 	}
-}
-
-// ruleWith returns a rule with a check, in a zone.
-func ruleWith(zone string, c *check) *zoneRule {
-	return &zoneRule{zone: zone, scope: uint64(len(zone)), rule: &rule{zones: []string{zone}, policy: &policies[0], checks: []*check{c}}}
 }
 
 // wait lets time pass.
@@ -133,13 +127,51 @@ func wait(d time.Duration) {
 	synctest.Wait()
 }
 
-var a1, a2, a3 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+var a1, a2, a3 = endpointAt("192.0.2.1"), endpointAt("192.0.2.2"), endpointAt("192.0.2.3")
+
+// endpointAt returns the endpoint of an address, at the check's own port.
+func endpointAt(addr string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(addr), 0) }
+
+// everywhere allows everything that is not guarded.
+var everywhere = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+
+// in returns a subscriber for a zone.
+func in(zone string) Subscriber {
+	return Subscriber{Zone: zone, Scope: uint64(len(zone)), Allow: everywhere, Changed: func() {}}
+}
+
+// allowing returns a subscriber for example.org. that allows only some endpoints.
+func allowing(endpoints ...netip.AddrPort) Subscriber {
+	sub := in("example.org.")
+	sub.Allow = nil
+	for _, e := range endpoints {
+		sub.Allow = append(sub.Allow, netip.PrefixFrom(e.Addr(), e.Addr().BitLen()))
+	}
+	return sub
+}
+
+// The timing of a check that does not name its own.
+const (
+	defaultInterval     = 5 * time.Second
+	defaultTimeout      = 2 * time.Second
+	defaultFastInterval = time.Second
+	defaultMaxInterval  = 30 * time.Second
+	defaultRise         = 2
+	defaultFall         = 3
+	defaultMaxEndpoints = 10_000
+	defaultMaxInFlight  = 256
+)
 
 // joined has a rule take part in the pool of a check for the rest of the bubble.
-func joined(t *testing.T, c *check) *subscriber {
+func joined(t *testing.T, c *Check) *Subscription {
 	t.Helper()
-	s := pools.join(c, ruleWith("example.org.", c))
-	t.Cleanup(func() { pools.leave(s) })
+	return joinedAs(t, c, in("example.org."))
+}
+
+func joinedAs(t *testing.T, c *Check, sub Subscriber) *Subscription {
+	t.Helper()
+	s := pools.Join(c, sub)
+	t.Cleanup(func() { s.Leave() })
 	return s
 }
 
@@ -161,14 +193,14 @@ func TestDetectionTime(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := newBackends(t)
 					s := joined(t, b.checkOf())
-					s.verdict(a1)
+					s.Seen(a1)
 					wait(moment)
-					if got := s.verdict(a1); got != up {
+					if got := s.Seen(a1); got != Up {
 						t.Fatalf("verdict %v, want up", got)
 					}
 					b.fail(a1, tc.hang)
 					wait(tc.within)
-					if got := s.verdict(a1); got != down {
+					if got := s.Seen(a1); got != Down {
 						t.Errorf("verdict %v after %v, want down", got, tc.within)
 					}
 				})
@@ -186,12 +218,12 @@ func TestSpread(t *testing.T) {
 		addrs := addresses(endpoints)
 		start := time.Now()
 		for _, addr := range addrs {
-			s.verdict(addr)
+			s.Seen(addr)
 		}
 		wait(time.Second)
 		for _, addr := range addrs {
-			if b.count(addr) != 1 || s.verdict(addr) != up {
-				t.Fatalf("%s: %d probes and %v after a second, want one and up", addr, b.count(addr), s.verdict(addr))
+			if b.count(addr) != 1 || s.Seen(addr) != Up {
+				t.Fatalf("%s: %d probes and %v after a second, want one and up", addr, b.count(addr), s.Seen(addr))
 			}
 		}
 		wait(time.Minute - time.Second)
@@ -219,8 +251,8 @@ func TestFirstProbeAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		s := joined(t, b.checkOf())
-		for _, addr := range []netip.Addr{a1, a2, a3} {
-			s.verdict(addr)
+		for _, addr := range []netip.AddrPort{a1, a2, a3} {
+			s.Seen(addr)
 		}
 		wait(5 * time.Millisecond)
 		if b.all() != 3 {
@@ -236,7 +268,7 @@ func TestInFlightIsBounded(t *testing.T) {
 		s := joined(t, b.checkOf())
 		for _, addr := range addresses(10_000) {
 			b.fail(addr, true)
-			s.verdict(addr)
+			s.Seen(addr)
 		}
 		wait(5 * time.Minute)
 		if b.most != defaultMaxInFlight {
@@ -249,8 +281,8 @@ func TestInFlightIsBounded(t *testing.T) {
 			t.Errorf("%d workers, want at most %d", workers, defaultMaxInFlight)
 		}
 		for _, addr := range addresses(10_000) {
-			if s.verdict(addr) != down {
-				t.Fatalf("%s is %v, want down", addr, s.verdict(addr))
+			if s.Seen(addr) != Down {
+				t.Fatalf("%s is %v, want down", addr, s.Seen(addr))
 			}
 		}
 	})
@@ -272,10 +304,10 @@ func TestLateProbesAreCounted(t *testing.T) {
 				b := newBackends(t)
 				b.took = 900 * time.Millisecond
 				c := b.checkOf()
-				c.maxInFlight = 2
+				c.MaxInFlight = 2
 				s := joined(t, c)
 				for _, addr := range addresses(tc.endpoints) {
-					s.verdict(addr)
+					s.Seen(addr)
 				}
 				wait(time.Minute) // they find their phases
 				late := metric(t, "coredns_balance_probes_late_total", "example.org.", "fake:1")
@@ -296,11 +328,11 @@ func TestForgetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		s := joined(t, b.checkOf())
-		s.verdict(a1)
-		s.verdict(a2)
+		s.Seen(a1)
+		s.Seen(a2)
 		for second := range 13 * 60 {
 			wait(time.Second)
-			s.verdict(a2)
+			s.Seen(a2)
 			if second == 10*60 && s.pool.known() != 2 {
 				t.Error("the endpoint was forgotten within ten minutes")
 			}
@@ -317,14 +349,17 @@ func TestForgetting(t *testing.T) {
 	})
 }
 
-// Rules look their endpoints up often enough for none to be forgotten that answers hold.
-func TestEpochMovesOn(t *testing.T) {
+// Rules are told often enough to look their endpoints up for none to be forgotten that answers hold.
+func TestRulesLookAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := joined(t, newBackends(t).checkOf())
+		var changes atomic.Int32
+		sub := in("example.org.")
+		sub.Changed = func() { changes.Add(1) }
+		s := joinedAs(t, newBackends(t).checkOf(), sub)
 		for range 5 {
-			before := s.rule.epoch.Load()
+			before := changes.Load()
 			wait(s.pool.forgetAfter() / 3)
-			if s.rule.epoch.Load() == before {
+			if changes.Load() == before {
 				t.Fatal("the rule keeps its plans for too long to notice")
 			}
 		}
@@ -336,14 +371,14 @@ func TestTableFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		c := b.checkOf()
-		c.maxEndpoints = 2
+		c.MaxEndpoints = 2
 		s := joined(t, c)
 		before := metric(t, "coredns_balance_probes_refused_total", "example.org.", "table_full")
-		for _, addr := range []netip.Addr{a1, a2, a3} {
-			s.verdict(addr)
+		for _, addr := range []netip.AddrPort{a1, a2, a3} {
+			s.Seen(addr)
 			wait(time.Second)
 		}
-		if got := s.verdict(a3); got != unknown || b.count(a3) != 0 {
+		if got := s.Seen(a3); got != Unknown || b.count(a3) != 0 {
 			t.Errorf("the third is %v after %d probes, want unknown and none", got, b.count(a3))
 		}
 		if got := metric(t, "coredns_balance_probes_refused_total", "example.org.", "table_full") - before; got != 2 {
@@ -357,21 +392,21 @@ func TestTableFullAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		c := b.checkOf()
-		c.maxEndpoints = 10
+		c.MaxEndpoints = 10
 		s := joined(t, c)
 		for _, addr := range addresses(30) {
-			s.verdict(addr)
+			s.Seen(addr)
 		}
-		if n := int(s.pool.arrived.Load()); n > 2*c.maxEndpoints {
-			t.Errorf("%d addresses wait, want at most %d", n, 2*c.maxEndpoints)
+		if n := int(s.pool.arrived.Load()); n > 2*c.MaxEndpoints {
+			t.Errorf("%d addresses wait, want at most %d", n, 2*c.MaxEndpoints)
 		}
 		wait(2 * time.Second)
 		probed := 0
 		for _, addr := range addresses(30) {
 			probed += min(1, b.count(addr))
 		}
-		if probed != c.maxEndpoints || s.pool.known() != c.maxEndpoints {
-			t.Errorf("%d endpoints, %d probed, want %d", s.pool.known(), probed, c.maxEndpoints)
+		if probed != c.MaxEndpoints || s.pool.known() != c.MaxEndpoints {
+			t.Errorf("%d endpoints, %d probed, want %d", s.pool.known(), probed, c.MaxEndpoints)
 		}
 	})
 }
@@ -380,15 +415,15 @@ func TestTableFullAtOnce(t *testing.T) {
 func TestNothingOutsideAllowIsProbed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
-		c := b.checkOf()
-		c.allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-		s := joined(t, c)
+		sub := in("example.org.")
+		sub.Allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		s := joinedAs(t, b.checkOf(), sub)
 		for _, addr := range []string{"127.0.0.1", "169.254.169.254", "10.0.0.5", "::ffff:10.0.0.5", "::1"} {
-			if got := s.verdict(netip.MustParseAddr(addr)); got != unknown {
+			if got := s.Seen(endpointAt(addr)); got != Unknown {
 				t.Errorf("%s is %v, want unknown", addr, got)
 			}
 		}
-		s.verdict(netip.MustParseAddr("::ffff:192.0.2.1"))
+		s.Seen(endpointAt("::ffff:192.0.2.1"))
 		wait(time.Minute)
 		if b.all() == 0 || len(b.probes) != 1 || b.count(a1) == 0 {
 			t.Errorf("probed %v, want only %s", b.probes, a1)
@@ -403,7 +438,7 @@ func TestFaultOfOurs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		s := joined(t, b.checkOf())
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(time.Second)
 		b.set(a1, fmt.Errorf("%w: too many open files", probe.ErrLocal))
 		wait(time.Minute)
@@ -413,12 +448,12 @@ func TestFaultOfOurs(t *testing.T) {
 		b.took = 4 * time.Second
 		b.Unlock()
 		for ; b.count(a1) < before+6; wait(100 * time.Millisecond) {
-			if got := s.verdict(a1); got != up {
+			if got := s.Seen(a1); got != Up {
 				t.Errorf("verdict %v after %d probes, want up", got, b.count(a1)-before)
 			}
 		}
 		wait(5 * time.Second)
-		if got := s.verdict(a1); got != down {
+		if got := s.Seen(a1); got != Down {
 			t.Errorf("verdict %v after %d probes, want down", got, b.count(a1)-before)
 		}
 	})
@@ -434,17 +469,17 @@ func TestBusyHost(t *testing.T) {
 	gone, short := errors.New("no answer within 2s"), fmt.Errorf("%w: too many open files", probe.ErrLocal)
 	for name, tc := range map[string]struct {
 		results []error // over and over
-		want    verdict
+		want    Verdict
 	}{
-		"now and then":           {[]error{gone, gone, gone, gone, gone, nil}, up},
-		"always":                 {[]error{gone}, down},
-		"always, and short":      {[]error{gone, gone, gone, short}, down},
-		"short every other time": {[]error{gone, short}, down},
+		"now and then":           {[]error{gone, gone, gone, gone, gone, nil}, Up},
+		"always":                 {[]error{gone}, Down},
+		"always, and short":      {[]error{gone, gone, gone, short}, Down},
+		"short every other time": {[]error{gone, short}, Down},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBackends(t)
 			s := joined(t, b.checkOf())
-			s.verdict(a1)
+			s.Seen(a1)
 			wait(time.Second)
 			for i := range 60 {
 				result, before := tc.results[i%len(tc.results)], b.count(a1)
@@ -457,11 +492,11 @@ func TestBusyHost(t *testing.T) {
 				for b.count(a1) == before {
 					wait(50 * time.Millisecond)
 				}
-				if got := s.verdict(a1); got != up && tc.want == up {
+				if got := s.Seen(a1); got != Up && tc.want == Up {
 					t.Fatalf("%s: %v after %d results, want up", name, got, i)
 				}
 			}
-			if got := s.verdict(a1); got != tc.want {
+			if got := s.Seen(a1); got != tc.want {
 				t.Errorf("%s: %v, want %v", name, got, tc.want)
 			}
 		})
@@ -477,13 +512,13 @@ func TestBusyStart(t *testing.T) {
 		s := joined(t, b.checkOf())
 		b.set(a1, errors.New("no answer within 2s"))
 		b.took = 3 * time.Second
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(defaultInterval * 5 / 2)
-		if got := s.verdict(a1); got != unknown || b.count(a1) != 3 {
+		if got := s.Seen(a1); got != Unknown || b.count(a1) != 3 {
 			t.Errorf("%v after %d probes in two intervals and a half, want unknown after 3", got, b.count(a1))
 		}
 		wait(2 * defaultInterval)
-		if got := s.verdict(a1); got != down {
+		if got := s.Seen(a1); got != Down {
 			t.Errorf("%v after %d probes, want down", got, b.count(a1))
 		}
 	})
@@ -500,17 +535,17 @@ func TestPermanentFault(t *testing.T) {
 		b := newBackends(t)
 		s := joined(t, b.checkOf())
 		b.set(a1, fmt.Errorf("%w: this host lacks the address family", probe.ErrLocal))
-		s.verdict(a1)
+		s.Seen(a1)
 		for _, addr := range addresses(20) {
-			s.verdict(addr)
+			s.Seen(addr)
 		}
 		wait(10 * time.Minute)
-		if got := s.verdict(a1); got != unknown || b.count(a1) > 30 {
+		if got := s.Seen(a1); got != Unknown || b.count(a1) > 30 {
 			t.Errorf("verdict %v after %d probes, want unknown after one every 30 s or so", got, b.count(a1))
 		}
 		b.set(a1, nil)
 		wait(time.Minute)
-		if got := s.verdict(a1); got != up {
+		if got := s.Seen(a1); got != Up {
 			t.Errorf("verdict %v when the fault is gone, want up", got)
 		}
 	})
@@ -525,15 +560,15 @@ func TestAllFailingOfOneRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		c := b.checkOf()
-		one, other := joined(t, c), pools.join(c, ruleWith("other.example.org.", c))
+		one, other := joined(t, c), pools.Join(c, in("other.example.org."))
 		b.set(a1, errRefused)
 		b.set(a2, errRefused)
-		for _, addr := range []netip.Addr{a1, a2} {
-			one.verdict(addr)
+		for _, addr := range []netip.AddrPort{a1, a2} {
+			one.Seen(addr)
 		}
-		other.verdict(a3)
+		other.Seen(a3)
 		wait(time.Minute)
-		pools.leave(other)
+		other.Leave()
 	})
 	if n := strings.Count(logged.String(), "example.org.: all 2 endpoints fail"); n != 1 || strings.Contains(logged.String(), "other.example.org.: all") {
 		t.Errorf("logged %d times, want once:\n%s", n, logged)
@@ -546,14 +581,14 @@ func TestAllFailing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		s := joined(t, b.checkOf())
-		for _, addr := range []netip.Addr{a1, a2, a3} {
-			s.verdict(addr)
+		for _, addr := range []netip.AddrPort{a1, a2, a3} {
+			s.Seen(addr)
 		}
 		wait(20 * time.Second)
 		if got := metric(t, "coredns_balance_all_endpoints_failing", "example.org."); got != 0 {
 			t.Errorf("metric is %v, want 0", got)
 		}
-		for _, addr := range []netip.Addr{a1, a2, a3} {
+		for _, addr := range []netip.AddrPort{a1, a2, a3} {
 			b.set(addr, errRefused)
 		}
 		wait(time.Minute)
@@ -572,7 +607,7 @@ func TestTransitionLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		s := joined(t, b.checkOf())
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(100 * time.Second)
 		b.set(a1, errRefused)
 		wait(100 * time.Second)
@@ -581,9 +616,9 @@ func TestTransitionLog(t *testing.T) {
 	})
 	lines := strings.Split(strings.TrimSpace(logged.String()), "\n")
 	want := []string{
-		"[INFO] plugin/balance: example.org.: endpoint 192.0.2.1 fake:1 is up (was unknown for 0s)",
-		"[WARNING] plugin/balance: example.org.: endpoint 192.0.2.1 fake:1 is down: connection refused (was up for 1m4",
-		"[INFO] plugin/balance: example.org.: endpoint 192.0.2.1 fake:1 is up (was down for 1m",
+		"[INFO] example.org.: endpoint 192.0.2.1 fake:1 is up (was unknown for 0s)",
+		"[WARNING] example.org.: endpoint 192.0.2.1 fake:1 is down: connection refused (was up for 1m4",
+		"[INFO] example.org.: endpoint 192.0.2.1 fake:1 is up (was down for 1m",
 	}
 	if len(lines) != len(want) {
 		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), logged)
@@ -605,24 +640,24 @@ func TestReloadKeepsStreak(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBackends(t)
 				c := b.checkOf()
-				c.timing.fast = 3 * time.Second
-				before := pools.join(c, ruleWith("example.org.", c))
-				before.verdict(a1)
+				c.Timing.FastInterval = 3 * time.Second
+				before := pools.Join(c, in("example.org."))
+				before.Seen(a1)
 				wait(20 * time.Second)
 				b.set(a1, errRefused)
 				b.await(t, a1, b.count(a1)+2) // two failures of three
 				probes := b.count(a1)
 
 				changed := *c
-				changed.timing.interval = interval
+				changed.Timing.Interval = interval
 				after := joined(t, &changed)
-				pools.leave(before)
+				before.Leave()
 				wait(10 * time.Millisecond)
-				if got := after.pool.look(a1, after, after.pool.now()); got != up || b.count(a1) != probes {
+				if got := after.pool.look(a1, after, after.pool.now()); got != Up || b.count(a1) != probes {
 					t.Errorf("after the reload %v and %d probes, want up and %d", got, b.count(a1), probes)
 				}
 				b.await(t, a1, probes+1)
-				if got := after.verdict(a1); got != down {
+				if got := after.Seen(a1); got != Down {
 					t.Errorf("after the third failure %v, want down", got)
 				}
 			})
@@ -644,18 +679,18 @@ func checkNoBurst(t *testing.T, change time.Duration) {
 	t.Helper()
 	const endpoints = 2000
 	b := newBackends(t)
-	s := pools.join(b.checkOf(), ruleWith("example.org.", b.checkOf()))
+	s := pools.Join(b.checkOf(), in("example.org."))
 	for _, addr := range addresses(endpoints) {
-		s.verdict(addr)
+		s.Seen(addr)
 	}
 	wait(30 * time.Second)
 	const most = 3 * endpoints / 50 // probes in 100 ms, of which an even spread has a third; a burst has all 2000
 	for i := range 100 {
 		before := b.all()
 		c := b.checkOf()
-		c.timing.interval += time.Duration(i%2) * change
-		next := pools.join(c, ruleWith("example.org.", c))
-		pools.leave(s)
+		c.Timing.Interval += time.Duration(i%2) * change
+		next := pools.Join(c, in("example.org."))
+		s.Leave()
 		s = next
 		wait(100 * time.Millisecond)
 		if probes := b.all() - before; probes > most {
@@ -665,7 +700,7 @@ func checkNoBurst(t *testing.T, change time.Duration) {
 	if s.pool.known() != endpoints {
 		t.Errorf("%d endpoints known, want %d", s.pool.known(), endpoints)
 	}
-	pools.leave(s)
+	s.Leave()
 }
 
 // What the new Corefile does not allow is probed no more once the old one is gone.
@@ -674,14 +709,14 @@ func TestReloadWithLessAllowed(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBackends(t)
 			c := b.checkOf()
-			before := pools.join(c, ruleWith("example.org.", c))
-			before.verdict(a1)
-			before.verdict(a2)
+			before := pools.Join(c, in("example.org."))
+			before.Seen(a1)
+			before.Seen(a2)
 			wait(20 * time.Second)
 			less := *c
-			less.timing.interval, less.allow = interval, []netip.Prefix{netip.PrefixFrom(a2, 32)}
-			joined(t, &less)
-			pools.leave(before)
+			less.Timing.Interval = interval
+			joinedAs(t, &less, allowing(a2))
+			before.Leave()
 			probes, others := b.count(a1), b.count(a2)
 			wait(time.Minute)
 			if b.count(a1) != probes || b.count(a2) == others {
@@ -695,18 +730,17 @@ func TestReloadWithLessAllowed(t *testing.T) {
 func TestLateAnswersAfterAReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
-		c, less := b.checkOf(), b.checkOf()
-		less.allow = []netip.Prefix{netip.PrefixFrom(a2, 32)}
-		before := pools.join(c, ruleWith("example.org.", c))
-		before.verdict(a1)
+		c := b.checkOf()
+		before := pools.Join(c, in("example.org."))
+		before.Seen(a1)
 		wait(time.Second)
-		after := joined(t, less)
-		pools.leave(before)
+		after := joinedAs(t, c, allowing(a2))
+		before.Leave()
 		probes := b.count(a1)
-		if v := before.verdict(a1); v != up {
+		if v := before.Seen(a1); v != Up {
 			t.Errorf("%v for a late answer, want up, as it was", v)
 		}
-		before.verdict(a3)
+		before.Seen(a3)
 		live(after, 5*time.Minute, a2)
 		if b.count(a1) != probes || b.count(a3) > 0 {
 			t.Errorf("%d and %d probes of what is not allowed any more, want none", b.count(a1)-probes, b.count(a3))
@@ -719,10 +753,10 @@ func TestRulesShareProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		c := b.checkOf()
-		one, other := joined(t, c), pools.join(c, ruleWith("other.example.org.", c))
-		one.verdict(a1)
-		one.verdict(a2)
-		other.verdict(a2)
+		one, other := joined(t, c), pools.Join(c, in("other.example.org."))
+		one.Seen(a1)
+		one.Seen(a2)
+		other.Seen(a2)
 		wait(22 * time.Second)
 		if n := b.count(a2); n > 6 {
 			t.Errorf("%d probes of the shared endpoint in 22 s, want at most 6", n)
@@ -730,7 +764,7 @@ func TestRulesShareProbes(t *testing.T) {
 		if got := metric(t, "coredns_balance_endpoints", "other.example.org.", "up"); got != 1 {
 			t.Errorf("%v endpoints of the other rule, want 1", got)
 		}
-		pools.leave(other)
+		other.Leave()
 		if got := metric(t, "coredns_balance_endpoints", "other.example.org.", "up"); got != 0 {
 			t.Errorf("%v endpoints of the rule that left, want 0", got)
 		}
@@ -741,34 +775,34 @@ func TestRulesShareProbes(t *testing.T) {
 func TestStoppingIsNotDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
-		s := pools.join(b.checkOf(), ruleWith("example.org.", b.checkOf()))
-		s.verdict(a1)
+		s := pools.Join(b.checkOf(), in("example.org."))
+		s.Seen(a1)
 		wait(20 * time.Second)
 		b.fail(a1, true)
 		wait(defaultInterval)
-		pools.leave(s)
+		s.Leave()
 		if b.now != 0 {
 			t.Errorf("%d probes in flight after the end", b.now)
 		}
-		if got := s.verdict(a1); got != up {
+		if got := s.Seen(a1); got != Up {
 			t.Errorf("verdict %v, want the last one, up", got)
 		}
 	})
 }
 
 // break_ has an endpoint refuse or, where it hangs, never answer.
-func (b *backends) fail(addr netip.Addr, hang bool) {
+func (b *backends) fail(addr netip.AddrPort, hang bool) {
 	b.Lock()
 	defer b.Unlock()
 	b.err[addr], b.hang[addr] = errRefused, hang
 }
 
 // addresses returns n addresses.
-func addresses(n int) (addrs []netip.Addr) {
+func addresses(n int) (addrs []netip.AddrPort) {
 	addr := netip.MustParseAddr("10.0.0.0")
 	for range n {
 		addr = addr.Next()
-		addrs = append(addrs, addr)
+		addrs = append(addrs, netip.AddrPortFrom(addr, 0))
 	}
 	return addrs
 }
@@ -833,7 +867,7 @@ func TestMayProbe(t *testing.T) {
 		for word := range strings.FieldsSeq(tc.allow) {
 			allow = append(allow, netip.MustParsePrefix(word))
 		}
-		if got := mayProbe(allow, netip.MustParseAddr(tc.addr)); got != tc.want {
+		if got := MayProbe(allow, netip.MustParseAddr(tc.addr)); got != tc.want {
 			t.Errorf("allow %s: may probe %s: %v, want %v", tc.allow, tc.addr, got, tc.want)
 		}
 	}
@@ -844,16 +878,79 @@ func TestTimeoutsAreNotLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		s := joined(t, b.checkOf())
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(time.Minute)
 		before := metric(t, "coredns_balance_probes_late_total", "example.org.", "fake:1")
 		b.fail(a1, true)
 		wait(time.Minute)
-		if got := s.verdict(a1); got != down {
+		if got := s.Seen(a1); got != Down {
 			t.Errorf("%v, want down", got)
 		}
 		if late := metric(t, "coredns_balance_probes_late_total", "example.org.", "fake:1") - before; late != 0 {
 			t.Errorf("%v probes are late, want none", late)
 		}
 	})
+}
+
+// How often clients ask does not matter: an endpoint is probed at its own time.
+func TestQueriesDoNotHurryProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		for range 600 { // a minute
+			for range 100 {
+				s.Seen(a1)
+			}
+			wait(100 * time.Millisecond)
+		}
+		if n := b.count(a1); n < 10 || n > 15 {
+			t.Errorf("%d probes in a minute with 60,000 queries, want 12 or so", n)
+		}
+	})
+}
+
+// panicking is a prober that a reply sends into panic.
+type panicking struct{ *backends }
+
+func (p panicking) Probe(ctx context.Context, addr netip.AddrPort) error {
+	_ = p.backends.Probe(ctx, addr)
+	panic("index out of range\n[ERROR] forged")
+}
+
+// A prober that panics ends neither the server nor the probes, and says nothing of the endpoint.
+func TestAProberThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logged := captureLog(t)
+		b := newBackends(t)
+		c := b.checkOf()
+		c.Prober = panicking{b}
+		s := joined(t, c)
+		s.Seen(a1)
+		b.await(t, a1, 2)
+		if v := s.Seen(a1); v != Unknown {
+			t.Errorf("the endpoint is %v, want that nothing is known", v)
+		}
+		if text := logged.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, `the prober panicked: index out of range\n[ERROR] forged`) {
+			t.Errorf("the log has %q", text)
+		}
+	})
+	if err := newPool(&Check{Prober: panicking{newBackends(t)}}, logged{}).ask(t.Context(), a1); !errors.Is(err, probe.ErrLocal) {
+		t.Errorf("the error is %v, want one of ours", err)
+	}
+}
+
+// Times are measured so that setting the clock does not change them: they have a monotonic reading.
+func TestTimesAreMonotonic(t *testing.T) {
+	p := newPool(newBackends(t).checkOf(), logged{})
+	l := newProbeContext(t.Context())
+	defer l.close()
+	l.begin(time.Minute)
+	fresh := &table{limit: 1, wake: make(chan struct{}, 1)}
+	fresh.arrive(a1, &Subscription{})
+	endpoints, _ := fresh.admit(0)
+	for what, at := range map[string]time.Time{"pool": p.base, "probe context": l.deadline, "endpoint": endpoints[0].status.Load().since} {
+		if !strings.Contains(at.String(), " m=") {
+			t.Errorf("%s: %s has no monotonic reading", what, at)
+		}
+	}
 }

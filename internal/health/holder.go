@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"errors"
@@ -47,12 +47,16 @@ func (e *endpoint) hinted() bool {
 // openLines opens the lines of a check that has the option hold. The result closes them. Where they cannot
 // be opened, probes are all there is.
 func (p *pool) openLines() (shut func()) {
-	if p.check.hold == nil {
+	if !p.check.holds() {
 		return func() {}
 	}
-	lines, err := p.check.hold(p)
+	open := p.check.openLines
+	if open == nil {
+		open = p.check.Hold.open
+	}
+	lines, err := open(p)
 	if err != nil {
-		log.Errorf("health_check %s: hold: no connections, for the fault is on this side: %v", p.check.Name(), withoutCall(err))
+		p.log.Errorf("health_check %s: hold: no connections, for the fault is on this side: %v", p.check.Name(), withoutCall(err))
 		return func() {}
 	}
 	p.lines = lines
@@ -64,7 +68,7 @@ func (p *pool) openLines() (shut func()) {
 func (p *pool) tend(e *endpoint, r result) {
 	switch {
 	case p.lines == nil:
-	case e.tracker.verdict != up || e.zones.Load() == 0:
+	case e.tracker.verdict != Up || e.zones.Load() == 0:
 		p.letGo(e)
 	case r.err == nil:
 		p.tendUp(e, r.start)
@@ -80,12 +84,12 @@ func (p *pool) tendUp(e *endpoint, start time.Duration) {
 		h = new(holding)
 		e.holding.Store(h)
 	}
-	now, interval := p.now(), p.check.timing.interval
+	now, interval := p.now(), p.check.Timing.Interval
 	h.hold = h.passed(start, interval)
 	switch {
 	case h.hinted:
 		e.next = h.nextLook(start)
-	case h.overdue(now, p.check.timing.timeout):
+	case h.overdue(now, p.check.Timing.Timeout):
 		p.hangUp(h)
 		h.hold = h.givenUp(now, interval)
 	case h.stale(now, interval):
@@ -109,11 +113,11 @@ func (p *pool) dial(e *endpoint, h *holding) {
 		return
 	}
 	p.dialAgain = now + dialPause
-	h.hold = h.givenUp(now, p.check.timing.interval)
-	p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.holdErrors.Inc() })
+	h.hold = h.givenUp(now, p.check.Timing.Interval)
+	p.subscribers.eachScope(e.zones.Load(), func(s *Subscription) { s.holdErrors.Inc() })
 	if now >= p.holdLog {
 		p.holdLog = now + holdLogInterval
-		log.Errorf("health_check %s: hold: no connection to %s, for the fault is on this side: %v", p.check.Name(), e.addr, withoutCall(err))
+		p.log.Errorf("health_check %s: hold: no connection to %s, for the fault is on this side: %v", p.check.Name(), e.name(), withoutCall(err))
 	}
 }
 
@@ -170,7 +174,7 @@ func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
 		h.open.Store(true)
 		if tooMuch {
 			p.hangUp(h)
-			h.hold = h.givenUp(p.now(), p.check.timing.interval)
+			h.hold = h.givenUp(p.now(), p.check.Timing.Interval)
 		}
 	}
 }
@@ -181,7 +185,7 @@ func (p *pool) hint(e *endpoint, h *holding) {
 	now := p.now()
 	p.hangUp(h)
 	h.hold = h.lost(now)
-	p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.hints.Inc() })
+	p.subscribers.eachScope(e.zones.Load(), func(s *Subscription) { s.hints.Inc() })
 	if e.place >= 0 { // else a probe is in flight, and tendUp sees to it
 		p.queue.remove(e)
 		e.next = now
@@ -189,37 +193,34 @@ func (p *pool) hint(e *endpoint, h *holding) {
 	}
 }
 
-// heldLine is what connections are held to. Immutable.
-type heldLine struct {
-	port   uint16
-	source netip.Addr // for endpoints of its family; zero for any
-}
-
 // open returns the lines of a pool.
-func (l heldLine) open(p *pool) (lines, error) {
+func (to *Hold) open(p *pool) (lines, error) {
 	set, err := idle.New[*endpoint]()
 	if err != nil {
 		return nil, err
 	}
-	h := &heldLines{line: l, set: set, quit: make(chan struct{})}
+	h := &heldLines{to: *to, set: set, quit: make(chan struct{})}
 	h.listener.Go(func() { h.listen(p) })
 	return h, nil
 }
 
 // heldLines are lines over real connections.
 type heldLines struct {
-	line     heldLine
+	to       Hold
 	set      *idle.Set[*endpoint]
 	listener sync.WaitGroup
 	quit     chan struct{}
 }
 
 func (h *heldLines) dial(e *endpoint) (idle.Conn, error) {
-	from := netip.Addr{}
-	if h.line.source.Is4() == e.addr.Is4() {
-		from = h.line.source
+	from, port := netip.Addr{}, h.to.Port
+	if h.to.Source.Is4() == e.at.Addr().Is4() {
+		from = h.to.Source
 	}
-	return h.set.Dial(from, netip.AddrPortFrom(e.addr, h.line.port), e)
+	if e.at.Port() != 0 {
+		port = e.at.Port()
+	}
+	return h.set.Dial(from, netip.AddrPortFrom(e.at.Addr(), port), e)
 }
 
 func (h *heldLines) hangUp(conn idle.Conn) { h.set.Close(conn) }
@@ -237,7 +238,7 @@ func (h *heldLines) listen(p *pool) {
 		news, err := h.set.Wait(events)
 		if err != nil {
 			if !errors.Is(err, idle.ErrClosed) {
-				log.Errorf("health_check %s: hold: no more hints: %v", p.check.Name(), err)
+				p.log.Errorf("health_check %s: hold: no more hints: %v", p.check.Name(), err)
 			}
 			return
 		}

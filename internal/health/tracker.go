@@ -1,46 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import "time"
 
-// verdict is what probes say of an endpoint.
-type verdict uint8
+// Verdict is what probes say of an endpoint.
+type Verdict uint8
 
 const (
-	unknown verdict = iota
-	up
-	down
+	Unknown Verdict = iota
+	Up
+	Down
 )
 
-var verdictNames = [...]string{unknown: "unknown", up: "up", down: "down"}
+var verdictNames = [...]string{Unknown: "unknown", Up: "up", Down: "down"}
 
-func (v verdict) String() string { return verdictNames[v] }
+func (v Verdict) String() string { return verdictNames[v] }
 
-// and returns the verdict of two checks that must both pass.
-func (v verdict) and(other verdict) verdict {
+// And returns the verdict of two checks that must both pass.
+func (v Verdict) And(other Verdict) Verdict {
 	switch {
-	case v == down || other == down:
-		return down
-	case v == unknown || other == unknown:
-		return unknown
+	case v == Down || other == Down:
+		return Down
+	case v == Unknown || other == Unknown:
+		return Unknown
 	}
-	return up
-}
-
-// timing says when an endpoint is probed, and how many results make a verdict.
-type timing struct {
-	interval    time.Duration // between probes
-	timeout     time.Duration // of a probe; below interval
-	fast        time.Duration // between probes while the verdict is in doubt
-	maxInterval time.Duration // between probes of an endpoint that has been down for long
-	rise, fall  int           // consecutive results that turn a verdict, at least 1
+	return Up
 }
 
 // tracker is the state machine of one endpoint. It is a value: what follows from a result is another
 // tracker. The zero value knows nothing.
 type tracker struct {
-	verdict verdict
+	verdict Verdict
 	against uint16 // results in a row that speak against the verdict
 	failed  uint16 // results in a row, since it went down, that confirmed it
 }
@@ -48,22 +39,22 @@ type tracker struct {
 // after returns the tracker after one more result. The first result decides alone; a verdict turns
 // after fall failures or rise successes in a row.
 func (t tracker) after(passed bool, rise, fall int) tracker {
-	result, needed := down, fall
+	result, needed := Down, fall
 	if passed {
-		result, needed = up, rise
+		result, needed = Up, rise
 	}
 	switch {
 	case t.verdict == result:
 		return tracker{verdict: result, failed: t.failed + confirms(result, t.failed)}
-	case t.verdict == unknown, int(t.against)+1 >= needed:
+	case t.verdict == Unknown, int(t.against)+1 >= needed:
 		return tracker{verdict: result}
 	}
 	return tracker{verdict: t.verdict, against: t.against + 1, failed: t.failed}
 }
 
 // confirms returns what one more failure adds to those that confirmed that an endpoint is down.
-func confirms(result verdict, failed uint16) uint16 {
-	if result == down && failed < 1<<15 {
+func confirms(result Verdict, failed uint16) uint16 {
+	if result == Down && failed < 1<<15 {
 		return 1
 	}
 	return 0
@@ -74,13 +65,13 @@ func (t tracker) inDoubt() bool { return t.against > 0 }
 
 // pause returns the time between the last probe and the next. One that is down for long is probed
 // ever more rarely, each time after half as long again, up to the ceiling.
-func (t tracker) pause(timing *timing) time.Duration {
-	if t.inDoubt() || t.verdict == unknown {
-		return timing.fast
+func (t tracker) pause(timing *Timing) time.Duration {
+	if t.inDoubt() || t.verdict == Unknown {
+		return timing.FastInterval
 	}
-	pause := timing.interval
-	for n := t.failed; n > 0 && pause < timing.maxInterval; n-- {
-		pause = min(pause+pause/2, timing.maxInterval)
+	pause := timing.Interval
+	for n := t.failed; n > 0 && pause < timing.MaxInterval; n-- {
+		pause = min(pause+pause/2, timing.MaxInterval)
 	}
 	return pause
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ type fakeLines struct {
 	pool  *pool
 	made  idle.Conn
 	open  map[idle.Conn]*endpoint
-	dials map[netip.Addr]int
+	dials map[netip.AddrPort]int
 	most  int // at once
 	shuts int
 	err   error // fails every dial
@@ -30,9 +30,9 @@ type fakeLines struct {
 var _ lines = (*fakeLines)(nil)
 
 // holding makes a check hold connections over fake lines.
-func (c *check) holding() *fakeLines {
-	f := &fakeLines{open: map[idle.Conn]*endpoint{}, dials: map[netip.Addr]int{}}
-	c.hold = func(p *pool) (lines, error) {
+func (c *Check) holding() *fakeLines {
+	f := &fakeLines{open: map[idle.Conn]*endpoint{}, dials: map[netip.AddrPort]int{}}
+	c.openLines = func(p *pool) (lines, error) {
 		f.pool = p
 		return f, nil
 	}
@@ -45,7 +45,7 @@ func (f *fakeLines) dial(e *endpoint) (idle.Conn, error) {
 	}
 	f.made++
 	f.open[f.made] = e
-	f.dials[e.addr]++
+	f.dials[e.at]++
 	f.most = max(f.most, len(f.open))
 	if conn := f.made; !f.never {
 		go func() { f.tell(conn, idle.Opened) }()
@@ -73,14 +73,14 @@ func (f *fakeLines) tell(conn idle.Conn, change idle.Change) {
 func (f *fakeLines) do(call func()) { (&runningPool{pool: f.pool}).do(call) }
 
 // end ends the connections to some addresses.
-func (f *fakeLines) end(addrs ...netip.Addr) {
-	hit := map[netip.Addr]bool{}
+func (f *fakeLines) end(addrs ...netip.AddrPort) {
+	hit := map[netip.AddrPort]bool{}
 	for _, addr := range addrs {
 		hit[addr] = true
 	}
 	f.do(func() {
 		for _, e := range f.open {
-			if hit[e.addr] {
+			if hit[e.at] {
 				f.pool.hear(e, idle.Ended, 0)
 			}
 		}
@@ -88,19 +88,19 @@ func (f *fakeLines) end(addrs ...netip.Addr) {
 }
 
 // live lets time pass while answers hold some addresses.
-func live(s *subscriber, d time.Duration, addrs ...netip.Addr) {
+func live(s *Subscription, d time.Duration, addrs ...netip.AddrPort) {
 	for ; d > 0; d -= time.Minute {
 		for _, addr := range addrs {
-			s.verdict(addr)
+			s.Seen(addr)
 		}
 		wait(min(d, time.Minute))
 	}
 }
 
 // lonely is a check that probes every minute.
-func (b *backends) lonely() *check {
+func (b *backends) lonely() *Check {
 	c := b.checkOf()
-	c.timing.interval, c.timing.maxInterval = time.Minute, time.Minute
+	c.Timing.Interval, c.Timing.MaxInterval = time.Minute, time.Minute
 	return c
 }
 
@@ -111,10 +111,10 @@ func TestHoldNoticesAtOnce(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBackends(t)
 			c := b.lonely()
-			c.timing.fall = fall
+			c.Timing.Fall = fall
 			lines := c.holding()
 			s := joined(t, c)
-			s.verdict(a1)
+			s.Seen(a1)
 			wait(200 * time.Second)
 			hints := metric(t, "coredns_balance_hints_total", "example.org.")
 			if got := metric(t, "coredns_balance_held_connections", "example.org."); got != 1 {
@@ -123,11 +123,11 @@ func TestHoldNoticesAtOnce(t *testing.T) {
 			b.set(a1, errRefused)
 			probes := b.count(a1)
 			lines.end(a1)
-			if wait(within - 2*time.Millisecond); fall > 1 && s.verdict(a1) != up {
-				t.Errorf("fall %d: %v before the last of the failures, want up", fall, s.verdict(a1))
+			if wait(within - 2*time.Millisecond); fall > 1 && s.Seen(a1) != Up {
+				t.Errorf("fall %d: %v before the last of the failures, want up", fall, s.Seen(a1))
 			}
 			wait(2 * time.Millisecond)
-			if got := s.verdict(a1); got != down || b.count(a1)-probes != fall {
+			if got := s.Seen(a1); got != Down || b.count(a1)-probes != fall {
 				t.Errorf("fall %d: %v after %v and %d probes, want down after %d", fall, got, within, b.count(a1)-probes, fall)
 			}
 			if got := metric(t, "coredns_balance_hints_total", "example.org.") - hints; got != 1 {
@@ -139,7 +139,7 @@ func TestHoldNoticesAtOnce(t *testing.T) {
 			}
 			b.set(a1, nil)
 			live(s, 10*time.Minute, a1)
-			if got := s.verdict(a1); got != up || len(lines.open) != 1 {
+			if got := s.Seen(a1); got != Up || len(lines.open) != 1 {
 				t.Errorf("%v and %d connections when it is back, want one", got, len(lines.open))
 			}
 		})
@@ -161,7 +161,7 @@ func TestAHintIsNoVerdict(t *testing.T) {
 		probes := b.count(a1)
 		lines.end(a1)
 		wait(time.Second)
-		if got := s.verdict(a1); got != up || b.count(a1) != probes+2 {
+		if got := s.Seen(a1); got != Up || b.count(a1) != probes+2 {
 			t.Errorf("%v after %d probes, want up after two", got, b.count(a1)-probes)
 		}
 		if len(lines.open) != 1 {
@@ -182,10 +182,10 @@ func TestAHintBeforeThePortIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		c := b.lonely()
-		c.timing.fall = 1
+		c.Timing.Fall = 1
 		lines := c.holding()
 		s := joined(t, c)
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(10 * time.Second)
 		probes := b.count(a1)
 		lines.end(a1)
@@ -195,7 +195,7 @@ func TestAHintBeforeThePortIsClosed(t *testing.T) {
 		}
 		b.set(a1, errRefused)
 		wait(45 * time.Millisecond)
-		if got := s.verdict(a1); got != down {
+		if got := s.Seen(a1); got != Down {
 			t.Errorf("%v after the second look, want down", got)
 		}
 	})
@@ -208,7 +208,7 @@ func TestAHintDuringAProbe(t *testing.T) {
 		c := b.lonely()
 		lines := c.holding()
 		s := joined(t, c)
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(time.Second)
 		b.Lock()
 		b.took = time.Second
@@ -217,7 +217,7 @@ func TestAHintDuringAProbe(t *testing.T) {
 		b.set(a1, errRefused)
 		lines.end(a1)
 		wait(5 * time.Second)
-		if got := s.verdict(a1); got != down {
+		if got := s.Seen(a1); got != Down {
 			t.Errorf("%v, want down", got)
 		}
 	})
@@ -230,12 +230,12 @@ func TestManyHintsAtOnce(t *testing.T) {
 		const endpoints = 10_000
 		b := newBackends(t)
 		c := b.checkOf()
-		c.maxInFlight = 32
+		c.MaxInFlight = 32
 		lines := c.holding()
 		s := joined(t, c)
 		addrs := addresses(endpoints)
 		for _, addr := range addrs {
-			s.verdict(addr)
+			s.Seen(addr)
 		}
 		wait(40 * time.Second)
 		if len(lines.open) != endpoints || lines.most > endpoints {
@@ -248,16 +248,16 @@ func TestManyHintsAtOnce(t *testing.T) {
 		lines.end(addrs...)
 		wait(5 * time.Second)
 		b.Lock()
-		if b.most > c.maxInFlight || b.twice {
-			t.Errorf("%d probes in flight, twice the same: %v, want at most %d", b.most, b.twice, c.maxInFlight)
+		if b.most > c.MaxInFlight || b.twice {
+			t.Errorf("%d probes in flight, twice the same: %v, want at most %d", b.most, b.twice, c.MaxInFlight)
 		}
 		b.Unlock()
 		if n := b.all() - probes; n > endpoints*7/2 {
 			t.Errorf("%d probes in 5 s, want two more for each hint", n)
 		}
 		for _, addr := range addrs {
-			if s.verdict(addr) != up {
-				t.Fatalf("%s is %v, want up", addr, s.verdict(addr))
+			if s.Seen(addr) != Up {
+				t.Fatalf("%s is %v, want up", addr, s.Seen(addr))
 			}
 		}
 	})
@@ -270,7 +270,7 @@ func TestAHintWhileWeAreBusy(t *testing.T) {
 		c := b.checkOf()
 		lines := c.holding()
 		s := joined(t, c)
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(time.Minute)
 		b.set(a1, errors.New("no answer within 2s"))
 		b.Lock()
@@ -279,13 +279,13 @@ func TestAHintWhileWeAreBusy(t *testing.T) {
 		probes := b.count(a1)
 		lines.end(a1)
 		for b.count(a1) < probes+6 {
-			if got := s.verdict(a1); got != up {
+			if got := s.Seen(a1); got != Up {
 				t.Errorf("%v after %d probes, want up", got, b.count(a1)-probes)
 			}
 			wait(100 * time.Millisecond)
 		}
 		wait(5 * time.Second)
-		if got := s.verdict(a1); got != down || b.count(a1)-probes > 7 {
+		if got := s.Seen(a1); got != Down || b.count(a1)-probes > 7 {
 			t.Errorf("%v after %d probes, want down after 6 or 7", got, b.count(a1)-probes)
 		}
 	})
@@ -303,7 +303,7 @@ func TestHoldSendsNoProbe(t *testing.T) {
 			}
 			s := joined(t, c)
 			for _, addr := range addresses(1000) {
-				s.verdict(addr)
+				s.Seen(addr)
 			}
 			wait(5 * time.Minute)
 			probes[with] = b.all()
@@ -372,15 +372,13 @@ func TestReloadKeepsConnections(t *testing.T) {
 		b := newBackends(t)
 		c := b.checkOf()
 		lines := c.holding()
-		before := pools.join(c, ruleWith("example.org.", c))
-		for _, addr := range []netip.Addr{a1, a2, a3} {
-			before.verdict(addr)
+		before := pools.Join(c, in("example.org."))
+		for _, addr := range []netip.AddrPort{a1, a2, a3} {
+			before.Seen(addr)
 		}
 		wait(time.Minute)
-		less := *c
-		less.allow = []netip.Prefix{netip.PrefixFrom(a2, 32), netip.PrefixFrom(a3, 32)}
-		after := pools.join(&less, ruleWith("example.org.", &less))
-		pools.leave(before)
+		after := pools.Join(c, allowing(a2, a3))
+		before.Leave()
 		if len(lines.open) != 2 || lines.dials[a2] != 1 || lines.shuts != 0 {
 			t.Errorf("%d connections, %d to one that stays, want 2 as they were", len(lines.open), lines.dials[a2])
 		}
@@ -388,16 +386,16 @@ func TestReloadKeepsConnections(t *testing.T) {
 		if lines.dials[a1] != 1 {
 			t.Error("dialled what is not allowed")
 		}
-		other := less
-		other.timing.interval = 4 * time.Second
+		other := *c
+		other.Timing.Interval = 4 * time.Second
 		second := other.holding()
-		last := pools.join(&other, ruleWith("example.org.", &other))
-		pools.leave(after)
+		last := pools.Join(&other, allowing(a2, a3))
+		after.Leave()
 		wait(time.Minute)
 		if len(lines.open) != 0 || lines.shuts != 1 || len(second.open) != 2 {
 			t.Errorf("%d and %d connections with another interval, want none and 2", len(lines.open), len(second.open))
 		}
-		pools.leave(last)
+		last.Leave()
 		if second.shuts != 1 {
 			t.Error("not shut at the end")
 		}
@@ -411,11 +409,11 @@ func TestDownLetsGo(t *testing.T) {
 		c := b.checkOf()
 		lines := c.holding()
 		s := joined(t, c)
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(time.Minute)
 		b.fail(a1, true)
 		wait(time.Minute)
-		if got := s.verdict(a1); got != down || len(lines.open) != 0 {
+		if got := s.Seen(a1); got != Down || len(lines.open) != 0 {
 			t.Errorf("%v with %d connections, want down and none", got, len(lines.open))
 		}
 	})
@@ -428,7 +426,7 @@ func TestForgettingLetsGo(t *testing.T) {
 		c := b.checkOf()
 		lines := c.holding()
 		s := joined(t, c)
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(13 * time.Minute)
 		if s.pool.known() != 0 || len(lines.open) != 0 {
 			t.Errorf("%d endpoints and %d connections, want none", s.pool.known(), len(lines.open))
@@ -442,13 +440,13 @@ func TestHoldWithoutLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		c := b.checkOf()
-		c.hold = func(*pool) (lines, error) { return nil, idle.ErrNoRoom }
+		c.openLines = func(*pool) (lines, error) { return nil, idle.ErrNoRoom }
 		s := joined(t, c)
-		s.verdict(a1)
+		s.Seen(a1)
 		wait(time.Minute)
 		b.set(a1, errRefused)
 		wait(time.Minute)
-		if got := s.verdict(a1); got != down {
+		if got := s.Seen(a1); got != Down {
 			t.Errorf("%v, want down", got)
 		}
 	})
@@ -462,12 +460,12 @@ func TestHintsDoNotWaitForTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		c := b.checkOf()
-		c.maxInFlight, c.timing.fall = 4, 1
+		c.MaxInFlight, c.Timing.Fall = 4, 1
 		lines := c.holding()
 		s := joined(t, c)
 		addrs := addresses(2000)
 		for _, addr := range addrs {
-			s.verdict(addr)
+			s.Seen(addr)
 		}
 		wait(time.Minute)
 		b.Lock()
@@ -477,10 +475,10 @@ func TestHintsDoNotWaitForTheRest(t *testing.T) {
 		b.set(addrs[7], errRefused)
 		lines.end(addrs[7])
 		wait(250 * time.Millisecond)
-		if got := s.verdict(addrs[7]); got != down {
+		if got := s.Seen(addrs[7]); got != Down {
 			t.Errorf("%v after 250ms, want down", got)
 		}
-		before := map[netip.Addr]int{}
+		before := map[netip.AddrPort]int{}
 		for _, addr := range addrs[1000:] {
 			before[addr] = b.count(addr)
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"container/heap"
@@ -14,7 +14,7 @@ import (
 // endpoint is an address that a check probes. What is atomic is read by queries and scrapes; all
 // else is owned by its pool.
 type endpoint struct {
-	addr netip.Addr // IPv4 as such, also where a record spelled it as IPv6
+	at netip.AddrPort // IPv4 as such, also if a record spelled it as IPv6; port 0: the check's own
 
 	status  atomic.Pointer[status]
 	seen    atomic.Int64            // when an answer last held it, as the pool counts time
@@ -33,19 +33,31 @@ type endpoint struct {
 
 // status is a verdict as queries see it. Immutable.
 type status struct {
-	verdict verdict
+	verdict Verdict
 	since   time.Time
 	problem string // why down; before the first verdict and where up, empty
 }
 
 // phase is the endpoint's place in an interval: the same for ever, and evenly spread.
 func (e *endpoint) phase(interval time.Duration) time.Duration {
-	b := e.addr.As16()
-	h := uint64(0)
-	for _, c := range b {
-		h = splitMix(h ^ uint64(c) + splitMixStep)
+	const prime = 0x100000001b3
+	h := uint64(0xcbf29ce484222325)
+	b, port := e.at.Addr().As16(), e.at.Port()
+	for _, c := range append(b[:], byte(port>>8), byte(port)) {
+		h = (h ^ uint64(c)) * prime // FNV-1a
 	}
-	return time.Duration(h % uint64(interval)) //nolint:gosec // positive
+	h ^= h >> 32
+	return time.Duration(h * prime >> 1 % uint64(interval)) //nolint:gosec // positive
+}
+
+// name returns the endpoint for people: the address, and the port if it is not the check's own.
+func (e *endpoint) name() string { return nameOf(e.at) }
+
+func nameOf(at netip.AddrPort) string {
+	if at.Port() == 0 {
+		return at.Addr().String()
+	}
+	return at.String()
 }
 
 // jitter returns d, more or less some.
@@ -56,7 +68,7 @@ func jitter(d, some time.Duration) time.Duration {
 // table finds the endpoints of a pool. Queries look them up without a lock and leave addresses that
 // are new on a list, which the pool takes in. Safe for concurrent use but for admit and remove.
 type table struct {
-	byAddr sync.Map // netip.Addr to *endpoint
+	byAddr sync.Map // netip.AddrPort to *endpoint
 	size   atomic.Int64
 	limit  int // of size
 
@@ -67,23 +79,29 @@ type table struct {
 
 // arrival is an address that was seen and has no endpoint.
 type arrival struct {
-	addr       netip.Addr
-	subscriber *subscriber
+	at         netip.AddrPort
+	subscriber *Subscription
 	earlier    *arrival
 }
 
 // known returns the number of endpoints.
 func (t *table) known() int { return int(t.size.Load()) }
 
+// find returns an endpoint, nil if it is not known.
+func (t *table) find(at netip.AddrPort) *endpoint {
+	found, _ := t.byAddr.Load(at)
+	e, _ := found.(*endpoint)
+	return e
+}
+
 // look returns the verdict on an address that a subscriber saw at some time, in an answer. One that
 // is new is unknown, and will be probed.
-func (t *table) look(addr netip.Addr, s *subscriber, now time.Duration) verdict {
-	found, ok := t.byAddr.Load(addr)
-	if !ok {
-		t.arrive(addr, s)
-		return unknown
+func (t *table) look(at netip.AddrPort, s *Subscription, now time.Duration) Verdict {
+	e := t.find(at)
+	if e == nil {
+		t.arrive(at, s)
+		return Unknown
 	}
-	e := found.(*endpoint)
 	e.seen.Store(int64(now))
 	if bits := e.zones.Load(); bits&s.bit == 0 {
 		e.zones.Or(s.bit)
@@ -92,13 +110,13 @@ func (t *table) look(addr netip.Addr, s *subscriber, now time.Duration) verdict 
 }
 
 // arrive puts an address onto the list, unless more wait there than the table could hold.
-func (t *table) arrive(addr netip.Addr, s *subscriber) {
+func (t *table) arrive(at netip.AddrPort, s *Subscription) {
 	if t.known() >= t.limit || int(t.arrived.Load()) >= 2*t.limit {
 		s.full.Inc()
 		return
 	}
 	t.arrived.Add(1)
-	a := &arrival{addr: addr, subscriber: s}
+	a := &arrival{at: at, subscriber: s}
 	for {
 		a.earlier = t.arrivals.Load()
 		if t.arrivals.CompareAndSwap(a.earlier, a) {
@@ -121,8 +139,8 @@ func (t *table) admit(now time.Duration) (fresh []*endpoint, joined uint64) {
 		if a.subscriber.gone.Load() {
 			continue
 		}
-		if found, ok := t.byAddr.Load(a.addr); ok {
-			found.(*endpoint).zones.Or(a.subscriber.bit)
+		if known := t.find(a.at); known != nil {
+			known.zones.Or(a.subscriber.bit)
 			joined |= a.subscriber.bit
 			continue
 		}
@@ -130,7 +148,7 @@ func (t *table) admit(now time.Duration) (fresh []*endpoint, joined uint64) {
 			a.subscriber.full.Inc()
 			continue
 		}
-		e := &endpoint{addr: a.addr}
+		e := &endpoint{at: a.at}
 		e.status.Store(&status{since: time.Now()})
 		e.seen.Store(int64(now))
 		e.zones.Store(a.subscriber.bit)
@@ -141,12 +159,12 @@ func (t *table) admit(now time.Duration) (fresh []*endpoint, joined uint64) {
 }
 
 func (t *table) add(e *endpoint) {
-	t.byAddr.Store(e.addr, e)
+	t.byAddr.Store(e.at, e)
 	t.size.Add(1)
 }
 
 func (t *table) remove(e *endpoint) {
-	t.byAddr.Delete(e.addr)
+	t.byAddr.Delete(e.at)
 	t.size.Add(-1)
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import "time"
 
@@ -37,16 +37,16 @@ func (p *pool) suspectUs() {
 		}
 	})
 	for i, s := range scopes {
-		all := allFailing(known[i], failing[i])
+		all := AllFailing(known[i], failing[i])
 		if all && !s.suspect {
-			log.Warningf("%s: all %d endpoints fail %s, the last with %q: the fault may be on this side", s.zone, known[i], p.check.Name(), p.suspicion.problem)
+			p.log.Warningf("%s: all %d endpoints fail %s, the last with %q: the fault may be on this side", s.Zone, known[i], p.check.Name(), p.suspicion.problem)
 		}
 		s.suspect = all
 	}
 }
 
-// allFailing tells whether so many failing endpoints, of those known, are a reason to suspect ourselves: one alone is none.
-func allFailing(known, failing int) bool { return known > 1 && failing == known }
+// AllFailing tells whether so many failing endpoints, of those known, are a reason to suspect ourselves: one alone is none.
+func AllFailing(known, failing int) bool { return known > 1 && failing == known }
 
 func (p *pool) nextLook() time.Duration {
 	return p.suspicion.looked + time.Duration(p.known())*lookCost

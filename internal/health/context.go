@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 // what slows queries down. So a lane serves again, unless a timeout ended it: nothing that a prober
 // starts may wait for its context once the probe is over. Owned by its worker; what begin returns is
 // safe for concurrent use until the next begin.
-type lane struct {
+type probeContext struct {
 	context.Context // ended by the timer, or with the pool
 	pool            context.Context
 	timer           *time.Timer
@@ -20,12 +20,12 @@ type lane struct {
 	deadline        time.Time
 }
 
-var _ context.Context = (*lane)(nil)
+var _ context.Context = (*probeContext)(nil)
 
-func newLane(pool context.Context) *lane { return &lane{pool: pool} }
+func newProbeContext(pool context.Context) *probeContext { return &probeContext{pool: pool} }
 
 // begin returns the context of a probe that begins now. Call pause when it is over.
-func (l *lane) begin(timeout time.Duration) context.Context {
+func (l *probeContext) begin(timeout time.Duration) context.Context {
 	l.deadline = time.Now().Add(timeout)
 	if l.timer != nil {
 		l.timer.Reset(timeout)
@@ -37,14 +37,14 @@ func (l *lane) begin(timeout time.Duration) context.Context {
 }
 
 // pause stops the clock.
-func (l *lane) pause() {
+func (l *probeContext) pause() {
 	if !l.timer.Stop() { // it is over, or will be in a moment
 		l.close()
 	}
 }
 
 // close ends the lane. Another probe may begin nevertheless.
-func (l *lane) close() {
+func (l *probeContext) close() {
 	if l.timer != nil {
 		l.timer.Stop()
 		l.end()
@@ -53,10 +53,10 @@ func (l *lane) close() {
 }
 
 // Deadline implements context.Context.
-func (l *lane) Deadline() (time.Time, bool) { return l.deadline, true }
+func (l *probeContext) Deadline() (time.Time, bool) { return l.deadline, true }
 
 // Err implements context.Context: what ends a lane before its pool ends is the timeout.
-func (l *lane) Err() error {
+func (l *probeContext) Err() error {
 	err := l.Context.Err()
 	if err != nil && l.pool.Err() == nil {
 		return context.DeadlineExceeded

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"context"
@@ -10,23 +10,27 @@ import (
 	"time"
 )
 
-// pools holds the pools of the process, each for as long as a server has its check. A new server
-// takes part before the old one leaves, so that a reload keeps verdicts, streaks and phases, and
-// sends no probe more.
-var pools = registry{running: make(map[poolKey]*runningPool)}
+// Registry starts and stops pools, each for as long as a server has its check. A new server takes part before the
+// old one leaves, so that a reload keeps verdicts, streaks and phases, and sends no probe more. It is a
+// prometheus.Collector. Safe for concurrent use.
+type Registry struct {
+	log Logger
 
-// registry starts and stops pools. Safe for concurrent use.
-type registry struct {
 	sync.Mutex
 	running map[poolKey]*runningPool
+}
+
+// NewRegistry returns a registry without pools.
+func NewRegistry(log Logger) *Registry {
+	return &Registry{log: log, running: make(map[poolKey]*runningPool)}
 }
 
 // poolKey is all that makes two checks one. Which addresses a rule may have probed, and what it watches, is its own.
 type poolKey struct {
 	check        string
-	timing       timing
-	maxEndpoints int
-	maxInFlight  int
+	Timing       Timing
+	MaxEndpoints int
+	MaxInFlight  int
 	hold         bool
 }
 
@@ -36,22 +40,22 @@ type runningPool struct {
 	done   chan struct{}
 }
 
-func keyOf(c *check) poolKey {
-	return poolKey{c.Key(), c.timing, c.maxEndpoints, c.maxInFlight, c.hold != nil}
+func keyOf(c *Check) poolKey {
+	return poolKey{c.Key(), c.Timing, c.MaxEndpoints, c.MaxInFlight, c.holds()}
 }
 
-// join makes a rule, in one of its zones, take part in the pool of a check, and starts the pool
-// where it is the first. What another pool knows that asks the same at other times, as it does
-// before a Corefile with other intervals is loaded, is taken over.
-func (r *registry) join(c *check, z *zoneRule) *subscriber {
+// Join makes a rule, in one of its zones, take part in the probes of a check, and starts the pool if it is the
+// first. What another pool knows that asks the same at other times, as it does before a Corefile with other
+// intervals is loaded, is taken over.
+func (r *Registry) Join(c *Check, sub Subscriber) *Subscription {
 	r.Lock()
 	defer r.Unlock()
 	running := r.running[keyOf(c)]
 	if running == nil {
-		running = startPool(c)
+		running = startPool(c, r.log)
 		r.running[keyOf(c)] = running
 	}
-	s := newSubscriber(running.pool, c, z)
+	s := newSubscription(r, running.pool, sub)
 	known := r.knownElsewhere(running, s)
 	running.do(func() {
 		running.subscribe(s)
@@ -60,9 +64,9 @@ func (r *registry) join(c *check, z *zoneRule) *subscriber {
 	return s
 }
 
-func startPool(c *check) *runningPool {
+func startPool(c *Check, log Logger) *runningPool {
 	ctx, cancel := context.WithCancel(context.Background())
-	running := &runningPool{pool: newPool(c), cancel: cancel, done: make(chan struct{})}
+	running := &runningPool{pool: newPool(c, log), cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(running.done)
 		running.run(ctx)
@@ -72,19 +76,19 @@ func startPool(c *check) *runningPool {
 
 // knownElsewhere returns what other pools with the same question know of the endpoints of a
 // subscriber's scope.
-func (r *registry) knownElsewhere(own *runningPool, s *subscriber) (known []knowledge) {
+func (r *Registry) knownElsewhere(own *runningPool, s *Subscription) (known []knowledge) {
 	for key, other := range r.running {
 		if other == own || key.check != s.pool.check.Key() {
 			continue
 		}
-		other.do(func() { known = append(known, other.knowledgeOf(s.scope)...) })
+		other.do(func() { known = append(known, other.knowledgeOf(s.Scope)...) })
 	}
 	return known
 }
 
 // leave ends the part that a subscriber takes, and the pool where it was the last; then it waits
 // until no probe is in flight.
-func (r *registry) leave(s *subscriber) {
+func (r *Registry) leave(s *Subscription) {
 	r.Lock()
 	defer r.Unlock()
 	key := keyOf(s.pool.check)
@@ -99,7 +103,7 @@ func (r *registry) leave(s *subscriber) {
 }
 
 // each calls f for the subscribers of all pools, of which none leaves meanwhile.
-func (r *registry) each(f func(*subscriber)) {
+func (r *Registry) each(f func(*Subscription)) {
 	r.Lock()
 	defer r.Unlock()
 	for _, running := range r.running {
@@ -118,7 +122,7 @@ func (p *runningPool) do(call func()) {
 
 // knowledge is an endpoint on its way to another pool.
 type knowledge struct {
-	addr     netip.Addr
+	at       netip.AddrPort
 	tracker  tracker
 	status   *status
 	failing  bool
@@ -134,31 +138,31 @@ func (p *pool) knowledgeOf(scope uint64) (known []knowledge) {
 	now := p.now()
 	p.each(func(e *endpoint) {
 		if e.zones.Load()&bit != 0 {
-			known = append(known, knowledge{e.addr, e.tracker, e.status.Load(), e.failing.Load(), e.history.Load(), now - time.Duration(e.seen.Load()), e.next - now})
+			known = append(known, knowledge{e.at, e.tracker, e.status.Load(), e.failing.Load(), e.history.Load(), now - time.Duration(e.seen.Load()), e.next - now})
 		}
 	})
 	return known
 }
 
 // adopt takes over what another pool knew, for a subscriber.
-func (p *pool) adopt(known []knowledge, s *subscriber) {
+func (p *pool) adopt(known []knowledge, s *Subscription) {
 	now := p.now()
 	for _, k := range known {
-		if !mayProbe(s.allow, k.addr) || p.known() >= p.limit {
+		if !s.Allows(k.at.Addr()) || p.known() >= p.limit {
 			continue
 		}
-		if found, ok := p.byAddr.Load(k.addr); ok {
-			found.(*endpoint).zones.Or(s.bit)
+		if known := p.find(k.at); known != nil {
+			known.zones.Or(s.bit)
 			continue
 		}
-		e := &endpoint{addr: k.addr, tracker: k.tracker}
+		e := &endpoint{at: k.at, tracker: k.tracker}
 		e.status.Store(k.status)
 		e.failing.Store(k.failing)
 		e.history.Store(k.history)
 		e.seen.Store(int64(now - k.seen))
 		e.zones.Store(s.bit)
 		e.next = now + k.nextFrom
-		if longest := k.tracker.pause(&p.check.timing); k.nextFrom > longest {
+		if longest := k.tracker.pause(&p.check.Timing); k.nextFrom > longest {
 			e.next = now + align(now, e.phase(longest), longest)
 		}
 		p.add(e)
@@ -167,19 +171,19 @@ func (p *pool) adopt(known []knowledge, s *subscriber) {
 }
 
 // subscribe adds a subscriber.
-func (p *pool) subscribe(s *subscriber) {
-	s.bit = p.subscribers.freeBit(s.scope)
+func (p *pool) subscribe(s *Subscription) {
+	s.bit = p.subscribers.freeBit(s.Scope)
 	for _, earlier := range p.subscribers.all() {
-		s.suspect = s.suspect || earlier.scope == s.scope && earlier.suspect
+		s.suspect = s.suspect || earlier.Scope == s.Scope && earlier.suspect
 	}
 	p.subscribers.set(append(slices.Clone(p.subscribers.all()), s))
 	p.trim()
 }
 
 // unsubscribe removes a subscriber.
-func (p *pool) unsubscribe(s *subscriber) {
+func (p *pool) unsubscribe(s *Subscription) {
 	s.gone.Store(true)
-	left := slices.DeleteFunc(slices.Clone(p.subscribers.all()), func(one *subscriber) bool { return one == s })
+	left := slices.DeleteFunc(slices.Clone(p.subscribers.all()), func(one *Subscription) bool { return one == s })
 	p.subscribers.set(left)
 	p.trim()
 }
@@ -189,7 +193,7 @@ func (p *pool) trim() {
 	p.each(func(e *endpoint) {
 		keep := uint64(0)
 		for _, s := range p.subscribers.all() {
-			if mayProbe(s.allow, e.addr) {
+			if s.Allows(e.at.Addr()) {
 				keep |= s.bit
 			}
 		}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 func TestLane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool, end := context.WithCancel(t.Context())
-		l := newLane(pool)
+		l := newProbeContext(pool)
 		defer l.close()
 		for range 3 {
 			ctx := l.begin(time.Second)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 
 // The window shrinks while probes wait for a processor, not without end, and grows back.
 func TestPaceFollowsTheLag(t *testing.T) {
-	p := pace{window: 256, most: 256}
+	p := limiter{window: 256, most: 256}
 	now := time.Second
 	p.after(maxLag+1, now)
 	p.after(maxLag+1, now+1) // begun before the smaller window could show
@@ -37,7 +37,7 @@ func TestPaceFollowsTheLag(t *testing.T) {
 
 // A small max_in_flight is not raised.
 func TestPaceKeepsToMaxInFlight(t *testing.T) {
-	p := pace{window: 3, most: 3}
+	p := limiter{window: 3, most: 3}
 	for i := range 10 {
 		p.after(time.Second, time.Duration(i+1)*lagStep)
 	}
@@ -48,7 +48,7 @@ func TestPaceKeepsToMaxInFlight(t *testing.T) {
 
 // No probe starts while as many as a query may wait behind have not begun, or as are in flight.
 func TestPaceFull(t *testing.T) {
-	p := pace{window: 256, most: 256}
+	p := limiter{window: 256, most: 256}
 	if full, _ := p.full(255); full {
 		t.Error("full with 255 in flight, want room")
 	}
@@ -65,7 +65,7 @@ func TestPaceFull(t *testing.T) {
 func TestTimeoutsWhileWeAreLateDoNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newBackends(t).checkOf()
-		p := newPool(c)
+		p := newPool(c, logged{})
 		<-time.After(time.Minute)
 		gone := errors.New("no answer within 2s")
 		tests := []struct {
@@ -73,21 +73,21 @@ func TestTimeoutsWhileWeAreLateDoNotCount(t *testing.T) {
 			result
 			want bool
 		}{
-			{"timeout", result{took: c.timing.timeout, err: gone}, false},
+			{"timeout", result{took: c.Timing.Timeout, err: gone}, false},
 			{"refused, begun late", result{lag: time.Second, took: time.Millisecond, err: errRefused}, false},
-			{"timeout, another began late meanwhile", result{took: c.timing.timeout, err: gone}, true},
+			{"timeout, another began late meanwhile", result{took: c.Timing.Timeout, err: gone}, true},
 			{"success, begun late", result{lag: time.Second, took: time.Millisecond}, false},
-			{"noticed long after", result{took: 2 * c.timing.timeout, err: gone}, true},
+			{"noticed long after", result{took: 2 * c.Timing.Timeout, err: gone}, true},
 		}
 		for _, tc := range tests {
-			tc.endpoint = &endpoint{addr: a1}
+			tc.endpoint = &endpoint{at: a1}
 			tc.start = p.now() - tc.took
 			if got := p.wasBusy(tc.result); got != tc.want {
 				t.Errorf("%s: too busy is %v, want %v", tc.name, got, tc.want)
 			}
 		}
 		<-time.After(time.Minute)
-		if p.wasBusy(result{endpoint: &endpoint{addr: a1}, start: p.now() - c.timing.timeout, took: c.timing.timeout, err: gone}) {
+		if p.wasBusy(result{endpoint: &endpoint{at: a1}, start: p.now() - c.Timing.Timeout, took: c.Timing.Timeout, err: gone}) {
 			t.Error("a timeout is held to be our fault a minute after we were late")
 		}
 	})

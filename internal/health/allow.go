@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"net/netip"
@@ -50,8 +50,8 @@ func withTranslations(ranges []netip.Prefix) []netip.Prefix {
 	return all
 }
 
-// mayProbe tells whether an address may be probed. One of IPv4 is that also where a record spells it as IPv6.
-func mayProbe(allow []netip.Prefix, addr netip.Addr) bool {
+// MayProbe reports whether an address may be probed. One of IPv4 is that also if a record spells it as IPv6.
+func MayProbe(allow []netip.Prefix, addr netip.Addr) bool {
 	addr = addr.Unmap()
 	for _, entry := range allow {
 		if entry.Contains(addr) && !isGuarded(addr, entry) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"math/rand/v2"
@@ -12,7 +12,7 @@ import (
 func TestTracker(t *testing.T) {
 	tests := []struct {
 		name       string
-		rise, fall int
+		Rise, Fall int
 		results    string // + passed, - failed
 		verdicts   string // after each result
 	}{
@@ -30,8 +30,8 @@ func TestTracker(t *testing.T) {
 			var at tracker
 			var got strings.Builder
 			for _, r := range tc.results {
-				at = at.after(r == '+', tc.rise, tc.fall)
-				got.WriteString(map[verdict]string{unknown: "?", up: "U", down: "D"}[at.verdict])
+				at = at.after(r == '+', tc.Rise, tc.Fall)
+				got.WriteString(map[Verdict]string{Unknown: "?", Up: "U", Down: "D"}[at.verdict])
 			}
 			if got.String() != tc.verdicts {
 				t.Errorf("results %s gave %s, want %s", tc.results, got.String(), tc.verdicts)
@@ -42,7 +42,7 @@ func TestTracker(t *testing.T) {
 
 // The pause between probes after some results: short while in doubt, longer and longer once down.
 func TestTrackerPause(t *testing.T) {
-	timing := timing{interval: 5 * time.Second, fast: time.Second, maxInterval: 30 * time.Second, rise: 2, fall: 3}
+	timing := Timing{Interval: 5 * time.Second, FastInterval: time.Second, MaxInterval: 30 * time.Second, Rise: 2, Fall: 3}
 	results := "+" + "---" + "------" + "+" + "+"
 	want := []time.Duration{
 		5000,             // up
@@ -53,22 +53,22 @@ func TestTrackerPause(t *testing.T) {
 	}
 	var at tracker
 	for i, r := range results {
-		at = at.after(r == '+', timing.rise, timing.fall)
+		at = at.after(r == '+', timing.Rise, timing.Fall)
 		if got := at.pause(&timing).Truncate(time.Millisecond); got != want[i]*time.Millisecond {
 			t.Errorf("after %s the pause is %v, want %v", results[:i+1], got, want[i]*time.Millisecond)
 		}
 	}
-	if got := (tracker{}).pause(&timing); got != timing.fast {
-		t.Errorf("with no result the pause is %v, want %v", got, timing.fast)
+	if got := (tracker{}).pause(&timing); got != timing.FastInterval {
+		t.Errorf("with no result the pause is %v, want %v", got, timing.FastInterval)
 	}
 }
 
 // However long an endpoint is down, the pause stays at the ceiling and costs no time to work out.
 func TestTrackerPauseIsBounded(t *testing.T) {
-	timing := timing{interval: time.Second, fast: time.Second, maxInterval: time.Minute, rise: 2, fall: 3}
+	timing := Timing{Interval: time.Second, FastInterval: time.Second, MaxInterval: time.Minute, Rise: 2, Fall: 3}
 	var at tracker
 	for range 100_000 {
-		at = at.after(false, timing.rise, timing.fall)
+		at = at.after(false, timing.Rise, timing.Fall)
 	}
 	if got := at.pause(&timing); got != time.Minute {
 		t.Errorf("the pause is %v, want %v", got, time.Minute)

@@ -1,59 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// A probe's way, from top to bottom:
-//
-//	pool.run        waits for what comes first: a probe that is due, a result, a new address
-//	pool.dispatch   hands what is due to the workers, the longest due first
-//	pool.probe      asks the endpoint, in a worker
-//	pool.settle     takes the result in: the tracker, what follows from it, when to probe next
-//	pool.publish    makes a new verdict known to the queries, the log and the metrics
-//
-// With the option hold, the end of an idle connection makes a probe due: holder.go.
-
-// check is one health_check line. Immutable. What makes two of them probe differently is in the prober's key or in
-// poolKey, for pools are shared by these.
-type check struct {
-	prober
-	timing       timing
-	maxEndpoints int
-	maxInFlight  int
-	allow        []netip.Prefix
-	watch        []string // names, fully qualified
-
-	hold func(*pool) (lines, error) // opens the lines that connections are held over; nil without the option
-}
-
-// prober is one protocol's way to probe.
-type prober interface {
-	// Probe returns nil if the endpoint is up. Port 0 stands for the port of the check. If
-	// errors.Is(err, probe.ErrLocal), the probe says nothing about the endpoint. Nothing waits for
-	// ctx after Probe has returned.
-	Probe(ctx context.Context, endpoint netip.AddrPort) error
-	// Name returns the check in a few words, for people.
-	Name() string
-	// Key returns all that a verdict depends on: checks with one key are the same.
-	Key() string
-}
-
-var _ prober = (*probe.Check)(nil)
-
 // pool probes the endpoints of a check. There is one for a check in the process, whichever rules
 // have it. Everything but the table, which queries read, is owned by the goroutine that runs it.
 type pool struct {
-	check *check
+	check *Check
+	log   Logger
 	base  time.Time // times are counted from it
 	table
 	calls chan func() // carried out between probes, for those who do not own what they want
@@ -65,7 +30,7 @@ type pool struct {
 	results  chan result
 	workers  int
 	inFlight int
-	pace     pace
+	limiter  limiter
 
 	suspicion suspicion
 	faultLog  time.Duration // when a fault of ours may be logged again
@@ -94,15 +59,16 @@ type result struct {
 	err      error
 }
 
-func newPool(c *check) *pool {
+func newPool(c *Check, log Logger) *pool {
 	return &pool{
 		check:   c,
+		log:     log,
 		base:    time.Now(),
-		table:   table{limit: c.maxEndpoints, wake: make(chan struct{}, 1)},
+		table:   table{limit: c.MaxEndpoints, wake: make(chan struct{}, 1)},
 		calls:   make(chan func()),
-		due:     make(chan assignment, c.maxInFlight),
-		results: make(chan result, c.maxInFlight),
-		pace:    pace{window: c.maxInFlight, most: c.maxInFlight},
+		due:     make(chan assignment, c.MaxInFlight),
+		results: make(chan result, c.MaxInFlight),
+		limiter: limiter{window: c.MaxInFlight, most: c.MaxInFlight},
 	}
 }
 
@@ -142,7 +108,7 @@ func (p *pool) idle() time.Duration {
 	if p.suspicion.due {
 		until = min(until, p.nextLook())
 	}
-	full, moment := p.pace.full(p.inFlight)
+	full, moment := p.limiter.full(p.inFlight)
 	switch {
 	case moment:
 		until = min(until, now+time.Millisecond)
@@ -167,7 +133,7 @@ func (p *pool) admit() {
 func (p *pool) dispatch(newWorker func()) {
 	now := p.now()
 	for {
-		if full, _ := p.pace.full(p.inFlight); full {
+		if full, _ := p.limiter.full(p.inFlight); full {
 			return
 		}
 		q := p.chooseDue(now)
@@ -185,7 +151,7 @@ func (p *pool) dispatch(newWorker func()) {
 			p.workers++
 			newWorker()
 		}
-		p.pace.waiting.Add(1)
+		p.limiter.waiting.Add(1)
 		p.due <- assignment{e, p.now()} // has room for as many as may be in flight
 	}
 }
@@ -221,10 +187,10 @@ func (p *pool) await(e *endpoint) {
 
 // work probes what is due until there will be no more.
 func (p *pool) work(ctx context.Context) {
-	lane := newLane(ctx)
-	defer lane.close()
+	probeContext := newProbeContext(ctx)
+	defer probeContext.close()
 	for a := range p.due {
-		r := p.probe(lane, a)
+		r := p.probe(probeContext, a)
 		select {
 		case p.results <- r:
 		case <-ctx.Done():
@@ -234,24 +200,31 @@ func (p *pool) work(ctx context.Context) {
 }
 
 // probe asks an endpoint once.
-func (p *pool) probe(l *lane, a assignment) result {
-	p.pace.waiting.Add(-1)
-	ctx := l.begin(p.check.timing.timeout)
+func (p *pool) probe(l *probeContext, a assignment) result {
+	p.limiter.waiting.Add(-1)
+	ctx := l.begin(p.check.Timing.Timeout)
 	defer l.pause()
 	start := p.now()
-	err := p.ask(ctx, a.endpoint.addr)
+	err := p.ask(ctx, a.endpoint.at)
 	return result{a.endpoint, start - a.at, start, p.now() - start, err}
 }
 
 // ask is Probe, but for a prober that panics over what an endpoint says: that is our fault, and no reason for
 // the server to end. The server does the same for a client's query.
-func (p *pool) ask(ctx context.Context, addr netip.Addr) (err error) {
+func (p *pool) ask(ctx context.Context, endpoint netip.AddrPort) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: the prober panicked: %s", probe.ErrLocal, oneLine(fmt.Sprint(r)))
+			err = fmt.Errorf("%w: the prober panicked: %s", probe.ErrLocal, brief(fmt.Sprint(r)))
 		}
 	}()
-	return p.check.Probe(ctx, netip.AddrPortFrom(addr, 0))
+	return p.check.Probe(ctx, endpoint)
+}
+
+// brief makes a text that others wrote fit for a line of the log: printable and short.
+func brief(text string) string {
+	const longest = 1 << 10
+	quoted := strconv.Quote(text[:min(len(text), longest)])
+	return quoted[1 : len(quoted)-1]
 }
 
 // settleMore settles the results that wait, so that many need one look at the queue.
@@ -269,11 +242,11 @@ func (p *pool) settleMore() {
 // settle takes a result in.
 func (p *pool) settle(r result) {
 	p.inFlight--
-	p.pace.after(r.lag, p.now())
+	p.limiter.after(r.lag, p.now())
 	e := r.endpoint
-	timing := &p.check.timing
-	if r.start-e.next > timing.interval/10 { // more than the jitter
-		p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.late.Inc() })
+	timing := &p.check.Timing
+	if r.start-e.next > timing.Interval/10 { // more than the jitter
+		p.subscribers.eachScope(e.zones.Load(), func(s *Subscription) { s.late.Inc() })
 	}
 	busy := p.wasBusy(r)
 	if p.dismiss(e, r, busy) {
@@ -287,7 +260,7 @@ func (p *pool) settle(r result) {
 		e.busy = 0
 	}
 	before := e.tracker
-	e.tracker = before.after(r.err == nil, timing.rise, timing.fall)
+	e.tracker = before.after(r.err == nil, timing.Rise, timing.Fall)
 	p.countResult(e, r)
 	p.remember(e, r)
 	if e.tracker.verdict != before.verdict {
@@ -302,11 +275,11 @@ func (p *pool) settle(r result) {
 // probe could not be made that is as if the endpoint were down for long; where we were busy, as if nothing had been. The
 // latter is believed after some in a row: a host that always is busy has to notice deaths too.
 func (p *pool) dismiss(e *endpoint, r result, busy bool) (dismissed bool) {
-	timing := &p.check.timing
+	timing := &p.check.Timing
 	switch {
 	case errors.Is(r.err, probe.ErrLocal):
 		p.letGo(e) // perhaps for a lack of descriptors: here is one
-		pause := tracker{verdict: down, failed: uint16(e.faults)}.pause(timing)
+		pause := tracker{verdict: Down, failed: uint16(e.faults)}.pause(timing)
 		e.faults = min(e.faults+1, maxFaults)
 		e.next = r.start + jitter(pause, pause/10)
 	case !busy || e.busy >= maxBusy:
@@ -314,8 +287,8 @@ func (p *pool) dismiss(e *endpoint, r result, busy bool) (dismissed bool) {
 	default:
 		e.faults, e.busy = 0, e.busy+1
 		pause := p.pause(e, r.start)
-		if e.tracker.verdict == unknown { // it is served, and nobody is in a hurry
-			pause = jitter(timing.interval, timing.interval/10)
+		if e.tracker.verdict == Unknown { // it is served, and nobody is in a hurry
+			pause = jitter(timing.Interval, timing.Interval/10)
 		}
 		e.next = r.start + pause
 		p.tend(e, r)
@@ -326,8 +299,8 @@ func (p *pool) dismiss(e *endpoint, r result, busy bool) (dismissed bool) {
 
 // pause returns the time from the start of a probe to that of the next.
 func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
-	pause := e.tracker.pause(&p.check.timing)
-	if pause != p.check.timing.interval {
+	pause := e.tracker.pause(&p.check.Timing)
+	if pause != p.check.Timing.Interval {
 		return jitter(pause, pause/10)
 	}
 	return jitter(align(start, e.phase(pause), pause), pause/25) // at most 1.09 intervals: the rest is for the way to a worker
@@ -336,7 +309,7 @@ func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 // wasBusy tells whether a probe failed for we were too busy to hear the reply in time. That shows in one that ends long after its
 // timeout, and in one, this or another meanwhile, that began late by a good part of the timeout, which it notes.
 func (p *pool) wasBusy(r result) bool {
-	timeout := p.check.timing.timeout
+	timeout := p.check.Timing.Timeout
 	much := timeout / 4
 	if r.lag > much {
 		p.lagged = p.now()
@@ -346,10 +319,10 @@ func (p *pool) wasBusy(r result) bool {
 
 // countFault counts a fault of ours, and logs one now and then.
 func (p *pool) countFault(e *endpoint, err error) {
-	p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.faults.Inc() })
+	p.subscribers.eachScope(e.zones.Load(), func(s *Subscription) { s.faults.Inc() })
 	if p.now() >= p.faultLog {
 		p.faultLog = p.now() + faultLogInterval
-		log.Errorf("health_check %s: a probe of %s says nothing, for the fault is on this side: %v", p.check.Name(), e.addr, err)
+		p.log.Errorf("health_check %s: a probe of %s says nothing, for the fault is on this side: %v", p.check.Name(), e.name(), err)
 	}
 }
 
@@ -370,7 +343,7 @@ func (p *pool) publish(e *endpoint, err error) {
 	e.status.Store(now)
 	zones := e.zones.Load()
 	p.affected |= zones
-	p.subscribers.eachScope(zones, func(s *subscriber) { s.transitions[now.verdict].Inc() })
+	p.subscribers.eachScope(zones, func(s *Subscription) { s.transitions[now.verdict].Inc() })
 	p.logTransition(e, zones, before, now)
 }
 
@@ -379,25 +352,25 @@ func (p *pool) publish(e *endpoint, err error) {
 func (p *pool) logTransition(e *endpoint, bits uint64, before, now *status) {
 	zones, name, would := p.subscribers.names(bits), p.check.Name(), p.subscribers.wouldNote(bits, before.verdict, now.verdict)
 	was := now.since.Sub(before.since).Round(time.Millisecond)
-	if now.verdict == down {
+	if now.verdict == Down {
 		noticed := ""
 		if e.hinted() {
 			noticed = ", noticed by hold"
 		}
-		log.Warningf("%s: endpoint %s %s is down: %s (was %s for %s%s)%s", zones, e.addr, name, now.problem, before.verdict, was, noticed, would)
+		p.log.Warningf("%s: endpoint %s %s is down: %s (was %s for %s%s)%s", zones, e.name(), name, now.problem, before.verdict, was, noticed, would)
 		return
 	}
 	reason := ""
 	if before.problem != "" {
 		reason = ": " + before.problem
 	}
-	log.Infof("%s: endpoint %s %s is %s (was %s for %s%s)%s", zones, e.addr, name, now.verdict, before.verdict, was, reason, would)
+	p.log.Infof("%s: endpoint %s %s is %s (was %s for %s%s)%s", zones, e.name(), name, now.verdict, before.verdict, was, reason, would)
 }
 
 // countResult counts a probe.
 func (p *pool) countResult(e *endpoint, r result) {
 	passed := r.err == nil
-	p.subscribers.eachScope(e.zones.Load(), func(s *subscriber) { s.count(passed, r.took) })
+	p.subscribers.eachScope(e.zones.Load(), func(s *Subscription) { s.count(passed, r.took) })
 	if failing := !passed; failing != e.failing.Load() {
 		e.failing.Store(failing)
 		p.suspicion.due = true
@@ -416,13 +389,13 @@ func (p *pool) renew() {
 	}
 	p.suspectUs()
 	if p.affected != 0 {
-		p.subscribers.each(p.affected, func(s *subscriber) { s.rule.epoch.Add(1) })
+		p.subscribers.each(p.affected, func(s *Subscription) { s.Changed() })
 		p.affected = 0
 	}
 }
 
 // forgetAfter is how long an endpoint is probed after it was last seen in an answer.
-func (p *pool) forgetAfter() time.Duration { return max(10*p.check.timing.interval, 10*time.Minute) }
+func (p *pool) forgetAfter() time.Duration { return max(10*p.check.Timing.Interval, 10*time.Minute) }
 
 // unseen tells whether an endpoint was in no answer for long, or belongs to no rule any more. Rules
 // look their endpoints up a quarter of that time apart.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package health
 
 import (
 	"sync/atomic"
@@ -11,7 +11,7 @@ import (
 // processors can do. What it goes by is the lag: how long a probe that was handed to a worker, of which
 // one is always free, waits for a processor. A query waits as long. Slow endpoints cause no
 // lag, so they may take all places in flight. Owned by the pool's goroutine but for waiting.
-type pace struct {
+type limiter struct {
 	window  int           // probes that may be in flight now
 	most    int           // max_in_flight
 	worst   time.Duration // lag since the window last changed
@@ -29,7 +29,7 @@ const (
 
 // full tells whether no probe may start now, with so many in flight. Where it is for those that wait, it
 // lasts for a moment only.
-func (p *pace) full(inFlight int) (full, moment bool) {
+func (p *limiter) full(inFlight int) (full, moment bool) {
 	if inFlight >= p.window {
 		return true, false
 	}
@@ -38,7 +38,7 @@ func (p *pace) full(inFlight int) (full, moment bool) {
 }
 
 // after takes in the lag of a probe that is over. One in many is enough to tell, for they take turns.
-func (p *pace) after(lag, now time.Duration) {
+func (p *limiter) after(lag, now time.Duration) {
 	p.worst = max(p.worst, lag)
 	if now-p.changed < lagStep {
 		return

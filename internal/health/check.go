@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/probe"
+)
+
+// Check is what to ask of an endpoint, and how often. Immutable. Rules whose checks are equal share their
+// probes: what makes two of them different is in the prober's key or in poolKey.
+type Check struct {
+	Prober
+	Timing       Timing
+	MaxEndpoints int
+	MaxInFlight  int
+	Hold         *Hold // nil without the option hold
+
+	openLines func(*pool) (lines, error) // of tests, in place of Hold
+}
+
+// Prober is one protocol's way to probe.
+type Prober interface {
+	// Probe returns nil if the endpoint is up. Port 0 stands for the check's own port. If
+	// errors.Is(err, probe.ErrLocal), the cause is on this host and nothing is known of the endpoint. Nothing
+	// waits for the end of ctx once it returns.
+	Probe(ctx context.Context, endpoint netip.AddrPort) error
+	// Name returns the check in a few words, for people.
+	Name() string
+	// Key returns all that a verdict depends on: checks with one key are the same.
+	Key() string
+}
+
+var _ Prober = (*probe.Check)(nil)
+
+// Timing says when an endpoint is probed, and how many results make a verdict.
+type Timing struct {
+	Interval     time.Duration // between probes
+	Timeout      time.Duration // of a probe; below Interval
+	FastInterval time.Duration // between probes while the verdict is in doubt
+	MaxInterval  time.Duration // between probes of an endpoint that has been down for long
+	Rise, Fall   int           // consecutive results that turn a verdict, at least 1
+}
+
+// Hold says where the idle connections of the option hold lead.
+type Hold struct {
+	Port   uint16     // of endpoints that name none
+	Source netip.Addr // for endpoints of its family; zero for any
+}
+
+// holds reports whether the check holds connections.
+func (c *Check) holds() bool { return c.Hold != nil || c.openLines != nil }
+
+// Logger is where a registry writes what operators should know.
+type Logger interface {
+	Infof(format string, args ...any)
+	Warningf(format string, args ...any)
+	Errorf(format string, args ...any)
+}

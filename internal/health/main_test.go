@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pools are those of the tests. They log to whoever captures the log.
+var pools = NewRegistry(logged{})
+
+func init() { prometheus.MustRegister(pools) }
+
+// logged is a logger whose lines a test may capture.
+type logged struct{}
+
+var _ Logger = logged{}
+
+func (logged) Infof(format string, args ...any)    { logTo("INFO", format, args) }
+func (logged) Warningf(format string, args ...any) { logTo("WARNING", format, args) }
+func (logged) Errorf(format string, args ...any)   { logTo("ERROR", format, args) }
+
+// captured is where the lines go. Safe for concurrent use.
+var captured struct {
+	sync.Mutex
+	lines *logLines
+}
+
+func logTo(level, format string, args []any) {
+	captured.Lock()
+	defer captured.Unlock()
+	if captured.lines != nil {
+		fmt.Fprintf(&captured.lines.text, "[%s] %s\n", level, fmt.Sprintf(format, args...))
+	}
+}
+
+// logLines is what was logged.
+type logLines struct{ text bytes.Buffer }
+
+func (l *logLines) String() string {
+	captured.Lock()
+	defer captured.Unlock()
+	return l.text.String()
+}
+
+// captureLog returns what is logged from now to the end of the test.
+func captureLog(t *testing.T) *logLines {
+	t.Helper()
+	lines := &logLines{}
+	set := func(to *logLines) {
+		captured.Lock()
+		defer captured.Unlock()
+		captured.lines = to
+	}
+	set(lines)
+	t.Cleanup(func() { set(nil) })
+	return lines
+}
+
+// metric returns the value that a scrape finds for a metric with some label values, 0 for none.
+func metric(t *testing.T, name string, labels ...string) (value float64) {
+	t.Helper()
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			has := 0
+			for _, label := range m.GetLabel() {
+				if slices.Contains(labels, label.GetValue()) {
+					has++
+				}
+			}
+			if family.GetName() == name && has == len(labels) {
+				value += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return value
+}
+
+// countLines returns how many lines of the log have a text.
+func (l *logLines) count(text string) int { return strings.Count(l.String(), text) }

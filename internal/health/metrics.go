@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// The names of all series begin with these.
+const (
+	namespace = "coredns"
+	subsystem = "balance"
+)
+
+var (
+	probesTotal    = counter("probes_total", "Counter of probes, by result: success, failure, or error where the fault was ours.", "zone", "check", "result")
+	probeDuration  = histogram("probe_duration_seconds", "Histogram of the time that a probe took.", "zone", "check")
+	probesRefused  = counter("probes_refused_total", "Counter of the times that an address was looked up which is not probed, by reason.", "zone", "reason")
+	probesLate     = counter("probes_late_total", "Counter of probes that began later than they were due by more than a tenth of the interval.", "zone", "check")
+	transitions    = counter("transitions_total", "Counter of new verdicts.", "zone", "to")
+	hintsTotal     = counter("hints_total", "Counter of connections held to endpoints that these ended.", "zone")
+	holdErrors     = counter("hold_errors_total", "Counter of connections to hold that could not be opened by a fault of ours.", "zone")
+	endpointsDesc  = desc("endpoints", "Endpoints that are probed, by verdict.", "zone", "state")
+	endpointUpDesc = desc("endpoint_up", "1 for an endpoint that is up, 0 for one that is down; none for one that was not probed yet.", "zone", "endpoint")
+	heldDesc       = desc("held_connections", "Idle connections that are held to endpoints.", "zone")
+	allFailingDesc = desc("all_endpoints_failing", "1 where the last probe that a check made of every endpoint failed, so that the fault may be on this side.", "zone")
+)
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return promauto.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}, labels)
+}
+
+func histogram(name, help string, labels ...string) *prometheus.HistogramVec {
+	return promauto.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: name, Help: help,
+		Buckets: prometheus.ExponentialBuckets(0.00025, 4, 8), // to 4 s
+	}, labels)
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, labels, nil)
+}
+
+var _ prometheus.Collector = (*Registry)(nil)
+
+// Describe implements prometheus.Collector.
+func (r *Registry) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{endpointsDesc, endpointUpDesc, heldDesc, allFailingDesc} {
+		descs <- d
+	}
+}
+
+// Collect implements prometheus.Collector: the series of the endpoints that are probed now. They are made when they
+// are scraped, so they go with their endpoints.
+func (r *Registry) Collect(metrics chan<- prometheus.Metric) {
+	zones := make(map[string]*zoneEndpoints)
+	r.each(func(s *Subscription) {
+		if zones[s.Zone] == nil {
+			zones[s.Zone] = &zoneEndpoints{verdicts: make(map[string]Verdict), held: make(map[string]bool)}
+		}
+		zones[s.Zone].add(s)
+	})
+	for zone, endpoints := range zones {
+		endpoints.collect(zone, metrics)
+	}
+}
+
+// zoneEndpoints is what is known of the endpoints of a zone.
+type zoneEndpoints struct {
+	verdicts   map[string]Verdict // by what they are called
+	allFailing bool               // so says a check
+	held       map[string]bool    // to which a connection is held
+	holds      bool               // a check has the option hold
+}
+
+// add adds the endpoints of a subscription. One that is there already is another's, while a rule replaces
+// itself, or that of a check with the same name.
+func (z *zoneEndpoints) add(s *Subscription) {
+	known, failing, check := 0, 0, s.Name()
+	for e := range s.Endpoints() {
+		known++
+		name, v := e.Name()+" "+check, e.Verdict
+		if e.Held {
+			z.held[name] = true
+		}
+		if e.Failing {
+			failing++
+		}
+		if before, again := z.verdicts[name]; again {
+			v = v.And(before)
+		}
+		z.verdicts[name] = v
+	}
+	z.holds = z.holds || s.pool.check.holds()
+	z.allFailing = z.allFailing || AllFailing(known, failing)
+}
+
+func (z *zoneEndpoints) collect(zone string, metrics chan<- prometheus.Metric) {
+	var count [len(verdictNames)]int
+	for name, v := range z.verdicts {
+		count[v]++
+		if v != Unknown {
+			metrics <- gauge(endpointUpDesc, one(v == Up), zone, name)
+		}
+	}
+	for v, n := range count {
+		metrics <- gauge(endpointsDesc, n, zone, verdictNames[v])
+	}
+	metrics <- gauge(allFailingDesc, one(z.allFailing), zone)
+	if z.holds {
+		metrics <- gauge(heldDesc, len(z.held), zone)
+	}
+}
+
+func gauge(desc *prometheus.Desc, value int, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+}
+
+func one(on bool) int {
+	if on {
+		return 1
+	}
+	return 0
+}

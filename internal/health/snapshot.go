@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Endpoint is what is known of an endpoint at one time. Immutable.
+type Endpoint struct {
+	At      netip.AddrPort
+	Verdict Verdict
+	Since   time.Time // of the verdict
+	Failing bool      // the last probe failed
+	Problem string    // of the last probe that failed, or why the endpoint is down
+	Held    bool      // a connection to it is held
+
+	Milliseconds []float64 // of the last probes, oldest first; from Peek and with Subscriber.History only
+	Failed       []int     // indexes of those that failed
+}
+
+// Name returns the endpoint for people: the address, and the port if it is not the check's own.
+func (e *Endpoint) Name() string { return nameOf(e.At) }
+
+// snapshot returns what is known of the endpoint, without its history. Safe for concurrent use.
+func (e *endpoint) snapshot() Endpoint {
+	known := e.status.Load()
+	return Endpoint{At: e.at, Verdict: known.verdict, Since: known.since, Failing: e.failing.Load(), Problem: known.problem, Held: e.isHeld()}
+}
+
+// snapshotWithHistory is snapshot with the last probes.
+func (e *endpoint) snapshotWithHistory() Endpoint {
+	now, h := e.snapshot(), e.history.Load()
+	if h == nil {
+		return now
+	}
+	if problem := h.problem.Load(); problem != nil {
+		now.Problem = *problem
+	}
+	now.Milliseconds, now.Failed = h.probes()
+	return now
+}
