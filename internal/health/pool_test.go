@@ -24,7 +24,7 @@ type backends struct {
 	sync.Mutex
 	err      map[netip.AddrPort]error       // why an endpoint fails; none: it is up
 	hang     map[netip.AddrPort]bool        // it never answers
-	took     time.Duration              // by an answer
+	took     time.Duration                  // by an answer
 	probes   map[netip.AddrPort][]time.Time // starts
 	inFlight map[netip.AddrPort]int
 	most     int // in flight at once, of all
