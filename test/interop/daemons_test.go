@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // resolved runs systemd-resolved until the test ends.
@@ -20,10 +22,9 @@ func resolved(t *testing.T) {
 	if err := os.MkdirAll("/run/systemd/resolve", 0o755); err != nil { //nolint:gosec // the same
 		t.Fatal(err)
 	}
-	log := new(logbook)
 	env := []string{"LD_LIBRARY_PATH=" + unpacked("usr/lib/x86_64-linux-gnu/systemd"), "SYSTEMD_LOG_TARGET=console"}
-	daemon(t, log, "/", env, unpacked("lib/systemd/systemd-resolved"))
-	eventually(t, "systemd-resolved listens", log, func() bool { return listens("127.0.0.53:53") })
+	daemon(t, "/", env, unpacked("lib/systemd/systemd-resolved"))
+	testserver.Eventually(t, "systemd-resolved listens", func() bool { return listens("127.0.0.53:53") })
 }
 
 // nssResolve has glibc ask systemd-resolved through its module.
@@ -45,8 +46,7 @@ func nscd(t *testing.T) {
 	if err := os.WriteFile(conf, []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log := new(logbook)
-	daemon(t, log, "/", nil, unpacked("usr/sbin/nscd"), "-F", "-f", conf)
-	eventually(t, "nscd listens", log, func() bool { _, err := os.Stat("/run/nscd/socket"); return err == nil })
+	daemon(t, "/", nil, unpacked("usr/sbin/nscd"), "-F", "-f", conf)
+	testserver.Eventually(t, "nscd listens", func() bool { _, err := os.Stat("/run/nscd/socket"); return err == nil })
 	t.Cleanup(func() { os.RemoveAll("/run/nscd") })
 }

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // patience is how long a client may take for all that it is told to do: its end means "never".
@@ -88,7 +90,7 @@ func zoneFile() []byte {
 // server is a CoreDNS process on the router, 10.9.0.1: port 53, and 5443 for DoH.
 type server struct {
 	t   *testing.T
-	log logbook
+	log *testserver.Log
 }
 
 // corefile has every name balanced, some answered with one member each, and some with a member down.
@@ -115,18 +117,13 @@ https://example.org:5443 {
 }
 `
 
-// binary is our CoreDNS, built as the Makefile builds it.
+// binary is our CoreDNS.
 var binary = sync.OnceValues(func() (string, error) {
 	path, err := filepath.Abs("../../.cache/interop/coredns")
 	if err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-tags", "grpcnotrace", "-trimpath", "-o", path, "../../cmd/coredns")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return path, nil
+	return path, testserver.Build("./cmd/coredns", path)
 })
 
 // serve runs CoreDNS until the test ends.
@@ -145,25 +142,21 @@ func serve(t *testing.T) *server {
 			t.Fatal(err)
 		}
 	}
-	s := &server{t: t}
-	daemon(t, &s.log, dir, nil, "nsenter", "--net="+farPath(), path, "-conf", "Corefile")
-	eventually(t, "CoreDNS listens", &s.log, func() bool { return listens(router4+":53") && listens(router4+":5443") })
-	return s
+	p := daemon(t, dir, nil, "nsenter", "--net="+farPath(), path, "-conf", "Corefile")
+	testserver.Eventually(t, "CoreDNS listens", func() bool { return listens(router4+":53") && listens(router4+":5443") })
+	return &server{t, p.Log}
 }
 
 // daemon runs a program until the test ends.
-func daemon(t *testing.T, log *logbook, dir string, env []string, name string, args ...string) {
+func daemon(t *testing.T, dir string, env []string, name string, args ...string) *testserver.Process {
 	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.Env = append(os.Environ(), env...)
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("%s: %v; test/install installs what these tests run, test/unpack what they only unpack", name, err)
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%v; test/install installs what these tests run, test/unpack what they only unpack", err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
+	cmd := exec.Command(path, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	return testserver.Start(t, cmd)
 }
 
 func listens(addr string) bool {
@@ -174,20 +167,6 @@ func listens(addr string) bool {
 	return err == nil
 }
 
-// eventually calls done until it is true.
-func eventually(t *testing.T, what string, log *logbook, done func() bool) {
-	t.Helper()
-	end, tick := time.After(patience), time.NewTicker(20*time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-end:
-			t.Fatalf("never: %s\n%s", what, log)
-		}
-	}
-}
-
 // question is a query as the server logged it.
 type question struct {
 	name, rrtype, proto, size string
@@ -195,7 +174,7 @@ type question struct {
 
 // asked runs do and returns the questions that came for a name or below it.
 func (s *server) asked(name string, do func()) (all []question) {
-	before := s.log.len()
+	before := s.log.Len()
 	do()
 	s.catchUp()
 	for line := range strings.Lines(s.log.String()[before:]) {
@@ -211,33 +190,9 @@ func (s *server) asked(name string, do func()) (all []question) {
 func (s *server) catchUp() {
 	s.t.Helper()
 	direct := net.Resolver{PreferGo: true} // whatever nsswitch.conf says
-	name := fmt.Sprintf("n%d.start.example.org.", s.log.len())
-	eventually(s.t, "the log says that "+name+" was asked for", &s.log, func() bool {
+	name := fmt.Sprintf("n%d.start.example.org.", s.log.Len())
+	testserver.Eventually(s.t, "the log says that "+name+" was asked for", func() bool {
 		direct.LookupHost(s.t.Context(), name)
 		return strings.Contains(s.log.String(), "asked "+name)
 	})
-}
-
-// logbook is a buffer that can be read while a process writes to it. Safe for concurrent use.
-type logbook struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logbook) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logbook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *logbook) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Len()
 }
