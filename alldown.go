@@ -3,7 +3,6 @@
 package balance
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -134,33 +133,18 @@ func nameUnder(labels, zone string) string {
 }
 
 // parseAllDown reads "all_down open|nodata|servfail|fallback ADDRESS...".
-func parseAllDown(s *stanza, args []string) error {
+func parseAllDown(args []string) (d allDown, err error) {
 	if len(args) == 0 {
-		return wrongCount(args, "one of "+list(allDownNames[:]))
+		return d, wrongCount(args)
 	}
 	mode := slices.Index(allDownNames[:], args[0])
 	if mode < 0 {
-		return unknownWord("answer", args[0], allDownNames[:])
+		return d, unknownWord("answer", args[0], allDownNames[:])
 	}
-	s.allDown = allDown{mode: allDownMode(mode)} //nolint:gosec // an index
-	if s.allDown.mode != answerFallback {
-		if len(args) > 1 {
-			return wrongCount(args[1:], "nothing behind "+args[0])
-		}
-		return nil
+	d.mode = allDownMode(mode) //nolint:gosec // an index
+	if (d.mode == answerFallback) != (len(args) > 1) {
+		return d, wrongCount(args)
 	}
-	if len(args) == 1 {
-		return wrongCount(nil, "at least one address behind fallback")
-	}
-	for _, arg := range args[1:] {
-		addr, err := parseAddress(arg)
-		if err != nil {
-			return err
-		}
-		if slices.Contains(s.allDown.fallback, addr) {
-			return fmt.Errorf("address %q is named twice: want it once", arg)
-		}
-		s.allDown.fallback = append(s.allDown.fallback, addr)
-	}
-	return nil
+	d.fallback, err = parseAddresses(args[1:])
+	return d, err
 }

@@ -23,24 +23,62 @@ import (
 // minPollInterval is the shortest time between two readings of a file.
 const minPollInterval = 100 * time.Millisecond
 
-// fileArguments reads "FILE [DURATION]": where a file is and how often it is read.
-func (s *stanza) fileArguments(args []string, otherwise time.Duration) (path string, every time.Duration, err error) {
-	switch len(args) {
-	case 1:
-		return s.path(args[0]), otherwise, nil
-	case 2:
-		every, err = parseInterval(args[1])
-		return s.path(args[0]), every, err
-	}
-	return "", 0, wrongCount(args, "a file and perhaps how often to read it")
+// fileOption is a file that is read again and again.
+type fileOption struct {
+	path  string
+	every time.Duration // 0: the file is read once
 }
 
-// path returns where a file is.
-func (s *stanza) path(file string) string {
+// parseFile returns how "FILE [DURATION]" is read. A relative path stays so.
+func parseFile(otherwise time.Duration) func(args []string) (fileOption, error) {
+	return func(args []string) (f fileOption, err error) {
+		if len(args) < 1 || len(args) > 2 {
+			return f, wrongCount(args)
+		}
+		f = fileOption{args[0], otherwise}
+		if len(args) == 2 {
+			f.every, err = parseInterval(args[1])
+		}
+		return f, err
+	}
+}
+
+// pathIn returns the path of a file that may be relative to a directory.
+func pathIn(root, file string) string {
 	if filepath.IsAbs(file) {
 		return filepath.Clean(file)
 	}
-	return filepath.Join(s.root, file)
+	return filepath.Join(root, file)
+}
+
+// parseNothing reads the arguments of an option that has none.
+func parseNothing(args []string) (given bool, err error) {
+	if len(args) > 0 {
+		return false, wrongCount(args)
+	}
+	return true, nil
+}
+
+// parseText reads one text, which is not empty.
+func parseText(args []string) (string, error) {
+	if len(args) != 1 {
+		return "", wrongCount(args)
+	}
+	if args[0] == "" {
+		return "", errors.New(`found "": want a text`)
+	}
+	return args[0], nil
+}
+
+// parseCount returns how a number from 1 to high is read.
+func parseCount(high uint32) func(args []string) (int, error) {
+	return func(args []string) (int, error) {
+		if len(args) != 1 {
+			return 0, wrongCount(args)
+		}
+		n, err := parseNumber(args[0], 1, high)
+		return int(n), err
+	}
 }
 
 // parseInterval reads how often a file is to be read.
@@ -70,8 +108,26 @@ func parseAddress(arg string) (netip.Addr, error) {
 	return addr, nil
 }
 
-// parsePrefixes reads CIDRs, each of which may stand once.
+// parseAddresses reads addresses. Each may stand once.
+func parseAddresses(args []string) (addrs []netip.Addr, err error) {
+	for _, arg := range args {
+		addr, err := parseAddress(arg)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(addrs, addr) {
+			return nil, fmt.Errorf("address %q is named twice: want it once", arg)
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
+}
+
+// parsePrefixes reads at least one CIDR. Each may stand once.
 func parsePrefixes(args []string) ([]netip.Prefix, error) {
+	if len(args) == 0 {
+		return nil, wrongCount(args)
+	}
 	var prefixes []netip.Prefix
 	for _, arg := range args {
 		p, err := cidr.Parse(arg)
@@ -89,15 +145,6 @@ func parsePrefixes(args []string) ([]netip.Prefix, error) {
 // holderOf returns the index of the first of some CIDRs that another lies in, -1 where there is none.
 func holderOf(prefixes []netip.Prefix, p netip.Prefix) int {
 	return slices.IndexFunc(prefixes, func(holder netip.Prefix) bool { return holder.Bits() <= p.Bits() && holder.Contains(p.Addr()) })
-}
-
-// wrongCount says that an option has too many or too few arguments.
-func wrongCount(args []string, want string) error {
-	found := "nothing"
-	if len(args) > 0 {
-		found = fmt.Sprintf("%q", args)
-	}
-	return fmt.Errorf("found %s: want %s", found, want)
 }
 
 // unknownWord says that a word is none of those allowed, and which one may have been meant.

@@ -3,8 +3,10 @@
 package balance
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,153 +22,138 @@ import (
 	"github.com/miekg/dns"
 )
 
-// checkOption reads the arguments of an option in the block of a health_check.
-type checkOption struct {
-	parse      func(s *checkStanza, args []string) error
-	repeatable bool
+// checkOptions are the words in the block of a health_check. A new option is a parse function, a
+// line here and golden files in testdata/corefile.
+var checkOptions = []option[checkDraft]{
+	{name: "allow", usage: "CIDR...", repeats: true, read: add(parsePrefixes, (*checkDraft).addAllowed)},
+	{name: "watch", usage: "NAME...", repeats: true, read: add(parseNames, (*checkDraft).addWatched)},
+	{name: "interval", usage: "DURATION",
+		read: set(parseDuration, func(d *checkDraft, v time.Duration) { d.timing.Interval = v })},
+	{name: "timeout", usage: "DURATION",
+		read: set(parseDuration, func(d *checkDraft, v time.Duration) { d.timing.Timeout = v })},
+	{name: "fast_interval", usage: "DURATION",
+		read: set(parseDuration, func(d *checkDraft, v time.Duration) { d.timing.FastInterval = v })},
+	{name: "max_interval", usage: "DURATION",
+		read: set(parseDuration, func(d *checkDraft, v time.Duration) { d.timing.MaxInterval = v })},
+	{name: "rise", usage: "N", read: set(parseCount(100), func(d *checkDraft, n int) { d.timing.Rise = n })},
+	{name: "fall", usage: "N", read: set(parseCount(100), func(d *checkDraft, n int) { d.timing.Fall = n })},
+	{name: "max_endpoints", usage: "N", read: set(parseCount(1_000_000), func(d *checkDraft, n int) { d.maxEndpoints = n })},
+	{name: "max_in_flight", usage: "N", read: set(parseCount(10_000), func(d *checkDraft, n int) { d.maxInFlight = n })},
+	{name: "source", usage: "ADDRESS", read: set(parseOneAddress, func(d *checkDraft, a netip.Addr) { d.source = a })},
+
+	{name: "host", usage: "NAME", read: set(parseText, func(d *checkDraft, name string) { d.host = name })},
+	{name: "header", usage: "NAME VALUE", repeats: true, read: set(parseHeader, (*checkDraft).addHeader)},
+	{name: "method", usage: "GET|HEAD", read: set(parseText, func(d *checkDraft, m string) { d.http.Method = m })},
+	{name: "expect", usage: "200-299[,N|N-M...]",
+		read: set(parseExpect, func(d *checkDraft, r []probe.StatusRange) { d.http.Expect = r })},
+	{name: "body", usage: "TEXT", read: set(parseText, func(d *checkDraft, text string) { d.http.Body = text })},
+	{name: "body_regex", usage: "RE2",
+		read: set(parseRegex, func(d *checkDraft, r *regexp.Regexp) { d.http.BodyRegex = r })},
+	{name: "send", usage: "TEXT", read: set(parseEscaped, func(d *checkDraft, text string) { d.send = text })},
+	{name: "receive", usage: "TEXT", read: set(parseEscaped, func(d *checkDraft, text string) { d.receive = text })},
+	{name: "tls", usage: "[CERT KEY] [CA]", read: set(parseTLS, (*checkDraft).setTLS)},
+	{name: "tls_insecure", read: set(parseNothing, func(d *checkDraft, given bool) { d.insecure = given })},
+	{name: "hold", read: set(parseHold, func(d *checkDraft, given bool) { d.hold = given })},
 }
 
-// commonCheckOptions are those that every protocol has.
-var commonCheckOptions = map[string]checkOption{
-	"allow":         {parse: parseAllow, repeatable: true},
-	"watch":         {parse: parseWatch, repeatable: true},
-	"interval":      durationOption(func(s *checkStanza) *time.Duration { return &s.Timing.Interval }),
-	"timeout":       durationOption(func(s *checkStanza) *time.Duration { return &s.Timing.Timeout }),
-	"fast_interval": durationOption(func(s *checkStanza) *time.Duration { return &s.Timing.FastInterval }),
-	"max_interval":  durationOption(func(s *checkStanza) *time.Duration { return &s.Timing.MaxInterval }),
-	"rise":          numberOption(100, func(s *checkStanza) *int { return &s.Timing.Rise }),
-	"fall":          numberOption(100, func(s *checkStanza) *int { return &s.Timing.Fall }),
-	"max_endpoints": numberOption(1_000_000, func(s *checkStanza) *int { return &s.MaxEndpoints }),
-	"max_in_flight": numberOption(10_000, func(s *checkStanza) *int { return &s.MaxInFlight }),
-	"source":        {parse: parseSource},
+// someProtocols are the options that not all protocols have.
+var someProtocols = []string{
+	"host", "header", "method", "expect", "body", "body_regex", "send", "receive", "tls", "tls_insecure", "hold",
 }
 
-// protocolCheckOptions are those that some protocols have.
-var protocolCheckOptions = map[string]checkOption{
-	"host":         textOption("a name", func(s *checkStanza) *string { return &s.host }),
-	"header":       {parse: parseHeader, repeatable: true},
-	"method":       textOption("GET or HEAD", func(s *checkStanza) *string { return &s.method }),
-	"expect":       {parse: parseExpect},
-	"body":         textOption("a text", func(s *checkStanza) *string { return &s.body }),
-	"body_regex":   {parse: parseBodyRegex},
-	"send":         escapedOption(func(s *checkStanza) *string { return &s.send }),
-	"receive":      escapedOption(func(s *checkStanza) *string { return &s.receive }),
-	"tls":          {parse: parseTLS},
-	"tls_insecure": {parse: parseTLSInsecure},
-	"hold":         {parse: parseHold},
-}
-
-func durationOption(field func(*checkStanza) *time.Duration) checkOption {
+func parseDuration(args []string) (time.Duration, error) {
 	const shortest, longest = 10 * time.Millisecond, 24 * time.Hour
-	return checkOption{parse: func(s *checkStanza, args []string) error {
-		if len(args) != 1 {
-			return wrongCount(args, "one duration")
-		}
-		d, err := time.ParseDuration(args[0])
-		if err != nil || d < shortest || d > longest {
-			return fmt.Errorf("bad duration %q: want one such as 5s, from %v to %v", args[0], shortest, longest)
-		}
-		*field(s) = d
-		return nil
-	}}
-}
-
-// numberOption reads a number from 1 to high.
-func numberOption(high uint32, field func(*checkStanza) *int) checkOption {
-	return checkOption{parse: func(s *checkStanza, args []string) error {
-		if len(args) != 1 {
-			return wrongCount(args, "one number")
-		}
-		n, err := parseNumber(args[0], 1, high)
-		*field(s) = int(n)
-		return err
-	}}
-}
-
-func textOption(what string, field func(*checkStanza) *string) checkOption {
-	return checkOption{parse: func(s *checkStanza, args []string) error {
-		if len(args) != 1 || args[0] == "" {
-			return wrongCount(args, what+", in quotes where it has spaces")
-		}
-		*field(s) = args[0]
-		return nil
-	}}
-}
-
-// escapedOption reads a text in which a backslash begins an escape as in Go, for a Corefile cannot
-// hold a carriage return: \r, \n, \t, \x00, \\.
-func escapedOption(field func(*checkStanza) *string) checkOption {
-	return checkOption{parse: func(s *checkStanza, args []string) error {
-		if len(args) != 1 || args[0] == "" {
-			return wrongCount(args, "a text, in quotes where it has spaces")
-		}
-		text, err := strconv.Unquote(`"` + strings.ReplaceAll(args[0], `"`, `\"`) + `"`)
-		if err != nil {
-			return fmt.Errorf(`bad text %q: want escapes such as \r, \n, \x00 and \\`, args[0])
-		}
-		*field(s) = text
-		return nil
-	}}
-}
-
-func parseAllow(s *checkStanza, args []string) error {
-	if len(args) == 0 {
-		return wrongCount(args, "at least one CIDR of endpoints")
+	if len(args) != 1 {
+		return 0, wrongCount(args)
 	}
-	allow, err := parsePrefixes(args)
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d < shortest || d > longest {
+		return 0, fmt.Errorf("bad duration %q: want one such as 5s, from %v to %v", args[0], shortest, longest)
+	}
+	return d, nil
+}
+
+// parseEscaped reads a text in which a backslash begins an escape as in Go, because a Corefile cannot
+// hold a carriage return: \r, \n, \t, \x00, \\.
+func parseEscaped(args []string) (string, error) {
+	text, err := parseText(args)
+	if err != nil {
+		return "", err
+	}
+	unescaped, err := strconv.Unquote(`"` + strings.ReplaceAll(text, `"`, `\"`) + `"`)
+	if err != nil {
+		return "", fmt.Errorf(`bad text %q: want escapes such as \r, \n, \x00 and \\`, text)
+	}
+	return unescaped, nil
+}
+
+// addAllowed adds ranges that may be probed.
+func (d *checkDraft) addAllowed(allow []netip.Prefix) error {
 	for _, p := range allow {
-		if slices.Contains(s.allow, p) {
+		if slices.Contains(d.allow, p) {
 			return fmt.Errorf("%q is allowed twice: want it once", cidr.Word(p))
 		}
 	}
-	s.allow = append(s.allow, allow...)
-	return err
+	d.allow = append(d.allow, allow...)
+	return nil
 }
 
-func parseWatch(s *checkStanza, args []string) error {
+// parseNames reads at least one domain name. They are returned as answers spell them.
+func parseNames(args []string) (all []string, err error) {
 	if len(args) == 0 {
-		return wrongCount(args, "at least one domain name")
+		return nil, wrongCount(args)
 	}
 	for _, arg := range args {
-		name := names.Spell(plugin.Name(arg).Normalize())
 		if _, ok := dns.IsDomainName(arg); !ok || strings.Contains(arg, "/") {
-			return fmt.Errorf("bad domain name %q: want one such as www.example.org", arg)
+			return nil, fmt.Errorf("bad domain name %q: want one such as www.example.org", arg)
 		}
-		if plugin.Zones(s.zones).Matches(name) == "" {
-			return fmt.Errorf("name %q lies outside the zones of this stanza: want one at or under %s", name, list(s.zones))
+		all = append(all, names.Spell(plugin.Name(arg).Normalize()))
+	}
+	return all, nil
+}
+
+// addWatched adds names to watch.
+func (d *checkDraft) addWatched(more []string) error {
+	for _, name := range more {
+		if plugin.Zones(d.zones).Matches(name) == "" {
+			return fmt.Errorf("name %q lies outside the zones of this stanza: want one at or under %s", name, list(d.zones))
 		}
-		if slices.Contains(s.watch, name) {
+		if slices.Contains(d.watch, name) {
 			return fmt.Errorf("name %q is watched twice: want it once", name)
 		}
-		s.watch = append(s.watch, name)
+		d.watch = append(d.watch, name)
 	}
 	return nil
 }
 
-func parseSource(s *checkStanza, args []string) error {
+func parseOneAddress(args []string) (netip.Addr, error) {
 	if len(args) != 1 {
-		return wrongCount(args, "one address of this host")
+		return netip.Addr{}, wrongCount(args)
 	}
-	var err error
-	s.source, err = parseAddress(args[0])
-	return err
+	return parseAddress(args[0])
 }
 
-func parseHeader(s *checkStanza, args []string) error {
+// header is a field of an HTTP request.
+type header struct{ name, value string }
+
+func parseHeader(args []string) (header, error) {
 	if len(args) != 2 {
-		return wrongCount(args, "a name and a value, in quotes where it has spaces")
+		return header{}, wrongCount(args)
 	}
-	if s.header == nil {
-		s.header = make(http.Header)
+	return header{args[0], args[1]}, nil
+}
+
+func (d *checkDraft) addHeader(h header) {
+	if d.http.Header == nil {
+		d.http.Header = make(http.Header)
 	}
-	s.header.Add(args[0], args[1])
-	return nil
+	d.http.Header.Add(h.name, h.value)
 }
 
 // parseExpect reads "expect 200-299[,N|N-M...]".
-func parseExpect(s *checkStanza, args []string) error {
+func parseExpect(args []string) (all []probe.StatusRange, err error) {
 	if len(args) != 1 {
-		return wrongCount(args, "statuses such as 200-299,404")
+		return nil, wrongCount(args)
 	}
 	for word := range strings.SplitSeq(args[0], ",") {
 		first, last, isRange := strings.Cut(word, "-")
@@ -176,53 +163,54 @@ func parseExpect(s *checkStanza, args []string) error {
 		a, errA := strconv.ParseUint(first, 10, 16)
 		b, errB := strconv.ParseUint(last, 10, 16)
 		if errA != nil || errB != nil || a < 100 || b > 599 || a > b {
-			return fmt.Errorf("bad status %q: want a number from 100 to 599 or a range such as 200-299", word)
+			return nil, fmt.Errorf("bad status %q: want a number from 100 to 599 or a range such as 200-299", word)
 		}
-		s.expect = append(s.expect, probe.StatusRange{First: int(a), Last: int(b)}) //nolint:gosec // small
+		all = append(all, probe.StatusRange{First: int(a), Last: int(b)}) //nolint:gosec // small
 	}
-	return nil
+	return all, nil
 }
 
-func parseBodyRegex(s *checkStanza, args []string) error {
+func parseRegex(args []string) (*regexp.Regexp, error) {
 	if len(args) != 1 {
-		return wrongCount(args, "one regular expression (RE2), in quotes where it has spaces")
+		return nil, wrongCount(args)
 	}
 	regex, err := regexp.Compile(args[0])
 	if err != nil {
-		return fmt.Errorf("bad regular expression %q: want RE2: %s", args[0], strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		return nil, fmt.Errorf("bad regular expression %q: want RE2: %s", args[0], strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
-	s.regex = regex
-	return nil
+	return regex, nil
 }
 
-// parseTLS reads "tls [CERT KEY] [CA]".
-func parseTLS(s *checkStanza, args []string) error {
-	s.tls = &probe.TLS{}
-	switch len(args) {
-	case 0:
-	case 1:
-		s.tls.CAFile = s.path(args[0])
-	case 2, 3:
-		s.tls.CertFile, s.tls.KeyFile = s.path(args[0]), s.path(args[1])
-		if len(args) == 3 {
-			s.tls.CAFile = s.path(args[2])
+// parseTLS reads "tls [CERT KEY] [CA]". Relative paths stay so.
+func parseTLS(args []string) (t probe.TLS, err error) {
+	if len(args) > 3 {
+		return t, wrongCount(args)
+	}
+	if slices.Contains(args, "") {
+		return t, errors.New(`found "": want a file`)
+	}
+	if len(args) > 1 {
+		t.CertFile, t.KeyFile, args = args[0], args[1], args[2:]
+	}
+	if len(args) > 0 {
+		t.CAFile = args[0]
+	}
+	return t, nil
+}
+
+func (d *checkDraft) setTLS(t probe.TLS) {
+	for _, file := range []*string{&t.CertFile, &t.KeyFile, &t.CAFile} {
+		if *file != "" {
+			*file = pathIn(d.root, *file)
 		}
-	default:
-		return wrongCount(args, "nothing, a file of issuers, or a certificate, its key and perhaps issuers")
 	}
-	return nil
-}
-
-func parseTLSInsecure(s *checkStanza, args []string) error {
-	s.insecure = true
-	return noArguments(s, args)
+	d.tls = &t
 }
 
 // parseHold reads "hold".
-func parseHold(s *checkStanza, args []string) error {
+func parseHold(args []string) (bool, error) {
 	if !idle.Supported {
-		return idle.ErrUnsupported
+		return false, idle.ErrUnsupported
 	}
-	s.held = true
-	return noArguments(s, args)
+	return parseNothing(args)
 }

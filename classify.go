@@ -4,6 +4,7 @@ package balance
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -168,19 +169,12 @@ func allUp(standings []standing) []standing {
 // maxTiers is the most tier lines in a stanza.
 const maxTiers = 1000
 
-// parseTier reads "tier ADDRESS|CIDR...".
-func parseTier(s *stanza, args []string) error {
-	if len(args) == 0 {
-		return wrongCount(args, "at least one address or CIDR")
-	}
-	if len(s.tiers) == maxTiers {
+// addTier adds a tier after those before it.
+func (r *rule) addTier(targets []netip.Prefix) error {
+	if len(r.tiers) == maxTiers {
 		return fmt.Errorf("too many lines: want at most %d", maxTiers)
 	}
-	targets, err := parsePrefixes(args)
-	if err != nil {
-		return err
-	}
-	for _, earlier := range s.tiers {
+	for _, earlier := range r.tiers {
 		for _, p := range targets {
 			if slices.Contains(earlier, p) {
 				return fmt.Errorf("%q is in two tiers: want it in one", cidr.Word(p))
@@ -191,27 +185,25 @@ func parseTier(s *stanza, args []string) error {
 			}
 		}
 	}
-	s.tiers = append(s.tiers, targets)
+	r.tiers = append(r.tiers, targets)
 	return nil
 }
 
 // parseMinHealthy reads "min_healthy N|P%".
-func parseMinHealthy(s *stanza, args []string) error {
+func parseMinHealthy(args []string) (q quorum, err error) {
 	if len(args) != 1 {
-		return wrongCount(args, "a number of members, or a share such as 50%")
+		return q, wrongCount(args)
 	}
 	if share, ok := strings.CutSuffix(args[0], "%"); ok {
 		percent, err := parseNumber(share, 1, 100)
 		if err != nil {
-			return fmt.Errorf("bad share %q: want one from 1%% to 100%%", args[0])
+			return q, fmt.Errorf("bad share %q: want one from 1%% to 100%%", args[0])
 		}
-		s.minHealthy = quorum{percent: int(percent)}
-		return nil
+		return quorum{percent: int(percent)}, nil
 	}
 	n, err := parseNumber(args[0], 1, maxRecords)
 	if err != nil {
-		return fmt.Errorf("%w, or a share such as 50%%", err)
+		return q, fmt.Errorf("%w, or a share such as 50%%", err)
 	}
-	s.minHealthy = quorum{count: int(n)}
-	return nil
+	return quorum{count: int(n)}, nil
 }

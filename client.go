@@ -65,6 +65,11 @@ func (r *rule) trustedSubnet(resolver netip.Addr, query *dns.Msg) *dns.EDNS0_SUB
 	return &own
 }
 
+// dependsOnClient reports whether answers may differ from client to client.
+func (r *rule) dependsOnClient() bool {
+	return r.policy.byClient || slices.ContainsFunc(r.prefer, func(p preference) bool { return len(p.from) > 0 })
+}
+
 // addressBits returns how many bits the addresses of a family in the option have, 0 for one that is unknown.
 func addressBits(family uint16) int {
 	switch family {
@@ -139,14 +144,4 @@ func (c *client) withSubnet(r *rule, res *dns.Msg) *dns.Msg {
 	opt.Option = append(opt.Option, &reply)
 	out.Extra = append(out.Extra, opt)
 	return &out
-}
-
-// parseECS reads "ecs CIDR...".
-func parseECS(s *stanza, args []string) error {
-	if len(args) == 0 {
-		return wrongCount(args, "at least one CIDR of resolvers")
-	}
-	var err error
-	s.ecs, err = parsePrefixes(args)
-	return err
 }

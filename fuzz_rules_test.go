@@ -273,8 +273,8 @@ func described(stanzas []*rule) string {
 func checkParseError(t *testing.T, err error, input string) {
 	t.Helper()
 	text := err.Error()
-	_, rest, ok := strings.Cut(text, "Testfile:")
-	number, _, _ := strings.Cut(rest, " ")
+	rest, ok := strings.CutPrefix(text, "Testfile:")
+	number, _, _ := strings.Cut(rest, ":")
 	line, notNumber := strconv.Atoi(number)
 	if !ok || notNumber != nil || line < 0 || line > strings.Count(input, "\n")+1 {
 		t.Fatalf("the error names no line: %s", text)

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net/http"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -20,44 +18,23 @@ import (
 	"github.com/miekg/dns"
 )
 
-// checkStanza is a health_check while it is read.
-type checkStanza struct {
-	*check
-	*stanza
-
-	port             uint16
-	urlPath, service string
-	name             string
-	qtype            uint16
-	host             string
-	header           http.Header
-	method           string
-	expect           []probe.StatusRange
-	body             string
-	regex            *regexp.Regexp
-	send, receive    string
-	tls              *probe.TLS
-	insecure         bool
-	source           netip.Addr
-	held             bool
-}
-
 // protocol is the first word behind health_check.
 type protocol struct {
-	arguments func(s *checkStanza, args []string) error
+	usage     string // the arguments behind the word
+	arguments func(args []string) (checkArguments, error)
 	options   []string // beyond those that all have
-	build     func(s *checkStanza) (*probe.Check, error)
+	build     func(d *checkDraft) (*probe.Check, error)
 }
 
 // protocols are the words that may stand behind health_check. A new one is a file in internal/probe
 // and a line here.
 var protocols = map[string]protocol{
-	"tcp":   {portArguments, []string{"send", "receive", "host", "tls", "tls_insecure", "hold"}, buildTCP},
-	"http":  {pathArguments, httpOptions, buildHTTP},
-	"https": {pathArguments, append([]string{"tls", "tls_insecure"}, httpOptions...), buildHTTPS},
-	"grpc":  {serviceArguments, []string{"host", "tls", "tls_insecure", "hold"}, buildGRPC},
-	"dns":   {nameArguments, nil, buildDNS},
-	"icmp":  {noArguments, nil, buildICMP},
+	"tcp":   {"PORT", parsePort, []string{"send", "receive", "host", "tls", "tls_insecure", "hold"}, buildTCP},
+	"http":  {"PORT [PATH]", parsePath, httpOptions, buildHTTP},
+	"https": {"PORT [PATH]", parsePath, append([]string{"tls", "tls_insecure"}, httpOptions...), buildHTTPS},
+	"grpc":  {"PORT [SERVICE]", parseService, []string{"host", "tls", "tls_insecure", "hold"}, buildGRPC},
+	"dns":   {"PORT [NAME [TYPE]]", parseQuestion, nil, buildDNS},
+	"icmp":  {"", parseNoPort, nil, buildICMP},
 }
 
 var httpOptions = []string{"host", "header", "method", "expect", "body", "body_regex", "hold"}
@@ -74,89 +51,101 @@ const (
 	defaultMaxInFlight  = 256
 )
 
-// parseHealthCheck reads "health_check PROTOCOL ... { ... }".
-func parseHealthCheck(s *stanza, args []string) error {
-	names := slices.Sorted(maps.Keys(protocols))
-	if len(args) == 0 {
-		return wrongCount(args, "one of "+list(names))
+// readHealthCheck reads "health_check PROTOCOL ... { ... }".
+func readHealthCheck(s *stanza, l *line) error {
+	if len(l.args) == 0 {
+		return fmt.Errorf("found nothing: want %s", list(protocolNames()))
 	}
-	p, ok := protocols[args[0]]
+	name := l.args[0]
+	p, ok := protocols[name]
 	if !ok {
-		return unknownWord("protocol", args[0], names)
+		return unknownWord("protocol", name, protocolNames())
 	}
-	c := &checkStanza{stanza: s, check: &check{Check: health.Check{MaxEndpoints: defaultMaxEndpoints, MaxInFlight: defaultMaxInFlight}}}
-	if err := p.arguments(c, args[1:]); err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
+	d := &checkDraft{zones: s.rule.zones, root: s.root, maxEndpoints: defaultMaxEndpoints, maxInFlight: defaultMaxInFlight}
+	var err error
+	if d.arguments, err = p.arguments(l.args[1:]); err != nil {
+		return fmt.Errorf("%s: %w", name, wanting(err, name, p.usage))
 	}
-	if err := c.parseBlock(args[0], p); err != nil {
+	allowed := slices.DeleteFunc(slices.Clone(checkOptions), func(o option[checkDraft]) bool { return !p.takes(o.name) })
+	unknown := func(option string) error { return unknownCheckOption(name, option, optionNames(allowed)) }
+	if d.at, err = readOptions(d, l.block, allowed, unknown); err != nil {
 		return err
 	}
-	if err := c.complete(); err != nil {
+	if err := d.validate(); err != nil {
 		return err
 	}
-	prober, err := p.build(c)
+	return s.addCheck(name, p, d)
+}
+
+// takes reports whether the protocol has an option.
+func (p *protocol) takes(option string) bool {
+	return !slices.Contains(someProtocols, option) || slices.Contains(p.options, option)
+}
+
+// unknownCheckOption says which options a protocol has, or which other ones have what was found.
+func unknownCheckOption(protocol, option string, allowed []string) error {
+	if slices.Contains(someProtocols, option) {
+		return fmt.Errorf("%s: not for %s: want it with %s", option, protocol, list(protocolsWith(option)))
+	}
+	return unknownWord("option", option, allowed)
+}
+
+func protocolNames() []string { return slices.Sorted(maps.Keys(protocols)) }
+
+func protocolsWith(option string) []string {
+	return slices.DeleteFunc(protocolNames(), func(name string) bool { return !slices.Contains(protocols[name].options, option) })
+}
+
+// addCheck makes the check that a draft describes and adds it to the rule.
+func (s *stanza) addCheck(name string, p protocol, d *checkDraft) error {
+	prober, err := p.build(d)
 	if err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
+		return d.located(name, err)
 	}
-	for _, other := range s.checks {
-		both := slices.ContainsFunc(other.allow, func(p netip.Prefix) bool { return slices.Contains(c.allow, p) })
+	for _, other := range s.rule.checks {
+		both := slices.ContainsFunc(other.allow, func(p netip.Prefix) bool { return slices.Contains(d.allow, p) })
 		if both && other.Key() == prober.Key() {
-			return fmt.Errorf("%s: the same check of the same addresses is given twice: want it once", args[0])
+			return fmt.Errorf("%s: the same check of the same addresses is given twice: want it once", name)
 		}
 	}
-	c.Prober = prober
-	if c.held {
-		c.Hold = &health.Hold{Port: c.port, Source: c.source}
-	}
-	s.checks = append(s.checks, c.check)
+	s.rule.checks = append(s.rule.checks, d.check(prober))
 	return nil
 }
 
-// parseBlock reads the options of a health_check.
-func (s *checkStanza) parseBlock(name string, p protocol) error {
-	allowed := maps.Clone(commonCheckOptions)
-	for _, option := range p.options {
-		allowed[option] = protocolCheckOptions[option]
-	}
-	seen, opening, file := make(map[string]int), s.at, s.in
-	for _, line := range s.block {
-		s.at, s.in = line.number, line.file
-		o, ok := allowed[line.words[0]]
-		if !ok {
-			return s.unknownCheckOption(name, line.words[0], allowed)
-		}
-		if first, again := seen[line.words[0]]; again && !o.repeatable {
-			return fmt.Errorf("%s: given on line %d already: want it once", line.words[0], first)
-		}
-		seen[line.words[0]] = line.number
-		if err := o.parse(s, line.words[1:]); err != nil {
-			return fmt.Errorf("%s: %w", line.words[0], err)
-		}
-	}
-	s.at, s.in = opening, file
-	return nil
+// checkDraft is a health_check while it is read.
+type checkDraft struct {
+	zones []string            // of the stanza
+	root  string              // the directory that the names of files are relative to
+	at    map[string]position // where its options stand
+
+	arguments                 checkArguments
+	allow                     []netip.Prefix
+	watch                     []string
+	timing                    health.Timing
+	maxEndpoints, maxInFlight int
+	source                    netip.Addr
+	hold                      bool
+	tls                       *probe.TLS // nil without the option
+	insecure                  bool
+	host, send, receive       string
+	http                      probe.HTTP // what only HTTP has
 }
 
-// unknownCheckOption says which options a protocol has, and whether another one has what was found.
-func (s *checkStanza) unknownCheckOption(name, option string, allowed map[string]checkOption) error {
-	if _, elsewhere := protocolCheckOptions[option]; elsewhere {
-		return fmt.Errorf("%s: not for %s: want it with %s", option, name, list(protocolsWith(option)))
+// check returns the check that the draft describes.
+func (d *checkDraft) check(prober *probe.Check) *check {
+	c := &check{
+		Check: health.Check{Prober: prober, Timing: d.timing, MaxEndpoints: d.maxEndpoints, MaxInFlight: d.maxInFlight},
+		allow: d.allow, watch: d.watch,
 	}
-	return unknownWord("option", option, slices.Sorted(maps.Keys(allowed)))
+	if d.hold {
+		c.Hold = &health.Hold{Port: d.arguments.port, Source: d.source}
+	}
+	return c
 }
 
-func protocolsWith(option string) (names []string) {
-	for _, name := range slices.Sorted(maps.Keys(protocols)) {
-		if slices.Contains(protocols[name].options, option) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// complete fills in what was not said, and checks what goes together.
-func (s *checkStanza) complete() error {
-	t := &s.Timing
+// validate fills in what was not said, and checks what goes together.
+func (d *checkDraft) validate() error {
+	t := &d.timing
 	setDefault(&t.Interval, defaultInterval)
 	setDefault(&t.Timeout, min(defaultTimeout, t.Interval/2))
 	setDefault(&t.FastInterval, min(defaultFastInterval, t.Interval))
@@ -164,16 +153,31 @@ func (s *checkStanza) complete() error {
 	setDefault(&t.Rise, defaultRise)
 	setDefault(&t.Fall, defaultFall)
 	switch {
-	case len(s.allow) == 0:
-		return errors.New(`no allow: want "allow CIDR..." in the block, for nothing outside is ever probed`)
+	case len(d.allow) == 0:
+		return errors.New(`no allow: want "allow CIDR..." in the block, because nothing outside it is ever probed`)
 	case t.Timeout >= t.Interval:
-		return fmt.Errorf("timeout %v is not below interval %v: want it shorter", t.Timeout, t.Interval)
+		return d.errorf("timeout", "%v is not below interval %v: want it shorter", t.Timeout, t.Interval)
 	case t.FastInterval > t.Interval:
-		return fmt.Errorf("fast_interval %v is above interval %v: want it at most that", t.FastInterval, t.Interval)
+		return d.errorf("fast_interval", "%v is above interval %v: want it at most that", t.FastInterval, t.Interval)
 	case t.MaxInterval < t.Interval:
-		return fmt.Errorf("max_interval %v is below interval %v: want it at least that", t.MaxInterval, t.Interval)
+		return d.errorf("max_interval", "%v is below interval %v: want it at least that", t.MaxInterval, t.Interval)
 	}
 	return nil
+}
+
+// errorf returns an error about an option that was given.
+func (d *checkDraft) errorf(option, format string, args ...any) error {
+	return &lineError{d.at[option], fmt.Errorf(option+": "+format, args...)}
+}
+
+// located returns an error of package probe, which starts with the option or argument that is wrong,
+// with the line of that option.
+func (d *checkDraft) located(protocol string, err error) error {
+	option, _, _ := strings.Cut(err.Error(), ":")
+	if at, ok := d.at[option]; ok {
+		return &lineError{at, err}
+	}
+	return fmt.Errorf("%s: %w", protocol, err)
 }
 
 func setDefault[T comparable](value *T, otherwise T) {
@@ -183,118 +187,131 @@ func setDefault[T comparable](value *T, otherwise T) {
 	}
 }
 
-// secured returns the TLS options; nil for none where TLS has to be asked for.
-func (s *checkStanza) secured(always bool) (*probe.TLS, error) {
-	if s.tls == nil && !always {
-		if s.insecure {
-			return nil, errors.New(`tls_insecure without TLS: want "tls" too`)
-		}
-		return nil, nil //nolint:nilnil // no TLS, no error
+// secured returns the TLS options; nil if TLS has to be asked for, and was not.
+func (d *checkDraft) secured(always bool) (*probe.TLS, error) {
+	switch {
+	case d.tls != nil:
+		t := *d.tls
+		t.Insecure = d.insecure
+		return &t, nil
+	case always:
+		return &probe.TLS{Insecure: d.insecure}, nil
+	case d.insecure:
+		return nil, errors.New(`tls_insecure: without TLS: want "tls" too`)
 	}
-	t := probe.TLS{Insecure: s.insecure}
-	if s.tls != nil {
-		t = *s.tls
-		t.Insecure = s.insecure
-	}
-	return &t, nil
+	return nil, nil //nolint:nilnil // no TLS, no error
 }
 
-func noArguments(_ *checkStanza, args []string) error {
-	if len(args) != 0 {
-		return wrongCount(args, "nothing behind it")
-	}
-	return nil
+// checkArguments are those behind the protocol of a health_check.
+type checkArguments struct {
+	port    uint16
+	path    string
+	service string
+	name    string
+	qtype   uint16
 }
 
-func portArguments(s *checkStanza, args []string) error {
+func parseNoPort(args []string) (a checkArguments, err error) {
+	_, err = parseNothing(args)
+	return a, err
+}
+
+// parsePort reads "PORT".
+func parsePort(args []string) (a checkArguments, err error) {
 	if len(args) != 1 {
-		return wrongCount(args, "a port")
+		return a, wrongCount(args)
 	}
-	return s.parsePort(args[0])
-}
-
-func (s *checkStanza) parsePort(arg string) error {
-	port, err := parseNumber(arg, 1, math.MaxUint16)
+	port, err := parseNumber(args[0], 1, math.MaxUint16)
 	if err != nil {
-		return fmt.Errorf("bad port %q: want a whole number from 1 to %d", arg, math.MaxUint16)
+		return a, fmt.Errorf("bad port %q: want a whole number from 1 to %d", args[0], math.MaxUint16)
 	}
-	s.port = uint16(port) //nolint:gosec // checked
-	return nil
+	a.port = uint16(port) //nolint:gosec // checked
+	return a, nil
 }
 
-// portAnd returns a function that reads a port and perhaps one more word.
-func portAnd(what string, more func(s *checkStanza) *string) func(*checkStanza, []string) error {
-	return func(s *checkStanza, args []string) error {
-		if len(args) < 1 || len(args) > 2 {
-			return wrongCount(args, "a port and perhaps "+what)
-		}
-		if len(args) == 2 {
-			*more(s) = args[1]
-		}
-		return s.parsePort(args[0])
+// parsePortAnd reads "PORT [WORD]".
+func parsePortAnd(args []string) (a checkArguments, word string, err error) {
+	if len(args) < 1 || len(args) > 2 {
+		return a, "", wrongCount(args)
 	}
+	if len(args) == 2 {
+		word = args[1]
+	}
+	a, err = parsePort(args[:1])
+	return a, word, err
 }
 
-var (
-	pathArguments    = portAnd("a path", func(s *checkStanza) *string { return &s.urlPath })
-	serviceArguments = portAnd("a service", func(s *checkStanza) *string { return &s.service })
-)
+// parsePath reads "PORT [PATH]".
+func parsePath(args []string) (a checkArguments, err error) {
+	a, path, err := parsePortAnd(args)
+	a.path = path
+	return a, err
+}
 
-// nameArguments reads "PORT [NAME [TYPE]]".
-func nameArguments(s *checkStanza, args []string) error {
+// parseService reads "PORT [SERVICE]".
+func parseService(args []string) (a checkArguments, err error) {
+	a, service, err := parsePortAnd(args)
+	a.service = service
+	return a, err
+}
+
+// parseQuestion reads "PORT [NAME [TYPE]]".
+func parseQuestion(args []string) (a checkArguments, err error) {
 	if len(args) < 1 || len(args) > 3 {
-		return wrongCount(args, "a port, and perhaps a domain name and a type")
+		return a, wrongCount(args)
+	}
+	if a, err = parsePort(args[:1]); err != nil {
+		return a, err
 	}
 	if len(args) > 1 {
-		s.name = args[1]
+		a.name = args[1]
 	}
 	if len(args) > 2 {
 		qtype, ok := dns.StringToType[strings.ToUpper(args[2])]
 		if !ok {
-			return fmt.Errorf("unknown type %q: want one such as A, AAAA or SOA", args[2])
+			return a, fmt.Errorf("unknown type %q: want one such as A, AAAA or SOA", args[2])
 		}
-		s.qtype = qtype
+		a.qtype = qtype
 	}
-	return s.parsePort(args[0])
+	return a, nil
 }
 
-func buildTCP(s *checkStanza) (*probe.Check, error) {
-	t, err := s.secured(false)
+func buildTCP(d *checkDraft) (*probe.Check, error) {
+	t, err := d.secured(false)
 	if err != nil {
 		return nil, err
 	}
-	return probe.NewTCP(probe.TCP{Port: s.port, Send: s.send, Receive: s.receive, Host: s.host, TLS: t, Source: s.source})
+	return probe.NewTCP(probe.TCP{Port: d.arguments.port, Send: d.send, Receive: d.receive, Host: d.host, TLS: t, Source: d.source})
 }
 
-func buildHTTP(s *checkStanza) (*probe.Check, error) { return probe.NewHTTP(s.http(nil)) }
+func buildHTTP(d *checkDraft) (*probe.Check, error) { return d.buildHTTP(nil) }
 
-func buildHTTPS(s *checkStanza) (*probe.Check, error) {
-	t, err := s.secured(true)
+func buildHTTPS(d *checkDraft) (*probe.Check, error) {
+	t, err := d.secured(true)
 	if err != nil {
 		return nil, err
 	}
-	return probe.NewHTTP(s.http(t))
+	return d.buildHTTP(t)
 }
 
-func (s *checkStanza) http(t *probe.TLS) probe.HTTP {
-	return probe.HTTP{
-		Port: s.port, Path: s.urlPath, Host: s.host, Header: s.header, Method: s.method, Expect: s.expect,
-		Body: s.body, BodyRegex: s.regex, TLS: t, Source: s.source,
-	}
+func (d *checkDraft) buildHTTP(t *probe.TLS) (*probe.Check, error) {
+	o := d.http
+	o.Port, o.Path, o.Host, o.TLS, o.Source = d.arguments.port, d.arguments.path, d.host, t, d.source
+	return probe.NewHTTP(o)
 }
 
-func buildGRPC(s *checkStanza) (*probe.Check, error) {
-	t, err := s.secured(false)
+func buildGRPC(d *checkDraft) (*probe.Check, error) {
+	t, err := d.secured(false)
 	if err != nil {
 		return nil, err
 	}
-	return probe.NewGRPC(probe.GRPC{Port: s.port, Service: s.service, Host: s.host, TLS: t, Source: s.source})
+	return probe.NewGRPC(probe.GRPC{Port: d.arguments.port, Service: d.arguments.service, Host: d.host, TLS: t, Source: d.source})
 }
 
-func buildDNS(s *checkStanza) (*probe.Check, error) {
-	return probe.NewDNS(probe.DNS{Port: s.port, Name: s.name, Type: s.qtype, Source: s.source})
+func buildDNS(d *checkDraft) (*probe.Check, error) {
+	return probe.NewDNS(probe.DNS{Port: d.arguments.port, Name: d.arguments.name, Type: d.arguments.qtype, Source: d.source})
 }
 
-func buildICMP(s *checkStanza) (*probe.Check, error) {
-	return probe.NewICMP(probe.ICMP{Source: s.source})
+func buildICMP(d *checkDraft) (*probe.Check, error) {
+	return probe.NewICMP(probe.ICMP{Source: d.source})
 }

@@ -8,15 +8,6 @@ import "strings"
 // operator sees for a while what would happen before it does. Turns are taken too: without the
 // option they go on where they are.
 
-// parseObserve reads "observe".
-func parseObserve(s *stanza, args []string) error {
-	if len(args) > 0 {
-		return wrongCount(args, "nothing behind it")
-	}
-	s.observe = true
-	return nil
-}
-
 // sayWhatIsObserved logs which rules leave the answers as they are, lest it be forgotten.
 func sayWhatIsObserved(rules []*rule) {
 	for _, r := range rules {

@@ -147,7 +147,7 @@ func parseOverride(words []string) (l overrideLine, err error) {
 		words = words[2:]
 	}
 	if len(words) != 1 && len(words) != 3 {
-		return l, fmt.Errorf("behind the address: %w", wrongCount(words, form))
+		return l, fmt.Errorf("behind the address: %w: want %s", wrongCount(words), form)
 	}
 	what := slices.Index(overrideNames[:], words[0])
 	if what < int(forcedUp) {
@@ -238,13 +238,3 @@ func (l *overrideLine) String() string {
 
 // defaultOverridesInterval is how often the overrides file is read.
 const defaultOverridesInterval = 5 * time.Second
-
-// parseOverridesFile reads "overrides FILE [DURATION]", and the file.
-func parseOverridesFile(s *stanza, args []string) error {
-	path, every, err := s.fileArguments(args, defaultOverridesInterval)
-	if err != nil {
-		return err
-	}
-	s.overrides, err = newOverridesFile(s.rule, path, every)
-	return err
-}

@@ -179,7 +179,7 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 		shown.Priority = new(int(key.priority))
 	}
 	if key.line != noPreference {
-		shown.PreferLine = new(z.prefer[key.line].line)
+		shown.PreferLine = new(z.prefer[key.line].at.line)
 	}
 	p := o.describe(z, n, s)
 	shown.Degraded, shown.Answer = p.degraded, p.answer

@@ -26,7 +26,9 @@
 //
 //	setup.go        the directive: the table of options, validation after; an option that has a file is
 //	                parsed there, arguments.go has what they share
-//	healthcheck.go  the same for the block of a health_check, checkoptions.go for the options in it
+//	corefile.go     lines, their positions in errors, and how a table of options is read
+//	zones.go        the zones of a stanza
+//	healthcheck.go  health_check: the table of protocols, checkoptions.go the table of options in its block
 //	rule.go         a stanza and the search for the one that a name belongs to
 //	policy.go       the table of policies and what a policy is
 //	roundrobin.go, weighted.go, random.go, sticky.go   the policies: what each asks of internal/schedule

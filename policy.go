@@ -51,21 +51,28 @@ func policyNames(onlyThatWeigh bool) (names []string) {
 	return names
 }
 
+// policyOption is the option policy.
+type policyOption struct {
+	policy   *policy
+	prefixes prefixLengths // of clients, if the policy goes by them
+}
+
 // parsePolicy reads "policy NAME", and "policy sticky [V4LEN V6LEN]".
-func parsePolicy(s *stanza, args []string) error {
+func parsePolicy(args []string) (o policyOption, err error) {
 	if len(args) == 0 {
-		return wrongCount(args, "one of "+list(policyNames(false)))
+		return o, wrongCount(args)
 	}
 	p := policyNamed(args[0])
 	if p == nil {
-		return unknownWord("policy", args[0], policyNames(false))
+		return o, unknownWord("policy", args[0], policyNames(false))
 	}
-	s.policy, s.sticky = p, defaultPrefixLengths
-	if len(args) == 1 {
-		return nil
+	o = policyOption{p, defaultPrefixLengths}
+	switch {
+	case len(args) == 1:
+		return o, nil
+	case !p.byClient || len(args) != 3:
+		return o, wrongCount(args)
 	}
-	if !p.byClient {
-		return wrongCount(args, "one of "+list(policyNames(false)))
-	}
-	return s.parsePrefixLengths(args[1:])
+	o.prefixes, err = parsePrefixLengths(args[1], args[2])
+	return o, err
 }

@@ -3,7 +3,6 @@
 package balance
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,7 +14,7 @@ import (
 type preference struct {
 	targets []netip.Prefix // in the order of preference
 	from    []netip.Prefix // the clients it is for; none: for all
-	line    int            // of the Corefile
+	at      position       // for people
 }
 
 // noPreference stands where no prefer line applies.
@@ -54,41 +53,42 @@ func (r *rule) groupOf(line int8, m *member) int {
 }
 
 // parsePrefer reads "prefer CIDR... [from CIDR...]".
-func parsePrefer(s *stanza, args []string) error {
-	targets, from, conditional := args, []string(nil), false
+func parsePrefer(args []string) (p preference, err error) {
+	targets, from := args, []string(nil)
 	if at := slices.Index(args, "from"); at >= 0 {
-		targets, from, conditional = args[:at], args[at+1:], true
-	}
-	if len(targets) == 0 {
-		return wrongCount(targets, "at least one CIDR of targets")
-	}
-	if conditional && len(from) == 0 {
-		return errors.New(`nothing after "from": want at least one CIDR of clients`)
-	}
-	for _, earlier := range s.prefer {
-		if len(earlier.from) == 0 {
-			return fmt.Errorf(`never reached: the first line that fits wins, and line %d has no "from", so it fits all clients`, earlier.line)
+		targets, from = args[:at], args[at+1:]
+		if len(from) == 0 {
+			return p, wrongCount(args)
+		}
+		if p.from, err = parsePrefixes(from); err != nil {
+			return p, fmt.Errorf("from: %w", err)
 		}
 	}
-	if len(s.prefer) == maxPreferences {
+	if len(targets) == 0 {
+		return p, wrongCount(args)
+	}
+	p.targets, err = parsePrefixes(targets)
+	return p, err
+}
+
+// addPreference adds a prefer line to those before it.
+func (r *rule) addPreference(p preference) error {
+	for _, earlier := range r.prefer {
+		if len(earlier.from) == 0 {
+			return fmt.Errorf(`never reached: the first line that fits wins, and the one at %s, without "from", fits all clients`, earlier.at)
+		}
+	}
+	if len(r.prefer) == maxPreferences {
 		return fmt.Errorf("too many lines: want at most %d", maxPreferences)
 	}
-	p := preference{line: s.at}
-	var err error
-	if p.targets, err = parsePrefixes(targets); err != nil {
+	if err := p.reached(r.prefer); err != nil {
 		return err
 	}
-	if p.from, err = parsePrefixes(from); err != nil {
-		return fmt.Errorf("from: %w", err)
-	}
-	if err := p.reached(s.prefer); err != nil {
-		return err
-	}
-	s.prefer = append(s.prefer, p)
+	r.prefer = append(r.prefer, p)
 	return nil
 }
 
-// reached returns an error where what stands earlier leaves nothing to the line, or to one of its CIDRs.
+// reached returns an error if what stands earlier leaves nothing to the line, or to one of its CIDRs.
 func (p *preference) reached(earlier []preference) error {
 	for at, target := range p.targets {
 		if i := holderOf(p.targets[:at], target); i >= 0 {
@@ -98,7 +98,7 @@ func (p *preference) reached(earlier []preference) error {
 	}
 	for _, e := range earlier {
 		if len(p.from) > 0 && !slices.ContainsFunc(p.from, func(from netip.Prefix) bool { return holderOf(e.from, from) < 0 }) {
-			return fmt.Errorf("never reached: the first line that fits wins, and line %d is for all of these clients", e.line)
+			return fmt.Errorf("never reached: the first line that fits wins, and the one at %s is for all of these clients", e.at)
 		}
 	}
 	return nil

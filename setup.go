@@ -6,16 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
-	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
 func init() { plugin.Register(pluginName, setup) }
@@ -118,264 +119,225 @@ func listenerOf(key string) (transport, port string) {
 
 // parse reads all balance stanzas of a server block.
 func parse(c *caddy.Controller) ([]*rule, error) {
-	var stanzas []*rule
-	lines := make(map[string]int) // of the zones seen
-	for c.Next() {
-		if c.Val() != pluginName { // caddy lets an option have a block, and goes on behind the wrong brace
-			return nil, c.Errf("found %q: want a line of its own for it in the block", c.Val())
-		}
-		r, err := parseStanza(c, lines)
-		if err != nil {
-			return nil, c.Err(oneLine(err.Error())) // it may quote the Corefile
-		}
-		stanzas = append(stanzas, r)
+	rules, err := parseStanzas(c)
+	if err != nil {
+		return nil, errors.New(oneLine(err.Error())) // it may quote the Corefile
 	}
-	return stanzas, nil
+	return rules, nil
+}
+
+func parseStanzas(c *caddy.Controller) (rules []*rule, err error) {
+	first := make(map[string]position) // of the stanzas, by zone
+	for c.Next() {
+		heading, err := readLine(c)
+		if err != nil {
+			return nil, err
+		}
+		if heading.name != pluginName {
+			return nil, heading.errorf("found %q: want it at the end of the line before", heading.name)
+		}
+		r, err := parseStanza(c, &heading)
+		if err != nil {
+			return nil, err
+		}
+		for _, zone := range r.zones {
+			if other, ok := first[zone]; ok {
+				return nil, heading.errorf("zone %q has a stanza already, at %s: want one for each zone", zone, other)
+			}
+			first[zone] = heading.at
+		}
+		rules = append(rules, r)
+	}
+	return rules, nil
 }
 
 // stanza is a rule while it is read.
 type stanza struct {
-	*rule
-	seen map[string]int // options, with the line of their first use
-	root string         // the directory that the names of files are relative to
-	at   int            // the line that is read
-	in   string         // its file
+	rule *rule
+	at   map[string]position // where its options stand
+	root string              // the directory that the names of files are relative to
 
-	moved bool        // it has the form that loadbalance has
-	block []blockLine // of the option that is read
+	weights, overrides fileOption
+	moved              bool          // it has the form that loadbalance has
+	reload             time.Duration // of that
 }
 
-// blockLine is a line in the block of an option.
-type blockLine struct {
-	words  []string
-	number int
-	file   string
+// options are the words of a stanza. A new option is a parse function, a line here and golden files
+// in testdata/corefile.
+var options = []option[stanza]{
+	{name: "policy", usage: "round_robin|weighted|random|sticky [V4LEN V6LEN]",
+		read: set(parsePolicy, func(s *stanza, o policyOption) { s.rule.policy, s.rule.sticky = o.policy, o.prefixes })},
+	{name: "weight", usage: "ADDRESS|CIDR WEIGHT", repeats: true,
+		read: add(parseWeight, func(s *stanza, w weights.Line) error { return s.rule.addWeight(w) })},
+	{name: "weights", usage: "FILE [DURATION]",
+		read: set(parseFile(defaultWeightsInterval), func(s *stanza, f fileOption) { s.weights = f })},
+	{name: "prefer", usage: "CIDR... [from CIDR...]", repeats: true,
+		read: readPrefer},
+	{name: "tier", usage: "ADDRESS|CIDR...", repeats: true,
+		read: add(parsePrefixes, func(s *stanza, targets []netip.Prefix) error { return s.rule.addTier(targets) })},
+	{name: "answers", usage: "N",
+		read: set(parseCount(maxRecords), func(s *stanza, n int) { s.rule.answers = n })},
+	{name: "ttl", usage: "MAX [DEGRADED] | keep",
+		read: set(parseTTL, func(s *stanza, l ttlLimits) { s.rule.ttl = l })},
+	{name: "health_check", usage: "PROTOCOL ... { ... }", repeats: true, block: true,
+		read: readHealthCheck},
+	{name: "min_healthy", usage: "N|P%",
+		read: set(parseMinHealthy, func(s *stanza, q quorum) { s.rule.minHealthy = q })},
+	{name: "all_down", usage: "open|nodata|servfail|fallback ADDRESS...",
+		read: set(parseAllDown, func(s *stanza, d allDown) { s.rule.allDown = d })},
+	{name: "overrides", usage: "FILE [DURATION]",
+		read: set(parseFile(defaultOverridesInterval), func(s *stanza, f fileOption) { s.overrides = f })},
+	{name: "ecs", usage: "CIDR...",
+		read: set(parsePrefixes, func(s *stanza, resolvers []netip.Prefix) { s.rule.ecs = resolvers })},
+	{name: "observe",
+		read: set(parseNothing, func(s *stanza, given bool) { s.rule.observe = given })},
+	{name: "status", usage: "[ADDRESS]",
+		read: set(parseStatus, func(s *stanza, at netip.AddrPort) { s.rule.status = at })},
+	{name: "reload", usage: "DURATION", // for those who move from loadbalance
+		read: set(parseReload, func(s *stanza, every time.Duration) { s.reload = every })},
 }
 
-// option reads the arguments of one option into a stanza. Its errors name neither file nor line.
-type option struct {
-	parse      func(s *stanza, args []string) error
-	repeatable bool
-	block      bool // a block may follow the arguments
-}
-
-// options are the words of a stanza. A new option is a parse function and a line here.
-var options = map[string]option{
-	"policy":  {parse: parsePolicy},
-	"weight":  {parse: parseWeight, repeatable: true},
-	"weights": {parse: parseWeightFile},
-	"prefer":  {parse: parsePrefer, repeatable: true},
-	"answers": {parse: parseAnswers},
-	"observe": {parse: parseObserve},
-	"status":  {parse: parseStatus},
-	"ttl":     {parse: parseTTL},
-	"reload":  {parse: parseReload},
-
-	"overrides": {parse: parseOverridesFile},
-	"ecs":       {parse: parseECS},
-
-	"tier":         {parse: parseTier, repeatable: true},
-	"health_check": {parse: parseHealthCheck, repeatable: true, block: true},
-	"min_healthy":  {parse: parseMinHealthy},
-	"all_down":     {parse: parseAllDown},
-}
-
-// parseStanza reads one stanza: the zones, then an option a line.
-func parseStanza(c *caddy.Controller, lines map[string]int) (*rule, error) {
-	s := stanza{
-		rule: &rule{policy: &policies[0], minHealthy: quorum{count: 1}},
-		seen: make(map[string]int),
-		root: dnsserver.GetConfig(c).Root,
-		at:   c.Line(),
-	}
-	args, err := s.parseMoved(c.RemainingArgs())
+// parseStanza reads a stanza: the zones, then an option a line.
+func parseStanza(c *caddy.Controller, heading *line) (*rule, error) {
+	r := &rule{policy: &policies[0], minHealthy: quorum{count: 1}}
+	s := &stanza{rule: r, root: dnsserver.GetConfig(c).Root}
+	lines, args, err := s.movedLines(heading)
 	if err != nil {
 		return nil, err
 	}
-	if s.zones, err = parseZones(args, c.ServerBlockKeys); err != nil {
+	lines = append(lines, heading.block...)
+	if r.zones, err = parseZones(args, c.ServerBlockKeys); err != nil {
+		return nil, heading.errorf("%w", err)
+	}
+	unknown := func(word string) error { return unknownWord("option", word, optionNames(options)) }
+	if s.at, err = readOptions(s, lines, options, unknown); err != nil {
 		return nil, err
-	}
-	for _, zone := range s.zones {
-		if first, ok := lines[zone]; ok {
-			return nil, fmt.Errorf("zone %q has a stanza on line %d already: want one for each zone", zone, first)
-		}
-		lines[zone] = c.Line()
-	}
-	for c.NextBlock() {
-		if err := s.parseOption(c); err != nil {
-			return nil, err
-		}
 	}
 	if err := s.validate(); err != nil {
 		return nil, err
 	}
-	return s.rule, agreeOnStatus(c, &s)
-}
-
-// parseMoved reads what stands behind the directive of a stanza that moved over from loadbalance,
-// whose form is "loadbalance POLICY [FILE]" with the option "reload DURATION", and returns no
-// arguments then. A zone with the name of a policy can be written with a dot at its end.
-func (s *stanza) parseMoved(args []string) (left []string, err error) {
-	if len(args) == 0 || policyNamed(args[0]) == nil {
-		return args, nil
-	}
-	if err := parsePolicy(s, args[:1]); err != nil {
+	if err := s.openFiles(); err != nil {
 		return nil, err
 	}
-	s.seen["policy"], s.moved = s.at, true
-	if len(args) == 1 {
-		return nil, nil
-	}
-	if !s.policy.weighs || len(args) > 2 {
-		return nil, fmt.Errorf(`found %q behind the policy: want lines in the block, such as "prefer CIDR"`, args[1:])
-	}
-	s.seen["weights"] = s.at
-	return nil, parseWeightFile(s, args[1:])
+	r.lines = shownLines(lines)
+	return r, s.agreeOnStatus(c)
 }
 
-// validate returns an error where options that are fine alone are not so together.
-func (s *stanza) validate() error {
-	for _, name := range []string{"weight", "weights"} {
-		if line, ok := s.seen[name]; ok && !s.policy.weighs {
-			return fmt.Errorf("%s: line %d has no effect, for the policy %s ignores weights: want policy %s",
-				name, line, s.policy.name, list(policyNames(true)))
-		}
-	}
-	s.weights.Sort()
-	if line, ok := s.seen["ecs"]; ok && !s.dependsOnClient() {
-		return fmt.Errorf("ecs: line %d has no effect, for no answer depends on the client: want policy sticky or prefer with from", line)
-	}
-	for _, name := range []string{"min_healthy", "all_down"} {
-		if line, ok := s.seen[name]; ok && !s.judges() {
-			return fmt.Errorf("%s: line %d has no effect, for no member is ever down: want a health_check or overrides", name, line)
-		}
-	}
-	if _, ok := s.seen["ttl"]; !ok && s.checked() {
-		s.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
-	}
-	return nil
-}
-
-// dependsOnClient tells whether answers may differ from client to client.
-func (s *stanza) dependsOnClient() bool {
-	return s.policy.byClient || slices.ContainsFunc(s.prefer, func(p preference) bool { return len(p.from) > 0 })
-}
-
-func (s *stanza) parseOption(c *caddy.Controller) error {
-	name, line := c.Val(), c.Line()
-	o, ok := options[name]
-	if !ok {
-		return unknownWord("option", name, slices.Sorted(maps.Keys(options)))
-	}
-	if first, again := s.seen[name]; again && !o.repeatable {
-		return fmt.Errorf("%s: given on line %d already: want it once", name, first)
-	}
-	s.at, s.in = line, c.File()
-	s.seen[name] = line
-	args := c.RemainingArgs()
-	s.note(name, args)
-	if err := s.parseBlock(c, o); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if err := o.parse(s, args); err != nil {
-		return fmt.Errorf("%s: %w", name, s.located(c, err))
-	}
-	return nil
-}
-
-// located returns an error with the line that it is about, where c, which ends with the block, is at another.
-func (s *stanza) located(c *caddy.Controller, err error) error {
-	switch {
-	case s.in != c.File(): // it was imported
-		return fmt.Errorf("%s:%d: %w", s.in, s.at, err)
-	case s.at != c.Line():
-		return fmt.Errorf("line %d: %w", s.at, err)
-	}
-	return err
-}
-
-// parseBlock reads the block of an option, if it has one.
-func (s *stanza) parseBlock(c *caddy.Controller, o option) error {
-	s.block = nil
-	if !c.NextArg() { // the brace where RemainingArgs stopped
-		return nil
-	}
-	if !o.block {
-		return errors.New(`found "{": want no block`)
-	}
-	if err := s.readBlock(c); err != nil {
+// readPrefer reads a prefer line, which the status page names by its number.
+func readPrefer(s *stanza, l *line) error {
+	p, err := parsePrefer(l.args)
+	if err != nil {
 		return err
 	}
-	if c.NextArg() {
-		return fmt.Errorf("found %q behind its block: want it on a line of its own", c.Val())
+	p.at = l.at
+	return s.rule.addPreference(p)
+}
+
+// movedLines returns the lines that stand for the arguments of a stanza that moved over from
+// loadbalance, whose form is "loadbalance POLICY [FILE]" with the option "reload DURATION". If they
+// have another form, it returns them as they are. A zone with the name of a policy can be written
+// with a dot at its end.
+func (s *stanza) movedLines(heading *line) (lines []line, args []string, err error) {
+	args = heading.args
+	if len(args) == 0 || policyNamed(args[0]) == nil {
+		return nil, args, nil
+	}
+	if len(args) > 2 {
+		return nil, nil, heading.errorf(`found %q behind the policy: want lines in the block, such as "prefer CIDR"`, args[1:])
+	}
+	s.moved = true
+	lines = []line{{at: heading.at, name: "policy", args: args[:1]}}
+	if len(args) > 1 {
+		lines = append(lines, line{at: heading.at, name: "weights", args: args[1:]})
+	}
+	return lines, nil, nil
+}
+
+// validate returns an error if options that are fine alone are not so together, and fills in what
+// depends on others.
+func (s *stanza) validate() error {
+	r := s.rule
+	r.weights.Sort()
+	if _, given := s.at["ttl"]; !given && r.checked() {
+		r.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
+	}
+	weighing := fmt.Sprintf("no effect, because the policy %s ignores weights: want policy %s", r.policy.name, list(policyNames(true)))
+	const judging = "no effect, because no member is ever down: want a health_check or overrides"
+	for _, rule := range []struct {
+		option string
+		broken bool
+		what   string
+	}{
+		{"weight", !r.policy.weighs, weighing},
+		{"weights", !r.policy.weighs, weighing},
+		{"reload", !s.moved || s.weights.path == "", `goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`},
+		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky or prefer with from"},
+		{"min_healthy", !r.judges(), judging},
+		{"all_down", !r.judges(), judging},
+	} {
+		if at, given := s.at[rule.option]; given && rule.broken {
+			return &lineError{at, fmt.Errorf("%s: %s", rule.option, rule.what)}
+		}
 	}
 	return nil
 }
 
-// readBlock reads the lines between the braces behind an option.
-func (s *stanza) readBlock(c *caddy.Controller) error {
-	for c.Next() {
-		if c.Val() == "}" {
-			return nil
+// openFiles reads the files that the stanza names.
+func (s *stanza) openFiles() (err error) {
+	if f := s.weights; f.path != "" {
+		if _, given := s.at["reload"]; given {
+			f.every = s.reload
 		}
-		line := blockLine{words: []string{c.Val()}, number: c.Line(), file: c.File()}
-		line.words = append(line.words, c.RemainingArgs()...)
-		if c.NextArg() {
-			return fmt.Errorf("line %d: found %q: want no block in the block", line.number, c.Val())
+		if s.rule.file, err = newWeightFile(s.rule, pathIn(s.root, f.path), f.every); err != nil {
+			return &lineError{s.at["weights"], fmt.Errorf("weights: %w", err)}
 		}
-		s.block = append(s.block, line)
 	}
-	return errors.New(`its block has no end: want a line with "}"`)
+	if f := s.overrides; f.path != "" {
+		if s.rule.overrides, err = newOverridesFile(s.rule, pathIn(s.root, f.path), f.every); err != nil {
+			return &lineError{s.at["overrides"], fmt.Errorf("overrides: %w", err)}
+		}
+	}
+	return nil
 }
 
-// parseZones returns the zones of a stanza: those named or, without any, those of the block. They
-// must lie in the block, for no other question comes here.
-func parseZones(args, blockKeys []string) ([]string, error) {
-	block := distinct(plugin.OriginsFromArgsOrServerBlock(nil, blockKeys)) // a zone on two ports is named twice
-	if len(args) == 0 {
-		return block, nil
-	}
-	var zones []string
-	for _, arg := range args {
-		if hint := misreadZone(arg); hint != "" {
-			return nil, fmt.Errorf("%q stands where a zone may stand, but is %s", arg, hint)
-		}
-		hosts, port, err := plugin.SplitHostPort(arg)
-		if err != nil || port != "" || arg == "" {
-			return nil, fmt.Errorf("bad zone %q: want a domain name or a CIDR, without a port", arg)
-		}
-		for _, host := range hosts {
-			zone := names.Spell(plugin.Name(host).Normalize())
-			if plugin.Zones(block).Matches(zone) == "" {
-				return nil, fmt.Errorf("zone %q lies outside this server block: want a name at or under %s", zone, list(block))
-			}
-			if slices.Contains(zones, zone) {
-				return nil, fmt.Errorf("zone %q is named twice: want it once", zone)
-			}
-			zones = append(zones, zone)
-		}
-	}
-	return zones, nil
+// statusKey is where a server keeps the address of its page while it is set up.
+type statusKey struct{}
+
+// statusPlace is an address and where the Corefile names it.
+type statusPlace struct {
+	address netip.AddrPort
+	at      position
 }
 
-// misreadZone says what to write instead of a word that was meant as something else than a zone, as
-// those are who write "balance" in front of what loadbalance takes.
-func misreadZone(word string) string {
-	if policyNamed(word) != nil {
-		return fmt.Sprintf(`a policy: want a line "policy %s" in the block`, word)
+// agreeOnStatus returns an error if an earlier rule, of whichever server block, wants its page at
+// another address: there is one page in a process.
+func (s *stanza) agreeOnStatus(c *caddy.Controller) error {
+	if !s.rule.shown() {
+		return nil
 	}
-	if _, ok := options[word]; ok {
-		return "an option: want it on a line of its own in the block"
+	here := statusPlace{s.rule.status, s.at["status"]}
+	earlier, ok := c.Get(statusKey{}).(statusPlace)
+	if !ok {
+		c.Set(statusKey{}, here)
+		return nil
 	}
-	return ""
+	if earlier.address != here.address {
+		return &lineError{here.at, fmt.Errorf("status: the page is to be at %s here, and at %s at %s: want one address, because a process has one page",
+			here.address, earlier.address, earlier.at)}
+	}
+	return nil
 }
 
-// parseAnswers reads "answers N".
-func parseAnswers(s *stanza, args []string) error {
-	if len(args) != 1 {
-		return wrongCount(args, "one number")
+// maxLines bounds the lines of a stanza that the page shows.
+const maxLines = 50
+
+// shownLines returns lines without their blocks, as the page shows them.
+func shownLines(lines []line) (shown []string) {
+	for i := range lines {
+		if i == maxLines {
+			return append(shown, "...")
+		}
+		shown = append(shown, lines[i].String())
 	}
-	n, err := parseNumber(args[0], 1, maxRecords)
-	s.answers = int(n)
-	return err
+	return shown
 }

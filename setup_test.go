@@ -5,7 +5,6 @@ package balance
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -72,7 +71,7 @@ func TestErrorsInImportedFiles(t *testing.T) {
 	for _, tc := range []struct{ block, want string }{
 		{"\n\nimport check.conf\n}", imported + `:5: body: not for tcp: want it with http or https`},
 		{"\nimport check.conf\n}", imported + `:5: body: not for tcp: want it with http or https`},
-		{"\nbody x\nimport check.conf\n}", `line 4: body: not for tcp: want it with http or https`},
+		{"\nbody x\nimport check.conf\n}", `Corefile:4: body: not for tcp: want it with http or https`},
 	} {
 		corefile := filepath.Join(dir, "Corefile")
 		writeFile(t, corefile, ".:53 {\nbalance {\nhealth_check tcp 80 {"+tc.block+"\n}\n}\n")
@@ -87,7 +86,7 @@ func TestErrorsInImportedFiles(t *testing.T) {
 		}
 		c := caddy.NewTestController("dns", "")
 		c.ServerBlockKeys, c.Dispenser = []string{"dns://.:53"}, caddyfile.NewDispenserTokens("Corefile", blocks[0].Tokens["balance"])
-		if _, err := parse(c); err == nil || !strings.HasSuffix(err.Error(), " - Error during parsing: health_check: "+tc.want) {
+		if _, err := parse(c); err == nil || err.Error() != tc.want {
 			t.Errorf("%q: got  %v\nwant %s", tc.block, err, tc.want)
 		}
 	}
@@ -237,28 +236,39 @@ func lengths(r *rule) string {
 	return fmt.Sprintf(" %d %d", r.sticky.v4, r.sticky.v6)
 }
 
-// README.md has every word of a stanza and of a health_check, no other, and says something of each.
+// README.md shows every option and protocol as the tables have it, every word of a health_check, no
+// other, and says something of each.
 func TestReadmeHasEveryWord(t *testing.T) {
 	content, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	readme := string(content)
-	check := append(slices.Collect(maps.Keys(commonCheckOptions)), slices.Collect(maps.Keys(protocolCheckOptions))...)
+	var usages, protocolUsages []string
+	for _, o := range options {
+		if o.name != "reload" { // for those who move from loadbalance
+			usages = append(usages, strings.TrimSpace(o.name+" "+o.usage))
+		}
+	}
+	for name, p := range protocols {
+		protocolUsages = append(protocolUsages, strings.Join(strings.Fields("health_check "+name+" "+p.usage+" { ... }"), " "))
+	}
+	whole := func(line string) string { return strings.TrimSpace(line) }
+	firstWord := func(line string) string { return strings.Fields(line)[0] }
 	for name, tc := range map[string]struct {
 		begin, end string // of the lines that show the syntax
-		at         int    // which word of them it is
+		part       func(line string) string
 		want       []string
 	}{
-		"options":      {"balance [ZONES...] {\n", "}\n~~~", 0, slices.DeleteFunc(slices.Collect(maps.Keys(options)), func(w string) bool { return w == "reload" })}, // for those who move
-		"protocols":    {"### Health checks\n\n~~~ txt\n", "~~~", 1, slices.Collect(maps.Keys(protocols))},
-		"health_check": {"Options in the block; `allow` is required:\n\n~~~ txt\n", "~~~", 0, check},
+		"options":      {"balance [ZONES...] {\n", "}\n~~~", whole, usages},
+		"protocols":    {"### Health checks\n\n~~~ txt\n", "~~~", whole, protocolUsages},
+		"health_check": {"Options in the block; `allow` is required:\n\n~~~ txt\n", "~~~", firstWord, optionNames(checkOptions)},
 	} {
 		_, syntax, _ := strings.Cut(readme, tc.begin)
 		syntax, _, _ = strings.Cut(syntax, tc.end)
 		var got []string
 		for line := range strings.Lines(syntax) {
-			got = append(got, strings.Fields(line)[tc.at])
+			got = append(got, tc.part(line))
 		}
 		slices.Sort(got)
 		slices.Sort(tc.want)
@@ -266,7 +276,7 @@ func TestReadmeHasEveryWord(t *testing.T) {
 			t.Errorf("%s (-code +README.md):\n%s", name, diff)
 		}
 	}
-	for _, word := range slices.Concat(slices.Collect(maps.Keys(options)), slices.Collect(maps.Keys(protocols)), check, policyNames(false), allDownNames[:]) {
+	for _, word := range slices.Concat(optionNames(options), protocolNames(), optionNames(checkOptions), policyNames(false), allDownNames[:]) {
 		if !strings.Contains(readme, "`"+word+"`") {
 			t.Errorf("README.md says nothing of `%s`", word)
 		}

@@ -17,7 +17,6 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 
-	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 )
 
@@ -25,16 +24,14 @@ import (
 var defaultStatus = netip.MustParseAddrPort("127.0.0.1:9154")
 
 // parseStatus reads "status [ADDRESS]".
-func parseStatus(s *stanza, args []string) (err error) {
+func parseStatus(args []string) (netip.AddrPort, error) {
 	switch len(args) {
 	case 0:
-		s.status = defaultStatus
-		return nil
+		return defaultStatus, nil
 	case 1:
-		s.status, err = parseStatusAddress(args[0])
-		return err
+		return parseStatusAddress(args[0])
 	}
-	return wrongCount(args, "an address with a port, or nothing for "+defaultStatus.String())
+	return netip.AddrPort{}, wrongCount(args)
 }
 
 // parseStatusAddress reads an IP address, perhaps with a port. Nothing stands for all addresses but
@@ -52,53 +49,6 @@ func parseStatusAddress(arg string) (netip.AddrPort, error) {
 		return at, fmt.Errorf("%w; 127.0.0.1:%s is for this host only, 0.0.0.0:%s for everybody who gets there", problem, port, port)
 	}
 	return at, problem
-}
-
-// statusKey is where a server keeps the address of its page while it is set up.
-type statusKey struct{}
-
-// statusPlace is an address and where the Corefile names it.
-type statusPlace struct {
-	address netip.AddrPort
-	where   string
-}
-
-// agreeOnStatus returns an error where a rule wants its page at another address than an earlier one, of
-// whichever server block: there is one in a process.
-func agreeOnStatus(c *caddy.Controller, s *stanza) error {
-	if !s.shown() {
-		return nil
-	}
-	line := s.seen["status"]
-	earlier, ok := c.Get(statusKey{}).(statusPlace)
-	if !ok {
-		c.Set(statusKey{}, statusPlace{s.status, fmt.Sprintf("%s:%d", c.File(), line)})
-		return nil
-	}
-	if earlier.address != s.status {
-		return fmt.Errorf("status: line %d wants the page at %s, and %s at %s: want one address, for there is one page",
-			line, s.status, earlier.where, earlier.address)
-	}
-	return nil
-}
-
-// maxLines bounds the lines of a stanza that are shown.
-const maxLines = 50
-
-// note keeps a line of the stanza, to be shown.
-func (s *stanza) note(name string, args []string) {
-	words := []string{name}
-	for _, arg := range args {
-		if arg == "" || strings.ContainsAny(arg, " \t\"") {
-			arg = fmt.Sprintf("%q", arg)
-		}
-		words = append(words, arg)
-	}
-	if len(s.lines) < maxLines {
-		s.lines = append(s.lines, strings.Join(words, " "))
-	} else if len(s.lines) == maxLines {
-		s.lines = append(s.lines, "...")
-	}
 }
 
 // serversOf returns where a server block listens, for people.

@@ -93,15 +93,11 @@ func hashNumber(number uint64) uint64 {
 }
 
 // parsePrefixLengths reads "V4LEN V6LEN".
-func (s *stanza) parsePrefixLengths(args []string) error {
-	if len(args) != 2 {
-		return wrongCount(args, "two prefix lengths, for IPv4 and IPv6")
-	}
-	v4, err := parseNumber(args[0], 1, 32)
+func parsePrefixLengths(v4, v6 string) (prefixLengths, error) {
+	bits4, err := parseNumber(v4, 1, 32)
 	if err != nil {
-		return err
+		return prefixLengths{}, err
 	}
-	v6, err := parseNumber(args[1], 1, 128)
-	s.sticky = prefixLengths{int(v4), int(v6)}
-	return err
+	bits6, err := parseNumber(v6, 1, 128)
+	return prefixLengths{int(bits4), int(bits6)}, err
 }

@@ -76,28 +76,27 @@ func (p *plan) relived(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {
 }
 
 // parseTTL reads "ttl MAX [DEGRADED]" and "ttl keep".
-func parseTTL(s *stanza, args []string) error {
+func parseTTL(args []string) (l ttlLimits, err error) {
 	if len(args) == 1 && args[0] == "keep" {
-		return nil
+		return l, nil
 	}
-	if len(args) < 1 || len(args) > 2 {
-		return wrongCount(args, `"keep", or MAX and perhaps DEGRADED, in seconds`)
+	if len(args) < 1 || len(args) > 2 || args[0] == "keep" {
+		return l, wrongCount(args)
 	}
 	limit, err := parseSeconds(args[0])
 	if err != nil {
-		return err
+		return l, err
 	}
 	degraded := min(limit, defaultDegradedTTL)
 	if len(args) == 2 {
 		if degraded, err = parseSeconds(args[1]); err != nil {
-			return err
+			return l, err
 		}
 		if degraded > limit {
-			return fmt.Errorf("DEGRADED %d is more than MAX %d: want it at most that", degraded, limit)
+			return l, fmt.Errorf("DEGRADED %d is more than MAX %d: want it at most that", degraded, limit)
 		}
 	}
-	s.ttl = ttlLimits{limited: true, max: limit, degraded: degraded}
-	return nil
+	return ttlLimits{limited: true, max: limit, degraded: degraded}, nil
 }
 
 func parseSeconds(arg string) (uint32, error) {

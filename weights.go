@@ -3,12 +3,12 @@
 package balance
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
@@ -53,43 +53,29 @@ func newWeightFile(r *rule, path string, every time.Duration) (*weightFile, erro
 }
 
 // parseWeight reads "weight ADDRESS|CIDR WEIGHT".
-func parseWeight(s *stanza, args []string) error {
+func parseWeight(args []string) (weights.Line, error) {
 	if len(args) != 2 {
-		return wrongCount(args, "an address or CIDR, and its weight")
+		return weights.Line{}, wrongCount(args)
 	}
-	w, err := weights.ParseLine(args[0], args[1])
-	if err != nil {
-		return err
+	return weights.ParseLine(args[0], args[1])
+}
+
+// addWeight adds an inline weight.
+func (r *rule) addWeight(w weights.Line) error {
+	if r.weights.Has(w.Targets) {
+		return fmt.Errorf("%q is weighted twice: want it once", cidr.Word(w.Targets))
 	}
-	if s.weights.Has(w.Targets) {
-		return fmt.Errorf("%q is weighted twice: want it once", args[0])
-	}
-	s.weights.Add(w)
+	r.weights.Add(w)
 	return nil
 }
 
 // defaultWeightsInterval is how often the weight file is read.
 const defaultWeightsInterval = 30 * time.Second
 
-// parseWeightFile reads "weights FILE [DURATION]", and the file.
-func parseWeightFile(s *stanza, args []string) error {
-	path, every, err := s.fileArguments(args, defaultWeightsInterval)
-	if err != nil {
-		return err
-	}
-	s.file, err = newWeightFile(s.rule, path, every)
-	return err
-}
-
 // parseReload reads "reload DURATION": how often the weight file is read, as loadbalance spells it.
-func parseReload(s *stanza, args []string) error {
-	if !s.moved || s.file == nil {
-		return errors.New(`goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`)
-	}
+func parseReload(args []string) (time.Duration, error) {
 	if len(args) != 1 {
-		return wrongCount(args, "how often to read the weight file")
+		return 0, wrongCount(args)
 	}
-	var err error
-	s.file.every, err = parseInterval(args[0])
-	return err
+	return parseInterval(args[0])
 }

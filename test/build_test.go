@@ -106,7 +106,7 @@ func TestOurOwnBinary(t *testing.T) {
 		if err == nil {
 			t.Errorf("no exit status, want one")
 		}
-		want := "plugin/balance: " + corefile + `:4 - Error during parsing: policy: unknown policy "fastest": want `
+		want := "plugin/balance: " + corefile + `:4: policy: unknown policy "fastest": want `
 		if !strings.Contains(string(out), want) {
 			t.Errorf("it says %q, want %q", out, want)
 		}

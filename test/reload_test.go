@@ -93,7 +93,7 @@ func TestABrokenCorefileChangesNothing(t *testing.T) {
 func TestSetupErrorsNameTheLine(t *testing.T) {
 	s := start(t, block("balance", "file "+zone(t, "example.org.", threeAs)))
 	err := s.restart("example.org:0 {\n  bind 127.0.0.1\n  balance {\n    answers many\n  }\n}\n")
-	if err == nil || !strings.Contains(err.Error(), `plugin/balance: Corefile:4 - Error during parsing: answers: bad number "many": want a whole number from 1 to 65535`) {
+	if err == nil || !strings.Contains(err.Error(), `plugin/balance: Corefile:4: answers: bad number "many": want a whole number from 1 to 65535`) {
 		t.Errorf("error is %v, want one that names file, line and what is wanted", err)
 	}
 }
