@@ -34,7 +34,7 @@ const negativeTTL = 5
 // replace answers for an RRset whose members are all down as the rule has it. A fallback without an
 // address of the family that was asked for is nodata: the client will ask for the other one.
 func (a *arrangement) replace(set *rrset, now *state) {
-	if l := a.ledgerOf(now); l != nil {
+	if l := a.leadsOf(now); l != nil {
 		l.countOther()
 	}
 	a.outcome, a.degraded = max(a.outcome, filtered), true
@@ -45,20 +45,21 @@ func (a *arrangement) replace(set *rrset, now *state) {
 	for _, slot := range set.slots {
 		a.out[slot] = nil
 	}
-	how := a.rule.allDown
+	rule := a.answer.rule
+	how := rule.allDown
 	if how.mode == answerServfail {
 		a.denial = answerServfail
 		return
 	}
-	records := fallbackRecords(set, how.fallback, a.rule.ttl.of(set, true))
+	records := fallbackRecords(set, how.fallback, rule.ttl.of(set, true))
 	if len(records) == 0 {
 		a.denial = max(a.denial, answerNoData)
 		return
 	}
 	lead := int(a.turn(now.turns, 0) % uint64(len(records))) //nolint:gosec // below the number of records
 	records = slices.Concat(records[lead:], records[:lead])
-	if a.rule.answers > 0 {
-		records = records[:min(a.rule.answers, len(records))]
+	if rule.answers > 0 {
+		records = records[:min(rule.answers, len(records))]
 	}
 	a.insert = append(a.insert, insertion{int(set.slots[0]), records})
 }

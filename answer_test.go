@@ -400,15 +400,14 @@ func TestTTL(t *testing.T) {
 	}
 }
 
-// A scratch, which is used for one answer after the other, holds what the last section had and no more.
+// A scanner, which is used for one section after the other, holds what the last one had and no more.
 func TestScanForgets(t *testing.T) {
 	rrs := records(t, "s.scan. A 192.0.2.1\n s.scan. A 192.0.2.2\n s.scan. RRSIG A 8 2 300 20300101000000 20200101000000 1 scan. AAAA")
-	s := scratches.Get().(*scratch)
-	defer s.release()
+	s := scanner{index: make(map[setKey]int)}
 	for range 3 {
 		s.scan(rrs)
-		if len(s.sets) != 1 || len(s.runs) != 1 || len(s.slots) != 2 || len(s.seals) != 1 || s.sets[0].seal != 1 {
-			t.Fatalf("%d sets, %d runs, %d slots and %d seals, want 1, 1, 2 and 1", len(s.sets), len(s.runs), len(s.slots), len(s.seals))
+		if len(s.sets) != 1 || len(s.stretches) != 1 || len(s.slots) != 2 || len(s.seals) != 1 || s.sets[0].seal != 1 {
+			t.Fatalf("%d sets, %d stretches, %d slots and %d seals, want 1, 1, 2 and 1", len(s.sets), len(s.stretches), len(s.slots), len(s.seals))
 		}
 	}
 }

@@ -59,14 +59,14 @@ func (q quorum) of(members int) int {
 
 // classification says which members answer.
 type classification struct {
-	answering []uint16 // indexes, ascending
-	aside     []aside  // the others, best first
-	degraded  bool     // a member that would answer is down
-	allDown   bool     // no member is eligible; those answer that would if all were up
+	answering []uint16    // indexes, ascending
+	excluded  []exclusion // the others, best first
+	degraded  bool        // a member that would answer is down
+	allDown   bool        // no member is eligible; those answer that would if all were up
 }
 
-// aside is a member that does not answer.
-type aside struct {
+// exclusion is a member that does not answer.
+type exclusion struct {
 	member uint16
 	why    reason
 }
@@ -87,18 +87,18 @@ func classify(standings []standing, q quorum) classification {
 		return c
 	}
 	c := classification{answering: tiers[serving].eligible(), degraded: tiers[serving].degraded(standings)}
-	var rest, failed []aside
+	var rest, failed []exclusion
 	for i, t := range tiers {
 		switch {
 		case i != serving:
-			rest = append(rest, putAside(t.regular, notInTier)...)
-			rest = append(rest, putAside(t.standby, notInTier)...)
+			rest = append(rest, exclude(t.regular, notInTier)...)
+			rest = append(rest, exclude(t.standby, notInTier)...)
 		case len(t.regular) > 0:
-			c.aside = putAside(t.standby, drained)
+			c.excluded = exclude(t.standby, drained)
 		}
-		failed = append(failed, putAside(t.failed, wasDown)...)
+		failed = append(failed, exclude(t.failed, wasDown)...)
 	}
-	c.aside = append(append(c.aside, rest...), failed...)
+	c.excluded = append(append(c.excluded, rest...), failed...)
 	return c
 }
 
@@ -146,9 +146,9 @@ func (t *tier) degraded(standings []standing) bool {
 	return slices.ContainsFunc(t.failed, func(m uint16) bool { return standings[m].standby() != regular })
 }
 
-func putAside(members []uint16, why reason) (all []aside) {
+func exclude(members []uint16, why reason) (all []exclusion) {
 	for _, m := range members {
-		all = append(all, aside{m, why})
+		all = append(all, exclusion{m, why})
 	}
 	return all
 }

@@ -38,35 +38,35 @@ func TestClassify(t *testing.T) {
 		members   string
 		quorum    quorum
 		answering []uint16
-		aside     string // members, each with the reason
+		excluded  string // members, each with the reason
 		degraded  bool
 		allDown   bool
 	}{
 		// Standby members answer where no other can.
-		{members: "D D U0", answering: []uint16{2}, aside: "0 down, 1 down", degraded: true},
-		{members: "D D D0", answering: []uint16{0, 1}, aside: "2 drained", degraded: true, allDown: true},
-		{members: "D U D0", answering: []uint16{1}, aside: "0 down, 2 down", degraded: true},
-		{members: "U U D0", answering: []uint16{0, 1}, aside: "2 down"},
-		{members: "U U U0", answering: []uint16{0, 1}, aside: "2 drained"},
-		{members: "? ? ?0", answering: []uint16{0, 1}, aside: "2 drained"},
-		{members: "? D U0", answering: []uint16{0}, aside: "2 drained, 1 down", degraded: true},
+		{members: "D D U0", answering: []uint16{2}, excluded: "0 down, 1 down", degraded: true},
+		{members: "D D D0", answering: []uint16{0, 1}, excluded: "2 drained", degraded: true, allDown: true},
+		{members: "D U D0", answering: []uint16{1}, excluded: "0 down, 2 down", degraded: true},
+		{members: "U U D0", answering: []uint16{0, 1}, excluded: "2 down"},
+		{members: "U U U0", answering: []uint16{0, 1}, excluded: "2 drained"},
+		{members: "? ? ?0", answering: []uint16{0, 1}, excluded: "2 drained"},
+		{members: "? D U0", answering: []uint16{0}, excluded: "2 drained, 1 down", degraded: true},
 		{members: "U0 U0 U0", answering: []uint16{0, 1, 2}},
-		{members: "D0 U0 ?0", answering: []uint16{1, 2}, aside: "0 down", degraded: true},
+		{members: "D0 U0 ?0", answering: []uint16{1, 2}, excluded: "0 down", degraded: true},
 		{members: "D0 D0 D0", answering: []uint16{0, 1, 2}, degraded: true, allDown: true},
 		{members: "D7", answering: []uint16{0}, degraded: true, allDown: true},
 		// One tier answers: the first that can.
-		{members: "D D/1 U/1 U/2", answering: []uint16{2}, aside: "3 tier, 0 down, 1 down", degraded: true},
-		{members: "D D/1 D/1 D/2", answering: []uint16{0}, aside: "1 tier, 2 tier, 3 tier", degraded: true, allDown: true},
-		{members: "U D/1 U/1 U/2", answering: []uint16{0}, aside: "2 tier, 3 tier, 1 down"},
-		{members: "U/1 U/3", answering: []uint16{0}, aside: "1 tier"},
-		{members: "D U0 U/1", answering: []uint16{1}, aside: "2 tier, 0 down", degraded: true},
-		{members: "U/1 U0/1 D D", answering: []uint16{0}, aside: "1 drained, 2 down, 3 down"},
+		{members: "D D/1 U/1 U/2", answering: []uint16{2}, excluded: "3 tier, 0 down, 1 down", degraded: true},
+		{members: "D D/1 D/1 D/2", answering: []uint16{0}, excluded: "1 tier, 2 tier, 3 tier", degraded: true, allDown: true},
+		{members: "U D/1 U/1 U/2", answering: []uint16{0}, excluded: "2 tier, 3 tier, 1 down"},
+		{members: "U/1 U/3", answering: []uint16{0}, excluded: "1 tier"},
+		{members: "D U0 U/1", answering: []uint16{1}, excluded: "2 tier, 0 down", degraded: true},
+		{members: "U/1 U0/1 D D", answering: []uint16{0}, excluded: "1 drained, 2 down, 3 down"},
 		// A tier below its quorum is passed over, unless none has one.
-		{members: "U D U/1 U/1", quorum: quorum{count: 2}, answering: []uint16{2, 3}, aside: "0 tier, 1 down"},
-		{members: "U D U/1 D/1", quorum: quorum{count: 2}, answering: []uint16{0}, aside: "2 tier, 1 down, 3 down", degraded: true},
-		{members: "D D U/1 D/1", quorum: quorum{count: 2}, answering: []uint16{2}, aside: "0 down, 1 down, 3 down", degraded: true},
-		{members: "U D U/1", quorum: quorum{percent: 50}, answering: []uint16{0}, aside: "2 tier, 1 down", degraded: true},
-		{members: "U D D U/1", quorum: quorum{percent: 50}, answering: []uint16{3}, aside: "0 tier, 1 down, 2 down"},
+		{members: "U D U/1 U/1", quorum: quorum{count: 2}, answering: []uint16{2, 3}, excluded: "0 tier, 1 down"},
+		{members: "U D U/1 D/1", quorum: quorum{count: 2}, answering: []uint16{0}, excluded: "2 tier, 1 down, 3 down", degraded: true},
+		{members: "D D U/1 D/1", quorum: quorum{count: 2}, answering: []uint16{2}, excluded: "0 down, 1 down, 3 down", degraded: true},
+		{members: "U D U/1", quorum: quorum{percent: 50}, answering: []uint16{0}, excluded: "2 tier, 1 down", degraded: true},
+		{members: "U D D U/1", quorum: quorum{percent: 50}, answering: []uint16{3}, excluded: "0 tier, 1 down, 2 down"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.members, func(t *testing.T) {
@@ -76,11 +76,11 @@ func TestClassify(t *testing.T) {
 			}
 			c := classify(standingsOf(t, tc.members), q)
 			var out []string
-			for _, a := range c.aside {
+			for _, a := range c.excluded {
 				out = append(out, fmt.Sprintf("%d %s", a.member, reasonNames[a.why]))
 			}
-			if !slices.Equal(c.answering, tc.answering) || strings.Join(out, ", ") != tc.aside {
-				t.Errorf("answering %v, aside %v; want %v and %v", c.answering, out, tc.answering, tc.aside)
+			if !slices.Equal(c.answering, tc.answering) || strings.Join(out, ", ") != tc.excluded {
+				t.Errorf("answering %v, excluded %v; want %v and %v", c.answering, out, tc.answering, tc.excluded)
 			}
 			if c.degraded != tc.degraded || c.allDown != tc.allDown {
 				t.Errorf("degraded %v, all down %v; want %v and %v", c.degraded, c.allDown, tc.degraded, tc.allDown)

@@ -15,7 +15,7 @@ import (
 func freshTurns(t testing.TB) {
 	t.Helper()
 	before := allTurns
-	allTurns = newTurnTable()
+	allTurns = newTurnCache()
 	t.Cleanup(func() { allTurns = before })
 }
 

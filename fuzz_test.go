@@ -114,7 +114,7 @@ func checkSlots(t *testing.T, in, out []dns.RR) {
 }
 
 func chainIsLate(rrs []dns.RR) bool {
-	s := &scratch{index: make(map[setKey]int)}
+	s := &scanner{index: make(map[setKey]int)}
 	s.scan(rrs)
 	return s.chainLate
 }

@@ -8,12 +8,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// memberIndex finds a member of a plan by its hash, in an open-addressed table: a place holds the index of
-// a member and 1, or 0 for none. It is for upstreams that give many members in an order of their own
-// every time, which would cost sorting. Immutable.
+// memberIndex finds a member of a plan by its hash, in an open-addressed table: a place holds the
+// index of a member plus 1, or 0 for none. It saves sorting if an upstream gives many members in
+// another order every time. Immutable.
 type memberIndex []uint16
 
-// worthIndexing is how many members a plan has at least that has an index: fewer are sorted as fast.
+// worthIndexing is the fewest members of a plan that has an index: fewer are sorted as fast.
 const worthIndexing = 8
 
 // newMemberIndex returns the index of a plan's members, nil for few.
@@ -34,7 +34,7 @@ func newMemberIndex(members []member) memberIndex {
 
 func (x memberIndex) mask() uint64 { return uint64(len(x) - 1) } //nolint:gosec // a length
 
-// find returns the index of a member that is equal to the letter, -1 where there is none.
+// find returns the index of a member that is equal to the letter, -1 if there is none.
 func (x memberIndex) find(members []member, m *member) int {
 	for at := m.hash(); ; at++ {
 		i := int(x[at&x.mask()]) - 1
@@ -44,28 +44,28 @@ func (x memberIndex) find(members []member, m *member) int {
 	}
 }
 
-// lineUp finds the records of set among the plan's members and leaves in s.lineup where they are. It
-// tells whether they are these members, each at least once.
-func (p *plan) lineUp(rrs []dns.RR, set *rrset, s *scratch) bool {
-	if p.index == nil || len(set.slots) < len(p.members) {
+// lineUp finds the records of a set among some members and leaves in o which are which. It reports
+// whether they are these members, each at least once.
+func (x memberIndex) lineUp(o *recordOrder, members []member, rrs []dns.RR, set *rrset) bool {
+	if x == nil || len(set.slots) < len(members) {
 		return false
 	}
 	const none = maxRecords
-	s.first, s.again, s.straight = s.first[:0], s.again[:0], false
-	for range p.members {
-		s.first = append(s.first, none)
+	o.first, o.repeats, o.straight = o.first[:0], o.repeats[:0], false
+	for range members {
+		o.first = append(o.first, none)
 	}
 	for i, slot := range set.slots {
 		m := memberOf(rrs[slot])
-		at := p.index.find(p.members, &m)
+		at := x.find(members, &m)
 		switch {
 		case at < 0:
 			return false
-		case s.first[at] == none:
-			s.first[at] = uint16(i) //nolint:gosec // at most maxRecords
+		case o.first[at] == none:
+			o.first[at] = uint16(i) //nolint:gosec // at most maxRecords
 		default:
-			s.again = append(s.again, repeat{uint16(i), uint16(at)}) //nolint:gosec // at most maxRecords
+			o.repeats = append(o.repeats, repeat{uint16(i), uint16(at)}) //nolint:gosec // at most maxRecords
 		}
 	}
-	return len(set.slots)-len(s.again) == len(p.members)
+	return len(set.slots)-len(o.repeats) == len(members)
 }

@@ -45,6 +45,13 @@ type counterLabels struct{ server, zone, view string }
 // count counts an answer.
 func (c *counters) count(place uint8, o outcome) { c.responses[o].add(place, 1) }
 
+// countAnswer counts an answer of two sections.
+func (c *counters) countAnswer(shard uint8, answers, extra *arrangement) {
+	c.count(shard, max(answers.outcome, extra.outcome))
+	c.countRemoved(shard, &answers.removed)
+	c.countRemoved(shard, &extra.removed)
+}
+
 // countRemoved counts the records removed from one of its sections.
 func (c *counters) countRemoved(place uint8, removed *removals) {
 	for why, n := range removed {

@@ -46,7 +46,7 @@ func (o *overview) describe(z *shownRule, n *listedName, s *state) outlook {
 		plan: p, owner: n.entry.owner, answer: z.answerOf(p, n.entry.key.where),
 		wants: make([]float64, len(p.members)), next: make([]int, len(p.members)), why: make([]string, len(p.members)),
 	}
-	for _, a := range p.aside {
+	for _, a := range p.excluded {
 		look.why[a.member] = reasonNames[a.why]
 	}
 	if look.answer == "members" || look.answer == "fail_open" {

@@ -141,7 +141,7 @@ func (o *overview) names() {
 	for _, n := range listed {
 		at, shown := o.byScope[n.entry.scope]
 		s := n.entry.state.Load()
-		if !shown || s == nil || s.ledger == nil || int(n.entry.key.line) >= len(o.rules[at].prefer) {
+		if !shown || s == nil || s.leads == nil || int(n.entry.key.line) >= len(o.rules[at].prefer) {
 			continue // with its rule, or its prefer line, gone
 		}
 		if members += min(len(s.plan.members), maxShownMembers); members > maxShownOfAll {

@@ -3,12 +3,14 @@
 package balance
 
 import (
+	"context"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/coredns/coredns/plugin/metrics"
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/health"
@@ -94,6 +96,26 @@ func (r *rule) tierOf(addr netip.Addr) uint16 {
 	return uint16(len(r.tiers)) //nolint:gosec // at most maxTiers
 }
 
+// balances reports whether res is an answer with records to choose from. All else passes untouched:
+// a truncated answer because the client will ask again, an answer to ANY (RFC 8482) and a zone
+// transfer because they offer no choice. A single record is a choice if it can be down.
+func (r *rule) balances(res *dns.Msg) bool {
+	if res == nil || len(res.Answer) == 0 || len(res.Answer) == 1 && !r.judges() && svcbOf(res.Answer[0]) == nil {
+		return false
+	}
+	if res.Rcode != dns.RcodeSuccess || res.Opcode != dns.OpcodeQuery || res.Truncated {
+		return false
+	}
+	if len(res.Question) != 1 || res.Question[0].Qclass != dns.ClassINET {
+		return false
+	}
+	switch res.Question[0].Qtype {
+	case dns.TypeANY, dns.TypeAXFR, dns.TypeIXFR:
+		return false
+	}
+	return len(res.Answer) <= maxRecords && len(res.Extra) <= maxRecords
+}
+
 // zoneRule is a rule in one of its zones. The chains of a server block share it. Safe for
 // concurrent use.
 type zoneRule struct {
@@ -107,11 +129,11 @@ type zoneRule struct {
 	plans [64]atomic.Pointer[plan] // recently made, found by their members
 }
 
-// assess leaves in s.standings what is known of n members of an owner's RRset. To ask for the verdict
-// on an address is to have it probed from now on.
-func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *scratch) {
-	s.standings = s.standings[:0]
-	owner = names.Spell(owner) // a zone file's names reach us as it spells them
+// assess leaves in b.standings what is known of n members of an owner's RRset. It registers their
+// addresses for probing.
+func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, b *buffers) {
+	b.standings = b.standings[:0]
+	owner = names.Spell(owner) // a zone file's names come as it spells them
 	overrides, now := z.overridesInForce(), z.timeOfDay()
 	for i := range n {
 		m := memberAt(i)
@@ -119,10 +141,10 @@ func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *
 		if m.host == "" {
 			target := m.addr.Unmap()
 			at = standing{z.weightOf(owner, m.addr), z.tierOf(target), z.verdictOn(m.addr), overrides.of(owner, target, now)}
-		} else if s.isDead(m) {
+		} else if b.targets.isDead(m) {
 			at.verdict = health.Down
 		}
-		s.standings = append(s.standings, at.ruled())
+		b.standings = append(b.standings, at.ruled())
 	}
 }
 
@@ -130,6 +152,27 @@ func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, s *
 type servedRule struct {
 	*zoneRule
 	counters atomic.Pointer[[]*counters] // one a server that queries came in by
+}
+
+// countersFor returns the counters of the rule for the server and view of a query. Servers that differ
+// only in their address share a chain.
+func (r *servedRule) countersFor(ctx context.Context) *counters {
+	server := metrics.WithServer(ctx)
+	for {
+		known := r.counters.Load()
+		if known != nil {
+			for _, c := range *known {
+				if c.labels.server == server {
+					return c
+				}
+			}
+		}
+		more := []*counters{allCounters.of(counterLabels{server, r.zone, metrics.WithView(ctx)})}
+		if known != nil {
+			more = append(more, *known...)
+		}
+		r.counters.CompareAndSwap(known, &more)
+	}
 }
 
 // rules are the stanzas of a server block in one chain. Immutable once built.

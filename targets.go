@@ -8,49 +8,52 @@ import (
 	"github.com/miekg/dns"
 )
 
-// findDeadTargets leaves in s.dead the names, in lower case, of which the section that was just
-// arranged holds addresses and all of them, of both families, are down.
-func (s *scratch) findDeadTargets(plans []*plan) {
+// glueTargets is what the addresses in a message say of the names that MX, SRV, HTTPS and SVCB records
+// lead to.
+type glueTargets struct {
+	dead map[string]bool // names in lower case whose addresses are all down
+}
+
+// reset forgets the last message.
+func (t *glueTargets) reset() {
+	if len(t.dead) > 0 {
+		clear(t.dead)
+	}
+}
+
+// learn finds the dead targets among the RRsets of a section, of which the plans are known: a name is
+// dead if it has addresses and all of them, of both families, are down.
+func (t *glueTargets) learn(sets []rrset, plans []*plan) {
 	for i, p := range plans {
 		if p != nil && p.allDown {
-			s.dead[strings.ToLower(s.sets[i].owner)] = true
+			t.dead[strings.ToLower(sets[i].owner)] = true
 		}
 	}
-	if len(s.dead) == 0 {
+	if len(t.dead) == 0 {
 		return
 	}
 	for i, p := range plans {
-		if s.sets[i].holdsAddresses() && (p == nil || !p.allDown) {
-			delete(s.dead, strings.ToLower(s.sets[i].owner))
+		if sets[i].holdsAddresses() && (p == nil || !p.allDown) {
+			delete(t.dead, strings.ToLower(sets[i].owner))
 		}
 	}
 }
 
-// isDead tells whether a member's target is a name whose addresses are all down.
-func (s *scratch) isDead(m *member) bool {
-	return len(s.dead) > 0 && m.host != "" && s.dead[strings.ToLower(m.host)]
+// isDead reports whether a member leads to a dead target.
+func (t *glueTargets) isDead(m *member) bool {
+	return len(t.dead) > 0 && m.host != "" && t.dead[strings.ToLower(m.host)]
 }
 
-// dropGlue removes from the additional section the addresses of dead targets that no record of the
-// answer leads to any more, with their signatures.
+// dropGlue removes the addresses of dead targets, with their signatures, unless a record of the
+// answer still leads to them.
 func (a *arrangement) dropGlue(answers []dns.RR) {
-	left := make(map[string]bool)
-	for _, rr := range answers {
-		if rr == nil || !isIN(rr.Header()) {
-			continue
-		}
-		if m := memberOf(rr); m.host != "" {
-			left[strings.ToLower(m.host)] = true
-		} else if svcb := svcbOf(rr); svcb != nil {
-			left[strings.ToLower(svcb.target())] = true
-		}
-	}
+	needed := targetsOf(answers)
 	for i, rr := range a.sectionNow() {
 		if rr == nil || !isGlue(rr) || !isIN(rr.Header()) {
 			continue
 		}
 		owner := strings.ToLower(rr.Header().Name)
-		if !a.dead[owner] || left[owner] {
+		if !a.buf.targets.dead[owner] || needed[owner] {
 			continue
 		}
 		a.own()
@@ -59,7 +62,23 @@ func (a *arrangement) dropGlue(answers []dns.RR) {
 	}
 }
 
-// isGlue tells whether a record is an address or the signature of addresses.
+// targetsOf returns the names, in lower case, that some records lead to. Removed records are nil.
+func targetsOf(rrs []dns.RR) map[string]bool {
+	names := make(map[string]bool)
+	for _, rr := range rrs {
+		if rr == nil || !isIN(rr.Header()) {
+			continue
+		}
+		if m := memberOf(rr); m.host != "" {
+			names[strings.ToLower(m.host)] = true
+		} else if svcb := svcbOf(rr); svcb != nil {
+			names[strings.ToLower(svcb.target())] = true
+		}
+	}
+	return names
+}
+
+// isGlue reports whether a record is an address or the signature of addresses.
 func isGlue(rr dns.RR) bool {
 	switch rr := rr.(type) {
 	case *dns.A, *dns.AAAA:

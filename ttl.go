@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"math"
 	"strings"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
@@ -15,11 +16,11 @@ import (
 type ttlLimits struct {
 	limited  bool
 	max      uint32 // seconds
-	degraded uint32 // seconds; for answers that lack a member or fail open
+	degraded uint32 // seconds, for answers that lack a member or fail open
 }
 
-// of returns the TTL that an RRset goes out with: never more than the lowest of its records', for
-// RFC 2181, section 5.2 wants one TTL in an RRset and takes the lowest where they differ.
+// of returns the TTL that an RRset goes out with. If the TTLs of its records differ, the lowest counts
+// (RFC 2181, section 5.2).
 func (l ttlLimits) of(set *rrset, degraded bool) uint32 {
 	if !l.limited {
 		return set.ttl
@@ -27,7 +28,7 @@ func (l ttlLimits) of(set *rrset, degraded bool) uint32 {
 	return min(set.ttl, l.limit(degraded))
 }
 
-// limit returns the highest TTL that goes out, where TTLs are limited.
+// limit returns the highest TTL that goes out, if TTLs are limited.
 func (l ttlLimits) limit(degraded bool) uint32 {
 	if degraded {
 		return l.degraded
@@ -38,41 +39,51 @@ func (l ttlLimits) limit(degraded bool) uint32 {
 // defaultCheckedTTL is MAX, in seconds, of a rule with a health_check.
 const defaultCheckedTTL = 30
 
-// defaultDegradedTTL is the TTL, in seconds, of answers that lack a member, where MAX is not lower.
+// defaultDegradedTTL is the TTL, in seconds, of answers that lack a member, if MAX is not lower.
 const defaultDegradedTTL = 5
 
-// relived is the addresses of a plan's members as records with the TTL of a rule's limit. Immutable.
-type relived struct {
+// loweredCache keeps the records of a plan with the TTL of the rule's limit, because an upstream's TTL is
+// above the limit nearly always. Safe for concurrent use.
+type loweredCache struct {
+	kept   atomic.Pointer[loweredRecords]
+	wanted atomic.Uint64 // hash of the owner that was last wanted and not there
+}
+
+// loweredRecords are the records of a plan's members with a lowered TTL. Immutable.
+type loweredRecords struct {
 	owner   string
 	records []dns.RR // of every member
 }
 
-// relived returns the records of set with another TTL, by member. They were made for an answer before, and go
-// out for as long as they are what is wanted: an upstream's TTL is above the limit nearly all the time. It
-// returns nil where they are not worth keeping: where RRsets share the plan, where the TTL is not the limit, which
-// is another every second, and until the owner was wanted so spelled twice running, for some resolvers spell
-// it anew in every query. The records of set stand in rrs in the order that p remembers.
-func (p *plan) relived(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {
-	m, limits := p.memory, p.rule.ttl
-	if !set.holdsAddresses() || set.sealed || !set.alike || m.shared.Load() || !limits.limited || ttl != limits.limit(p.degraded) {
+// lowered returns the records of a set, by member, with another TTL. It returns nil if they are not
+// worth keeping: if RRsets share the plan; if the TTL is not the limit, because then it is another one
+// every second; and unless the owner was spelled alike twice in a row, because some resolvers spell
+// it anew in every query. The records stand in rrs in the order that the plan remembers.
+func (p *plan) lowered(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {
+	if !set.holdsAddresses() || set.sealed || !set.alike || p.shared.footprint.several.Load() || !p.isLimit(ttl) {
 		return nil
 	}
-	known := m.relived.Load()
-	if known != nil && known.owner == set.owner {
-		return known.records
+	cache := &p.shared.lowered
+	if kept := cache.kept.Load(); kept != nil && kept.owner == set.owner {
+		return kept.records
 	}
-	if h := maphash.String(memberSeed, set.owner); m.wanted.Swap(h) != h {
+	if h := maphash.String(memberSeed, set.owner); cache.wanted.Swap(h) != h {
 		return nil
 	}
-	next := &relived{owner: strings.Clone(set.owner), records: make([]dns.RR, len(p.members))}
+	next := &loweredRecords{owner: strings.Clone(set.owner), records: make([]dns.RR, len(p.members))}
 	for i, slot := range set.slots {
 		rr := dns.Copy(rrs[slot])
 		h := rr.Header()
 		h.Name, h.Ttl = next.owner, ttl
-		next.records[p.remembered[i]] = rr
+		next.records[p.last.members[i]] = rr
 	}
-	m.relived.Store(next)
+	cache.kept.Store(next)
 	return next.records
+}
+
+// isLimit reports whether a TTL is the one that the plan's answers are limited to.
+func (p *plan) isLimit(ttl uint32) bool {
+	return p.rule.ttl.limited && ttl == p.rule.ttl.limit(p.degraded)
 }
 
 // parseTTL reads "ttl MAX [DEGRADED]" and "ttl keep".

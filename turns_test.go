@@ -302,7 +302,7 @@ func TestRandomStart(t *testing.T) {
 // RRsets in use keep their turn exactly while up to exactRRsets others come by; the memory of a
 // flood of names is bounded.
 func TestFlood(t *testing.T) {
-	table := newTurnTable()
+	table := newTurnCache()
 	key := turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}
 	kept := make([]*entry, 100)
 	for i := range kept {
@@ -368,7 +368,7 @@ func TestFloodOfDifferentSets(t *testing.T) {
 // Two queries for a name that nobody has asked for yet share one entry.
 func TestConcurrentFirstQueries(t *testing.T) {
 	for round := range 50 {
-		table := newTurnTable()
+		table := newTurnCache()
 		entries := make([]*entry, 8)
 		var wg sync.WaitGroup
 		for i := range entries {

@@ -6,24 +6,26 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync/atomic"
+
+	"github.com/seed-f1518d44/balance/internal/schedule"
 )
 
-// exactRRsets is how many RRsets in use keep their exact turn. An RRset is forgotten only after
-// more than that many others were answered since its own last answer.
+// exactRRsets is how many RRsets in use keep their exact turn. An RRset is evicted only after more
+// than that many others were answered since its own last answer.
 const exactRRsets = 1 << 16
 
-// exactMembers bounds the memory of RRsets with many members: the turns of RRsets of 8 members
-// and more are forgotten after this many members of others, rather than after exactRRsets. Long names,
-// groups, cycles of weights and records with a lowered TTL count as members too, by the memory that they take.
+// exactMembers bounds the memory of RRsets with many members: those of 8 members and more are evicted
+// after this many members of others, rather than after exactRRsets. Long names, groups, cycles of
+// weights and records with a lowered TTL count as members too, by the memory that they take.
 const exactMembers = 8 * exactRRsets
 
 // memberSize is about how many bytes a member takes.
 const memberSize = 128
 
-// allTurns holds the turns of the process. They belong to no Corefile, so that a reload keeps them.
-var allTurns = newTurnTable()
+// allTurns holds the turns of the process. They belong to no Corefile, so a reload keeps them.
+var allTurns = newTurnCache()
 
-// turnKey says, with the owner's name and a rule's scope, which RRset is counted.
+// turnKey says which RRset is counted, together with the owner's name and a rule's scope.
 type turnKey struct {
 	where    section
 	priority uint16 // of the HTTPS or SVCB record that hints are in
@@ -31,8 +33,8 @@ type turnKey struct {
 	line     int8 // the prefer line: every line has an order of its own
 }
 
-// section is a section of a message that is balanced. An RRset is counted apart in each, so that
-// a client that asks for SRV and A in turn sees every lead of both.
+// section is a section of a message that is balanced. An RRset has turns of its own in each, so that
+// a client that alternates between SRV and A sees every lead of both.
 type section uint8
 
 const (
@@ -41,17 +43,17 @@ const (
 	inHints // of HTTPS and SVCB records
 )
 
-// turnTable finds the turns of an RRset, without a lock: its parts are only ever added to, by
-// compare-and-swap, and dropped as a whole. It has generations. An entry that is used moves to
-// the youngest; when that is full, a new one takes its place, and what the oldest held is
-// forgotten: all that was not used in the meantime. Safe for concurrent use.
-type turnTable struct {
+// turnCache finds the turns of an RRset without a lock: entries are only added, by compare-and-swap,
+// and evicted a generation at a time. An entry that is used moves to the youngest generation. When
+// that is full, a new one begins and the oldest is dropped, with all entries that were not used
+// since. Safe for concurrent use.
+type turnCache struct {
 	seed        maphash.Seed
 	generations atomic.Pointer[generations]
 }
 
-// generations are those of a table, the youngest first. All but that one are full, and hold exactRRsets together. The more
-// there are, the fewer entries are held beyond that, but one that is not there is looked for in all.
+// generations are those of a cache, the youngest first. The others are full and hold exactRRsets
+// together. More generations keep fewer entries beyond that, but a miss searches all of them.
 type generations [1 + olderGenerations]*generation
 
 const olderGenerations = 4
@@ -63,8 +65,9 @@ func (g *generations) next() *generations {
 	return &next
 }
 
-// generation is a hash table of entries with as many buckets as it will hold entries, made in chunks as they are
-// needed: a table of few entries costs little memory, and the garbage collector little time.
+// generation is a hash table with as many buckets as it will hold entries. They are made in chunks
+// when they are needed, so that few entries cost little memory and little time of the garbage
+// collector.
 type generation struct {
 	number  uint64 // 1 and more
 	chunks  [chunkCount]atomic.Pointer[chunk]
@@ -93,23 +96,20 @@ type entry struct {
 	owner string // lower case
 
 	state atomic.Pointer[state]
-	odd   atomic.Uint64 // hash of the order that last differed from the plan's
+	odd   atomic.Uint64 // hash of the last order that differed from the plan's
 
-	listed atomic.Bool // among those in use
+	listed atomic.Bool // in the list of RRsets in use
 }
 
-// memory is what a plan takes, for all states that share it. Safe for concurrent use.
-type memory struct {
-	cost   int64 // in members
-	shared atomic.Bool
-	in     atomic.Uint64 // number of the generation that it was counted in last
-
-	relived atomic.Pointer[relived]
-	wanted  atomic.Uint64 // hash of the owner of the records that were last wanted so, and not there
+// footprint is the memory of a plan, for all states that share it. Safe for concurrent use.
+type footprint struct {
+	cost    int64         // in members
+	several atomic.Bool   // more than one RRset may use the plan
+	in      atomic.Uint64 // number of the generation that counted it last
 }
 
-func newTurnTable() *turnTable {
-	t := &turnTable{seed: maphash.MakeSeed()}
+func newTurnCache() *turnCache {
+	t := &turnCache{seed: maphash.MakeSeed()}
 	var g generations
 	for i := range g {
 		g[i] = &generation{number: uint64(len(g) - i)} //nolint:gosec // small
@@ -118,10 +118,10 @@ func newTurnTable() *turnTable {
 	return t
 }
 
-// entry returns the entry of an RRset, a new one where it has none.
-func (t *turnTable) entry(scope uint64, key turnKey, owner string) *entry {
+// entry returns the entry of an RRset, which is new if there was none.
+func (t *turnCache) entry(scope uint64, key turnKey, owner string) *entry {
 	owner = strings.ToLower(owner)
-	hash := maphash.String(t.seed, owner) ^ splitMix(scope+uint64(key.where)<<56+uint64(key.priority)<<32+uint64(key.rrtype)<<8+uint64(uint8(key.line))) //nolint:gosec // bits
+	hash := maphash.String(t.seed, owner) ^ key.hash(scope)
 	g := t.generations.Load()
 	if e := g[0].find(hash, scope, key, owner); e != nil {
 		return e
@@ -137,7 +137,12 @@ func (t *turnTable) entry(scope uint64, key turnKey, owner string) *entry {
 	return e
 }
 
-// findOlder returns an entry that is in any generation but the youngest, nil where there is none.
+// hash returns a number that differs for different keys of different scopes.
+func (k turnKey) hash(scope uint64) uint64 {
+	return schedule.Mix(scope + uint64(k.where)<<56 + uint64(k.priority)<<32 + uint64(k.rrtype)<<8 + uint64(uint8(k.line))) //nolint:gosec // bits
+}
+
+// findOlder returns an entry of any generation except the youngest, nil if there is none.
 func (g *generations) findOlder(hash, scope uint64, key turnKey, owner string) *entry {
 	for _, older := range g[1:] {
 		if e := older.find(hash, scope, key, owner); e != nil {
@@ -147,8 +152,8 @@ func (g *generations) findOlder(hash, scope uint64, key turnKey, owner string) *
 	return nil
 }
 
-// age begins a new generation where the youngest is full.
-func (t *turnTable) age(g *generations) {
+// age begins a new generation if the youngest is full.
+func (t *turnCache) age(g *generations) {
 	if g[0].full() {
 		t.generations.CompareAndSwap(g, g.next())
 	}
@@ -176,7 +181,7 @@ func (c *chunk) bucket(hash uint64) *atomic.Pointer[node] {
 	return &c[hash/chunkCount%chunkSize]
 }
 
-// chunkFor returns the chunk of a hash, a new one where there is none.
+// chunkFor returns the chunk of a hash, which is new if there was none.
 func (g *generation) chunkFor(hash uint64) *chunk {
 	at := &g.chunks[hash%chunkCount]
 	if c := at.Load(); c != nil {
@@ -186,7 +191,7 @@ func (g *generation) chunkFor(hash uint64) *chunk {
 	return at.Load()
 }
 
-// add puts e into g, unless another query was faster: then it returns that one's.
+// add puts e into g. If another query was faster, it returns the entry of that one.
 func (g *generation) add(e *entry) (*entry, bool) {
 	bucket := g.chunkFor(e.hash).bucket(e.hash)
 	for {
@@ -205,31 +210,31 @@ func (g *generation) add(e *entry) (*entry, bool) {
 	}
 }
 
-// count takes the memory of a state into account: that of its plan where no other state's did before.
+// count adds the memory of a state, and that of its plan unless another state has added it.
 func (g *generation) count(s *state) {
 	cost := s.cost
-	if s.plan.memory.in.Swap(g.number) != g.number {
-		cost += s.plan.memory.cost
+	if s.plan.shared.footprint.in.Swap(g.number) != g.number {
+		cost += s.plan.shared.footprint.cost
 	}
 	g.members.Add(cost)
 }
 
-// discount takes back what a state counted for that is no longer used. A plan that it shared may be in
-// use elsewhere, and goes on counting.
+// discount subtracts the memory of a state that is no longer used. A plan that it shared may be in use
+// elsewhere, and stays counted.
 func (g *generation) discount(s *state) {
 	cost := s.cost
-	if !s.plan.memory.shared.Load() && s.plan.memory.in.CompareAndSwap(g.number, 0) {
-		cost += s.plan.memory.cost
+	if !s.plan.shared.footprint.several.Load() && s.plan.shared.footprint.in.CompareAndSwap(g.number, 0) {
+		cost += s.plan.shared.footprint.cost
 	}
 	g.members.Add(-cost)
 }
 
-// account takes the memory of a new state into account. It may be the one that fills the generation: the
-// members of RRsets that are known already can grow too.
-func (t *turnTable) account(before, now *state) {
+// account replaces the memory of one state by that of another. This may fill the generation, because
+// known RRsets can grow too.
+func (t *turnCache) account(before, now *state) {
 	g := t.generations.Load()
 	g[0].count(now)
-	if before != nil && before.plan.memory != now.plan.memory {
+	if before != nil && before.plan.shared != now.plan.shared {
 		g[0].discount(before)
 	} else if before != nil {
 		g[0].members.Add(-before.cost)

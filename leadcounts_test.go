@@ -18,7 +18,7 @@ import (
 func listedState(name string, members ...member) *entry {
 	e := &entry{owner: name}
 	p := &plan{members: members}
-	e.state.Store(&state{plan: p, ledger: newLedger(e, p, nil)})
+	e.state.Store(&state{plan: p, leads: newLeadCounts(e, p, nil)})
 	return e
 }
 
@@ -41,7 +41,7 @@ func TestLedgerWindow(t *testing.T) {
 			leads, others := all[0].inWindow(e.state.Load())
 			return append(leads, others)
 		}
-		ledger := e.state.Load().ledger
+		ledger := e.state.Load().leads
 		ledger.count(1)
 		ledger.count(1)
 		ledger.countOther()
@@ -71,10 +71,10 @@ func TestLedgerFollowsMembers(t *testing.T) {
 	a, b, c := member{host: "a"}, member{host: "b"}, member{host: "c"}
 	e := listedState("www", a, b)
 	before := e.state.Load()
-	before.ledger.leads[0].Store(3)
-	before.ledger.leads[1].Store(4)
-	before.ledger.others.Store(5)
-	next := newLedger(e, &plan{members: []member{b, c}}, before)
+	before.leads.leads[0].Store(3)
+	before.leads.leads[1].Store(4)
+	before.leads.others.Store(5)
+	next := newLeadCounts(e, &plan{members: []member{b, c}}, before)
 	if got := append(next.counts(), next.others.Load()); !slices.Equal(got, []uint32{4, 0, 5}) {
 		t.Errorf("counts are %v, want 4, 0 and 5 others", got)
 	}
@@ -90,8 +90,8 @@ func TestListingIsBounded(t *testing.T) {
 				if i == len(all) {
 					all = append(all, listedState(strconv.Itoa(i), twoMembers...))
 				}
-				all[i].state.Load().ledger.leads[0].Add(1)
-				l.announce(all[i].state.Load().ledger)
+				all[i].state.Load().leads.leads[0].Add(1)
+				l.announce(all[i].state.Load().leads)
 			}
 		}
 		announce(0, 5*maxListed)
@@ -105,7 +105,7 @@ func TestListingIsBounded(t *testing.T) {
 		first := l.all()
 		wait(leadWindow / 2)
 		for _, n := range first[:maxListed/2] { // half are in use
-			n.entry.state.Load().ledger.leads[1].Add(1)
+			n.entry.state.Load().leads.leads[1].Add(1)
 		}
 		l.update(time.Now())
 		wait(leadWindow/2 + time.Second)
@@ -133,8 +133,8 @@ func TestNoLedgerWithoutStatus(t *testing.T) {
 		h := newHandler(t, stanza, answering(message(t, name+" A", name+" 60 IN A 192.0.2.1\n"+name+" 60 IN A 192.0.2.2")))
 		ask(t, h, new(dns.Msg).SetQuestion(name, dns.TypeA))
 		e := allTurns.entry(0, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, name)
-		if s := e.state.Load(); s == nil || (s.ledger != nil) != want || e.listed.Load() != want {
-			t.Errorf("%s: state %+v, listed %v, want a ledger: %v", stanza, s, e.listed.Load(), want)
+		if s := e.state.Load(); s == nil || (s.leads != nil) != want || e.listed.Load() != want {
+			t.Errorf("%s: state %+v, listed %v, want a leads: %v", stanza, s, e.listed.Load(), want)
 		}
 	}
 	inUse.forget()
@@ -147,7 +147,7 @@ func TestListingIsBoundedByMembers(t *testing.T) {
 		var first *entry
 		for i := range 100 {
 			e := listedState(strconv.Itoa(i), make([]member, 1000)...)
-			if l.announce(e.state.Load().ledger); first == nil {
+			if l.announce(e.state.Load().leads); first == nil {
 				first = e
 			}
 		}
@@ -156,7 +156,7 @@ func TestListingIsBoundedByMembers(t *testing.T) {
 			t.Errorf("%d names with %d members, want %d with %d", len(l.names), l.members, maxMembers/1000, maxMembers)
 		}
 		for _, n := range l.all() {
-			n.entry.state.Store(&state{plan: &plan{}, ledger: newLedger(n.entry, &plan{members: make([]member, 2000)}, nil)})
+			n.entry.state.Store(&state{plan: &plan{}, leads: newLeadCounts(n.entry, &plan{members: make([]member, 2000)}, nil)})
 		}
 		wait(markInterval)
 		l.update(time.Now())

@@ -11,21 +11,21 @@ import (
 
 // ledger counts who leads the answers for an RRset, under a rule that has the option status; other rules
 // have none. Safe for concurrent use.
-type ledger struct {
+type leadCounts struct {
 	entry   *entry
 	members []member        // of the plan
 	leads   []atomic.Uint32 // by member
 	others  atomic.Uint32   // answers that no member led
 }
 
-// newLedger returns the ledger of a state that follows before, whose counts go on for the members that stay.
-func newLedger(e *entry, p *plan, before *state) *ledger {
-	l := &ledger{entry: e, members: p.members, leads: make([]atomic.Uint32, len(p.members))}
-	if before == nil || before.ledger == nil {
+// newLeadCounts returns the ledger of a state that follows before, whose counts go on for the members that stay.
+func newLeadCounts(e *entry, p *plan, before *state) *leadCounts {
+	l := &leadCounts{entry: e, members: p.members, leads: make([]atomic.Uint32, len(p.members))}
+	if before == nil || before.leads == nil {
 		return l
 	}
-	l.others.Store(before.ledger.others.Load())
-	counts := alignedTo(p.members, before.ledger.members, before.ledger.counts())
+	l.others.Store(before.leads.others.Load())
+	counts := alignedTo(p.members, before.leads.members, before.leads.counts())
 	for i := range counts {
 		l.leads[i].Store(counts[i])
 	}
@@ -33,30 +33,30 @@ func newLedger(e *entry, p *plan, before *state) *ledger {
 }
 
 // count counts an answer that a member led.
-func (l *ledger) count(member uint16) {
+func (l *leadCounts) count(member uint16) {
 	l.use()
 	l.leads[member].Add(1)
 }
 
 // countOther counts an answer that no member led.
-func (l *ledger) countOther() {
+func (l *leadCounts) countOther() {
 	l.use()
 	l.others.Add(1)
 }
 
 // use has the RRset listed among those in use, from before the answer that is about to be counted.
-func (l *ledger) use() {
+func (l *leadCounts) use() {
 	if !l.entry.listed.Load() {
 		inUse.announce(l)
 	}
 }
 
 // read returns what the ledger has now.
-func (l *ledger) read(now time.Time) mark {
+func (l *leadCounts) read(now time.Time) mark {
 	return mark{now, l.members, l.counts(), l.others.Load()}
 }
 
-func (l *ledger) counts() []uint32 {
+func (l *leadCounts) counts() []uint32 {
 	counts := make([]uint32, len(l.leads))
 	for i := range l.leads {
 		counts[i] = l.leads[i].Load()
@@ -131,7 +131,7 @@ type mark struct {
 }
 
 // announce puts an RRset onto the list of those that want to be listed, where there is room.
-func (l *listing) announce(ledger *ledger) {
+func (l *listing) announce(ledger *leadCounts) {
 	if l.announced.Load() >= maxAnnounced || !ledger.entry.listed.CompareAndSwap(false, true) {
 		return // another query was faster, or will be
 	}
@@ -237,10 +237,10 @@ func (l *listing) all() []listedName {
 // mark reads the ledger, and tells whether there is one. Marks from before the window go, but for one.
 func (n *listedName) mark(now time.Time) bool {
 	s := n.entry.state.Load()
-	if s == nil || s.ledger == nil {
+	if s == nil || s.leads == nil {
 		return false
 	}
-	m, last := s.ledger.read(now), n.marks[len(n.marks)-1]
+	m, last := s.leads.read(now), n.marks[len(n.marks)-1]
 	if m.others != last.others || !slices.Equal(m.leads, last.leads) {
 		n.used = now
 	}
@@ -254,9 +254,9 @@ func (n *listedName) mark(now time.Time) bool {
 // inWindow returns how often each member of a state led within the window, and how many answers had no
 // member in the lead.
 func (n *listedName) inWindow(s *state) (leads []uint32, others uint32) {
-	leads, others = s.ledger.counts(), s.ledger.others.Load()
+	leads, others = s.leads.counts(), s.leads.others.Load()
 	from := n.marks[0]
-	for i, before := range alignedTo(s.ledger.members, from.members, from.leads) {
+	for i, before := range alignedTo(s.leads.members, from.members, from.leads) {
 		leads[i] = since(before, leads[i])
 	}
 	return leads, since(from.others, others)

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// buffers is the memory in which an answer is worked out. One answer uses it at a time, and gives it
+// back for another.
+type buffers struct {
+	shard uint8 // of the counters: most others have another one
+
+	scan      scanner
+	lineup    lineup     // the members of one RRset
+	standings []standing // of these
+	picked    []uint16   // the members, then the records, that go out
+	fates     []fate     // of every member; only for RRsets with repeated records
+	plans     []*plan    // of the RRsets of the last section; nil for one that is left alone
+
+	targets glueTargets
+}
+
+var (
+	bufferPool = sync.Pool{New: func() any {
+		return &buffers{
+			shard: uint8(bufferCount.Add(1)), //nolint:gosec // wraps
+			scan:  scanner{index: make(map[setKey]int)}, targets: glueTargets{dead: make(map[string]bool)},
+		}
+	}}
+	bufferCount atomic.Uint32
+)
+
+// release gives b back, without references to the message.
+func (b *buffers) release() {
+	b.scan.reset()
+	clear(b.lineup.members)
+	b.lineup.members = b.lineup.members[:0]
+	clear(b.plans)
+	b.plans = b.plans[:0]
+	b.targets.reset()
+	bufferPool.Put(b)
+}
