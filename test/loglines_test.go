@@ -71,7 +71,7 @@ func TestReasonsInTheDocuments(t *testing.T) {
 var (
 	reasons     = regexp.MustCompile(`%[dsq]|\d+`)
 	inBackticks = regexp.MustCompile("`([^`]+)`")
-	variable    = regexp.MustCompile(`\b(?:\d+(?:\.\d+)?(?:h|m|s|ms|µs))+\b|:\d{4,5}\b|\d+\.\d+\.\d+\.\d+`)
+	variable    = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:]+Z|\b(?:\d+(?:\.\d+)?(?:h|m|s|ms|µs))+\b|:\d{4,5}\b|\d+\.\d+\.\d+\.\d+`)
 	inTemp      = regexp.MustCompile(`/\S*/`)
 )
 
