@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
+
+	"github.com/seed-f1518d44/balance/internal/stack"
 )
 
 // life is what runs in the background for a server block, from its start to its end. Caddy starts
@@ -100,7 +102,7 @@ func (l *life) start() error {
 		return err
 	}
 	if l.mark != nil {
-		stacks.join()
+		stack.Prime()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
@@ -132,7 +134,7 @@ func (l *life) stop() {
 		lives.Unlock()
 		pages.leave(l)
 		if l.mark != nil {
-			stacks.leave()
+			stack.Release()
 		}
 		for _, z := range l.zones {
 			z.unsubscribe()

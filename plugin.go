@@ -49,7 +49,6 @@
 //	outcome.go      what became of an answer, and why records left it
 //	log.go          the logger, and the plugin's name
 //	metrics.go      what is counted, scrape.go what is looked up when it is scraped
-//	stack.go        queries that need not grow their stacks
 //	position.go     the warnings about a chain that defeats us
 package balance
 
@@ -90,7 +89,6 @@ func (b *Balance) Ready() bool {
 // query that comes from another balance of this server, which follows a CNAME, is left alone: one
 // client query is one turn.
 func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	growStack(0)
 	a := b.answerTo(ctx, w, r)
 	if a == nil {
 		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package balance
+package stack
 
 import (
 	"runtime"
@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Goroutines start with a stack that a query need not double, while somebody uses the ballast and no longer, however many
-// others there are.
-func TestBallast(t *testing.T) {
-	b := ballast{every: time.Millisecond}
+// While the primer has users, goroutines start with a stack that a query need not double, however many
+// goroutines there are.
+func TestPrimer(t *testing.T) {
+	p := primer{every: time.Millisecond}
 	size := func() uint64 {
 		runtime.GC()
 		size, _ := startingStack()
@@ -25,14 +25,14 @@ func TestBallast(t *testing.T) {
 			if tries == 5000 {
 				t.Fatalf("goroutines start with %d bytes of stack, want %d", size(), want)
 			}
-			runtime.Gosched() // let the ballast have its turn
+			runtime.Gosched() // let the primer run
 		}
 	}
 	if size := size(); size >= queryStack {
-		t.Fatalf("goroutines start with %d bytes of stack without any ballast: is there still a need for it?", size)
+		t.Fatalf("goroutines start with %d bytes of stack without the primer: is it still necessary?", size)
 	}
-	b.join()
-	b.join()
+	p.join()
+	p.join()
 	waitForSize(queryStack)
 
 	var crowd sync.WaitGroup
@@ -45,21 +45,21 @@ func TestBallast(t *testing.T) {
 	crowd.Wait()
 	waitForSize(queryStack)
 
-	b.leave()
+	p.leave()
 	waitForSize(queryStack)
-	b.leave()
+	p.leave()
 	if size := size(); size >= queryStack {
-		t.Errorf("goroutines start with %d bytes of stack when the ballast is gone", size)
+		t.Errorf("goroutines start with %d bytes of stack when the primer is gone", size)
 	}
 }
 
-// The ballast takes a MiB at most, however many goroutines there are when somebody joins: a stack of a gigabyte ends
-// the process.
-func TestBallastIsBounded(t *testing.T) {
+// The primer takes at most 1 MiB, however many goroutines there are when it starts: a stack of 1 GB
+// would end the process.
+func TestPrimerIsBounded(t *testing.T) {
 	inUse := func() int64 {
 		sample := []metrics.Sample{{Name: "/memory/classes/heap/stacks:bytes"}}
 		metrics.Read(sample)
-		return int64(sample[0].Value.Uint64()) //nolint:gosec // far from overflow
+		return int64(sample[0].Value.Uint64())
 	}
 	var crowd sync.WaitGroup
 	end := make(chan struct{})
@@ -67,23 +67,23 @@ func TestBallastIsBounded(t *testing.T) {
 		crowd.Go(func() { <-end })
 	}
 	for range 3 {
-		runtime.GC() // takes back what others left
+		runtime.GC() // shrinks the stacks that others left
 	}
 	before := inUse()
-	b := ballast{every: time.Hour} // as it begins
-	b.join()
+	p := primer{every: time.Hour} // only its first depth counts
+	p.join()
 	const stack, others = 1 << 20, 256 << 10 // bytes
 	for tries := 0; inUse()-before < stack-others; tries++ {
 		if tries == 100_000 {
 			t.Fatalf("it took %d bytes, want about %d", inUse()-before, stack)
 		}
-		runtime.Gosched() // let it begin
+		runtime.Gosched() // let it start
 	}
 	runtime.GC() // none of its smaller stacks is left
 	if took := inUse() - before; took > stack+others {
 		t.Errorf("it took %d bytes, want at most %d", took, stack)
 	}
-	b.leave()
+	p.leave()
 	close(end)
 	crowd.Wait()
 }
