@@ -30,7 +30,7 @@ type section struct {
 
 // sections takes CHANGELOG.md apart. An error says what is not as CONTRIBUTING.md wants it: first
 // "Unreleased", then a section for every release, newest first, with its day; in each entries that
-// start with a tag and end with a full stop.
+// start with a tag and end with a full stop, or groups of entries.
 func sections(changelog []byte) ([]section, error) {
 	var all []section
 	for _, text := range strings.Split(string(changelog), "\n## ")[1:] {
@@ -74,9 +74,10 @@ func (s section) place(above []section) error {
 	return nil
 }
 
-// check returns an error for the first entry that is not as it should be.
+// check returns an error for the first entry that is not as it should be. The first release says what there is, in groups; all
+// others say what changed, and every entry has a tag.
 func (s section) check() error {
-	if s.entries == "" {
+	if s.entries == "" || strings.Contains(s.entries, "\n### ") {
 		return nil
 	}
 	for _, text := range strings.Split("\n"+s.entries, "\n* ")[1:] {

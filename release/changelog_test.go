@@ -32,6 +32,7 @@ func TestNotes(t *testing.T) {
 		{"between", released, "v0.2.0-3-gabcdef0", "", ""},
 		{"dirty", released, "v0.2.0-dirty", "", ""},
 		{"commit", "# C\n\n## Unreleased\n\n* [BUGFIX] A.\n", "886146d", "* [BUGFIX] A.", ""},
+		{"groups", "# C\n\n## Unreleased\n\n## v0.1.0 / 2026-11-30\n\nIt has:\n\n### Order\n\n* Turns.\n", "v0.1.0", "It has:\n\n### Order\n\n* Turns.", ""},
 		{"missing", released, "v0.3.0", "", `CHANGELOG.md: nothing on v0.3.0: want a section with entries`},
 		{"candidate", released, "v0.3.0-rc.1", "", `CHANGELOG.md: nothing on v0.3.0-rc.1: want a section with entries`},
 		{"left", "# C\n\n## Unreleased\n\n* [BUGFIX] A.\n\n## v0.1.0 / 2026-11-30\n\n* [BUGFIX] B.\n", "v0.1.0", "",
