@@ -38,11 +38,11 @@ func newDashboard() dashboard {
 	files(l)
 	return dashboard{
 		UID: "coredns-balance", Title: "CoreDNS balance", Tags: []string{"coredns", "dns", "balance"},
-		Description: "What the CoreDNS plugin balance answers, whom it leaves out and why.",
+		Description: "What the CoreDNS plugin balance answers, what it leaves out, and why.",
 		Timezone:    "browser", Editable: true, GraphTooltip: 1, Refresh: "30s", SchemaVersion: 39,
 		Time: object{"from": "now-3h", "to": "now"},
 		Annotations: object{"list": []object{{
-			"name": "Verdicts that turned to down", "datasource": prometheus, "enable": false, "iconColor": "red",
+			"name": "New down verdicts", "datasource": prometheus, "enable": false, "iconColor": "red",
 			"expr": sum("zone", "increase("+chosen("transitions_total", `to="down"`)+"[$__rate_interval])") + " > 0", "titleFormat": "{{zone}}",
 		}}},
 		Templating: object{"list": []object{
@@ -62,20 +62,20 @@ func newDashboard() dashboard {
 func now(l *layout) {
 	l.add(4, 4, stat("Answers a second", "Answers that went through a rule.", "reqps", "", nil,
 		instant("sum("+rate("responses_total")+")")))
-	l.add(4, 4, stat("Failing open", "Rules that answer with dead members now, because all are down.", "none", "red", 1,
+	l.add(4, 4, stat("Failing open", "Rules that answer with dead members now because all are down.", "none", "red", 1,
 		instant("count("+sum("instance, zone", rate("responses_total", `result="fail_open"`))+" > 0)")))
-	l.add(4, 4, stat("Endpoints down", "Endpoints with the verdict down, counted by each instance and zone.", "none", "orange", 1,
+	l.add(4, 4, stat("Endpoints down", "Endpoints that are down, by instance and zone.", "none", "orange", 1,
 		instant("sum("+chosen("endpoints", `state="down"`)+")")))
-	l.add(4, 4, stat("All endpoints fail", "Rules of which the last probe of every endpoint failed: the fault may be with the prober.", "none", "red", 1,
+	l.add(4, 4, stat("All endpoints fail", "Rules whose last probe failed for every endpoint: the fault may be with the prober.", "none", "red", 1,
 		instant("sum("+chosen("all_endpoints_failing")+")")))
-	l.add(4, 4, stat("Bad files", "They do not load; what they held before is in force.", "none", "orange", 1,
+	l.add(4, 4, stat("Bad files", "Files that do not load. What they held before is in force.", "none", "orange", 1,
 		instant("count("+chosen("file_good")+" == 0)")))
-	l.add(4, 4, stat("Late probes", "Share of the probes that began later than they were due by more than a tenth of the interval.", "percentunit", "orange", 0.1,
+	l.add(4, 4, stat("Late probes", "Share of the probes that began more than a tenth of the interval late.", "percentunit", "orange", 0.1,
 		instant("sum("+rate("probes_late_total")+") / sum("+rate("probes_total")+")")))
 }
 
 func answers(l *layout) {
-	l.add(12, 8, series("Answers by result", "passed: left as they were. ordered: put in order. filtered: without some records. sealed: records would have been removed but for a signature. fail_open: all members are down.", "reqps", true,
+	l.add(12, 8, series("Answers by result", "passed: unchanged. ordered: in another order. filtered: records removed or replaced. sealed: records stay because of a signature. fail_open: all members are down.", "reqps", true,
 		query(sum("result", rate("responses_total")), "{{result}}")).
 		coloured([2]string{"fail_open", "red"}, [2]string{"sealed", "purple"}, [2]string{"filtered", "yellow"}, [2]string{"ordered", "green"}, [2]string{"passed", "gray"}))
 	l.add(12, 8, series("Records removed by reason", "down: the verdict. drained: standby. tier: another tier answers. limit: the option answers.", "cps", true,
@@ -89,7 +89,7 @@ func answers(l *layout) {
 
 func endpoints(l *layout) {
 	timeline := &panel{
-		Type: "state-timeline", Title: "Verdicts", Description: "By endpoint; where instances disagree, the worst. Only endpoints that were down at some time in the range, at most 50.", Datasource: prometheus,
+		Type: "state-timeline", Title: "Verdicts", Description: "By endpoint; the worst if instances disagree. Only endpoints that were down in the range, at most 50.", Datasource: prometheus,
 		Targets: targets([]target{query("min by (zone, endpoint) ("+chosen("endpoint_up")+") and on (zone, endpoint) topk(50, min by (zone, endpoint) (min_over_time("+
 			chosen("endpoint_up")+"[$__range] @ end())) == 0)", "{{zone}} {{endpoint}}")}),
 		FieldConfig: object{"defaults": object{
@@ -103,13 +103,13 @@ func endpoints(l *layout) {
 		},
 	}
 	l.add(24, 10, timeline)
-	l.add(8, 8, series("Endpoints by verdict", "Counted by each instance and zone.", "none", true,
+	l.add(8, 8, series("Endpoints by verdict", "By instance and zone.", "none", true,
 		query(sum("state", chosen("endpoints")), "{{state}}")).
 		coloured([2]string{"up", "green"}, [2]string{"down", "red"}, [2]string{"unknown", "gray"}))
 	l.add(8, 8, series("New verdicts", "A minute.", "none", false,
 		query("60 * "+sum("zone, to", rate("transitions_total")), "{{zone}} {{to}}")))
 	flapping := &panel{
-		Type: "table", Title: "Most unsteady endpoints", Description: "Changes of the verdict in the range, as far as scrapes saw them.", Datasource: prometheus,
+		Type: "table", Title: "Most unsteady endpoints", Description: "Changes of verdict in the range that scrapes saw.", Datasource: prometheus,
 		Targets:     targets([]target{table("topk(20, max by (zone, endpoint) (changes(" + chosen("endpoint_up") + "[$__range])) > 0)")}),
 		FieldConfig: object{"defaults": object{"custom": object{"align": "auto", "filterable": false}}, "overrides": []object{}},
 		Options:     object{"showHeader": true, "frameIndex": 0, "cellHeight": "sm", "sortBy": []object{{"displayName": "changes", "desc": true}}},
@@ -121,18 +121,18 @@ func endpoints(l *layout) {
 }
 
 func probes(l *layout) {
-	l.add(8, 8, series("Probes by result", "error: could not be made, the fault is on this side.", "cps", true,
+	l.add(8, 8, series("Probes by result", "error: a local error, no verdict.", "cps", true,
 		query(sum("result", rate("probes_total")), "{{result}}")).
 		coloured([2]string{"success", "green"}, [2]string{"failure", "red"}, [2]string{"error", "purple"}))
 	quantile := func(q string) target {
 		return query("histogram_quantile("+q+", "+sum("le", rate("probe_duration_seconds_bucket"))+")", "p"+strings.TrimPrefix(q, "0."))
 	}
-	l.add(8, 8, series("Time that a probe takes", "Buckets are a factor of four apart, so this is rough.", "s", false, quantile("0.5"), quantile("0.9"), quantile("0.99")))
-	l.add(8, 8, series("Share of late probes", "More than a tenth of the interval late.", "percentunit", false,
+	l.add(8, 8, series("Time that a probe takes", "Rough: buckets are a factor of four apart.", "s", false, quantile("0.5"), quantile("0.9"), quantile("0.99")))
+	l.add(8, 8, series("Share of late probes", "Probes that began more than a tenth of the interval late.", "percentunit", false,
 		query(sum("zone, check", rate("probes_late_total"))+" / "+sum("zone, check", rate("probes_total")), "{{zone}} {{check}}")))
 	l.add(8, 8, series("Mean time of a probe, by check", "", "s", false,
 		query(sum("check", rate("probe_duration_seconds_sum"))+" / "+sum("check", rate("probe_duration_seconds_count")), "{{check}}")))
-	l.add(8, 8, series("Held connections", "held: idle ones to endpoints that are up. ended: by the endpoint, in a minute, which has it probed at once. not opened: by a fault of ours, in a minute.", "none", false,
+	l.add(8, 8, series("Held connections", "held: idle connections to endpoints that are up. ended: by the endpoint, a minute; it is then probed at once. not opened: because of a local error, a minute.", "none", false,
 		query(sum("zone", chosen("held_connections")), "{{zone}} held"),
 		query("60 * "+sum("zone", rate("hints_total")), "{{zone}} ended"),
 		query("60 * "+sum("zone", rate("hold_errors_total")), "{{zone}} not opened")))
@@ -141,14 +141,14 @@ func probes(l *layout) {
 }
 
 func files(l *layout) {
-	l.add(8, 7, series("Age of files", "Since they were last read and found good. Those that are read once grow old.", "s", false,
+	l.add(8, 7, series("Age of files", "Time since a file was last read and found good. Files that are read once grow old.", "s", false,
 		query("time() - max by (zone, file) ("+chosen("file_last_success_timestamp_seconds")+")", "{{zone}} {{file}}")))
 	l.add(8, 7, series("Files that turned bad", "In an hour.", "none", false,
 		query(sum("zone, file", "increase("+chosen("file_reload_failures_total")+"[1h])"), "{{zone}} {{file}}")))
-	l.add(8, 7, series("Overrides in force", "Lines; the most of any instance.", "none", false,
+	l.add(8, 7, series("Overrides in force", "Lines; the highest of all instances.", "none", false,
 		query("max by (zone, override) ("+chosen("overrides")+")", "{{zone}} {{override}}")))
 	l.add(24, 6, &panel{
-		Type: "table", Title: "Rules", Description: "Those that run, and how many instances have them. One that only observes is counted as if it acted.", Datasource: prometheus,
+		Type: "table", Title: "Rules", Description: "Rules, and how many instances have them. A rule that only observes is counted as if it acted.", Datasource: prometheus,
 		Targets:     targets([]target{table("count by (zone, policy, observe) (" + chosen("rule_info") + ")")}),
 		FieldConfig: object{"defaults": object{"custom": object{"align": "auto", "filterable": false}}, "overrides": []object{}},
 		Options:     object{"showHeader": true, "frameIndex": 0, "cellHeight": "sm"},
