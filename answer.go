@@ -26,8 +26,8 @@ type answer struct {
 }
 
 // answerTo returns the writer for a query's answer, nil if the answer is not ours to balance.
-func (b *Balance) answerTo(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) *answer {
-	rule := b.rules.of(r)
+func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) *answer {
+	rule := r.of(query)
 	if rule == nil || nested(ctx) {
 		return nil
 	}
@@ -35,7 +35,7 @@ func (b *Balance) answerTo(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	a.shard = uint8(rand.Uint32()) //nolint:gosec // no secret
 	rule.watcher.note(ctx)
 	if rule.asksWho() {
-		a.client = rule.clientOf(w, r)
+		a.client = rule.clientOf(w, query)
 	}
 	return a
 }
@@ -77,7 +77,9 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	if len(b.targets.dead) > 0 && answers.removed[wasDown] > 0 {
 		extra.dropGlue(answers.sectionNow())
 	}
-	a.counters.countAnswer(b.shard, &answers, &extra)
+	a.counters.count(b.shard, max(answers.outcome, extra.outcome))
+	a.counters.countRemoved(b.shard, &answers.removed)
+	a.counters.countRemoved(b.shard, &extra.removed)
 	return a.message(res, &answers, &extra)
 }
 

@@ -180,7 +180,7 @@ func writerOf(b *testing.B, h plugin.Handler, m *dns.Msg) func() {
 	own := *m
 	if balance, ok := h.(*Balance); ok {
 		w := &test.ResponseWriter{}
-		a := balance.answerTo(b.Context(), w, m)
+		a := balance.rules.answerTo(b.Context(), w, m)
 		return func() {
 			a.used = false // a writer is made for every query, and its message with it
 			own.Answer = m.Answer

@@ -45,13 +45,6 @@ type counterLabels struct{ server, zone, view string }
 // count counts an answer.
 func (c *counters) count(place uint8, o outcome) { c.responses[o].add(place, 1) }
 
-// countAnswer counts an answer of two sections.
-func (c *counters) countAnswer(shard uint8, answers, extra *arrangement) {
-	c.count(shard, max(answers.outcome, extra.outcome))
-	c.countRemoved(shard, &answers.removed)
-	c.countRemoved(shard, &extra.removed)
-}
-
 // countRemoved counts the records removed from one of its sections.
 func (c *counters) countRemoved(place uint8, removed *removals) {
 	for why, n := range removed {
@@ -110,17 +103,10 @@ func (b *counterBook) of(labels counterLabels) *counters {
 func (b *counterBook) Describe(descs chan<- *prometheus.Desc) {
 	descs <- responsesDesc
 	descs <- removedRecordsDesc
-	descs <- fileLastSuccessDesc
-	descs <- ruleInfoDesc
-	descs <- fileGoodDesc
-	descs <- overridesDesc
 }
 
 // Collect implements prometheus.Collector.
 func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
-	collectRules(metrics)
-	collectFiles(metrics)
-	collectOverrides(metrics)
 	b.byLabels.Range(func(_, value any) bool {
 		c := value.(*counters)
 		l := c.labels

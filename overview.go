@@ -181,16 +181,17 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 	if key.line != noPreference {
 		shown.PreferLine = new(z.prefer[key.line].at.line)
 	}
-	p := o.describe(z, n, s)
-	shown.Degraded, shown.Answer = p.degraded, p.answer
+	f := z.forecastOf(n.entry, s, o.now)
+	wanted, states := f.wanted(), f.states()
+	shown.Degraded, shown.Answer = f.plan.degraded, f.answer
 	leads, others := n.inWindow(s)
 	for _, count := range leads {
 		shown.Answers += int(count)
 	}
 	shown.Answers += int(others)
-	for m := range p.members {
-		member := o.member(z, p, m)
-		member.Leads.Count = int(leads[m])
+	for m := range f.plan.members {
+		member := o.member(z, &f, m)
+		member.State, member.Leads = states[m], statuspage.Leads{Wanted: wanted[m], Count: int(leads[m])}
 		if shown.Answers > 0 {
 			member.Leads.Served = float64(leads[m]) / float64(shown.Answers)
 		}
@@ -215,14 +216,10 @@ func rankOf(m statuspage.Member) int {
 }
 
 // member returns what is known of a member.
-func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
-	m, at := &l.members[i], l.standings[i]
+func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
+	m, at := &f.plan.members[i], f.plan.standings[i]
 	shown := statuspage.Member{
-		Member: m.String(), Verdict: at.verdict.String(), State: l.state(i), Weight: int(at.weight), Tier: int(at.tier) + 1,
-		Leads: statuspage.Leads{Wanted: l.wants[i]}, Probes: []statuspage.Probe{},
-	}
-	if l.next[i] > 0 {
-		shown.Next = new(l.next[i])
+		Member: m.String(), Verdict: at.verdict.String(), Weight: int(at.weight), Tier: int(at.tier) + 1, Probes: []statuspage.Probe{},
 	}
 	if m.host != "" {
 		return shown
@@ -236,7 +233,7 @@ func (o *overview) member(z *shownRule, l outlook, i int) statuspage.Member {
 		}
 		shown.Probes = append(shown.Probes, probe)
 	}
-	if line := z.overridesInForce().lineFor(names.Spell(l.owner), target, o.now); line != nil {
+	if line := z.overridesInForce().lineFor(names.Spell(f.owner), target, o.now); line != nil {
 		shown.Override = line.shown(z.overrides.name())
 	}
 	return shown

@@ -88,35 +88,30 @@ func TestStatusWithoutPreferLine(t *testing.T) {
 	}
 }
 
-// The places that the page foresees are those of the next answer, also where verdicts have changed since the last one.
-func TestStatusForesees(t *testing.T) {
+// What the page says of members holds for the next answer, also if verdicts have changed since the last one.
+func TestStatusForecast(t *testing.T) {
 	defer inUse.forget()
-	for i, options := range []string{
-		"policy round_robin", "policy round_robin\nanswers 2", "policy random\nanswers 3", "policy weighted",
-		"policy weighted\nweight 10.0.0.1 5\nweight 10.0.0.2 3\nweight 10.0.0.4 100",
-		"policy weighted\nanswers 2\nweight 10.0.0.3 4000\nweight 10.0.0.2 2003",
-	} {
-		owner := fmt.Sprintf("o%d.foreseen.", i)
+	for i, options := range []string{"policy round_robin", "policy round_robin\nanswers 2", "policy random\nanswers 3", "policy weighted\nweight 10.0.0.2 0"} {
+		owner := fmt.Sprintf("o%d.forecast.", i)
 		h, m := judged(t, "status\n"+options, echo), setOf(owner, "abcdef")
 		v := verdictsOf(h.(*Balance).rules.of(m))
 		ask(t, h, m)
 		rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
-		for range 200 {
-			if rng.IntN(2) == 0 {
-				var dead []string
-				for _, j := range rng.Perm(6)[:rng.IntN(6)] {
-					dead = append(dead, fmt.Sprintf("10.0.0.%d", j+1))
-				}
-				v.judge(dead...)
+		for range 100 {
+			var dead []string
+			for _, j := range rng.Perm(6)[:rng.IntN(6)] {
+				dead = append(dead, fmt.Sprintf("10.0.0.%d", j+1))
 			}
-			foreseen := make([]string, 6)
+			v.judge(dead...)
+			eligible := ""
 			for _, member := range shownOf(h, owner, inAnswer).Members {
-				if member.Next != nil {
-					foreseen[*member.Next-1] = string('a' + netip.MustParseAddr(member.Member).As4()[3] - 1)
+				if member.State == "answers" {
+					eligible += string('a' + netip.MustParseAddr(member.Member).As4()[3] - 1)
 				}
 			}
-			if got, want := order(ask(t, h, m)), strings.Join(foreseen, ""); got != want {
-				t.Fatalf("%s: %s answer, want %s as foreseen", options, got, want)
+			got := order(ask(t, h, m))
+			if strings.Trim(got, eligible) != "" || !strings.Contains(options, "answers") && len(got) != len(eligible) {
+				t.Fatalf("%s: %s answer, want of %s", options, got, eligible)
 			}
 		}
 	}
@@ -161,7 +156,7 @@ func TestStatusOfGlueThatIsDown(t *testing.T) {
 	if out := ask(t, h, m); len(out.Extra) != 2 {
 		t.Fatalf("want both addresses in\n%s", out)
 	}
-	if shown := shownOf(h, owner, inExtra); shown == nil || shown.Answer != "fail_open" || shown.Members[0].Next == nil {
+	if shown := shownOf(h, owner, inExtra); shown == nil || shown.Answer != "fail_open" || shown.Members[0].State != "answers" {
 		t.Errorf("%+v, want one that fails open", shown)
 	}
 }

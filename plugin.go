@@ -8,48 +8,47 @@
 //
 // # How an answer travels
 //
-//	Balance.ServeDNS   finds the rule of the question's name, calls the next plugin      plugin.go
-//	answer.WriteMsg    takes what came up the chain and hands on what goes out           plugin.go
-//	answer.balance     leaves alone what is not ours, else goes through the sections     plugin.go
-//	scratch.scan       finds the RRsets of a section and the slots that each holds       rrset.go
-//	answer.arrange     goes through them; what follows is for each                       plugin.go
-//	zoneRule.turns     finds how often the RRset was answered, whatever came up since    turns.go
-//	classify           decides who answers, given weights, tiers and verdicts            classify.go
-//	plan               holds what follows from it; immutable, made anew when that changes plan.go
-//	policy             turns the turn into an order                    roundrobin.go, weighted.go
-//	arrangement.place  puts the records into their slots: order, answers N, TTL          arrange.go
+//	Balance.ServeDNS          finds the rule of the question's name, calls the next plugin   plugin.go
+//	answer.WriteMsg           gets what comes up the chain, passes on what goes out          answer.go
+//	answer.balance            arranges the sections of the message                           answer.go
+//	scanner.scan              finds the RRsets of a section, with their positions            scanner.go
+//	arrangement.arrangeSet    arranges one RRset; all that follows is for each               arrangement.go
+//	zoneRule.stateOf          finds its plan and its turns in the turn cache                 turns.go
+//	classify                  decides which members answer, by tier and verdict              classify.go
+//	plan                      keeps that decision until something it depends on changes      plan.go
+//	group.schedule            makes an order of a turn                                       policy.go
+//	arrangement.place         puts the records into their slots, with their TTL              arrangement.go
 //
-// A probe's way, from schedule to verdict, is in internal/health. The two meet in health.go, when a plan is made:
-// looking up the verdicts on its members registers them for probing, and a new verdict outdates the plan.
+// # How a probe travels
+//
+// That is in internal/health, from schedule to verdict. The two flows meet in health.go: making a
+// plan looks up the verdicts on its members, which registers them for probing, and a new verdict
+// outdates the plan. Queries only read what was published; no lock is held that another can wait for.
 //
 // # Where things are
 //
-//	setup.go        the directive: the table of options, validation after; an option that has a file is
-//	                parsed there, arguments.go has what they share
-//	corefile.go     lines, their positions in errors, and how a table of options is read
+//	setup.go        the directive, the table of options, what options say of each other
+//	corefile.go     lines, their positions in errors, how a table of options is read; arguments.go words
 //	zones.go        the zones of a stanza
-//	healthcheck.go  health_check: the table of protocols, checkoptions.go the table of options in its block
-//	rule.go         a stanza and the search for the one that a name belongs to
-//	policy.go       the table of policies and what a policy is
-//	roundrobin.go, weighted.go, random.go, sticky.go   the policies: what each asks of internal/schedule
-//	weights.go      the weight file, which internal/weights reads, file.go files that are read while the server runs
-//	overrides.go    what operators say of members
-//	client.go       who asks, and for whom
-//	observe.go      to decide everything and change nothing
-//	targets.go      MX and SRV whose targets are dead, hints.go addresses in HTTPS and SVCB
-//	prefer.go, ttl.go, alldown.go, chain.go   an option or a step each
-//	turntable.go    where the turns of RRsets are kept: found without a lock, and bounded
-//	index.go        members found by hash, for upstreams that shuffle
-//	member.go       one record of an RRset, as a value that compares
-//	health.go       what a rule asks of internal/health, watch.go the names that are resolved from the start
+//	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block
+//	rule.go         a stanza, and the search for the one that a name belongs to
+//	client.go       who asks, or for whom; context.go queries that this server makes itself
+//	buffers.go      the memory in which an answer is worked out
+//	recordorder.go  which records are which members; index.go finds members by hash
+//	member.go       one record of an RRset, as a value that compares; svcb.go HTTPS and SVCB records
+//	group.go        members that take turns among themselves
+//	turncache.go    where turns are kept: found without a lock, and bounded
+//	policy.go       the table of policies; roundrobin.go, weighted.go, random.go, sticky.go
+//	targets.go      MX and SRV records whose targets are down; hints.go addresses in HTTPS and SVCB
+//	prefer.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
+//	weights.go      the weight file; overrides.go what operators say; file.go files that may change
+//	health.go       what a rule asks of internal/health; watch.go names resolved from the start
 //	life.go         what starts and stops with a server
-//	status.go       the page that shows rules, overview.go what is on it, outlook.go what the next answers will be;
-//	                internal/statuspage serves it
-//	ledger.go       who led, and which RRsets are in use, for that page only
+//	status.go       the page that shows rules; overview.go what is on it; forecast.go what answers
+//	                will be made of; leadcounts.go who led; internal/statuspage serves it
 //	outcome.go      what became of an answer, and why records left it
-//	log.go          the logger, and the plugin's name
-//	metrics.go      what is counted, scrape.go what is looked up when it is scraped
-//	position.go     the warnings about a chain that defeats us
+//	metrics.go      what is counted; scrape.go what is looked up at a scrape
+//	log.go          the logger; position.go warnings about the place in the chain
 package balance
 
 import (
@@ -89,7 +88,7 @@ func (b *Balance) Ready() bool {
 // query that comes from another balance of this server, which follows a CNAME, is left alone: one
 // client query is one turn.
 func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	a := b.answerTo(ctx, w, r)
+	a := b.rules.answerTo(ctx, w, r)
 	if a == nil {
 		return plugin.NextOrFailure(b.Name(), b.Next, ctx, w, r)
 	}

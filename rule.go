@@ -134,18 +134,25 @@ type zoneRule struct {
 func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, b *buffers) {
 	b.standings = b.standings[:0]
 	owner = names.Spell(owner) // a zone file's names come as it spells them
-	overrides, now := z.overridesInForce(), z.timeOfDay()
+	now := z.timeOfDay()
 	for i := range n {
-		m := memberAt(i)
-		at := standing{weight: weights.Default}
+		m, v := memberAt(i), health.Unknown
 		if m.host == "" {
-			target := m.addr.Unmap()
-			at = standing{z.weightOf(owner, m.addr), z.tierOf(target), z.verdictOn(m.addr), overrides.of(owner, target, now)}
+			v = z.verdictOn(m.addr)
 		} else if b.targets.isDead(m) {
-			at.verdict = health.Down
+			v = health.Down
 		}
-		b.standings = append(b.standings, at.ruled())
+		b.standings = append(b.standings, z.standingOf(owner, m, v, now))
 	}
+}
+
+// standingOf returns what is known of a member, given what probes say of it.
+func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now time.Time) standing {
+	if m.host != "" {
+		return standing{weight: weights.Default, verdict: v}
+	}
+	target := m.addr.Unmap()
+	return standing{z.weightOf(owner, m.addr), z.tierOf(target), v, z.overridesInForce().of(owner, target, now)}.ruled()
 }
 
 // servedRule is a zoneRule in one chain. Safe for concurrent use.

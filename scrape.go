@@ -8,8 +8,26 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Series that are made when they are scraped, of what runs then: so they go with what they tell of, and
-// cost no memory in between.
+// rulesCollector makes the series of the rules that run when they are scraped, so that they end with
+// the rule and cost no memory in between.
+type rulesCollector struct{}
+
+func init() { prometheus.MustRegister(rulesCollector{}) }
+
+// Describe implements prometheus.Collector.
+func (rulesCollector) Describe(descs chan<- *prometheus.Desc) {
+	descs <- fileLastSuccessDesc
+	descs <- ruleInfoDesc
+	descs <- fileGoodDesc
+	descs <- overridesDesc
+}
+
+// Collect implements prometheus.Collector.
+func (rulesCollector) Collect(metrics chan<- prometheus.Metric) {
+	collectRules(metrics)
+	collectFiles(metrics)
+	collectOverrides(metrics)
+}
 
 // zoneFile is a file of a rule, in one of its zones. Rules that share it, or replace each other, say the same.
 type zoneFile struct{ zone, file string }

@@ -84,14 +84,13 @@ type Name struct {
 	MembersOmitted int `json:"members_omitted"`
 }
 
-// Member is one record of an RRset. State is "answers", "limit", "drained", "tier" or "down": whether the
-// next answer holds it and, where not, why.
+// Member is one record of an RRset. State is "answers" if it has its turn in the next answers, else the
+// reason why not: "limit", "drained", "tier" or "down".
 type Member struct {
 	Member   string     `json:"member"`
 	Verdict  string     `json:"verdict"` // of all checks together, or the override's
 	Since    *time.Time `json:"since"`   // null where nothing is known of it
 	State    string     `json:"state"`
-	Next     *int       `json:"next"` // place in the next answer, the lead being 1; null where it has none or the client decides
 	Weight   int        `json:"weight"`
 	Tier     int        `json:"tier"` // the first is 1
 	Override *Override  `json:"override"`

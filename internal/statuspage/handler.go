@@ -196,9 +196,9 @@ var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"state":   func(state string) string { return states[state] },
 }).ParseFS(assets, "assets/page.html"))
 
-// states are what the page says of a member that has no place in the next answer; page.js says the same.
+// states are what the page says of a member; page.js says the same.
 var states = map[string]string{
-	"answers": "in the answer", "limit": "not this time", "drained": "standby", "tier": "other tier answers", "down": "left out",
+	"answers": "in turn", "limit": "beyond the limit", "drained": "standby", "tier": "other tier answers", "down": "left out",
 }
 
 // ago says how long before now a moment was, roughly; nothing where it is unknown.

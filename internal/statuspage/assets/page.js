@@ -92,7 +92,7 @@ const milliseconds = (ms) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 
 const MARKS = { up: "✓", down: "✕", unknown: "?" };
 const ANSWERS = { fail_open: "fails open", nodata: "answers nodata", servfail: "answers SERVFAIL", fallback: "answers the fallback" };
-const STATES = { answers: "in the answer", limit: "not this time", drained: "standby", tier: "other tier answers", down: "left out" };
+const STATES = { answers: "in turn", limit: "beyond the limit", drained: "standby", tier: "other tier answers", down: "left out" };
 
 // Parts of the page.
 
@@ -157,12 +157,12 @@ function memberRows(name, member, rule, flash) {
     el("td", { role: "cell", class: "wide" }, probes(member.probes)),
     el("td", { role: "cell", class: "number", "data-label": "leads" }, leads(member.leads, name.answers)),
     el("td", { role: "cell", "data-label": "weight" }, String(member.weight)),
-    el("td", { role: "cell", "data-label": "next answer" }, member.next ? (member.next === 1 ? "1, leads" : String(member.next)) : STATES[member.state] || member.state));
+    el("td", { role: "cell", "data-label": "answers" }, STATES[member.state] || member.state));
   if (!lines.length) return [row];
   return [row, el("tr", { role: "row", class: "note", "data-key": `n ${member.member}` }, el("td", { role: "cell", colspan: 7 }, lines))];
 }
 
-const MEMBER_COLUMNS = ["Member", "Verdict", "For", "Last probes", "Leads in the last minute", "Weight", "Next answer"];
+const MEMBER_COLUMNS = ["Member", "Verdict", "For", "Last probes", "Leads in the last minute", "Weight", "Answers"];
 
 function table(columns, rows, label) {
   return el("table", { role: "table", class: columns === MEMBER_COLUMNS ? "live members" : "live", "aria-label": label },

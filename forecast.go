@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"slices"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/names"
+)
+
+// forecast is the plan that the next answers for an RRset will follow, and what they are made of. It
+// may differ from the last plan, because more is known of the members since. Immutable.
+type forecast struct {
+	plan   *plan
+	owner  string
+	answer string // "members", "fail_open" or what all_down says instead
+}
+
+// forecastOf returns the forecast for an entry. It registers nothing for probing.
+func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
+	p, owner := s.plan, names.Spell(e.owner)
+	standings := make([]standing, len(p.members))
+	for i := range p.members {
+		if m := &p.members[i]; m.host != "" {
+			standings[i] = p.standings[i] // only an answer shows whether a target is down
+		} else {
+			standings[i] = z.standingOf(owner, m, z.lastVerdictOn(m.addr.Unmap()), now)
+		}
+	}
+	if !s.by(z.rule) || !slices.Equal(standings, p.standings) {
+		p = &plan{rule: z.rule, line: p.line, members: p.members, standings: standings}
+		p.divide(classify(standings, z.minHealthy))
+	}
+	return forecast{p, e.owner, z.answerOf(p, e.key.where)}
+}
+
+// answerOf returns what answers are made of. The option all_down is for addresses that were asked for.
+func (r *rule) answerOf(p *plan, where section) string {
+	switch {
+	case !p.allDown:
+		return "members"
+	case r.allDown.mode == answerOpen || p.members[0].host != "" || where == inExtra:
+		return "fail_open"
+	}
+	return allDownNames[r.allDown.mode]
+}
+
+// holdsMembers reports whether answers hold members rather than what all_down puts in their place.
+func (f *forecast) holdsMembers() bool { return f.answer == "members" || f.answer == "fail_open" }
+
+// wanted returns the share of the leads that each member is to have. The first group leads.
+func (f *forecast) wanted() []float64 {
+	shares := make([]float64, len(f.plan.members))
+	if !f.holdsMembers() || len(f.plan.groups) == 0 {
+		return shares
+	}
+	first := &f.plan.groups[0]
+	sum := 0.0
+	for _, w := range first.weights {
+		sum += f.plan.rule.policy.effective(w)
+	}
+	for i, w := range first.weights {
+		shares[f.plan.answering(i)] = f.plan.rule.policy.effective(w) / sum
+	}
+	return shares
+}
+
+// states returns for each member "answers", or the reason why it does not.
+func (f *forecast) states() []string {
+	states := make([]string, len(f.plan.members))
+	from := 0
+	for i := range f.plan.groups {
+		state := "answers" // all members of a group have their turn
+		if !f.holdsMembers() {
+			state = reasonNames[wasDown]
+		} else if from >= f.plan.wanted {
+			state = reasonNames[limit]
+		}
+		for range f.plan.groups[i].members {
+			states[f.plan.answering(from)] = state
+			from++
+		}
+	}
+	for _, x := range f.plan.excluded {
+		states[x.member] = reasonNames[x.why]
+	}
+	return states
+}
+
+// answering returns the nth of the members that answer, group by group.
+func (p *plan) answering(n int) int {
+	if p.ranked == nil {
+		return n
+	}
+	return int(p.ranked[n])
+}
+
+// effective returns a weight as the policy has it.
+func (p *policy) effective(weight uint16) float64 {
+	if !p.weighs {
+		return 1
+	}
+	return float64(weight)
+}
