@@ -4,6 +4,7 @@ package balance
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 
 	"github.com/miekg/dns"
@@ -43,12 +44,17 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 // WriteMsg implements dns.ResponseWriter. It writes neither to res nor to what res refers to: both
 // belong to a plugin below that may use them again.
 func (a *answer) WriteMsg(res *dns.Msg) error {
+	if res == nil {
+		return errNoMessage
+	}
 	decided := a.balance(res)
 	if a.rule.observe {
 		return a.ResponseWriter.WriteMsg(res)
 	}
 	return a.ResponseWriter.WriteMsg(a.withSubnet(decided))
 }
+
+var errNoMessage = errors.New("no message to write")
 
 // Write implements dns.ResponseWriter. Packed bytes go out as they came.
 func (a *answer) Write(packed []byte) (int, error) {

@@ -247,7 +247,7 @@ func TestPassedThrough(t *testing.T) {
 	}
 }
 
-// A message without a question, and nil, must not crash; packed bytes go out as they are.
+// A message without a question must not crash, no message is an error; packed bytes go out as they are.
 func TestOddWrites(t *testing.T) {
 	var written []byte
 	h := newHandler(t, "balance", plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
@@ -255,6 +255,9 @@ func TestOddWrites(t *testing.T) {
 		m.Question = nil
 		m.Answer = records(t, "o.odd. A 192.0.2.1\n o.odd. A 192.0.2.2")
 		_ = w.WriteMsg(m)
+		if err := w.WriteMsg(nil); err == nil {
+			t.Error("no message was written without an error")
+		}
 		_, err := w.Write([]byte("raw"))
 		return dns.RcodeSuccess, err
 	}))

@@ -35,6 +35,9 @@ func parseFile(otherwise time.Duration) func(args []string) (fileOption, error) 
 		if len(args) < 1 || len(args) > 2 {
 			return f, wrongCount(args)
 		}
+		if args[0] == "" {
+			return f, errors.New(`found "": want a file`)
+		}
 		f = fileOption{args[0], otherwise}
 		if len(args) == 2 {
 			f.every, err = parseInterval(args[1])
@@ -101,7 +104,7 @@ func parseNumber(arg string, low, high uint32) (uint32, error) {
 
 // parseAddress reads an address that is written in the one way that it has.
 func parseAddress(arg string) (netip.Addr, error) {
-	addr, err := netip.ParseAddr(arg)
+	addr, err := netip.ParseAddr(cidr.WithoutBrackets(arg))
 	if err != nil || addr.Zone() != "" || addr.Is4In6() {
 		return netip.Addr{}, fmt.Errorf("bad address %q: want one such as 192.0.2.1 or 2001:db8::1", arg)
 	}
@@ -149,14 +152,48 @@ func holderOf(prefixes []netip.Prefix, p netip.Prefix) int {
 
 // unknownWord says that a word is none of those allowed, and which one may have been meant.
 func unknownWord(kind, word string, allowed []string) error {
-	msg := fmt.Sprintf("unknown %s %q: want %s", kind, word, list(allowed))
-	nearest := slices.MinFunc(allowed, func(a, b string) int {
+	meant := nearest(word, allowed)
+	if meant == "" {
+		return fmt.Errorf("unknown %s %q: want %s", kind, word, list(allowed))
+	}
+	return fmt.Errorf("unknown %s %q: want %s; did you mean %q?", kind, word, list(allowed), meant)
+}
+
+// nearest returns the one of some words that another one may be meant as: one that it begins with,
+// or differs from in a few letters. It returns "" if there is none.
+func nearest(word string, allowed []string) string {
+	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
+	for _, one := range allowed {
+		if len(one) > 3 && strings.HasPrefix(word, one+"_") {
+			return one
+		}
+	}
+	one := slices.MinFunc(allowed, func(a, b string) int {
 		return levenshtein.Distance(word, a, nil) - levenshtein.Distance(word, b, nil)
 	})
-	if levenshtein.Distance(word, nearest, nil) <= 1+len(word)/4 {
-		msg += fmt.Sprintf("; did you mean %q?", nearest)
+	if levenshtein.Distance(word, one, nil) > 1+len(word)/4 {
+		return ""
 	}
-	return errors.New(msg)
+	return one
+}
+
+// withoutCommas returns words that were written as a list with commas, and whether they were.
+func withoutCommas(args []string) (words []string, found bool) {
+	for _, arg := range args {
+		words = append(words, strings.FieldsFunc(arg, func(r rune) bool { return r == ',' })...)
+	}
+	return words, strings.Contains(strings.Join(args, ""), ",")
+}
+
+// hintOn returns what may be meant by arguments that a parser refuses.
+func hintOn(args []string, parse func(args []string) error) string {
+	if words, found := withoutCommas(args); found && parse(words) == nil {
+		return fmt.Sprintf("; did you mean %q, without commas?", strings.Join(words, " "))
+	}
+	if slices.Contains(args, "") {
+		return "; is an environment variable not set?"
+	}
+	return ""
 }
 
 // list joins words: "a, b or c".

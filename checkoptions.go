@@ -104,7 +104,7 @@ func parseNames(args []string) (all []string, err error) {
 		return nil, wrongCount(args)
 	}
 	for _, arg := range args {
-		if _, ok := dns.IsDomainName(arg); !ok || strings.Contains(arg, "/") {
+		if _, ok := dns.IsDomainName(arg); !ok || strings.ContainsAny(arg, "/,") {
 			return nil, fmt.Errorf("bad domain name %q: want one such as www.example.org", arg)
 		}
 		all = append(all, names.Spell(plugin.Name(arg).Normalize()))

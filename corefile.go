@@ -39,6 +39,19 @@ func (l *line) String() string {
 	return strings.Join(words, " ")
 }
 
+// textOf returns lines and their blocks as one text. Stanzas with the same text are the same.
+func textOf(lines []line) string {
+	var b strings.Builder
+	for i := range lines {
+		b.WriteString(lines[i].String())
+		if lines[i].block != nil {
+			b.WriteString(" {\n" + textOf(lines[i].block) + "}")
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
 // errorf returns an error about the line.
 func (l *line) errorf(format string, args ...any) error {
 	return &lineError{l.at, fmt.Errorf(format, args...)}
@@ -56,7 +69,11 @@ func (e *lineError) Unwrap() error { return e.err }
 
 // readLine reads the line that c stands at the beginning of, and its block.
 func readLine(c *caddy.Controller) (line, error) {
-	l := line{at: position{c.File(), c.Line()}, name: c.Val(), args: c.RemainingArgs()}
+	l := line{at: position{c.File(), c.Line()}, name: c.Val()}
+	if l.name == "{" {
+		return l, l.errorf(`found "{" on a line of its own: want it at the end of the line before`)
+	}
+	l.args = c.RemainingArgs()
 	if !c.NextArg() { // RemainingArgs stops at a brace
 		return l, nil
 	}
@@ -108,12 +125,20 @@ func set[T, V any](parse func(args []string) (V, error), assign func(*T, V)) fun
 
 // add returns how to read an option whose value may contradict what was read before.
 func add[T, V any](parse func(args []string) (V, error), assign func(*T, V) error) func(*T, *line) error {
+	return addAt(parse, func(into *T, value V, _ position) error { return assign(into, value) })
+}
+
+// addAt is add for an option whose position matters later.
+func addAt[T, V any](parse func(args []string) (V, error), assign func(*T, V, position) error) func(*T, *line) error {
 	return func(into *T, l *line) error {
 		value, err := parse(l.args)
 		if err != nil {
-			return err
+			return &misread{err, hintOn(l.args, func(args []string) error {
+				_, err := parse(args)
+				return err
+			})}
 		}
-		return assign(into, value)
+		return assign(into, value, l.at)
 	}
 }
 
@@ -148,8 +173,20 @@ func (o *option[T]) readLine(into *T, l *line) error {
 	if inside := new(lineError); err == nil || errors.As(err, &inside) {
 		return err
 	}
-	return l.errorf("%s: %w", l.name, wanting(err, l.name, o.usage))
+	hint := ""
+	if m := new(misread); errors.As(err, &m) {
+		err, hint = m.err, m.hint
+	}
+	return l.errorf("%s: %w%s", l.name, wanting(err, l.name, o.usage), hint)
 }
+
+// misread is the error of a parser and what may be meant by the arguments.
+type misread struct {
+	err  error
+	hint string
+}
+
+func (m *misread) Error() string { return m.err.Error() + m.hint }
 
 func optionNamed[T any](options []option[T], name string) *option[T] {
 	at := slices.IndexFunc(options, func(o option[T]) bool { return o.name == name })

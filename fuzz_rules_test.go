@@ -262,14 +262,6 @@ func FuzzCorefile(f *testing.F) {
 	})
 }
 
-func described(stanzas []*rule) string {
-	var b strings.Builder
-	for _, r := range stanzas {
-		b.WriteString(describe(r))
-	}
-	return b.String()
-}
-
 func checkParseError(t *testing.T, err error, input string) {
 	t.Helper()
 	text := err.Error()

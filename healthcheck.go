@@ -67,7 +67,7 @@ func readHealthCheck(s *stanza, l *line) error {
 		return fmt.Errorf("%s: %w", name, wanting(err, name, p.usage))
 	}
 	allowed := slices.DeleteFunc(slices.Clone(checkOptions), func(o option[checkDraft]) bool { return !p.takes(o.name) })
-	unknown := func(option string) error { return unknownCheckOption(name, option, optionNames(allowed)) }
+	unknown := func(option string) error { return unknownCheckOption(name, option, optionNames(allowed), s.words) }
 	if d.at, err = readOptions(d, l.block, allowed, unknown); err != nil {
 		return err
 	}
@@ -82,10 +82,14 @@ func (p *protocol) takes(option string) bool {
 	return !slices.Contains(someProtocols, option) || slices.Contains(p.options, option)
 }
 
-// unknownCheckOption says which options a protocol has, or which other ones have what was found.
-func unknownCheckOption(protocol, option string, allowed []string) error {
-	if slices.Contains(someProtocols, option) {
+// unknownCheckOption says which options a protocol has, or which other protocols or stanzas have
+// what was found.
+func unknownCheckOption(protocol, option string, allowed, ofStanza []string) error {
+	switch {
+	case slices.Contains(someProtocols, option):
 		return fmt.Errorf("%s: not for %s: want it with %s", option, protocol, list(protocolsWith(option)))
+	case slices.Contains(ofStanza, option):
+		return fmt.Errorf("%s: found in the block of a health_check: is the \"}\" of that missing before it?", option)
 	}
 	return unknownWord("option", option, allowed)
 }

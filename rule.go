@@ -36,6 +36,7 @@ type rule struct {
 	allDown    allDown
 	status     netip.AddrPort // of the page that shows the rule; zero: none
 	lines      []string       // of the stanza, without blocks, for that page
+	warnings   []string       // of its stanza, said when the server starts
 	observe    bool           // answers go out as they came
 	answers    int            // the most members of an RRset of addresses in an answer; 0: all
 

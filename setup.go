@@ -31,6 +31,7 @@ func setup(c *caddy.Controller) error {
 	rules := rulesByZone(stanzas)
 	background := newLife(c, stanzas, rules)
 	start := func() error {
+		warnOfStanzas(stanzas)
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config, stanzas)
 		sayWhatIsObserved(stanzas)
@@ -126,36 +127,73 @@ func parse(c *caddy.Controller) ([]*rule, error) {
 	return rules, nil
 }
 
-func parseStanzas(c *caddy.Controller) (rules []*rule, err error) {
-	first := make(map[string]position) // of the stanzas, by zone
+func parseStanzas(c *caddy.Controller) ([]*rule, error) {
+	var stanzas []*stanza
 	for c.Next() {
 		heading, err := readLine(c)
 		if err != nil {
 			return nil, err
 		}
-		if heading.name != pluginName {
-			return nil, heading.errorf("found %q: want it at the end of the line before", heading.name)
-		}
-		r, err := parseStanza(c, &heading)
+		s, err := parseStanza(c, &heading)
 		if err != nil {
 			return nil, err
 		}
-		for _, zone := range r.zones {
-			if other, ok := first[zone]; ok {
-				return nil, heading.errorf("zone %q has a stanza already, at %s: want one for each zone", zone, other)
+		for _, earlier := range stanzas {
+			if err := s.shareZones(earlier); err != nil {
+				return nil, err
 			}
-			first[zone] = heading.at
 		}
-		rules = append(rules, r)
+		stanzas = append(stanzas, s)
 	}
-	return rules, nil
+	return rulesOf(stanzas), nil
+}
+
+// rulesOf returns the rules of those stanzas that have zones left, with the warnings about all.
+func rulesOf(stanzas []*stanza) (rules []*rule) {
+	var warnings []string
+	for _, s := range stanzas {
+		warnings = append(warnings, s.rule.warnings...)
+		s.rule.warnings = nil
+		if len(s.rule.zones) > 0 {
+			rules = append(rules, s.rule)
+		}
+	}
+	if len(rules) > 0 {
+		rules[0].warnings = warnings
+	}
+	return rules
+}
+
+// shareZones leaves each zone that an earlier stanza has too to one of them: if they are the same to
+// either, if one is bare to the other. It returns an error if they differ.
+func (s *stanza) shareZones(earlier *stanza) error {
+	for _, zone := range slices.Clone(s.rule.zones) {
+		if !slices.Contains(earlier.rule.zones, zone) {
+			continue
+		}
+		drop, keep := s, earlier
+		switch {
+		case s.text == earlier.text || s.text == "":
+		case earlier.text == "":
+			drop, keep = earlier, s
+		default:
+			return &lineError{s.heading, fmt.Errorf("zone %q has another stanza at %s: want one for each zone", zone, earlier.heading)}
+		}
+		drop.rule.zones = slices.DeleteFunc(drop.rule.zones, func(z string) bool { return z == zone })
+		s.warn(drop.heading, "no effect on zone %q, because the stanza at %s counts for it: remove this one", zone, keep.heading)
+	}
+	return nil
 }
 
 // stanza is a rule while it is read.
 type stanza struct {
-	rule *rule
-	at   map[string]position // where its options stand
-	root string              // the directory that the names of files are relative to
+	rule  *rule
+	at    map[string]position // where its options stand
+	root  string              // the directory that the names of files are relative to
+	words []string            // its options
+
+	heading position
+	text    string // its options as they stand in the Corefile; empty if it is bare
 
 	weights, overrides fileOption
 	moved              bool          // it has the form that loadbalance has
@@ -172,7 +210,7 @@ var options = []option[stanza]{
 	{name: "weights", usage: "FILE [DURATION]",
 		read: set(parseFile(defaultWeightsInterval), func(s *stanza, f fileOption) { s.weights = f })},
 	{name: "prefer", usage: "CIDR... [from CIDR...]", repeats: true,
-		read: readPrefer},
+		read: addAt(parsePrefer, (*stanza).addPreference)},
 	{name: "tier", usage: "ADDRESS|CIDR...", repeats: true,
 		read: add(parsePrefixes, func(s *stanza, targets []netip.Prefix) error { return s.rule.addTier(targets) })},
 	{name: "answers", usage: "N",
@@ -194,23 +232,28 @@ var options = []option[stanza]{
 	{name: "status", usage: "[ADDRESS]",
 		read: set(parseStatus, func(s *stanza, at netip.AddrPort) { s.rule.status = at })},
 	{name: "reload", usage: "DURATION", // for those who move from loadbalance
-		read: set(parseReload, func(s *stanza, every time.Duration) { s.reload = every })},
+		read: addAt(parseReload, (*stanza).setReload)},
 }
 
 // parseStanza reads a stanza: the zones, then an option a line.
-func parseStanza(c *caddy.Controller, heading *line) (*rule, error) {
+func parseStanza(c *caddy.Controller, heading *line) (*stanza, error) {
+	if heading.name != pluginName {
+		return nil, heading.errorf("found %q: want %q", heading.name, pluginName)
+	}
 	r := &rule{policy: &policies[0], minHealthy: quorum{count: 1}}
-	s := &stanza{rule: r, root: dnsserver.GetConfig(c).Root}
+	s := &stanza{rule: r, root: dnsserver.GetConfig(c).Root, words: optionNames(options), heading: heading.at}
 	lines, args, err := s.movedLines(heading)
 	if err != nil {
 		return nil, err
 	}
 	lines = append(lines, heading.block...)
 	if r.zones, err = parseZones(args, c.ServerBlockKeys); err != nil {
-		return nil, heading.errorf("%w", err)
+		return nil, heading.errorf("%w%s", err, hintOn(args, func(args []string) error {
+			_, err := parseZones(args, c.ServerBlockKeys)
+			return err
+		}))
 	}
-	unknown := func(word string) error { return unknownWord("option", word, optionNames(options)) }
-	if s.at, err = readOptions(s, lines, options, unknown); err != nil {
+	if s.at, err = readOptions(s, lines, options, unknownOption); err != nil {
 		return nil, err
 	}
 	if err := s.validate(); err != nil {
@@ -220,17 +263,43 @@ func parseStanza(c *caddy.Controller, heading *line) (*rule, error) {
 		return nil, err
 	}
 	r.lines = shownLines(lines)
-	return r, s.agreeOnStatus(c)
+	s.text = textOf(lines)
+	return s, s.agreeOnStatus(c)
 }
 
-// readPrefer reads a prefer line, which the status page names by its number.
-func readPrefer(s *stanza, l *line) error {
-	p, err := parsePrefer(l.args)
-	if err != nil {
-		return err
+// unknownOption says which options there are, and what else a word may be.
+func unknownOption(word string) error {
+	switch {
+	case optionNamed(checkOptions, word) != nil:
+		return fmt.Errorf("%s: found outside a health_check: want it in the block of one", word)
+	case slices.Contains(dnsserver.Directives, word):
+		return fmt.Errorf("found the directive %q in a stanza: is the \"}\" of balance missing before it?", word)
 	}
-	p.at = l.at
-	return s.rule.addPreference(p)
+	return unknownWord("option", word, optionNames(options))
+}
+
+// addPreference adds a prefer line, which the status page names by its number.
+func (s *stanza) addPreference(p preference, at position) error {
+	p.at = at
+	warnings, err := s.rule.addPreference(p)
+	for _, warning := range warnings {
+		s.warn(at, "prefer: %s", warning)
+	}
+	return err
+}
+
+// setReload sets how often the weight file is read. loadbalance takes shorter durations.
+func (s *stanza) setReload(every time.Duration, at position) error {
+	if s.reload = every; every != 0 && every < minPollInterval {
+		s.warn(at, "reload: %v is taken as %v, the shortest: write that", every, minPollInterval)
+		s.reload = minPollInterval
+	}
+	return nil
+}
+
+// warn has something said when the server starts.
+func (s *stanza) warn(at position, format string, args ...any) {
+	s.rule.warnings = append(s.rule.warnings, oneLine(fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))))
 }
 
 // movedLines returns the lines that stand for the arguments of a stanza that moved over from
@@ -262,6 +331,7 @@ func (s *stanza) validate() error {
 		r.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
 	}
 	weighing := fmt.Sprintf("no effect, because the policy %s ignores weights: want policy %s", r.policy.name, list(policyNames(true)))
+	judges := r.checked() || s.overrides.path != ""
 	const judging = "no effect, because no member is ever down: want a health_check or overrides"
 	for _, rule := range []struct {
 		option string
@@ -272,14 +342,35 @@ func (s *stanza) validate() error {
 		{"weights", !r.policy.weighs, weighing},
 		{"reload", !s.moved || s.weights.path == "", `goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`},
 		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky or prefer with from"},
-		{"min_healthy", !r.judges(), judging},
-		{"all_down", !r.judges(), judging},
+		{"min_healthy", !judges, judging},
+		{"all_down", !judges, judging},
 	} {
 		if at, given := s.at[rule.option]; given && rule.broken {
 			return &lineError{at, fmt.Errorf("%s: %s", rule.option, rule.what)}
 		}
 	}
+	s.warnOfNoEffect()
 	return nil
+}
+
+// warnOfNoEffect warns of options that do nothing, although the stanza is right.
+func (s *stanza) warnOfNoEffect() {
+	r := s.rule
+	if at, given := s.at["min_healthy"]; given && len(r.tiers) == 0 {
+		s.warn(at, "min_healthy: no effect without tier, because it decides when a tier is passed over for the next: want a tier line too")
+	}
+	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && len(r.weights.Lines()) == 0 && s.weights.path == "" {
+		s.warn(at, "policy: weighted orders as round_robin does, because there is no weight: want weight or weights too")
+	}
+}
+
+// warnOfStanzas logs what is odd about stanzas.
+func warnOfStanzas(rules []*rule) {
+	for _, r := range rules {
+		for _, warning := range r.warnings {
+			log.Warning(warning)
+		}
+	}
 }
 
 // openFiles reads the files that the stanza names.

@@ -139,9 +139,17 @@ func parsed(input string) string {
 	if err != nil {
 		return "error: " + err.Error() + "\n"
 	}
+	return described(stanzas)
+}
+
+// described writes rules and the warnings about them.
+func described(stanzas []*rule) string {
 	var b strings.Builder
 	for _, r := range stanzas {
 		b.WriteString(describe(r))
+		for _, warning := range r.warnings {
+			b.WriteString("warning: " + warning + "\n")
+		}
 	}
 	return b.String()
 }

@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 
 	"github.com/coredns/coredns/core/dnsserver"
@@ -35,9 +37,12 @@ func parseStatus(args []string) (netip.AddrPort, error) {
 }
 
 // parseStatusAddress reads an IP address, perhaps with a port. Nothing stands for all addresses but
-// 0.0.0.0 and ::, for what listens there is open to the network.
+// 0.0.0.0 and ::, because what listens there is open to the network.
 func parseStatusAddress(arg string) (netip.AddrPort, error) {
-	if addr, err := netip.ParseAddr(strings.Trim(arg, "[]")); err == nil {
+	if addr, port, ok := hidesPort(arg); ok {
+		return netip.AddrPort{}, fmt.Errorf("%q may be an address and a port, or an address alone: want \"[%s]:%s\" or \"[%s]\"", arg, addr, port, arg)
+	}
+	if addr, err := netip.ParseAddr(cidr.WithoutBrackets(arg)); err == nil {
 		return netip.AddrPortFrom(addr.Unmap(), defaultStatus.Port()), nil
 	}
 	at, err := netip.ParseAddrPort(arg)
@@ -49,6 +54,19 @@ func parseStatusAddress(arg string) (netip.AddrPort, error) {
 		return at, fmt.Errorf("%w; 127.0.0.1:%s is for this host only, 0.0.0.0:%s for everybody who gets there", problem, port, port)
 	}
 	return at, problem
+}
+
+// hidesPort reports whether an IPv6 address ends in what looks like a port, as in ::1:9154, and what
+// it would be without it.
+func hidesPort(arg string) (addr netip.Addr, port string, ok bool) {
+	if _, err := netip.ParseAddr(arg); err != nil || !strings.Contains(arg, ":") {
+		return addr, "", false
+	}
+	at := strings.LastIndexByte(arg, ':')
+	_, notDecimal := strconv.ParseUint(arg[at+1:], 10, 16)
+	addr, err := netip.ParseAddr(arg[:at])
+	const shortest = 3 // digits: fewer are the end of an address
+	return addr, arg[at+1:], err == nil && notDecimal == nil && len(arg)-at > shortest
 }
 
 // serversOf returns where a server block listens, for people.

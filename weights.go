@@ -77,5 +77,9 @@ func parseReload(args []string) (time.Duration, error) {
 	if len(args) != 1 {
 		return 0, wrongCount(args)
 	}
-	return parseInterval(args[0])
+	every, err := time.ParseDuration(args[0])
+	if err != nil || every < 0 {
+		return 0, fmt.Errorf("bad duration %q: want one such as 30s, or 0 to read the file once", args[0])
+	}
+	return every, nil
 }

@@ -5,50 +5,103 @@ package balance
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/names"
 )
 
-// parseZones returns the zones of a stanza: those named or, without any, those of the block. They
-// must lie in the block, for no other question comes here.
-func parseZones(args, blockKeys []string) ([]string, error) {
+// parseZones returns the zones of a stanza: those named or, without any, those of the block. A zone
+// above the block's stands for those.
+func parseZones(args, blockKeys []string) (zones []string, err error) {
 	block := distinct(plugin.OriginsFromArgsOrServerBlock(nil, blockKeys)) // a zone on two ports is named twice
 	if len(args) == 0 {
 		return block, nil
 	}
-	var zones []string
 	for _, arg := range args {
-		if hint := misreadZone(arg); hint != "" {
-			return nil, fmt.Errorf("%q stands where a zone may stand, but is %s", arg, hint)
-		}
-		hosts, port, err := plugin.SplitHostPort(arg)
-		if err != nil || port != "" || arg == "" {
-			return nil, fmt.Errorf("bad zone %q: want a domain name or a CIDR, without a port", arg)
+		hosts, err := parseZone(arg, block)
+		if err != nil {
+			return nil, err
 		}
 		for _, host := range hosts {
-			zone := names.Spell(plugin.Name(host).Normalize())
-			if plugin.Zones(block).Matches(zone) == "" {
-				return nil, fmt.Errorf("zone %q lies outside this server block: want a name at or under %s", zone, list(block))
+			within, err := zonesWithin(host, block)
+			if err != nil {
+				return nil, err
 			}
-			if slices.Contains(zones, zone) {
-				return nil, fmt.Errorf("zone %q is named twice: want it once", zone)
+			for _, zone := range within {
+				if slices.Contains(zones, zone) {
+					return nil, fmt.Errorf("zone %q is named twice: want it once", zone)
+				}
+				zones = append(zones, zone)
 			}
-			zones = append(zones, zone)
 		}
 	}
 	return zones, nil
 }
 
-// misreadZone says what to write instead of a word that was meant as something else than a zone, as
-// those are who write "balance" in front of what loadbalance takes.
-func misreadZone(word string) string {
-	if policyNamed(word) != nil {
-		return fmt.Sprintf(`a policy: want a line "policy %s" in the block`, word)
+// parseZone reads a domain name, or a CIDR for the reverse zones of its addresses.
+func parseZone(arg string, block []string) (zones []string, err error) {
+	if err := misreadZone(arg, block); err != nil {
+		return nil, err
 	}
-	if optionNamed(options, word) != nil {
-		return "an option: want it on a line of its own in the block"
+	hosts, port, err := plugin.SplitHostPort(arg)
+	if err != nil || port != "" || arg == "" || strings.Contains(arg, ",") {
+		return nil, fmt.Errorf("bad zone %q: want a domain name or a CIDR, without a port", arg)
 	}
-	return ""
+	for _, host := range hosts {
+		zones = append(zones, names.Spell(plugin.Name(host).Normalize()))
+	}
+	return zones, nil
+}
+
+// zonesWithin returns the part of a zone that lies in a server block: the zone itself, or the
+// block's zones below it.
+func zonesWithin(zone string, block []string) ([]string, error) {
+	if below, ok := belowWildcard(zone); ok {
+		return nil, fmt.Errorf("zone %q has a wildcard, which no question matches: want %q, which holds all names below it", zone, below)
+	}
+	if plugin.Zones(block).Matches(zone) != "" {
+		return []string{zone}, nil
+	}
+	within := slices.DeleteFunc(slices.Clone(block), func(b string) bool { return !names.InZone(b, zone) })
+	if len(within) == 0 {
+		return nil, fmt.Errorf("zone %q lies outside this server block: want a name at, under or above %s", zone, list(block))
+	}
+	return within, nil
+}
+
+// belowWildcard returns what follows the last label "*" of a name.
+func belowWildcard(name string) (rest string, ok bool) {
+	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
+		if below, found := strings.CutPrefix(name[off:], "*."); found {
+			rest, ok = dns.Fqdn(below), true
+		}
+	}
+	return rest, ok
+}
+
+// misreadZone returns an error if a word was meant as something else than a zone, as in "balance
+// weighted FILE ...", which people write who come from another load balancer. A zone of that name
+// can be written with a dot at its end.
+func misreadZone(word string, block []string) error {
+	if strings.Contains(word, ".") || slices.Contains(block, dns.CanonicalName(word)) {
+		return nil
+	}
+	switch {
+	case policyNamed(word) != nil:
+		return fmt.Errorf(`found the policy %q among zones: want a line "policy %s" in the block`, word, word)
+	case optionNamed(options, word) != nil:
+		return fmt.Errorf("found the option %q among zones: want it on a line of its own in the block", word)
+	case nearest(word, policyNames(false)) != "" || slices.Contains(foreignPolicies, strings.ToLower(word)):
+		return fmt.Errorf(`%w (a zone of that name is written "%s.")`, unknownWord("policy", word, policyNames(false)), word)
+	}
+	return nil
+}
+
+// foreignPolicies are what other load balancers call theirs.
+var foreignPolicies = []string{
+	"chash", "consistent_hash", "first", "hash", "ip_hash", "iphash", "least_conn", "least_connections", "least_request",
+	"leastconn", "leastload", "leasttime", "maglev", "ring_hash", "rr", "shuffle", "source", "static-rr", "uniform", "wrr",
 }
