@@ -44,6 +44,7 @@ func different(t *testing.T) (checks []*Check, names []string) {
 	add("http:1/")(NewHTTP(HTTP{Port: 1, Expect: []StatusRange{{200, 200}}}))
 	add("http:1/")(NewHTTP(HTTP{Port: 1, Body: "a"}))
 	add("http:1/")(NewHTTP(HTTP{Port: 1, BodyRegex: regexp.MustCompile("a")}))
+	add("http:1/")(NewHTTP(HTTP{Port: 1, HTTP2: true}))
 	add("http:1/")(NewHTTP(HTTP{Port: 1, Source: v4}))
 	add("https:1/")(NewHTTP(HTTP{Port: 1, TLS: insecure}))
 	add("https:1/")(NewHTTP(HTTP{Port: 1, TLS: &TLS{}, Host: "a"}))

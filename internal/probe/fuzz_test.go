@@ -4,6 +4,8 @@ package probe
 
 import (
 	"bytes"
+	"io"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -55,6 +57,36 @@ func FuzzHTTPReply(f *testing.F) {
 			}
 			if slow := p.judge(iotest.OneByteReader(bytes.NewReader(reply))); (slow == nil) != (err == nil) {
 				t.Errorf("a byte at a time: %v, at once: %v", slow, err)
+			}
+		}
+	})
+}
+
+// replaying is a connection that says the same whatever it is told.
+type replaying struct {
+	io.Reader
+	io.Writer
+}
+
+func FuzzHTTP2Reply(f *testing.F) {
+	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	const ok = "\x00\x00\x01\x01\x04\x00\x00\x00\x01\x88" // HEADERS with :status 200 (RFC 7541, appendix A)
+	f.Add([]byte(settings + ok + "\x00\x00\x02\x00\x01\x00\x00\x00\x01ok"))
+	f.Add([]byte(settings + "\x00\x00\x08\x06\x00\x00\x00\x00\x0001234567"))
+	f.Add([]byte(settings + "\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02"))
+	f.Add([]byte(settings + "\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x07"))
+	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	web := must(f)(NewHTTP(HTTP{Port: 80, Body: "ok", HTTP2: true})).protocol.(*httpProbe)
+	rpc := must(f)(NewGRPC(GRPC{Port: 80})).protocol.(*grpcProbe)
+	f.Fuzz(func(t *testing.T, reply []byte) {
+		for name, ask := range map[string]func(io.ReadWriter, netip.AddrPort) error{"http": web.ask2, "grpc": rpc.ask} {
+			err := ask(replaying{bytes.NewReader(reply), io.Discard}, local)
+			judged(t, err)
+			if err == nil && !(len(reply) > 9 && reply[3] == 4) {
+				t.Errorf("%s: %x is up", name, reply)
+			}
+			if slow := ask(replaying{iotest.OneByteReader(bytes.NewReader(reply)), io.Discard}, local); (slow == nil) != (err == nil) {
+				t.Errorf("%s: a byte at a time: %v, at once: %v", name, slow, err)
 			}
 		}
 	})

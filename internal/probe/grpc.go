@@ -4,27 +4,24 @@ package probe
 
 import (
 	"context"
-	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
+	"strconv"
 	"strings"
-	"sync"
-	"time"
 
-	"google.golang.org/grpc"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
-// GRPC is up where Check of grpc.health.v1, the gRPC health checking protocol, says SERVING. All
-// else is down, a server without that service and one that does not know Service too.
+// GRPC is up if Check of grpc.health.v1, the gRPC health checking protocol, says SERVING. All else is
+// down, also a server without that service and one that does not know Service.
 type GRPC struct {
 	Port    uint16     // 1 to 65535
 	Service string     // to ask about; "" for the server as a whole
@@ -33,10 +30,13 @@ type GRPC struct {
 	Source  netip.Addr // to probe from, for endpoints of its family; zero for any
 }
 
+// grpcProbe makes its one unary call without the client of grpc-go, whose channel has seven
+// goroutines and more for each endpoint that it waits for.
 type grpcProbe struct {
 	*line
 	service string
 	host    string // "" for the address
+	message []byte // the request, with its prefix
 }
 
 // NewGRPC builds the check. It fails on options that make no sense and on unreadable files.
@@ -48,12 +48,23 @@ func NewGRPC(o GRPC) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
+	message, err := proto.Marshal(&grpc_health_v1.HealthCheckRequest{Service: o.Service})
+	if err != nil {
+		return nil, err
+	}
 	return &Check{
 		name:     strings.TrimSuffix(fmt.Sprintf("%s:%d/%s", l.scheme("grpc", "grpc+tls"), o.Port, o.Service), "/"),
 		key:      fmt.Sprintf("grpc %s service=%q host=%+q", key, o.Service, o.Host),
 		port:     o.Port,
-		protocol: &grpcProbe{line: l, service: o.Service, host: o.Host},
+		protocol: &grpcProbe{line: l, service: o.Service, host: o.Host, message: withPrefix(message)},
 	}, nil
+}
+
+const prefixSize = 5 // of a message: a byte that says whether it is compressed, and its length
+
+func withPrefix(message []byte) []byte {
+	prefix := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) //nolint:gosec // of an option
+	return append(prefix, message...)
 }
 
 func (p *grpcProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
@@ -62,163 +73,102 @@ func (p *grpcProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 		return err
 	}
 	defer c.hangUp()
-	if t, ok := c.Conn.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol != "h2" {
-		return reason("tls: the peer does not offer HTTP/2 (ALPN h2)")
-	}
-	return p.ask(ctx, &observed{call: c, reader: limited{Reader: c, left: 2 * maxRead, full: errFlood}}, endpoint)
+	return p.ask(c.Conn, endpoint)
 }
 
-// usualWindow is the window of an HTTP/2 connection where nobody says otherwise (RFC 9113, section 6.9.2), in bytes.
-const usualWindow = 1<<16 - 1
-
-var errFlood = reason("more than 128 KiB for an answer")
-
-// ask makes the call over an open connection.
-func (p *grpcProbe) ask(ctx context.Context, conn *observed, endpoint netip.AddrPort) error {
-	client, err := p.client(conn, endpoint)
+// ask makes the call.
+func (p *grpcProbe) ask(c io.ReadWriter, endpoint netip.AddrPort) error {
+	// The server is not told our deadline: it would hurry to report its end, as a status of its own.
+	r, err := begin2(c, request2(p.fields(endpoint), p.message))
 	if err != nil {
 		return err
 	}
-	// The server is not told our deadline: it would hurry to report its end, as a status of its own.
-	timeless, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
-	var header, trailer metadata.MD
-	answer, err := grpc_health_v1.NewHealthClient(client).Check(timeless,
-		&grpc_health_v1.HealthCheckRequest{Service: p.service}, grpc.Header(&header), grpc.Trailer(&trailer))
-	_ = client.Close() // waits for its goroutines
-	switch {
-	case err == nil && answer.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING:
-		return nil
-	case err == nil:
-		return reason(fmt.Sprintf("status %s, want SERVING", answer.GetStatus()))
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case header["content-type"] != nil || trailer["content-type"] != nil:
-		return p.refusal(status.Convert(err))
-	}
-	return conn.unanswered(status.Convert(err))
+	defer r.release()
+	return p.judge(r)
 }
 
-// client returns a client that has the open connection and cannot make another.
-func (p *grpcProbe) client(conn *observed, endpoint netip.AddrPort) (*grpc.ClientConn, error) {
+// fields are the header of the call, in the order of the gRPC specification.
+func (p *grpcProbe) fields(endpoint netip.AddrPort) []hpack.HeaderField {
 	authority := p.host
 	if authority == "" {
 		authority = endpoint.String()
 	}
-	connections := make(chan net.Conn, 1)
-	connections <- conn
-	close(connections)
-	return grpc.NewClient("passthrough:///"+endpoint.String(),
-		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
-			if conn, ok := <-connections; ok {
-				return conn, nil
-			}
-			return nil, io.EOF
-		}),
-		grpc.WithTransportCredentials(conn.credentials()),
-		grpc.WithAuthority(authority),
-		grpc.WithUserAgent("coredns-balance"),
-		grpc.WithNoProxy(),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithDisableHealthCheck(),
-		grpc.WithDisableRetry(),
-		grpc.WithMaxHeaderListSize(maxRead),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxRead)),
-		// Without a window of a fixed size the client measures the path with PINGs, and races with itself where a peer
-		// acknowledges one before it is sent (bdpEstimator of grpc-go 1.84).
-		grpc.WithStaticConnWindowSize(usualWindow),
-		grpc.WithReadBufferSize(4096),
-		grpc.WithWriteBufferSize(4096),
-	)
+	return []hpack.HeaderField{
+		{Name: ":method", Value: http.MethodPost}, {Name: ":scheme", Value: p.scheme("http", "https")},
+		{Name: ":path", Value: grpc_health_v1.Health_Check_FullMethodName}, {Name: ":authority", Value: authority},
+		{Name: "te", Value: "trailers"}, {Name: "content-type", Value: "application/grpc"},
+		{Name: "user-agent", Value: "coredns-balance"},
+	}
 }
 
-// refusal is for a status other than OK that the server gave.
-func (p *grpcProbe) refusal(s *status.Status) error {
-	switch s.Code() {
+// judge reads the answer to a call.
+func (p *grpcProbe) judge(r *call2) error {
+	contentType := r.header.Get("Content-Type")
+	if r.status != http.StatusOK || !strings.HasPrefix(contentType, "application/grpc") {
+		return reason(fmt.Sprintf("not a gRPC server: status %d, content type %s", r.status, quote(contentType)))
+	}
+	answer, err := readMessage(body2{r})
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if err == nil { // the trailer comes behind the message, and may take it back
+		if _, err := io.Copy(io.Discard, body2{r}); err != nil {
+			return err
+		}
+	}
+	trailer := r.trailer
+	if trailer == nil {
+		trailer = r.header // an answer without a message has one header only
+	}
+	switch code := trailer.Get("Grpc-Status"); {
+	case code != "0":
+		return p.refusal(code, trailer.Get("Grpc-Message"))
+	case answer == nil:
+		return reason("grpc status OK without an answer")
+	case answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING:
+		return reason(fmt.Sprintf("status %s, want SERVING", answer.GetStatus()))
+	}
+	return nil
+}
+
+// readMessage reads the message of a unary call. The error is io.EOF if there is none.
+func readMessage(body io.Reader) (*grpc_health_v1.HealthCheckResponse, error) {
+	var prefix [prefixSize]byte
+	if _, err := io.ReadFull(body, prefix[:]); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(prefix[1:])
+	if prefix[0] != 0 || size > maxRead {
+		return nil, reason("malformed gRPC message")
+	}
+	message := make([]byte, size)
+	if _, err := io.ReadFull(body, message); errors.Is(err, io.EOF) {
+		return nil, io.ErrUnexpectedEOF
+	} else if err != nil {
+		return nil, err
+	}
+	answer := new(grpc_health_v1.HealthCheckResponse)
+	if proto.Unmarshal(message, answer) != nil {
+		return nil, reason("malformed gRPC message")
+	}
+	return answer, nil
+}
+
+// refusal is for a status other than OK.
+func (p *grpcProbe) refusal(code, message string) error {
+	number, err := strconv.ParseUint(code, 10, 32)
+	if err != nil {
+		return reason("grpc status " + quote(code))
+	}
+	switch c := codes.Code(number); c {
 	case codes.NotFound:
 		return reason("unknown service " + quote(p.service))
 	case codes.Unimplemented:
 		return reason("the server does not implement grpc.health.v1")
+	default:
+		if text, err := url.PathUnescape(message); err == nil {
+			message = text
+		}
+		return reason(fmt.Sprintf("grpc status %s: %s", c, quote(message)))
 	}
-	return statusReason(s)
 }
-
-func statusReason(s *status.Status) error {
-	return reason(fmt.Sprintf("grpc status %s: %s", s.Code(), quote(s.Message())))
-}
-
-// observed is a connection that the gRPC client uses, which tells only in prose what became of it.
-// Safe for concurrent use.
-type observed struct {
-	*call
-	reader limited // owned by the one goroutine that reads
-
-	mu    sync.Mutex
-	first []byte // as in limited
-	err   error  // the first one of a read
-}
-
-func (o *observed) Read(p []byte) (int, error) {
-	n, err := o.reader.Read(p)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.first = o.reader.first
-	if o.err == nil && !errors.Is(err, net.ErrClosed) {
-		o.err = err
-	}
-	return n, err
-}
-
-// Close resets the connection, as every probe does.
-func (o *observed) Close() error {
-	abort(o.tcp)
-	return nil
-}
-
-// The deadlines of the client are longer than ours.
-
-func (o *observed) SetDeadline(time.Time) error      { return nil }
-func (o *observed) SetReadDeadline(time.Time) error  { return nil }
-func (o *observed) SetWriteDeadline(time.Time) error { return nil }
-
-// unanswered says why a call failed to which the server gave no status.
-func (o *observed) unanswered(s *status.Status) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	const frameType, settings = 3, 4 // every peer begins with SETTINGS (RFC 9113, section 3.4)
-	if len(o.first) > frameType && o.first[frameType] != settings {
-		return reason("not an HTTP/2 server; got " + quote(o.first))
-	}
-	if s.Code() == codes.Unavailable && o.err != nil {
-		return o.err
-	}
-	return statusReason(s)
-}
-
-// credentials tell the client that its connection is what it is already: plaintext or TLS.
-func (o *observed) credentials() credentials.TransportCredentials {
-	if t, ok := o.Conn.(*tls.Conn); ok {
-		return established{insecure.NewCredentials(), t.ConnectionState()}
-	}
-	return insecure.NewCredentials()
-}
-
-// established are the credentials of a connection whose TLS handshake is over.
-type established struct {
-	credentials.TransportCredentials
-	state tls.ConnectionState
-}
-
-func (e established) ClientHandshake(_ context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return conn, credentials.TLSInfo{
-		State:          e.state,
-		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
-	}, nil
-}
-
-func (e established) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
-}
-
-func (e established) Clone() credentials.TransportCredentials { return e }

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2/hpack"
 )
 
 // HTTP is up where the status of the reply (HTTP/1.1, RFC 9110 and 9112) is expected and its body
@@ -36,6 +37,7 @@ type HTTP struct {
 	Expect    []StatusRange  // statuses that are up; default 200 to 299
 	Body      string         // text that the body must hold; "" for any
 	BodyRegex *regexp.Regexp // what the body must match; nil for any
+	HTTP2     bool           // over HTTP/2: with prior knowledge, or as agreed by ALPN over TLS
 	TLS       *TLS           // nil: http; otherwise https, which needs Host unless insecure
 	Source    netip.Addr     // to probe from, for endpoints of its family; zero for any
 }
@@ -58,6 +60,9 @@ type httpProbe struct {
 	host         string // "" for the address
 	before       string // of the request, up to the host
 	after        string
+	http2        bool
+	path         string      // for HTTP/2
+	header       http.Header // for HTTP/2
 	expect       []StatusRange
 	expectText   string
 	body         []byte
@@ -72,21 +77,24 @@ func NewHTTP(o HTTP) (*Check, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	l, key, err := newLine(o.Port, o.Source, o.TLS, o.Host)
+	l, key, err := newLine(o.Port, o.Source, o.TLS, o.Host, o.protocols()...)
 	if err != nil {
 		return nil, err
 	}
 	expect := statusText(o.Expect)
 	return &Check{
 		name: fmt.Sprintf("%s:%d%s", l.scheme("http", "https"), o.Port, o.Path),
-		key: fmt.Sprintf("http %s path=%+q host=%+q method=%s header=%+q expect=%s body=%+q regex=%+q",
-			key, o.Path, o.Host, o.Method, o.Header, expect, o.Body, regexText(o.BodyRegex)),
+		key: fmt.Sprintf("http %s http2=%t path=%+q host=%+q method=%s header=%+q expect=%s body=%+q regex=%+q",
+			key, o.HTTP2, o.Path, o.Host, o.Method, o.Header, expect, o.Body, regexText(o.BodyRegex)),
 		port: o.Port,
 		protocol: &httpProbe{
 			line:         l,
 			host:         o.Host,
 			before:       o.Method + " " + o.Path + " HTTP/1.1\r\nHost: ",
 			after:        "\r\n" + headerText(o.Header) + "Connection: close\r\n\r\n",
+			http2:        o.HTTP2,
+			path:         o.Path,
+			header:       o.Header,
 			expect:       o.Expect,
 			expectText:   expect,
 			body:         []byte(o.Body),
@@ -95,6 +103,14 @@ func NewHTTP(o HTTP) (*Check, error) {
 			standardPort: standardPort(l),
 		},
 	}, nil
+}
+
+// protocols are those to agree on over TLS.
+func (o HTTP) protocols() []string {
+	if o.HTTP2 {
+		return []string{"h2"}
+	}
+	return nil
 }
 
 // withDefaults fills in what was left out, in copies.
@@ -217,10 +233,44 @@ func (p *httpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 		return err
 	}
 	defer c.hangUp()
+	if p.http2 {
+		return p.ask2(c.Conn, endpoint)
+	}
 	if _, err := io.WriteString(c, p.before+p.hostFor(endpoint)+p.after); err != nil {
 		return err
 	}
 	return p.judge(c)
+}
+
+// ask2 makes the call over HTTP/2.
+func (p *httpProbe) ask2(c io.ReadWriter, endpoint netip.AddrPort) error {
+	r, err := begin2(c, request2(p.fields(endpoint), nil))
+	if err != nil {
+		return err
+	}
+	defer r.release()
+	if err := p.judgeStatus(r.status, r.header); err != nil || !p.wantsBody() {
+		return err
+	}
+	return p.judgeBody(body2{r})
+}
+
+// fields are the header of an HTTP/2 request (RFC 9113, section 8.3.1).
+func (p *httpProbe) fields(endpoint netip.AddrPort) []hpack.HeaderField {
+	fields := []hpack.HeaderField{
+		{Name: ":method", Value: p.request.Method}, {Name: ":scheme", Value: p.scheme("http", "https")},
+		{Name: ":authority", Value: p.hostFor(endpoint)}, {Name: ":path", Value: p.path},
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.header)) {
+		for _, value := range p.header[name] {
+			fields = append(fields, hpack.HeaderField{Name: strings.ToLower(name), Value: value})
+		}
+	}
+	return fields
+}
+
+func (p *httpProbe) wantsBody() bool {
+	return len(p.body) > 0 || p.regex != nil
 }
 
 // hostFor returns the Host header.
@@ -245,25 +295,35 @@ type reply struct {
 
 var replies = sync.Pool{New: func() any { return &reply{Reader: bufio.NewReader(nil)} }}
 
+// newReply returns a reply of at most so many bytes, whose reads fail with full beyond.
+func newReply(peer io.Reader, most int, full error) *reply {
+	r := replies.Get().(*reply)
+	r.limit = limited{Reader: peer, left: most, full: full, first: r.limit.first[:0]}
+	r.Reset(&r.limit)
+	return r
+}
+
+// release gives a reply's buffers back. The pool must not keep the connection.
+func (r *reply) release() {
+	r.limit.Reader = nil
+	r.Reset(nil)
+	replies.Put(r)
+}
+
 var errHead = reason("headers longer than 64 KiB")
 
 // judge reads a reply and says why it is not that of an endpoint which is up.
 func (p *httpProbe) judge(peer io.Reader) error {
-	r := replies.Get().(*reply)
-	defer replies.Put(r)
-	r.limit = limited{Reader: peer, left: maxRead, full: errHead, first: r.limit.first}
-	r.Reset(&r.limit)
-	defer r.Reset(nil)
-	defer func() { r.limit.Reader = nil }() // the pool must not keep the connection
-
+	r := newReply(peer, maxRead, errHead)
+	defer r.release()
 	response, err := p.read(r) //nolint:bodyclose // Close would read to the end of the body
 	if err != nil {
 		return err
 	}
-	if err := p.judgeStatus(response); err != nil {
+	if err := p.judgeStatus(response.StatusCode, response.Header); err != nil {
 		return err
 	}
-	if len(p.body) == 0 && p.regex == nil {
+	if !p.wantsBody() {
 		return nil
 	}
 	r.limit.left, r.limit.full = maxFramed, errFraming
@@ -272,8 +332,7 @@ func (p *httpProbe) judge(peer io.Reader) error {
 
 // judgeStatus says what is wrong with the status of a reply. A rate limit (RFC 6585, section 4) is
 // no verdict. Retry-After is kept for the statuses that it is defined for (RFC 9110, section 10.2.3).
-func (p *httpProbe) judgeStatus(response *http.Response) error {
-	code := response.StatusCode
+func (p *httpProbe) judgeStatus(code int, header http.Header) error {
 	for _, r := range p.expect {
 		if r.First <= code && code <= r.Last {
 			return nil
@@ -282,9 +341,9 @@ func (p *httpProbe) judgeStatus(response *http.Response) error {
 	said := reason(fmt.Sprintf("status %d, want %s", code, p.expectText))
 	switch code {
 	case http.StatusTooManyRequests:
-		return &qualified{reason: said, kind: ErrInconclusive, retryAfter: retryAfter(response.Header)}
+		return &qualified{reason: said, kind: ErrInconclusive, retryAfter: retryAfter(header)}
 	case http.StatusServiceUnavailable:
-		return &qualified{reason: said, retryAfter: retryAfter(response.Header)}
+		return &qualified{reason: said, retryAfter: retryAfter(header)}
 	}
 	return said
 }
@@ -336,6 +395,9 @@ func (r *reply) unreadable(err error) error {
 	line, _, _ := bytes.Cut(r.limit.first, []byte("\r\n"))
 	failed := r.limit.err != nil && !errors.Is(r.limit.err, io.EOF)
 	cut := errors.Is(err, io.ErrUnexpectedEOF) && bytes.HasPrefix(r.limit.first, []byte("HTTP/1."))
+	if isHTTP2(r.limit.first) {
+		return reason("the peer speaks HTTP/2: want the option http2")
+	}
 	if !failed && !cut {
 		return reason("not an HTTP/1.1 reply: " + quote(line))
 	}
