@@ -29,7 +29,8 @@ func TestLogLinesInTheDocuments(t *testing.T) {
 	written := alike(everyLogLine(t))
 	for _, b := range quoted {
 		for line := range strings.Lines(b.text) {
-			if line = strings.TrimSpace(line); !strings.Contains(written, alike(line)) && !strings.Contains(golden, line) {
+			line = strings.TrimSpace(line)
+			if !strings.Contains(written, alike(line)) && !strings.Contains(golden, position.ReplaceAllString(line, "")) {
 				t.Errorf("%s: the server writes no %q", b.at, line)
 			}
 		}
@@ -72,6 +73,7 @@ var (
 	reasons     = regexp.MustCompile(`%[dsq]|\d+`)
 	inBackticks = regexp.MustCompile("`([^`]+)`")
 	variable    = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:]+Z|\b(?:\d+(?:\.\d+)?(?:h|m|s|ms|µs))+\b|:\d{4,5}\b|\d+\.\d+\.\d+\.\d+`)
+	position    = regexp.MustCompile(`^Corefile:\d+: `)
 	inTemp      = regexp.MustCompile(`/\S*/`)
 )
 
