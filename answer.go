@@ -24,6 +24,8 @@ type answer struct {
 	used     bool      // reply is taken
 	fewUsed  bool      // few is taken
 	shard    uint8     // of the counters
+
+	explanation *explanation // nil unless somebody asks why
 }
 
 // answerTo returns the writer for a query's answer, nil if the answer is not ours to balance.
@@ -86,6 +88,9 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	a.counters.count(b.shard, max(answers.outcome, extra.outcome))
 	a.counters.countRemoved(b.shard, &answers.removed)
 	a.counters.countRemoved(b.shard, &extra.removed)
+	if x := a.explanation; x != nil {
+		x.result = max(answers.outcome, extra.outcome)
+	}
 	return a.message(res, &answers, &extra)
 }
 

@@ -44,7 +44,7 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 		return nil
 	}
 	key.rrtype, key.line = set.rrtype, a.answer.preference(set)
-	now, order := rule.stateOf(a.buf, key, set, a.in)
+	now, order := a.answer.stateOf(a.buf, key, set, a.in)
 	a.countAsItCame(now, order)
 	switch {
 	case now.plan.allDown && key.where != inExtra && set.holdsAddresses() && !set.sealed && rule.allDown.mode != answerOpen:
@@ -53,6 +53,9 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 		a.place(set, now, order)
 	default: // a single record is left alone, with its TTL
 		a.leave(now)
+	}
+	if x := a.answer.explanation; x != nil {
+		x.note(a, key, set, now)
 	}
 	return now.plan
 }
@@ -67,6 +70,9 @@ func (a *arrangement) place(set *rrset, now *state, order *recordOrder) {
 		a.outcome = failOpen
 	}
 	a.choose(set, now)
+	if x := a.answer.explanation; x != nil {
+		x.picked = slices.Clone(a.buf.picked)
+	}
 	if l := a.leadsOf(now); l != nil {
 		l.count(a.buf.picked[0])
 	}
@@ -112,7 +118,7 @@ func (a *arrangement) leave(now *state) {
 
 // leadsOf returns where to count who leads, nil for nowhere.
 func (a *arrangement) leadsOf(now *state) *leadCounts {
-	if a.stays {
+	if a.stays || a.answer.explanation != nil {
 		return nil
 	}
 	return now.leads
@@ -120,7 +126,7 @@ func (a *arrangement) leadsOf(now *state) *leadCounts {
 
 // countAsItCame counts the member that leads a section that goes out as it came.
 func (a *arrangement) countAsItCame(now *state, order *recordOrder) {
-	if a.stays && now.leads != nil {
+	if a.stays && now.leads != nil && a.answer.explanation == nil {
 		now.leads.count(uint16(slices.Index(order.first, 0))) //nolint:gosec // the first record is some member's
 	}
 }

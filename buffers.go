@@ -20,6 +20,8 @@ type buffers struct {
 	plans     []*plan    // of the RRsets of the last section; nil for one that is left alone
 
 	targets glueTargets
+
+	leavesNoTrace bool // looking up verdicts registers nothing
 }
 
 var (

@@ -34,11 +34,13 @@ type rule struct {
 	checks     []*check // all must pass
 	minHealthy quorum
 	allDown    allDown
-	status     netip.AddrPort // of the page that shows the rule; zero: none
-	lines      []string       // of the stanza, without blocks, for that page
-	warnings   []string       // of its stanza, said when the server starts
-	observe    bool           // answers go out as they came
-	answers    int            // the most members of an RRset of addresses in an answer; 0: all
+	status     netip.AddrPort      // of the page that shows the rule; zero: none
+	lines      []string            // of the stanza, without blocks, for that page
+	stands     position            // of the stanza
+	options    map[string]position // where each option stands first
+	warnings   []string            // of its stanza, said when the server starts
+	observe    bool                // answers go out as they came
+	answers    int                 // the most members of an RRset of addresses in an answer; 0: all
 
 	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }
@@ -139,7 +141,7 @@ func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, b *
 	for i := range n {
 		m, v := memberAt(i), health.Unknown
 		if m.host == "" {
-			v = z.verdictOn(m.addr)
+			v = z.verdictFor(m.addr, b)
 		} else if b.targets.isDead(m) {
 			v = health.Down
 		}
@@ -154,6 +156,14 @@ func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now tim
 	}
 	target := m.addr.Unmap()
 	return standing{z.weightOf(owner, m.addr), z.tierOf(target), v, z.overridesInForce().of(owner, target, now)}.ruled()
+}
+
+// verdictFor is verdictOn, or lastVerdictOn if nothing may be registered.
+func (z *zoneRule) verdictFor(addr netip.Addr, b *buffers) health.Verdict {
+	if b.leavesNoTrace {
+		return z.lastVerdictOn(addr.Unmap())
+	}
+	return z.verdictOn(addr)
 }
 
 // servedRule is a zoneRule in one chain. Safe for concurrent use.

@@ -262,7 +262,7 @@ func parseStanza(c *caddy.Controller, heading *line) (*stanza, error) {
 	if err := s.openFiles(); err != nil {
 		return nil, err
 	}
-	r.lines = shownLines(lines)
+	r.lines, r.stands, r.options = shownLines(lines), heading.at, s.at
 	s.text = textOf(lines)
 	return s, s.agreeOnStatus(c)
 }

@@ -160,7 +160,7 @@ func (p *statusPages) leave(l *life) {
 }
 
 func (p *statusPage) start(at netip.AddrPort) error {
-	server, err := statuspage.Listen(at, p.document)
+	server, err := statuspage.Listen(at, p.document, p.explain)
 	if err != nil {
 		return err
 	}

@@ -137,6 +137,17 @@ func (t *turnCache) entry(scope uint64, key turnKey, owner string) *entry {
 	return e
 }
 
+// known returns the entry of an RRset, nil if there is none. It leaves the entry in its generation.
+func (t *turnCache) known(scope uint64, key turnKey, owner string) *entry {
+	owner = strings.ToLower(owner)
+	hash := maphash.String(t.seed, owner) ^ key.hash(scope)
+	g := t.generations.Load()
+	if e := g[0].find(hash, scope, key, owner); e != nil {
+		return e
+	}
+	return g.findOlder(hash, scope, key, owner)
+}
+
 // hash returns a number that differs for different keys of different scopes.
 func (k turnKey) hash(scope uint64) uint64 {
 	return schedule.Mix(scope + uint64(k.where)<<56 + uint64(k.priority)<<32 + uint64(k.rrtype)<<8 + uint64(uint8(k.line))) //nolint:gosec // bits

@@ -169,8 +169,11 @@ func (z *zoneRule) judged(m *dns.Msg) bool {
 	return all
 }
 
-// recorder is the writer of a query of our own: it keeps the answer.
-type recorder struct{ msg *dns.Msg }
+// recorder is the writer of a query that no client sent: it keeps the answer.
+type recorder struct {
+	msg  *dns.Msg
+	from net.Addr // whose query it is; nil: this host's
+}
 
 var _ dns.ResponseWriter = (*recorder)(nil)
 
@@ -193,7 +196,12 @@ func (r *recorder) Write(packed []byte) (int, error) {
 func (r *recorder) LocalAddr() net.Addr { return loopback }
 
 // RemoteAddr implements dns.ResponseWriter.
-func (r *recorder) RemoteAddr() net.Addr { return loopback }
+func (r *recorder) RemoteAddr() net.Addr {
+	if r.from != nil {
+		return r.from
+	}
+	return loopback
+}
 
 // Network implements dns.ResponseWriter.
 func (r *recorder) Network() string { return "tcp" }

@@ -36,6 +36,8 @@ type handler struct {
 	loopback bool // it listens where only this host can ask, so other names than this host's are a trick
 	files    map[string]file
 
+	questions questions
+
 	sync.Mutex
 	latest *rendered
 }
@@ -54,8 +56,8 @@ type file struct {
 	contentType string
 }
 
-func newHandler(source func() *Document, loopback bool) *handler {
-	h := &handler{source: source, loopback: loopback, files: make(map[string]file)}
+func newHandler(source func() *Document, explain Explainer, loopback bool) *handler {
+	h := &handler{source: source, questions: newQuestions(explain), loopback: loopback, files: make(map[string]file)}
 	for name, contentType := range map[string]string{
 		"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml",
 	} {
@@ -103,10 +105,12 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request) {
 		h.servePage(w)
 	case JSONPath:
 		h.serveJSON(w, r)
+	case WhyPath:
+		h.serveWhy(w, r)
 	default:
 		f, ok := h.files[r.URL.Path]
 		if !ok {
-			http.Error(w, fmt.Sprintf("nothing here: want %s or %s", PagePath, JSONPath), http.StatusNotFound)
+			http.Error(w, fmt.Sprintf("nothing here: want %s, %s or %s", PagePath, JSONPath, WhyPath), http.StatusNotFound)
 			return
 		}
 		write(w, f.contentType, f.content)

@@ -65,10 +65,10 @@ func TestHosts(t *testing.T) {
 	}
 	for _, tc := range tests {
 		for path := range map[string]bool{PagePath: true, JSONPath: true, "/page.js": true} {
-			if got := do(newHandler(sample, true), http.MethodGet, tc.host, path).Code; got != tc.loopback {
+			if got := do(newHandler(sample, nil, true), http.MethodGet, tc.host, path).Code; got != tc.loopback {
 				t.Errorf("%s for %q on loopback: %d, want %d", path, tc.host, got, tc.loopback)
 			}
-			if got := do(newHandler(sample, false), http.MethodGet, tc.host, path).Code; got != tc.public {
+			if got := do(newHandler(sample, nil, false), http.MethodGet, tc.host, path).Code; got != tc.public {
 				t.Errorf("%s for %q elsewhere: %d, want %d", path, tc.host, got, tc.public)
 			}
 		}
@@ -76,7 +76,7 @@ func TestHosts(t *testing.T) {
 }
 
 func TestMethodsAndPaths(t *testing.T) {
-	h := newHandler(sample, true)
+	h := newHandler(sample, nil, true)
 	for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "BREW"} {
 		if w := do(h, method, "localhost", JSONPath); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s: %d, Allow %q", method, w.Code, w.Header().Get("Allow"))
@@ -105,7 +105,7 @@ func TestMethodsAndPaths(t *testing.T) {
 
 // Every reply says what browsers may do with it, whatever it is.
 func TestHeaders(t *testing.T) {
-	h := newHandler(sample, true)
+	h := newHandler(sample, nil, true)
 	replies := []*httptest.ResponseRecorder{
 		do(h, "GET", "localhost", "/"), do(h, "GET", "localhost", "/v1/status"), do(h, "GET", "localhost", "/page.js"),
 		do(h, "GET", "localhost", "/nothing"), do(h, "POST", "localhost", "/"), do(h, "GET", "evil.example", "/"),
@@ -131,7 +131,7 @@ func TestHeaders(t *testing.T) {
 // The page has nothing inline, which its policy would not let run, and nothing that is not its own; what
 // comes from outside is text.
 func TestPageIsInert(t *testing.T) {
-	body := do(newHandler(sample, true), "GET", "localhost", "/").Body.String()
+	body := do(newHandler(sample, nil, true), "GET", "localhost", "/").Body.String()
 	for _, bad := range []string{`<script>`, ` style="`, `<style`, ` onclick`, `javascript:`, `"//`, `http:`, `https:`} {
 		if strings.Contains(body, bad) {
 			t.Errorf("the page has %s:\n%s", bad, body)
@@ -160,7 +160,7 @@ func TestETag(t *testing.T) {
 			d := sample()
 			d.Time, d.Names[0].Answers = time.Now(), answers
 			return d
-		}, true)
+		}, nil, true)
 		first := do(h, "GET", "localhost", JSONPath)
 		for range 10 {
 			do(h, "GET", "localhost", JSONPath)
@@ -192,7 +192,7 @@ func TestLongMade(t *testing.T) {
 			d.Time = time.Now()
 			<-time.After(3 * freshFor)
 			return d
-		}, true)
+		}, nil, true)
 		for range 3 {
 			asked := time.Now()
 			var doc Document
@@ -211,7 +211,7 @@ func TestWaitersShare(t *testing.T) {
 			made++
 			<-time.After(3 * freshFor)
 			return sample()
-		}, true)
+		}, nil, true)
 		asked := time.Now() // by all, while the first is made
 		for want, asked := range []time.Time{asked, asked.Add(freshFor), asked.Add(2 * freshFor), asked.Add(3 * freshFor)} {
 			if _, err := h.at(asked); err != nil || made != min(want+1, 2) {

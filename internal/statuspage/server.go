@@ -26,14 +26,14 @@ type Server struct {
 
 // Listen starts a server. The documents that it serves come from source, which is called by one
 // goroutine at a time.
-func Listen(addr netip.AddrPort, source func() *Document) (*Server, error) {
+func Listen(addr netip.AddrPort, source func() *Document, explain Explainer) (*Server, error) {
 	socket, err := net.Listen("tcp", addr.String())
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
 		http: &http.Server{
-			Handler:           marking(newHandler(source, addr.Addr().IsLoopback())),
+			Handler:           marking(newHandler(source, explain, addr.Addr().IsLoopback())),
 			ConnContext:       withConn,
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       headerTimeout,

@@ -19,7 +19,7 @@ func listen(t *testing.T, source func() *Document) (*Server, netip.AddrPort) {
 	t.Helper()
 	for range 1000 {
 		addr := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(15_000+rand.IntN(15_000)))
-		s, err := Listen(addr, source)
+		s, err := Listen(addr, source, nil)
 		if err == nil {
 			t.Cleanup(s.Close)
 			return s, addr
@@ -68,7 +68,7 @@ const request = "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 func TestClosedServerIsGone(t *testing.T) {
 	s, addr := listen(t, sample)
-	if _, err := Listen(addr, sample); err == nil {
+	if _, err := Listen(addr, sample, nil); err == nil {
 		t.Error("two servers have one address")
 	}
 	occupy(t, addr, 1, "", false)

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+)
+
+// Why a client gets an answer: the query takes the way of every other one, except that it works on
+// copies of the turns, looks verdicts up without a trace, and counts nowhere.
+
+// explanation is what an answer notes on its way while somebody asks why. Owned by one answer.
+type explanation struct {
+	now    time.Time
+	result outcome
+	picked []uint16 // the members of the RRset at hand that go out
+	sets   []statuspage.WhyRRset
+}
+
+// explain returns the answer that a client would get from each server block that has a rule for the
+// name.
+func (p *statusPage) explain(ctx context.Context, q statuspage.Question) *statuspage.Why {
+	host, _ := os.Hostname() //nolint:errcheck // empty then
+	why := &statuspage.Why{
+		Version: statuspage.Version, Time: time.Now().UTC(), Host: host, Name: q.Name, Type: dns.TypeToString[q.Type],
+		Client: q.Client.String(), Answers: []statuspage.WhyAnswer{},
+	}
+	for _, r := range rulesFor(newOverview(*p.lives.Load()).rules, q.Name) {
+		why.Answers = append(why.Answers, r.explain(ctx, q))
+	}
+	return why
+}
+
+// rulesFor returns the rules whose zone holds a name: of each server block the one with the longest.
+func rulesFor(rules []shownRule, name string) (found []shownRule) {
+	longest := make(map[*life]shownRule)
+	for _, r := range rules {
+		best, ok := longest[r.life]
+		if r.holds(name) && (!ok || len(r.zone) > len(best.zone)) {
+			longest[r.life] = r
+		}
+	}
+	for _, r := range longest {
+		found = append(found, r)
+	}
+	slices.SortFunc(found, func(a, b shownRule) int {
+		return cmp.Or(cmp.Compare(len(b.zone), len(a.zone)), slices.Compare(a.life.servers, b.life.servers), cmp.Compare(a.life.view, b.life.view))
+	})
+	return found
+}
+
+// explain returns the answer of the rule's server block.
+func (r shownRule) explain(ctx context.Context, q statuspage.Question) statuspage.WhyAnswer {
+	shown := statuspage.WhyAnswer{
+		Servers: r.life.servers, View: r.life.view, Zone: r.zone, Rule: r.stands.String(), Observe: r.observe,
+		Answer: []string{}, Authority: []string{}, Additional: []string{}, RRsets: []statuspage.WhyRRset{},
+	}
+	x := &explanation{now: wallClock(), result: passed}
+	reply, err := r.answerFor(ctx, q, x)
+	if err != nil {
+		shown.Problem = err.Error()
+		return shown
+	}
+	shown.Rcode = dns.RcodeToString[reply.Rcode]
+	shown.Answer, shown.Authority, shown.Additional = texts(reply.Answer), texts(reply.Ns), texts(reply.Extra)
+	shown.Result = outcomeNames[x.result]
+	shown.RRsets = append(shown.RRsets, x.sets...)
+	return shown
+}
+
+// texts returns records in zone file format, without the OPT pseudo-record.
+func texts(rrs []dns.RR) []string {
+	lines := []string{}
+	for _, rr := range rrs {
+		if rr.Header().Rrtype != dns.TypeOPT {
+			lines = append(lines, rr.String())
+		}
+	}
+	return lines
+}
+
+// answerFor asks the plugins below, and arranges what they answer as for a client.
+func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *explanation) (*dns.Msg, error) {
+	next := r.watcher.next.Load()
+	if next == nil {
+		return nil, fmt.Errorf("the server block of %s has not started", r.zone)
+	}
+	if server := r.watcher.server.Load(); server != nil { // plugins look up there what a CNAME leads to
+		ctx = context.WithValue(ctx, dnsserver.Key{}, server)
+	}
+	query := new(dns.Msg)
+	query.SetQuestion(q.Name, q.Type)
+	w := &recorder{from: &net.TCPAddr{IP: q.Client.AsSlice(), Port: 53}}
+	a := &answer{
+		ResponseWriter: w, rule: &servedRule{zoneRule: r.zoneRule}, counters: new(counters), query: clientQuery{ctx}, explanation: x,
+	}
+	if r.dependsOnClient() {
+		a.client = r.clientOf(a, query)
+	}
+	rcode, err := serveBelow(*next, a, query)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the plugins below failed: %s", oneLine(err.Error()))
+	case w.msg == nil && !plugin.ClientWrite(rcode):
+		return nil, fmt.Errorf("the plugins below answer %s", dns.RcodeToString[rcode])
+	case w.msg == nil:
+		return nil, fmt.Errorf("the plugins below gave no answer")
+	}
+	return w.msg, nil
+}
+
+// serveBelow asks the plugins below. A panic of theirs is an error, as it is for a client's query.
+func serveBelow(next plugin.Handler, a *answer, query *dns.Msg) (rcode int, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	return plugin.NextOrFailure(pluginName, next, &a.query, a, query)
+}
+
+// stateOf returns the plan and turns for the records of a set, and which records are which members.
+func (a *answer) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+	if a.explanation != nil {
+		return a.rule.copyOf(b, key, set, rrs)
+	}
+	return a.rule.stateOf(b, key, set, rrs)
+}
+
+// copyOf returns the state that the next answer for a set would be made with. It is a copy, so that
+// the turn stays, and a look at what is known registers nothing.
+func (z *zoneRule) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+	b.lineup.sort(rrs, set)
+	b.leavesNoTrace = true
+	defer func() { b.leavesNoTrace = false }()
+	z.assess(set.owner, len(b.lineup.order.first), b.lineup.member, b)
+	p := newPlan(z.rule, z.epoch.Load(), key.line, b)
+	var last *state
+	if e := allTurns.known(z.scope, key, set.owner); e != nil {
+		last = e.state.Load()
+	}
+	return newState(p, turnsAfter(last, p).clone(p)), &b.lineup.order
+}
+
+// clone returns a copy for a plan, which has as many groups.
+func (t *turns) clone(p *plan) *turns {
+	c := newTurns(p)
+	for i := range p.groups {
+		c.of(i).Store(t.of(i).Load())
+	}
+	return c
+}
+
+// note adds what became of a set.
+func (x *explanation) note(a *arrangement, key turnKey, set *rrset, now *state) {
+	picked := x.picked
+	x.picked = nil
+	z, p := a.answer.rule.zoneRule, now.plan
+	owner := names.Spell(set.owner)
+	shown := statuspage.WhyRRset{
+		Name: strings.ToLower(set.owner), Type: dns.TypeToString[set.rrtype], Section: sectionNames[key.where],
+		Steps: z.stepsFor(p, key, set, a.answer, len(picked)), Members: []statuspage.WhyMember{},
+	}
+	place := make([]int, len(p.members))
+	for i, m := range picked {
+		place[m] = i + 1
+	}
+	for i := range p.members {
+		shown.Members = append(shown.Members, statuspage.WhyMember{
+			Member: p.members[i].String(), Place: place[i], State: p.stateOf(i, place[i]), Reasons: z.reasonsFor(owner, p, i, x.now),
+		})
+	}
+	slices.SortStableFunc(shown.Members, func(a, b statuspage.WhyMember) int {
+		return cmp.Compare(uint(a.Place-1), uint(b.Place-1)) // 0 comes last //nolint:gosec // wraps on purpose
+	})
+	x.sets = append(x.sets, shown)
+}
+
+// stateOf says whether an answer holds a member and, if not, why.
+func (p *plan) stateOf(i, place int) string {
+	if place > 0 {
+		return "answers"
+	}
+	for _, x := range p.excluded {
+		if int(x.member) == i {
+			return reasonNames[x.why]
+		}
+	}
+	if p.allDown {
+		return reasonNames[wasDown]
+	}
+	return reasonNames[limit]
+}
+
+// stepsFor returns what was decided about an RRset, step by step.
+func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int) (steps []string) {
+	step := func(format string, values ...any) { steps = append(steps, fmt.Sprintf(format, values...)) }
+	total, serving := len(p.members), len(p.members)-len(p.excluded)
+	switch {
+	case p.allDown && z.replaces(set, key):
+		step("all %d members are down: %s", total, z.at("all_down "+allDownNames[z.allDown.mode], "all_down"))
+	case p.allDown:
+		step("all %d members are down: the answer fails open, as if all were up%s", total, z.openAt())
+	case z.judges() || len(z.tiers) > 0 || serving < total:
+		step("%d of %d members can answer%s", serving, total, z.tierStep(p))
+	}
+	if set.sealed && len(p.excluded) > 0 {
+		step("an RRSIG covers the RRset: the others stay and go last")
+	}
+	if key.line != noPreference {
+		step("the client %s comes under prefer, %s", a.client.addr(), z.prefer[key.line].at)
+	}
+	if out > 0 {
+		step("order: %s", z.orderStep(a))
+	}
+	if p.wanted < serving && !set.sealed {
+		step("%s: %d of %d members", z.at(fmt.Sprintf("answers %d", z.answers), "answers"), p.wanted, serving)
+	}
+	return append(steps, z.ttlStep(p, set))
+}
+
+// openAt says where the option is that lets an answer fail open.
+func (z *zoneRule) openAt() string {
+	if at, ok := z.options["all_down"]; ok {
+		return fmt.Sprintf(" (%s)", at)
+	}
+	return " (the default of all_down)"
+}
+
+// replaces reports whether all_down replaces an RRset of which all members are down.
+func (z *zoneRule) replaces(set *rrset, key turnKey) bool {
+	return key.where != inExtra && set.holdsAddresses() && !set.sealed && z.allDown.mode != answerOpen
+}
+
+// tierStep says which tier serves, if there are several.
+func (z *zoneRule) tierStep(p *plan) string {
+	if len(z.tiers) == 0 || len(p.groups) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": tier %d serves", p.groups[0].id.tier+1)
+}
+
+// orderStep says what the order comes from.
+func (z *zoneRule) orderStep(a *answer) string {
+	how := z.at("policy "+z.policy.name, "policy")
+	if z.policy.byClient {
+		return fmt.Sprintf("%s, by the prefix and the name that the client %s asks for", how, a.client.addr())
+	}
+	return how + ", at the next turn of this replica"
+}
+
+// ttlStep says what the TTL comes from.
+func (z *zoneRule) ttlStep(p *plan, set *rrset) string {
+	ttl := z.ttl.of(set, p.degraded)
+	switch {
+	case ttl == set.ttl:
+		return fmt.Sprintf("TTL %d, as it came", ttl)
+	case p.degraded:
+		return fmt.Sprintf("TTL %d instead of %d, because the answer is degraded: %s", ttl, set.ttl, z.at("ttl", "ttl"))
+	}
+	return fmt.Sprintf("TTL %d instead of %d: %s", ttl, set.ttl, z.at("ttl", "ttl"))
+}
+
+// at returns a text about an option with the line that gives it.
+func (r *rule) at(text, option string) string {
+	if at, ok := r.options[option]; ok {
+		return fmt.Sprintf("%s (%s)", text, at)
+	}
+	return text + " (the default)"
+}
+
+// reasonsFor returns what is known of a member: the override, the verdicts, the tier and the weight.
+func (z *zoneRule) reasonsFor(owner string, p *plan, i int, now time.Time) (reasons []string) {
+	m, at := &p.members[i], p.standings[i]
+	add := func(format string, values ...any) { reasons = append(reasons, fmt.Sprintf(format, values...)) }
+	if m.host != "" {
+		if at.verdict == health.Down {
+			add("down: all addresses of its target are down")
+		}
+		return reasons
+	}
+	addr := m.addr.Unmap()
+	if line := z.overridesInForce().lineFor(owner, addr, now); line != nil {
+		add("%s", line.reason(z.overrides.name()))
+	}
+	for _, s := range z.subscriptions {
+		add("%s", verdictReason(s, endpointOf(addr), now))
+	}
+	if len(z.tiers) > 0 {
+		add("tier %d", at.tier+1)
+	}
+	if z.policy.weighs {
+		add("weight %d", at.weight)
+	}
+	return reasons
+}
+
+// reason describes an override.
+func (l *overrideLine) reason(path string) string {
+	text := fmt.Sprintf("override %s (%s:%d)", overrideNames[l.what], path, l.line)
+	if !l.until.IsZero() {
+		text += " until " + l.until.Format(time.RFC3339)
+	}
+	if l.why != "" {
+		text += ": " + oneLine(l.why)
+	}
+	return text
+}
+
+// verdictReason describes what a check knows of an endpoint.
+func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) string {
+	known, ok := s.Peek(endpoint)
+	switch {
+	case !s.Allows(endpoint.Addr()):
+		return fmt.Sprintf("unknown: outside allow of %s", s.Name())
+	case !ok:
+		return fmt.Sprintf("unknown: %s has not probed it", s.Name())
+	case known.Since.IsZero():
+		return fmt.Sprintf("%s: %s has no result yet", known.Verdict, s.Name())
+	}
+	text := fmt.Sprintf("%s for %s: %s", known.Verdict, now.Sub(known.Since).Round(time.Second), s.Name())
+	if known.Problem != "" {
+		text += ": " + oneLine(known.Problem)
+	}
+	return text
+}
