@@ -80,6 +80,9 @@ func (r shownRule) explain(ctx context.Context, q statuspage.Question) statuspag
 	shown.Rcode = dns.RcodeToString[reply.Rcode]
 	shown.Answer, shown.Authority, shown.Additional = texts(reply.Answer), texts(reply.Ns), texts(reply.Extra)
 	shown.Result = outcomeNames[x.result]
+	if len(x.sets) == 0 && len(reply.Answer) > 0 {
+		shown.Problem = "the rule leaves this answer as it is: it offers no choice"
+	}
 	shown.RRsets = append(shown.RRsets, x.sets...)
 	return shown
 }
@@ -217,8 +220,8 @@ func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int
 		step("all %d members are down: %s", total, z.at("all_down "+allDownNames[z.allDown.mode], "all_down"))
 	case p.allDown:
 		step("all %d members are down: the answer fails open, as if all were up%s", total, z.openAt())
-	case z.judges() || len(z.tiers) > 0 || serving < total:
-		step("%d of %d members can answer%s", serving, total, z.tierStep(p))
+	case z.judges() || len(z.tiers) > 0:
+		step("%d of %d members can answer%s", serving, total, z.tierStep(p, set))
 	}
 	if set.sealed && len(p.excluded) > 0 {
 		step("an RRSIG covers the RRset: the others stay and go last")
@@ -249,8 +252,8 @@ func (z *zoneRule) replaces(set *rrset, key turnKey) bool {
 }
 
 // tierStep says which tier serves, if there are several.
-func (z *zoneRule) tierStep(p *plan) string {
-	if len(z.tiers) == 0 || len(p.groups) == 0 {
+func (z *zoneRule) tierStep(p *plan, set *rrset) string {
+	if len(z.tiers) == 0 || len(p.groups) == 0 || !set.holdsAddresses() {
 		return ""
 	}
 	return fmt.Sprintf(": tier %d serves", p.groups[0].id.tier+1)
@@ -288,6 +291,7 @@ func (r *rule) at(text, option string) string {
 // reasonsFor returns what is known of a member: the override, the verdicts, the tier and the weight.
 func (z *zoneRule) reasonsFor(owner string, p *plan, i int, now time.Time) (reasons []string) {
 	m, at := &p.members[i], p.standings[i]
+	reasons = []string{}
 	add := func(format string, values ...any) { reasons = append(reasons, fmt.Sprintf(format, values...)) }
 	if m.host != "" {
 		if at.verdict == health.Down {

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+)
+
+// why asks a handler, whose rule names the option status, why a client gets what it gets.
+func why(t *testing.T, h plugin.Handler, name string, qtype uint16, client string) statuspage.WhyAnswer {
+	t.Helper()
+	for _, z := range h.(*Balance).rules.byZone {
+		z.watcher.next.CompareAndSwap(nil, &h.(*Balance).Next)
+	}
+	var page statusPage
+	page.lives.Store(&[]*life{lifeOf(h)})
+	answers := page.explain(context.Background(), statuspage.Question{Name: name, Type: qtype, Client: netip.MustParseAddr(client)}).Answers
+	if len(answers) != 1 {
+		t.Fatalf("%d answers, want 1", len(answers))
+	}
+	return answers[0]
+}
+
+func TestWhy(t *testing.T) {
+	defer inUse.forget()
+	const owner = "why.example.org."
+	set := message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2\n"+owner+" 60 IN A 192.0.2.3")
+	h := newHandler(t, "balance {\nstatus\npolicy weighted\nweight 192.0.2.2 5\nprefer 192.0.2.3 from 10.0.0.0/8\nanswers 2\nttl 30\n}", answering(set))
+	got := why(t, h, owner, dns.TypeA, "10.1.2.3")
+	if len(got.Answer) != 2 || !strings.HasSuffix(got.Answer[0], "\t30\tIN\tA\t192.0.2.3") || got.Result != "filtered" || got.Rule != "Testfile:1" {
+		t.Errorf("answer %q, result %s, rule %s: want 192.0.2.3 first of two with TTL 30, filtered, Testfile:1", got.Answer, got.Result, got.Rule)
+	}
+	if len(got.RRsets) != 1 {
+		t.Fatalf("%d RRsets, want 1", len(got.RRsets))
+	}
+	wantSteps := []string{
+		"the client 10.1.2.3 comes under prefer, Testfile:5",
+		"order: policy weighted (Testfile:3), at the next turn of this replica",
+		"answers 2 (Testfile:6): 2 of 3 members",
+		"TTL 30 instead of 60: ttl (Testfile:7)",
+	}
+	if steps := got.RRsets[0].Steps; !slices.Equal(steps, wantSteps) {
+		t.Errorf("steps\n%s\nwant\n%s", strings.Join(steps, "\n"), strings.Join(wantSteps, "\n"))
+	}
+	members := got.RRsets[0].Members
+	if first, last := members[0], members[2]; first.Member != "192.0.2.3" || first.Place != 1 || last.Place != 0 || last.State != "limit" {
+		t.Errorf("members %+v: want 192.0.2.3 in the first place, and the last left out by limit", members)
+	}
+}
+
+// Whoever asks why changes nothing: no turn is taken, no endpoint is probed for it, nothing is counted.
+func TestWhyLeavesNoTrace(t *testing.T) {
+	defer inUse.forget()
+	const owner = "trace.example.org."
+	set := message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2\n"+owner+" 60 IN A 192.0.2.3")
+	h := judged(t, "status", answering(set))
+	served := h.(*Balance).rules.only
+	v := served.subscriptions[0].(*verdicts)
+	for range 3 {
+		foretold := why(t, h, owner, dns.TypeA, "127.0.0.1").Answer
+		if len(v.seen) > 0 {
+			t.Fatalf("endpoints %v are registered for probing", v.seen)
+		}
+		if served.counters.Load() != nil {
+			t.Fatal("an answer was counted")
+		}
+		if again := why(t, h, owner, dns.TypeA, "127.0.0.1").Answer; len(again) != len(foretold) {
+			t.Fatalf("answers %q and %q", foretold, again)
+		}
+	}
+	ask(t, h, new(dns.Msg).SetQuestion(owner, dns.TypeA))
+	for range 5 {
+		foretold := why(t, h, owner, dns.TypeA, "127.0.0.1").Answer
+		why(t, h, owner, dns.TypeA, "127.0.0.1")
+		if got := texts(ask(t, h, new(dns.Msg).SetQuestion(owner, dns.TypeA)).Answer); !slices.Equal(got, foretold) {
+			t.Fatalf("the answer is %q, and was foretold as %q", got, foretold)
+		}
+	}
+}
+
+func TestWhyOfTheDead(t *testing.T) {
+	defer inUse.forget()
+	const owner = "dead.example.org."
+	set := message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2")
+	h := judged(t, "status\nall_down nodata", answering(set))
+	ask(t, h, new(dns.Msg).SetQuestion(owner, dns.TypeA))
+	v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
+	for _, addr := range []string{"192.0.2.1", "192.0.2.2"} {
+		v.known[endpointOf(netip.MustParseAddr(addr))] = v.known[endpointOf(netip.MustParseAddr(addr))]
+	}
+	v.judge("192.0.2.1", "192.0.2.2")
+	got := why(t, h, owner, dns.TypeA, "127.0.0.1")
+	if len(got.Answer) != 0 || len(got.Authority) != 1 || !strings.Contains(fmt.Sprint(got.RRsets[0].Steps), "all 2 members are down: all_down nodata (") {
+		t.Errorf("%+v: want NODATA with an SOA, because of all_down nodata", got)
+	}
+}
