@@ -4,7 +4,6 @@ package balance
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,47 +14,50 @@ import (
 )
 
 // life is what runs in the background for a server block, from its start to its end. Caddy starts
-// a new server before it stops the old one, and where the new one does not come up after all, nobody
-// is told but the old one, which may not have this plugin. So every life carries the mark of its
-// server, and those whose server is not in Caddy's list are swept away: when the next one starts, or
-// when the old one hears of a failure. One of which Caddy has not said for a while that its server is up, and
-// that no client asked, ends by itself: Caddy's list must not be read then, for it may be changing.
+// a new server before it stops the old one. If the new one does not come up, Caddy tells only the old
+// one, which may not have this plugin. So a life ends by itself if its server neither came up nor was
+// asked anything within comesUpWithin, or within lastChance once another server starts or fails to.
 type life struct {
-	rules []*rule
-	zones map[string]*zoneRule
-	mark  *byte // nil in tests without a server
+	rules   []*rule
+	zones   map[string]*zoneRule
+	startup *startup // nil in tests without a server
 
 	servers []string // where the block listens, for people
 	view    string   // its view
 
-	joined  atomic.Bool // its rules take part in their checks
-	cancel  context.CancelFunc
-	tasks   sync.WaitGroup
-	stopped sync.Once
-	up      *time.Timer // ends it unless the server comes up
+	joined   atomic.Bool // its rules take part in their checks
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup
+	stopped  sync.Once
+	deadline *time.Timer // ends it unless its server came up
 }
 
-// comesUpWithin is how long a server may take from the start of its plugins until it serves.
-const comesUpWithin = 5 * time.Minute
+// startup is the start of a server, which its lives share. Safe for concurrent use.
+type startup struct{ done atomic.Bool }
 
-// hearOfServers has Caddy say when a server is up. It forgets whom to tell when it reloads by SIGUSR1, but panics
-// where it has not.
+const (
+	comesUpWithin = 5 * time.Minute // how long a server may take from the start of its plugins until it serves
+	lastChance    = 5 * time.Second // the same once another one starts: servers that start at the same time are rare
+)
+
+// hearOfServers has Caddy say when a server is up. Caddy forgets whom to tell when it reloads by
+// SIGUSR1, and panics if it is asked twice.
 func hearOfServers() {
 	defer func() { _ = recover() }() //nolint:errcheck // told already
 	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, info any) error {
 		if instance, ok := info.(*caddy.Instance); ok && event == caddy.InstanceStartupEvent {
-			cameUp(marksIn(instance))
+			cameUp(instance)
 		}
 		return nil
 	})
 }
 
-// cameUp notes that the server with some marks serves.
-func cameUp(marks []*byte) {
-	for _, l := range runningLives() {
-		if slices.Contains(marks, l.mark) {
-			l.up.Stop()
-		}
+// cameUp notes that a server serves.
+func cameUp(instance *caddy.Instance) {
+	instance.StorageMu.RLock()
+	defer instance.StorageMu.RUnlock()
+	if s, ok := instance.Storage[startupKey{}].(*startup); ok {
+		s.done.Store(true)
 	}
 }
 
@@ -65,48 +67,33 @@ var lives = struct {
 	running map[*life]struct{}
 }{running: make(map[*life]struct{})}
 
-// lifeKey is where a server keeps the mark that it is known by.
-type lifeKey struct{}
+// startupKey is where a server keeps its startup.
+type startupKey struct{}
 
 // newLife returns the life of some rules in the server that c sets up.
 func newLife(c *caddy.Controller, rules []*rule, zones map[string]*zoneRule) *life {
 	hearOfServers()
-	mark := new(byte)
-	c.Set(lifeKey{}, append(marksOf(c.Get(lifeKey{})), mark))
-	return &life{rules: rules, zones: zones, mark: mark}
+	s, ok := c.Get(startupKey{}).(*startup)
+	if !ok {
+		s = new(startup)
+		c.Set(startupKey{}, s)
+	}
+	return &life{rules: rules, zones: zones, startup: s}
 }
 
-func marksOf(stored any) []*byte {
-	marks, _ := stored.([]*byte)
-	return marks
-}
-
-// listed tells whether the server with a mark is in Caddy's list: starting or running.
-func listed(mark *byte) bool {
-	return slices.ContainsFunc(caddy.Instances(), func(instance *caddy.Instance) bool {
-		return slices.Contains(marksIn(instance), mark)
-	})
-}
-
-func marksIn(instance *caddy.Instance) []*byte {
-	instance.StorageMu.RLock()
-	defer instance.StorageMu.RUnlock()
-	return marksOf(instance.Storage[lifeKey{}])
-}
-
-// start starts what the rules need. It returns an error, and starts nothing, where their page cannot be
+// start starts what the rules need. It returns an error, and starts nothing, if their page cannot be
 // served.
 func (l *life) start() error {
-	sweep()
+	l.hurryOthers()
 	if err := pages.join(l); err != nil {
 		return err
 	}
-	if l.mark != nil {
+	if l.startup != nil {
 		stack.Prime()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
-	l.up = time.AfterFunc(comesUpWithin, l.giveUp)
+	l.deadline = time.AfterFunc(comesUpWithin, l.giveUp)
 	lives.Lock()
 	lives.running[l] = struct{}{}
 	lives.Unlock()
@@ -126,14 +113,14 @@ func (l *life) stop() {
 		return
 	}
 	l.stopped.Do(func() {
-		l.up.Stop()
+		l.deadline.Stop()
 		l.cancel()
 		l.tasks.Wait()
 		lives.Lock()
 		delete(lives.running, l)
 		lives.Unlock()
 		pages.leave(l)
-		if l.mark != nil {
+		if l.startup != nil {
 			stack.Release()
 		}
 		for _, z := range l.zones {
@@ -157,28 +144,28 @@ func (l *life) background() (all []func(context.Context)) {
 	return all
 }
 
-// sweep stops what was started for servers that did not come up. Call it where Caddy's list does
-// not change meanwhile: from a callback.
-func sweep() {
-	for _, l := range runningLives() {
-		l.sweep()
+// hurryOthers leaves little time to lives of other servers that are not up yet. Caddy does not read
+// its list of servers under a lock, so whether they are in it cannot be asked.
+func (l *life) hurryOthers() {
+	for _, other := range runningLives() {
+		if other.startup != l.startup && !other.isUp() {
+			other.deadline.Reset(lastChance)
+		}
 	}
 }
 
-// giveUp stops a life whose server did not come up, for all that is known: that no client asked it is part of that.
-func (l *life) giveUp() {
-	asked := l.mark == nil
+// isUp reports whether the life's server came up or was asked something.
+func (l *life) isUp() bool {
+	up := l.startup == nil || l.startup.done.Load()
 	for _, z := range l.zones {
-		asked = asked || z.watcher.server.Load() != nil
+		up = up || z.watcher.server.Load() != nil
 	}
-	if !asked {
-		l.stop()
-	}
+	return up
 }
 
-// sweep stops the life if its server is not in Caddy's list.
-func (l *life) sweep() {
-	if l.mark != nil && !listed(l.mark) {
+// giveUp stops a life whose server did not come up.
+func (l *life) giveUp() {
+	if !l.isUp() {
 		l.stop()
 	}
 }

@@ -5,6 +5,7 @@ package balance
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,12 +23,12 @@ func TestServerThatDoesNotComeUp(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBackends(t)
 			z := ruleWith("example.org.", b.checkOf())
-			l := &life{zones: map[string]*zoneRule{z.zone: z}, mark: new(byte)}
+			l := &life{zones: map[string]*zoneRule{z.zone: z}, startup: new(startup)}
 			l.start()
 			defer l.stop()
 			if comesUp {
 				hearOfServers()
-				instance := &caddy.Instance{Storage: map[any]any{lifeKey{}: []*byte{l.mark}}}
+				instance := &caddy.Instance{Storage: map[any]any{startupKey{}: l.startup}}
 				caddy.EmitEvent(caddy.InstanceStartupEvent, instance)
 			}
 			z.verdictOn(a1)
@@ -42,16 +43,22 @@ func TestServerThatDoesNotComeUp(t *testing.T) {
 }
 
 // What was started for a server that did not come up ends when the next one starts: perhaps nobody else hears of it.
-func TestTheNextServerSweepsUp(t *testing.T) {
+func TestTheNextServerEndsWhatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		failed, next := &life{mark: new(byte)}, &life{mark: new(byte)}
+		failed, next := &life{startup: new(startup)}, &life{startup: new(startup)}
 		failed.start()
 		next.start()
 		defer next.stop()
-		if all := runningLives(); len(all) != 1 || all[0] != next {
-			t.Errorf("%d run, want the next one alone", len(all))
+		second := &life{startup: next.startup} // of another block of its server, which is as slow to start
+		second.start()
+		defer second.stop()
+		if wait(lastChance - time.Second); len(runningLives()) != 3 {
+			t.Errorf("%d run, want all three for a moment", len(runningLives()))
 		}
-		failed.stop()
+		wait(2 * time.Second)
+		if all := runningLives(); len(all) != 2 || slices.Contains(all, failed) {
+			t.Errorf("%d run, want those of the next one alone", len(all))
+		}
 	})
 }
 
@@ -59,7 +66,7 @@ func TestTheNextServerSweepsUp(t *testing.T) {
 func TestServerThatIsAskedIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		z := ruleWith("example.org.", newBackends(t).checkOf())
-		l := &life{zones: map[string]*zoneRule{z.zone: z}, mark: new(byte)}
+		l := &life{zones: map[string]*zoneRule{z.zone: z}, startup: new(startup)}
 		l.start()
 		defer l.stop()
 		z.watcher.note(context.WithValue(t.Context(), dnsserver.Key{}, &dnsserver.Server{}))

@@ -46,7 +46,7 @@ func setup(c *caddy.Controller) error {
 		return nil
 	})
 	c.OnRestartFailed(func() error {
-		sweep()
+		background.hurryOthers()
 		return nil
 	})
 	// Chains are made when every plugin is set up, so this comes last: what watches names asks the
