@@ -128,7 +128,7 @@ func checkOf(s subscription) statuspage.Check {
 			failing++
 		}
 	}
-	c.AllFailing = health.AllFailing(c.Up+c.Down+c.Unknown, failing)
+	c.AllFailing = health.AllFail(c.Up+c.Down+c.Unknown, failing)
 	return c
 }
 

@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// guarded are ranges that nothing in them is probed in unless an allow entry lies inside the range
-// itself: whoever can write a record must not aim our probes at this host or its link (RFC 6890),
-// nor have a translator do it: the ranges of IPv4 stand there in their IPv6 spellings too.
+// guarded are ranges in which nothing is probed unless an allow entry lies inside the range itself: whoever can write a
+// record must not be able to aim probes at this host or its link (RFC 6890). A translator must not do it either, so the
+// IPv4 ranges are here in their IPv6 spellings too.
 var guarded = withTranslations([]netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("127.0.0.0/8"),
@@ -20,12 +20,12 @@ var guarded = withTranslations([]netip.Prefix{
 	netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("fe80::/10"),
 	netip.MustParsePrefix("ff00::/8"),
-	netip.MustParsePrefix("64:ff9b:1::/48"), // NAT64 of one's own (RFC 8215): where in it the IPv4 address stands is not known
-	netip.MustParsePrefix("2001::/32"),      // Teredo (RFC 4380), which hides one
+	netip.MustParsePrefix("64:ff9b:1::/48"), // local NAT64 (RFC 8215): the place of the IPv4 address in it is not known
+	netip.MustParsePrefix("2001::/32"),      // Teredo (RFC 4380), which hides an IPv4 address
 })
 
-// translations are where IPv6 has IPv4 addresses in it: NAT64 (RFC 6052), SIIT (RFC 2765),
-// 6to4 (RFC 3056), and the IPv4-compatible ones of RFC 4291. The length is where the address begins.
+// translations are the IPv6 ranges that hold IPv4 addresses: NAT64 (RFC 6052), SIIT (RFC 2765), 6to4 (RFC 3056), and
+// the IPv4-compatible ones of RFC 4291. The IPv4 address begins after the prefix.
 var translations = []netip.Prefix{
 	netip.MustParsePrefix("64:ff9b::/96"),
 	netip.MustParsePrefix("::ffff:0:0:0/96"),
@@ -33,7 +33,7 @@ var translations = []netip.Prefix{
 	netip.MustParsePrefix("::/96"),
 }
 
-// withTranslations adds to ranges the IPv6 spellings of those of IPv4.
+// withTranslations returns ranges, and the IPv6 spellings of the IPv4 ones.
 func withTranslations(ranges []netip.Prefix) []netip.Prefix {
 	all := slices.Clone(ranges)
 	for _, r := range ranges {
@@ -61,7 +61,7 @@ func MayProbe(allow []netip.Prefix, addr netip.Addr) bool {
 	return false
 }
 
-// isGuarded tells whether an address lies in a guarded range that an entry, which holds it, does not lie inside.
+// isGuarded reports whether an address lies in a guarded range, and the entry that holds it does not lie inside that range.
 func isGuarded(addr netip.Addr, entry netip.Prefix) bool {
 	return slices.ContainsFunc(guarded, func(r netip.Prefix) bool { return r.Bits() > entry.Bits() && r.Contains(addr) })
 }

@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// lane is the context of the probes that a worker makes, one after the other. Contexts with a
-// timeout of their own would be half of all the memory that probes allocate, and collecting that is
-// what slows queries down. So a lane serves again, unless a timeout ended it: nothing that a prober
-// starts may wait for its context once the probe is over. Owned by its worker; what begin returns is
-// safe for concurrent use until the next begin.
+// probeContext is the context of the probes that a worker makes, one after the other. A context for each probe would be
+// half of the memory that probes allocate, and collecting that slows queries down. So a context is used again, unless a
+// timeout ended it. That is safe because nothing that a prober starts waits for its context once the probe is over. Its
+// worker owns it; the result of begin is safe for concurrent use until the next begin.
 type probeContext struct {
 	context.Context // ended by the timer, or with the pool
 	pool            context.Context
@@ -25,40 +24,40 @@ var _ context.Context = (*probeContext)(nil)
 func newProbeContext(pool context.Context) *probeContext { return &probeContext{pool: pool} }
 
 // begin returns the context of a probe that begins now. Call pause when it is over.
-func (l *probeContext) begin(timeout time.Duration) context.Context {
-	l.deadline = time.Now().Add(timeout)
-	if l.timer != nil {
-		l.timer.Reset(timeout)
-		return l
+func (c *probeContext) begin(timeout time.Duration) context.Context {
+	c.deadline = time.Now().Add(timeout)
+	if c.timer != nil {
+		c.timer.Reset(timeout)
+		return c
 	}
-	l.Context, l.end = context.WithCancel(l.pool)
-	l.timer = time.AfterFunc(timeout, l.end)
-	return l
+	c.Context, c.end = context.WithCancel(c.pool)
+	c.timer = time.AfterFunc(timeout, c.end)
+	return c
 }
 
 // pause stops the clock.
-func (l *probeContext) pause() {
-	if !l.timer.Stop() { // it is over, or will be in a moment
-		l.close()
+func (c *probeContext) pause() {
+	if !c.timer.Stop() { // the context has ended, or will in a moment
+		c.close()
 	}
 }
 
-// close ends the lane. Another probe may begin nevertheless.
-func (l *probeContext) close() {
-	if l.timer != nil {
-		l.timer.Stop()
-		l.end()
-		l.timer = nil
+// close ends the context. Another probe may begin nevertheless.
+func (c *probeContext) close() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.end()
+		c.timer = nil
 	}
 }
 
 // Deadline implements context.Context.
-func (l *probeContext) Deadline() (time.Time, bool) { return l.deadline, true }
+func (c *probeContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-// Err implements context.Context: what ends a lane before its pool ends is the timeout.
-func (l *probeContext) Err() error {
-	err := l.Context.Err()
-	if err != nil && l.pool.Err() == nil {
+// Err implements context.Context. Only the timeout ends a context before its pool ends.
+func (c *probeContext) Err() error {
+	err := c.Context.Err()
+	if err != nil && c.pool.Err() == nil {
 		return context.DeadlineExceeded
 	}
 	return err

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A lane ends with its timeout, and with its pool, as a context of its own would; between them it serves again.
-func TestLane(t *testing.T) {
+// A probe context ends with its timeout, and with its pool. Between them it serves again.
+func TestProbeContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool, end := context.WithCancel(t.Context())
 		l := newProbeContext(pool)

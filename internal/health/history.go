@@ -10,34 +10,34 @@ import (
 // historySize is how many probes of an endpoint are remembered.
 const historySize = 30
 
-// history is the last probes of an endpoint, which only rules with the option status have remembered: 144
-// bytes an endpoint. Written by its pool, read by whoever looks. Safe for concurrent use.
+// history is the last probes of an endpoint: 144 bytes. It exists only if a subscriber wants it. Its pool writes it.
+// Safe for concurrent use.
 type history struct {
 	problem atomic.Pointer[string]     // of the last probe that failed
 	made    atomic.Uint32              // probes so far
 	took    [historySize]atomic.Uint32 // microseconds, by number of the probe
 }
 
-// probeFailed is the bit that marks a probe which failed.
+// probeFailed is the bit that marks a failed probe.
 const probeFailed = 1 << 31
 
-// remember keeps a result in the endpoint's history, if a rule wants one.
-func (p *pool) remember(e *endpoint, r result) {
+// remember keeps a result in the endpoint's history, if that is wanted.
+func (e *endpoint) remember(r attempt, wanted bool) {
 	h := e.history.Load()
-	if !p.subscribers.load().history {
-		if h != nil {
-			e.history.Store(nil)
-		}
+	switch {
+	case !wanted && h == nil:
 		return
-	}
-	if h == nil {
+	case !wanted:
+		e.history.Store(nil)
+		return
+	case h == nil:
 		h = new(history)
 		e.history.Store(h)
 	}
 	h.add(r)
 }
 
-func (h *history) add(r result) {
+func (h *history) add(r attempt) {
 	took := uint32(min(r.took/time.Microsecond, probeFailed-1)) //nolint:gosec // in range
 	if r.err != nil {
 		took |= probeFailed
@@ -49,7 +49,7 @@ func (h *history) add(r result) {
 	h.made.Store(n + 1)
 }
 
-// probes returns how long the last probes took, in milliseconds, oldest first, and which of them failed.
+// probes returns how long the last probes took, in milliseconds, oldest first, and the indexes of those that failed.
 func (h *history) probes() (milliseconds []float64, failed []int) {
 	made := h.made.Load()
 	for n := made - min(made, historySize); n != made; n++ {

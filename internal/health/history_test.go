@@ -14,7 +14,7 @@ import (
 func TestHistory(t *testing.T) {
 	h := new(history)
 	for i := range historySize + 5 {
-		r := result{took: time.Duration(i) * time.Millisecond}
+		r := attempt{took: time.Duration(i) * time.Millisecond}
 		if i%10 == 9 {
 			r.err = fmt.Errorf("problem %d", i)
 		}

@@ -4,20 +4,20 @@ package health
 
 import "time"
 
-// hold is the state machine of the idle connection to one endpoint, whose end is a hint that the
-// endpoint may be dead. It is a value: what follows from an event is another hold. The zero value has no
-// connection, and may have one. Times are as the pool counts them.
+// hold is the state machine of the idle connection to one endpoint. Its end is a hint that the endpoint may be dead. It
+// is a value: an event leads to another hold. The zero value has no connection, and may have one. Times are as the pool
+// counts them.
 //
-// Servers end idle connections too, so a hint is never a verdict: it has the endpoint probed. What keeps
-// that from becoming a burden: between the openings of two connections that end in harmless hints there are ten
-// intervals at least, more each time one did not last that long, so that hints cost two probes in ten at most;
-// and where two ended at about the same age, the next ones are replaced before that, and end in none.
+// Servers end idle connections too, so a hint is never a verdict: it causes a probe. Two rules keep that cheap. Between
+// the openings of two connections that end in harmless hints there are at least ten intervals, and more each time a
+// connection did not last that long: hints cost at most two probes in ten. If two connections ended at about the same
+// age, the next ones are replaced before that age, and cause no hint.
 type hold struct {
 	state   holdState
-	hinted  bool   // a connection ended, and probes have not said yet what of it
+	hinted  bool   // a connection ended, and no probe has said yet what that means
 	learned bool   // the peer ends connections at the age of life
-	short   uint8  // that ended in a row before they had lasted for the spacing
-	spoken  uint16 // KiB that came over this connection, rounded up each time
+	short   uint8  // connections in a row that ended before they had lasted for the spacing
+	spoken  uint16 // KiB that came over this connection, each time rounded up
 
 	since     time.Duration // when the connection was opened
 	ended     time.Duration // when the peer ended the last one
@@ -41,7 +41,7 @@ const (
 	confirmEvery = 50 * time.Millisecond // between probes after a hint, until the verdict is clear
 )
 
-// mayOpen tells whether a connection may be opened to an endpoint that is up.
+// mayOpen reports whether a connection may be opened to an endpoint that is up.
 func (h hold) mayOpen(now time.Duration) bool {
 	return h.state == noLine && !h.hinted && now >= h.notBefore
 }
@@ -58,8 +58,8 @@ func (h hold) accepted() hold {
 	return h
 }
 
-// heard returns what follows from some bytes of the peer. It may greet; one that goes on is not idle, and
-// then the connection should be given up.
+// heard returns what follows from some bytes of the peer. A peer may send a greeting. If it sends more, the connection
+// is not idle, and should be given up.
 func (h hold) heard(bytes int) (next hold, tooMuch bool) {
 	h = h.accepted()
 	h.spoken += uint16((min(bytes, holdSpoken<<10) + 1023) / 1024) //nolint:gosec // small
@@ -72,8 +72,7 @@ func (h hold) lost(now time.Duration) hold {
 	return h
 }
 
-// nextLook returns when the endpoint is to be probed again, after a probe that began at some time and passed
-// while the hint stands.
+// nextLook returns when to probe the endpoint again, after a probe that passed although the endpoint is hinted.
 func (h hold) nextLook(start time.Duration) time.Duration {
 	if start < h.ended {
 		return h.ended
@@ -81,7 +80,7 @@ func (h hold) nextLook(start time.Duration) time.Duration {
 	return h.ended + confirmEvery
 }
 
-// overdue tells whether a connection should have been accepted by now.
+// overdue reports whether a connection should have been accepted by now.
 func (h hold) overdue(now, timeout time.Duration) bool {
 	return h.state == dialled && now-h.since > timeout
 }
@@ -92,9 +91,9 @@ func (h hold) givenUp(now, interval time.Duration) hold {
 	return h.backOff(now, interval)
 }
 
-// passed returns what follows from a probe that began at some time and passed. One that began before the hint
-// says nothing of it, and one that began right after it little: connections may end before the port is closed,
-// and the hint stands until another one passes.
+// passed returns what follows from a probe that passed. A probe that began before the hint says nothing about it. One
+// that began right after it says little, because connections may end before the port is closed: the endpoint stays
+// hinted until another probe passes.
 func (h hold) passed(start, interval time.Duration) hold {
 	if !h.hinted || start < h.ended+confirmEvery {
 		return h
@@ -114,7 +113,7 @@ func (h hold) passed(start, interval time.Duration) hold {
 	return h
 }
 
-// backOff puts the next connection off, counted from some time: by the spacing, twice that the next time, and so on.
+// backOff delays the next connection, counted from some time: by the spacing, then by twice that, and so on.
 func (h hold) backOff(from, interval time.Duration) hold {
 	pause := holdSpacing * interval
 	longest := max(holdLongest, pause)
@@ -126,8 +125,8 @@ func (h hold) backOff(from, interval time.Duration) hold {
 	return h
 }
 
-// stale tells whether the peer would end the connection before the endpoint is next probed, or little
-// later, so that it is to be replaced.
+// stale reports whether the peer would end the connection before the next probe, or little later. Then it is to be
+// replaced.
 func (h hold) stale(now, interval time.Duration) bool {
 	return h.state == held && h.learned && now-h.since+interval*11/10 >= h.life-h.life/10
 }

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// pace keeps probes from crowding queries out, and each other, where they ask for more than the
-// processors can do. What it goes by is the lag: how long a probe that was handed to a worker, of which
-// one is always free, waits for a processor. A query waits as long. Slow endpoints cause no
-// lag, so they may take all places in flight. Owned by the pool's goroutine but for waiting.
+// limiter bounds the probes in flight, so that they delay neither queries nor each other when there are more than the
+// processors can do. It goes by the lag: how long a probe waits for a processor after it was handed to a worker, of
+// which one is always free. A query waits as long. Slow endpoints cause no lag, so they may take all the window. It is
+// owned by the pool's goroutine, except for waiting.
 type limiter struct {
 	window  int           // probes that may be in flight now
 	most    int           // max_in_flight
@@ -22,31 +22,35 @@ type limiter struct {
 
 const (
 	maxWaiting    = 16                    // probes that wait for a processor; a query may have to wait behind them
-	maxLag        = 5 * time.Millisecond  // above it the processors are too busy
-	lagStep       = 20 * time.Millisecond // from one change of the window to the next: then the last one shows
-	leastInFlight = 32                    // that stay: the load may be another's, and go on for ever
+	maxLag        = 5 * time.Millisecond  // above it the processors are overloaded
+	lagStep       = 20 * time.Millisecond // between two changes of the window, so that the first one shows
+	leastInFlight = 32                    // that always remain: other programs may cause the load, and not stop
 )
 
-// full tells whether no probe may start now, with so many in flight. Where it is for those that wait, it
-// lasts for a moment only.
-func (p *limiter) full(inFlight int) (full, moment bool) {
-	if inFlight >= p.window {
+// full reports whether no probe may start now, with so many in flight. It is for a moment only if the probes that have
+// not begun are the reason.
+func (l *limiter) full(inFlight int) (full, moment bool) {
+	if inFlight >= l.window {
 		return true, false
 	}
-	moment = p.waiting.Load() >= maxWaiting
+	moment = l.waiting.Load() >= maxWaiting
 	return moment, moment
 }
 
-// after takes in the lag of a probe that is over. One in many is enough to tell, for they take turns.
-func (p *limiter) after(lag, now time.Duration) {
-	p.worst = max(p.worst, lag)
-	if now-p.changed < lagStep {
+// silentPart returns how many probes of silent endpoints may be in flight. They may take the whole timeout; the other
+// endpoints do not wait for them.
+func (l *limiter) silentPart() int { return max(1, l.window*3/4) }
+
+// after takes in the lag of a probe that is over. It need not see all of them, because they take turns.
+func (l *limiter) after(lag, now time.Duration) {
+	l.worst = max(l.worst, lag)
+	if now-l.changed < lagStep {
 		return
 	}
-	if p.worst > maxLag {
-		p.window = max(p.window*3/4, min(p.most, leastInFlight))
+	if l.worst > maxLag {
+		l.window = max(l.window*3/4, min(l.most, leastInFlight))
 	} else {
-		p.window = min(p.window+p.window/16+1, p.most)
+		l.window = min(l.window+l.window/16+1, l.most)
 	}
-	p.worst, p.changed = 0, now
+	l.worst, l.changed = 0, now
 }

@@ -3,14 +3,12 @@
 package health
 
 import (
-	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
-// The window shrinks while probes wait for a processor, not without end, and grows back.
-func TestPaceFollowsTheLag(t *testing.T) {
+// The window shrinks while probes wait for a processor, but not without end, and grows back.
+func TestLimiterFollowsTheLag(t *testing.T) {
 	p := limiter{window: 256, most: 256}
 	now := time.Second
 	p.after(maxLag+1, now)
@@ -36,7 +34,7 @@ func TestPaceFollowsTheLag(t *testing.T) {
 }
 
 // A small max_in_flight is not raised.
-func TestPaceKeepsToMaxInFlight(t *testing.T) {
+func TestLimiterKeepsToMaxInFlight(t *testing.T) {
 	p := limiter{window: 3, most: 3}
 	for i := range 10 {
 		p.after(time.Second, time.Duration(i+1)*lagStep)
@@ -47,7 +45,7 @@ func TestPaceKeepsToMaxInFlight(t *testing.T) {
 }
 
 // No probe starts while as many as a query may wait behind have not begun, or as are in flight.
-func TestPaceFull(t *testing.T) {
+func TestLimiterFull(t *testing.T) {
 	p := limiter{window: 256, most: 256}
 	if full, _ := p.full(255); full {
 		t.Error("full with 255 in flight, want room")
@@ -61,34 +59,11 @@ func TestPaceFull(t *testing.T) {
 	}
 }
 
-// A timeout says nothing while we are late; a refusal does, and so does a timeout when we are not.
-func TestTimeoutsWhileWeAreLateDoNotCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newBackends(t).checkOf()
-		p := newPool(c, logged{})
-		<-time.After(time.Minute)
-		gone := errors.New("no answer within 2s")
-		tests := []struct {
-			name string
-			result
-			want bool
-		}{
-			{"timeout", result{took: c.Timing.Timeout, err: gone}, false},
-			{"refused, begun late", result{lag: time.Second, took: time.Millisecond, err: errRefused}, false},
-			{"timeout, another began late meanwhile", result{took: c.Timing.Timeout, err: gone}, true},
-			{"success, begun late", result{lag: time.Second, took: time.Millisecond}, false},
-			{"noticed long after", result{took: 2 * c.Timing.Timeout, err: gone}, true},
+// Silent endpoints leave a quarter of the window to the others, except for the smallest windows.
+func TestSilentPart(t *testing.T) {
+	for window, want := range map[int]int{1: 1, 2: 1, 4: 3, 32: 24, 256: 192} {
+		if got := (&limiter{window: window}).silentPart(); got != want {
+			t.Errorf("window %d: %d silent ones, want %d", window, got, want)
 		}
-		for _, tc := range tests {
-			tc.endpoint = &endpoint{at: a1}
-			tc.start = p.now() - tc.took
-			if got := p.wasBusy(tc.result); got != tc.want {
-				t.Errorf("%s: too busy is %v, want %v", tc.name, got, tc.want)
-			}
-		}
-		<-time.After(time.Minute)
-		if p.wasBusy(result{endpoint: &endpoint{at: a1}, start: p.now() - c.Timing.Timeout, took: c.Timing.Timeout, err: gone}) {
-			t.Error("a timeout is held to be our fault a minute after we were late")
-		}
-	})
+	}
 }

@@ -14,17 +14,17 @@ const (
 )
 
 var (
-	probesTotal    = counter("probes_total", "Counter of probes, by result: success, failure, or error where the fault was ours.", "zone", "check", "result")
-	probeDuration  = histogram("probe_duration_seconds", "Histogram of the time that a probe took.", "zone", "check")
-	probesRefused  = counter("probes_refused_total", "Counter of the times that an address was looked up which is not probed, by reason.", "zone", "reason")
-	probesLate     = counter("probes_late_total", "Counter of probes that began later than they were due by more than a tenth of the interval.", "zone", "check")
-	transitions    = counter("transitions_total", "Counter of new verdicts.", "zone", "to")
-	hintsTotal     = counter("hints_total", "Counter of connections held to endpoints that these ended.", "zone")
-	holdErrors     = counter("hold_errors_total", "Counter of connections to hold that could not be opened by a fault of ours.", "zone")
-	endpointsDesc  = desc("endpoints", "Endpoints that are probed, by verdict.", "zone", "state")
-	endpointUpDesc = desc("endpoint_up", "1 for an endpoint that is up, 0 for one that is down; none for one that was not probed yet.", "zone", "endpoint")
-	heldDesc       = desc("held_connections", "Idle connections that are held to endpoints.", "zone")
-	allFailingDesc = desc("all_endpoints_failing", "1 where the last probe that a check made of every endpoint failed, so that the fault may be on this side.", "zone")
+	probesTotal      = counter("probes_total", "Counter of probes, by result: success, failure, error (local error), or inconclusive (the endpoint would not say).", "zone", "check", "result")
+	probeDuration    = histogram("probe_duration_seconds", "Histogram of the time that a probe took.", "zone", "check")
+	probesRefused    = counter("probes_refused_total", "Counter of lookups of addresses that are not probed, by reason.", "zone", "reason")
+	probesLate       = counter("probes_late_total", "Counter of probes that began later than they were due by more than a tenth of the interval.", "zone", "check")
+	transitionsTotal = counter("transitions_total", "Counter of new verdicts.", "zone", "to")
+	hintsTotal       = counter("hints_total", "Counter of held connections that the endpoint ended.", "zone")
+	holdErrors       = counter("hold_errors_total", "Counter of connections to hold that could not be opened because of a local error.", "zone")
+	endpointsDesc    = desc("endpoints", "Endpoints that are probed, by verdict.", "zone", "state")
+	endpointUpDesc   = desc("endpoint_up", "1 for an endpoint that is up, 0 for one that is down; absent until the first verdict.", "zone", "endpoint")
+	heldDesc         = desc("held_connections", "Idle connections that are held to endpoints.", "zone")
+	allFailingDesc   = desc("all_endpoints_failing", "1 if the last probe of every endpoint of a check failed: the cause may be local.", "zone")
 )
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
@@ -51,15 +51,15 @@ func (r *Registry) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector: the series of the endpoints that are probed now. They are made when they
-// are scraped, so they go with their endpoints.
+// Collect implements prometheus.Collector. The series of endpoints are made when they are scraped, so that they
+// disappear with their endpoints.
 func (r *Registry) Collect(metrics chan<- prometheus.Metric) {
 	zones := make(map[string]*zoneEndpoints)
 	r.each(func(s *Subscription) {
-		if zones[s.Zone] == nil {
-			zones[s.Zone] = &zoneEndpoints{verdicts: make(map[string]Verdict), held: make(map[string]bool)}
+		if zones[s.sub.Zone] == nil {
+			zones[s.sub.Zone] = &zoneEndpoints{verdicts: make(map[string]Verdict), held: make(map[string]bool)}
 		}
-		zones[s.Zone].add(s)
+		zones[s.sub.Zone].add(s)
 	})
 	for zone, endpoints := range zones {
 		endpoints.collect(zone, metrics)
@@ -74,8 +74,8 @@ type zoneEndpoints struct {
 	holds      bool               // a check has the option hold
 }
 
-// add adds the endpoints of a subscription. One that is there already is another's, while a rule replaces
-// itself, or that of a check with the same name.
+// add adds the endpoints of a subscription. Another subscription may have the same ones: while a rule replaces itself,
+// and if two checks have the same name.
 func (z *zoneEndpoints) add(s *Subscription) {
 	known, failing, check := 0, 0, s.Name()
 	for e := range s.Endpoints() {
@@ -93,7 +93,7 @@ func (z *zoneEndpoints) add(s *Subscription) {
 		z.verdicts[name] = v
 	}
 	z.holds = z.holds || s.pool.check.holds()
-	z.allFailing = z.allFailing || AllFailing(known, failing)
+	z.allFailing = z.allFailing || AllFail(known, failing)
 }
 
 func (z *zoneEndpoints) collect(zone string, metrics chan<- prometheus.Metric) {

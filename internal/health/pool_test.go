@@ -271,8 +271,8 @@ func TestInFlightIsBounded(t *testing.T) {
 			s.Seen(addr)
 		}
 		wait(5 * time.Minute)
-		if b.most != defaultMaxInFlight {
-			t.Errorf("%d probes in flight at most, want %d", b.most, defaultMaxInFlight)
+		if want := s.pool.limiter.silentPart(); b.most != want {
+			t.Errorf("%d probes in flight at most, want %d", b.most, want)
 		}
 		if b.twice {
 			t.Error("an endpoint was probed while a probe of it was in flight")
@@ -349,6 +349,51 @@ func TestForgetting(t *testing.T) {
 	})
 }
 
+// An endpoint that is down is remembered six times as long, so that the dead do not return with the next question.
+func TestTheDeadAreRememberedLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		b.set(a1, errRefused)
+		s.Seen(a1)
+		s.Seen(a2)
+		wait(59 * time.Minute)
+		known, ok := s.Peek(a1)
+		if _, live := s.Peek(a2); !ok || known.Verdict != Down || live {
+			t.Errorf("after 59 minutes the dead one is %v, and the live one known: %v", known.Verdict, live)
+		}
+		wait(20 * time.Minute)
+		if s.pool.known() != 0 {
+			t.Errorf("%d endpoints known after 79 minutes, want none", s.pool.known())
+		}
+	})
+}
+
+// An endpoint that says for five minutes that it will not say is down, and is asked again when it said.
+func TestEvasiveEndpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		s.Seen(a1)
+		wait(time.Second)
+		b.set(a1, fmt.Errorf("%w: status 429", probe.ErrInconclusive))
+		before := metric(t, "coredns_balance_probes_total", "example.org.", "inconclusive")
+		b.set(a2, fmt.Errorf("%w: status 429", probe.ErrInconclusive))
+		s.Seen(a2)
+		wait(4 * time.Minute)
+		if s.Seen(a1) != Up || s.Seen(a2) != Unknown {
+			t.Errorf("%v and %v after four minutes of it, want up and unknown as before", s.Seen(a1), s.Seen(a2))
+		}
+		if n := metric(t, "coredns_balance_probes_total", "example.org.", "inconclusive") - before; n < 80 {
+			t.Errorf("%v probes are counted as inconclusive", n)
+		}
+		wait(90 * time.Second)
+		if s.Seen(a1) != Down || s.Seen(a2) != Down {
+			t.Errorf("%v and %v after five and a half, want down", s.Seen(a1), s.Seen(a2))
+		}
+	})
+}
+
 // Rules are told often enough to look their endpoints up for none to be forgotten that answers hold.
 func TestRulesLookAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -397,7 +442,7 @@ func TestTableFullAtOnce(t *testing.T) {
 		for _, addr := range addresses(30) {
 			s.Seen(addr)
 		}
-		if n := int(s.pool.arrived.Load()); n > 2*c.MaxEndpoints {
+		if n := int(s.scope.arrived.Load()); n > 2*c.MaxEndpoints {
 			t.Errorf("%d addresses wait, want at most %d", n, 2*c.MaxEndpoints)
 		}
 		wait(2 * time.Second)
@@ -522,7 +567,7 @@ func TestBusyStart(t *testing.T) {
 			t.Errorf("%v after %d probes, want down", got, b.count(a1))
 		}
 	})
-	if want := "192.0.2.1 fake:1 is down: no answer within 2s, while this host was busy"; !strings.Contains(logged.String(), want) {
+	if want := "192.0.2.1 fake:1 is down: no answer within 2s, while this host was overloaded"; !strings.Contains(logged.String(), want) {
 		t.Errorf("logged %s, want %q", logged, want)
 	}
 }
@@ -549,7 +594,7 @@ func TestPermanentFault(t *testing.T) {
 			t.Errorf("verdict %v when the fault is gone, want up", got)
 		}
 	})
-	if n := strings.Count(logged.String(), "says nothing"); n < 5 || n > 11 {
+	if n := strings.Count(logged.String(), "failed locally; verdict unchanged"); n < 5 || n > 11 {
 		t.Errorf("%d lines in ten minutes, want at most one a minute", n)
 	}
 }
@@ -653,7 +698,7 @@ func TestReloadKeepsStreak(t *testing.T) {
 				after := joined(t, &changed)
 				before.Leave()
 				wait(10 * time.Millisecond)
-				if got := after.pool.look(a1, after, after.pool.now()); got != Up || b.count(a1) != probes {
+				if got := after.Seen(a1); got != Up || b.count(a1) != probes {
 					t.Errorf("after the reload %v and %d probes, want up and %d", got, b.count(a1), probes)
 				}
 				b.await(t, a1, probes+1)
@@ -945,10 +990,7 @@ func TestTimesAreMonotonic(t *testing.T) {
 	l := newProbeContext(t.Context())
 	defer l.close()
 	l.begin(time.Minute)
-	fresh := &table{limit: 1, wake: make(chan struct{}, 1)}
-	fresh.arrive(a1, &Subscription{})
-	endpoints, _ := fresh.admit(0)
-	for what, at := range map[string]time.Time{"pool": p.base, "probe context": l.deadline, "endpoint": endpoints[0].status.Load().since} {
+	for what, at := range map[string]time.Time{"pool": p.base, "probe context": l.deadline, "endpoint": newEndpoint(a1).status.Load().since} {
 		if !strings.Contains(at.String(), " m=") {
 			t.Errorf("%s: %s has no monotonic reading", what, at)
 		}

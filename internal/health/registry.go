@@ -3,127 +3,104 @@
 package health
 
 import (
-	"context"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 )
 
-// Registry starts and stops pools, each for as long as a server has its check. A new server takes part before the
-// old one leaves, so that a reload keeps verdicts, streaks and phases, and sends no probe more. It is a
-// prometheus.Collector. Safe for concurrent use.
+// Registry starts and stops pools, each for as long as a server has its check. A new server joins before the old
+// one leaves, so a reload keeps verdicts, streaks and phases, and causes no probe. It is a prometheus.Collector.
+// Safe for concurrent use.
 type Registry struct {
 	log Logger
 
 	sync.Mutex
-	running map[poolKey]*runningPool
+	running map[poolKey]*pool
 }
 
 // NewRegistry returns a registry without pools.
 func NewRegistry(log Logger) *Registry {
-	return &Registry{log: log, running: make(map[poolKey]*runningPool)}
+	return &Registry{log: log, running: make(map[poolKey]*pool)}
 }
 
-// poolKey is all that makes two checks one. Which addresses a rule may have probed, and what it watches, is its own.
+// poolKey is all that makes two checks one. Each rule has its own allowed addresses.
 type poolKey struct {
 	check        string
-	Timing       Timing
-	MaxEndpoints int
-	MaxInFlight  int
+	timing       Timing
+	maxEndpoints int
+	maxInFlight  int
 	hold         bool
-}
-
-type runningPool struct {
-	*pool
-	cancel context.CancelFunc
-	done   chan struct{}
 }
 
 func keyOf(c *Check) poolKey {
 	return poolKey{c.Key(), c.Timing, c.MaxEndpoints, c.MaxInFlight, c.holds()}
 }
 
-// Join makes a rule, in one of its zones, take part in the probes of a check, and starts the pool if it is the
-// first. What another pool knows that asks the same at other times, as it does before a Corefile with other
-// intervals is loaded, is taken over.
+// Join makes a rule, in one of its zones, take part in the probes of a check. It takes over what is known of the
+// rule's endpoints from pools that ask the same at other times: a reload may have changed the intervals.
 func (r *Registry) Join(c *Check, sub Subscriber) *Subscription {
 	r.Lock()
 	defer r.Unlock()
-	running := r.running[keyOf(c)]
-	if running == nil {
-		running = startPool(c, r.log)
-		r.running[keyOf(c)] = running
+	p := r.running[keyOf(c)]
+	if p == nil {
+		p = startPool(c, r.log)
+		r.running[keyOf(c)] = p
 	}
-	s := newSubscription(r, running.pool, sub)
-	known := r.knownElsewhere(running, s)
-	running.do(func() {
-		running.subscribe(s)
-		running.adopt(known, s)
+	s := &Subscription{sub: sub, registry: r, pool: p}
+	known := r.knownElsewhere(p, sub.Scope)
+	p.do(func() {
+		p.subscribe(s)
+		p.adopt(known, s)
 	})
 	return s
 }
 
-func startPool(c *Check, log Logger) *runningPool {
-	ctx, cancel := context.WithCancel(context.Background())
-	running := &runningPool{pool: newPool(c, log), cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(running.done)
-		running.run(ctx)
-	}()
-	return running
-}
-
-// knownElsewhere returns what other pools with the same question know of the endpoints of a
-// subscriber's scope.
-func (r *Registry) knownElsewhere(own *runningPool, s *Subscription) (known []knowledge) {
+// knownElsewhere returns what other pools with the same question know of the endpoints of a scope.
+func (r *Registry) knownElsewhere(own *pool, scope uint64) (known []knowledge) {
 	for key, other := range r.running {
-		if other == own || key.check != s.pool.check.Key() {
+		if other == own || key.check != own.check.Key() {
 			continue
 		}
-		other.do(func() { known = append(known, other.knowledgeOf(s.Scope)...) })
+		other.do(func() { known = append(known, other.knowledgeOf(scope)...) })
 	}
 	return known
 }
 
-// leave ends the part that a subscriber takes, and the pool where it was the last; then it waits
-// until no probe is in flight.
+// leave ends a subscription, and the pool if it was the last. Then it waits until no probe is in flight.
 func (r *Registry) leave(s *Subscription) {
 	r.Lock()
 	defer r.Unlock()
-	key := keyOf(s.pool.check)
-	running := r.running[key]
-	running.do(func() { running.unsubscribe(s) })
-	if len(running.subscribers.all()) > 0 {
-		return
+	empty := false
+	s.pool.do(func() { empty = s.pool.unsubscribe(s) })
+	if empty {
+		delete(r.running, keyOf(s.pool.check))
+		s.pool.stop()
 	}
-	delete(r.running, key)
-	running.cancel()
-	<-running.done
 }
 
-// each calls f for the subscribers of all pools, of which none leaves meanwhile.
+// each calls f for all subscriptions. None leaves meanwhile.
 func (r *Registry) each(f func(*Subscription)) {
 	r.Lock()
 	defer r.Unlock()
-	for _, running := range r.running {
-		for _, s := range running.subscribers.all() {
+	for _, p := range r.running {
+		var all []*Subscription
+		p.do(func() {
+			for _, s := range p.scopes {
+				all = append(all, s.subscriptions...)
+			}
+		})
+		for _, s := range all {
 			f(s)
 		}
 	}
-}
-
-// do has the pool carry out a call, and waits for it.
-func (p *runningPool) do(call func()) {
-	finished := make(chan struct{})
-	p.calls <- func() { call(); close(finished) }
-	<-finished
 }
 
 // knowledge is an endpoint on its way to another pool.
 type knowledge struct {
 	at       netip.AddrPort
 	tracker  tracker
+	silent   bool
 	status   *status
 	failing  bool
 	history  *history
@@ -131,74 +108,109 @@ type knowledge struct {
 	nextFrom time.Duration // how long until the next probe
 }
 
-// knowledgeOf returns what the pool knows of the endpoints of a scope. One with a probe in flight is long due, so
-// that the other pool asks it at once: the result, if it comes, is for this pool only.
-func (p *pool) knowledgeOf(scope uint64) (known []knowledge) {
-	bit := p.subscribers.bitOf(scope)
+// knowledgeOf returns what the pool knows of the endpoints of a scope. If a probe of one is in flight, the other pool
+// probes it again at once: the result is for this pool only.
+func (p *pool) knowledgeOf(id uint64) (known []knowledge) {
+	s := p.scopes.of(id)
+	if s == nil {
+		return nil
+	}
 	now := p.now()
-	p.each(func(e *endpoint) {
-		if e.zones.Load()&bit != 0 {
-			known = append(known, knowledge{e.at, e.tracker, e.status.Load(), e.failing.Load(), e.history.Load(), now - time.Duration(e.seen.Load()), e.next - now})
-		}
-	})
+	for n := range s.members.all() {
+		e := p.numbered(n)
+		known = append(known, knowledge{
+			at: e.at, tracker: e.tracker, silent: e.silent, status: e.status.Load(), failing: e.failing.Load(),
+			history: e.history.Load(), seen: now - time.Duration(e.seen.Load()), nextFrom: e.next - now,
+		})
+	}
 	return known
 }
 
-// adopt takes over what another pool knew, for a subscriber.
+// adopt takes over what another pool knew, for a subscription.
 func (p *pool) adopt(known []knowledge, s *Subscription) {
+	for i := range known {
+		if k := &known[i]; s.Allows(k.at.Addr()) && !s.scope.isFull() {
+			e := p.find(k.at)
+			if e == nil {
+				e = p.restore(k)
+			}
+			s.scope.add(e)
+		}
+	}
+}
+
+// restore makes an endpoint of what another pool knew of it.
+func (p *pool) restore(k *knowledge) *endpoint {
 	now := p.now()
-	for _, k := range known {
-		if !s.Allows(k.at.Addr()) || p.known() >= p.limit {
-			continue
-		}
-		if known := p.find(k.at); known != nil {
-			known.zones.Or(s.bit)
-			continue
-		}
-		e := &endpoint{at: k.at, tracker: k.tracker}
-		e.status.Store(k.status)
-		e.failing.Store(k.failing)
-		e.history.Store(k.history)
-		e.seen.Store(int64(now - k.seen))
-		e.zones.Store(s.bit)
-		e.next = now + k.nextFrom
-		if longest := k.tracker.pause(&p.check.Timing); k.nextFrom > longest {
-			e.next = now + align(now, e.phase(longest), longest)
-		}
-		p.add(e)
-		p.queue.add(e)
+	e := newEndpoint(k.at)
+	e.tracker, e.silent = k.tracker, k.silent
+	e.status.Store(k.status)
+	e.failing.Store(k.failing)
+	e.history.Store(k.history)
+	e.seen.Store(int64(now - k.seen))
+	e.next = now + k.nextFrom
+	if longest := k.tracker.pause(&p.check.Timing); k.nextFrom > longest {
+		e.next = now + align(now, e.phase(longest), longest)
 	}
+	p.table.add(e)
+	p.timers.add(e)
+	return e
 }
 
-// subscribe adds a subscriber.
+// subscribe adds a subscription.
 func (p *pool) subscribe(s *Subscription) {
-	s.bit = p.subscribers.freeBit(s.Scope)
-	for _, earlier := range p.subscribers.all() {
-		s.suspect = s.suspect || earlier.Scope == s.Scope && earlier.suspect
+	s.scope = p.scopes.of(s.sub.Scope)
+	if s.scope == nil {
+		s.scope = &scope{
+			id: s.sub.Scope, zone: s.sub.Zone, limit: int32(p.check.MaxEndpoints), //nolint:gosec // at most a million
+			counters: countersOf(s.sub.Zone, p.check.Name()),
+		}
+		p.scopes = append(p.scopes, s.scope)
 	}
-	p.subscribers.set(append(slices.Clone(p.subscribers.all()), s))
-	p.trim()
+	s.scope.set(append(s.scope.subscriptions, s))
+	p.noteHistory()
 }
 
-// unsubscribe removes a subscriber.
-func (p *pool) unsubscribe(s *Subscription) {
+// unsubscribe removes a subscription, and reports whether it was the last one. The rule that replaces it may allow
+// less.
+func (p *pool) unsubscribe(s *Subscription) (empty bool) {
 	s.gone.Store(true)
-	left := slices.DeleteFunc(slices.Clone(p.subscribers.all()), func(one *Subscription) bool { return one == s })
-	p.subscribers.set(left)
-	p.trim()
+	scope := s.scope
+	scope.set(without(scope.subscriptions, s))
+	if len(scope.subscriptions) == 0 {
+		p.scopes = without(p.scopes, scope)
+	}
+	p.noteHistory()
+	if len(p.scopes) == 0 {
+		return true
+	}
+	if !slices.ContainsFunc(scope.subscriptions, func(other *Subscription) bool { return slices.Equal(other.sub.Allow, s.sub.Allow) }) {
+		p.trim(scope)
+	}
+	return false
 }
 
-// trim takes from every endpoint the bits of those who are gone, or may not have it probed any more.
-func (p *pool) trim() {
-	p.each(func(e *endpoint) {
-		keep := uint64(0)
-		for _, s := range p.subscribers.all() {
-			if s.Allows(e.at.Addr()) {
-				keep |= s.bit
+// trim removes from a scope the endpoints that none of its rules allows.
+func (p *pool) trim(s *scope) {
+	for n := range s.members.all() {
+		if e := p.numbered(n); !s.allows(e) {
+			s.remove(e)
+			p.requeue(e)
+			if e.scopes == 0 {
+				p.letGo(e)
 			}
 		}
-		if e.zones.And(keep)&keep == 0 {
-			p.letGo(e)
-		}
+	}
+}
+
+// noteHistory notes whether a subscriber wants the last probes to be remembered.
+func (p *pool) noteHistory() {
+	p.history = slices.ContainsFunc(p.scopes, func(s *scope) bool {
+		return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.sub.History })
 	})
+}
+
+// without returns a copy of a list without one of its elements.
+func without[T comparable](all []T, one T) []T {
+	return slices.DeleteFunc(slices.Clone(all), func(other T) bool { return other == one })
 }

@@ -4,40 +4,16 @@ package health
 
 import "time"
 
-// Verdict is what probes say of an endpoint.
-type Verdict uint8
-
-const (
-	Unknown Verdict = iota
-	Up
-	Down
-)
-
-var verdictNames = [...]string{Unknown: "unknown", Up: "up", Down: "down"}
-
-func (v Verdict) String() string { return verdictNames[v] }
-
-// And returns the verdict of two checks that must both pass.
-func (v Verdict) And(other Verdict) Verdict {
-	switch {
-	case v == Down || other == Down:
-		return Down
-	case v == Unknown || other == Unknown:
-		return Unknown
-	}
-	return Up
-}
-
-// tracker is the state machine of one endpoint. It is a value: what follows from a result is another
-// tracker. The zero value knows nothing.
+// tracker is the state machine of one endpoint. It is a value: a result leads to another tracker. The zero value knows
+// nothing.
 type tracker struct {
 	verdict Verdict
-	against uint16 // results in a row that speak against the verdict
+	against uint16 // results in a row that contradict the verdict
 	failed  uint16 // results in a row, since it went down, that confirmed it
 }
 
-// after returns the tracker after one more result. The first result decides alone; a verdict turns
-// after fall failures or rise successes in a row.
+// after returns the tracker after one more result. The first result decides alone. Then a verdict turns after fall
+// failures or rise successes in a row.
 func (t tracker) after(passed bool, rise, fall int) tracker {
 	result, needed := Down, fall
 	if passed {
@@ -52,7 +28,7 @@ func (t tracker) after(passed bool, rise, fall int) tracker {
 	return tracker{verdict: t.verdict, against: t.against + 1, failed: t.failed}
 }
 
-// confirms returns what one more failure adds to those that confirmed that an endpoint is down.
+// confirms returns what one more result adds to the failures that confirmed that an endpoint is down.
 func confirms(result Verdict, failed uint16) uint16 {
 	if result == Down && failed < 1<<15 {
 		return 1
@@ -60,11 +36,11 @@ func confirms(result Verdict, failed uint16) uint16 {
 	return 0
 }
 
-// inDoubt tells whether the last result spoke against the verdict.
+// inDoubt reports whether the last result contradicted the verdict.
 func (t tracker) inDoubt() bool { return t.against > 0 }
 
-// pause returns the time between the last probe and the next. One that is down for long is probed
-// ever more rarely, each time after half as long again, up to the ceiling.
+// pause returns the time between the last probe and the next one. An endpoint that stays down is probed ever less often:
+// each pause is half as long again as the one before, up to the ceiling.
 func (t tracker) pause(timing *Timing) time.Duration {
 	if t.inDoubt() || t.verdict == Unknown {
 		return timing.FastInterval
@@ -76,10 +52,9 @@ func (t tracker) pause(timing *Timing) time.Duration {
 	return pause
 }
 
-// align returns how long after a probe's start the next is due, about an interval later, so that
-// endpoints are probed at the phase that is theirs, 0 <= phase < interval, which spreads them evenly
-// for good. One that is far from its phase gets there in two steps of less than an interval. Never
-// more than 1.05 intervals.
+// align returns how long after a probe's start the next one is due: about an interval later, at the endpoint's own
+// phase, 0 <= phase < interval. That keeps endpoints evenly spread. An endpoint that is far from its phase gets there in
+// two steps of less than an interval. No step is more than 1.05 intervals.
 func align(start, phase, interval time.Duration) time.Duration {
 	gap := (phase - start) % interval
 	for gap <= interval/2 {

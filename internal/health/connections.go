@@ -15,37 +15,37 @@ import (
 
 // What a pool does for the option hold. hold.go decides, internal/idle has the connections.
 
-// lines opens and closes idle connections, for the goroutine that runs a pool, and has pool.hear told of
-// what happens to them.
+// lines opens and closes idle connections, for the goroutine that runs a pool. It has pool.hear told of what happens
+// to them.
 type lines interface {
 	// dial begins to open a connection to an endpoint.
 	dial(e *endpoint) (idle.Conn, error)
 	hangUp(conn idle.Conn)
-	// shut closes all, and returns when nothing is told any more.
+	// shut closes all connections. Once it returns, nothing is told any more.
 	shut()
 }
 
-// holding is the connection to an endpoint. Owned by the pool but for open, which scrapes read.
+// holding is the connection to an endpoint. The pool owns it, except for open, which scrapes read.
 type holding struct {
 	hold
 	conn idle.Conn
 	open atomic.Bool
 }
 
-// isHeld tells whether there is a connection to the endpoint. Safe for concurrent use.
+// isHeld reports whether there is a connection to the endpoint. Safe for concurrent use.
 func (e *endpoint) isHeld() bool {
 	h := e.holding.Load()
 	return h != nil && h.open.Load()
 }
 
-// hinted tells whether the endpoint's connection ended and probes have not said yet what of it.
-func (e *endpoint) hinted() bool {
+// isHinted reports whether the endpoint's connection ended, and no probe has said yet what that means.
+func (e *endpoint) isHinted() bool {
 	h := e.holding.Load()
 	return h != nil && h.hinted
 }
 
-// openLines opens the lines of a check that has the option hold. The result closes them. Where they cannot
-// be opened, probes are all there is.
+// openLines opens the lines of a check that has the option hold. The result closes them. If they cannot be opened,
+// the pool goes by probes alone.
 func (p *pool) openLines() (shut func()) {
 	if !p.check.holds() {
 		return func() {}
@@ -56,23 +56,23 @@ func (p *pool) openLines() (shut func()) {
 	}
 	lines, err := open(p)
 	if err != nil {
-		p.log.Errorf("health_check %s: hold: no connections, for the fault is on this side: %v", p.check.Name(), withoutCall(err))
+		p.log.Errorf("health_check %s: hold: no connections, local error: %v", p.check.Name(), withoutCall(err))
 		return func() {}
 	}
 	p.lines = lines
 	return lines.shut
 }
 
-// tend looks after an endpoint's connection when a probe of it is over: it is for endpoints that are up.
-// After a hint it has the next probe made soon.
+// tend looks after an endpoint's connection when a probe of it is over. Only endpoints that are up have one. After a
+// hint the next probe follows soon.
 func (p *pool) tend(e *endpoint, r result) {
 	switch {
 	case p.lines == nil:
-	case e.tracker.verdict != Up || e.zones.Load() == 0:
+	case e.tracker.verdict != Up || e.scopes == 0:
 		p.letGo(e)
 	case r.err == nil:
 		p.tendUp(e, r.start)
-	case e.hinted():
+	case e.isHinted():
 		e.next = r.start + confirmEvery
 	}
 }
@@ -100,8 +100,7 @@ func (p *pool) tendUp(e *endpoint, start time.Duration) {
 	}
 }
 
-// dial opens a connection, unless one could not be opened a moment ago: probes and queries need
-// descriptors more than we.
+// dial opens a connection, unless one could not be opened a moment ago: probes and queries need descriptors more.
 func (p *pool) dial(e *endpoint, h *holding) {
 	now := p.now()
 	if now < p.dialAgain {
@@ -114,10 +113,12 @@ func (p *pool) dial(e *endpoint, h *holding) {
 	}
 	p.dialAgain = now + dialPause
 	h.hold = h.givenUp(now, p.check.Timing.Interval)
-	p.subscribers.eachScope(e.zones.Load(), func(s *Subscription) { s.holdErrors.Inc() })
+	for s := range p.scopes.with(e) {
+		s.counters.holdErrors.Inc()
+	}
 	if now >= p.holdLog {
 		p.holdLog = now + holdLogInterval
-		p.log.Errorf("health_check %s: hold: no connection to %s, for the fault is on this side: %v", p.check.Name(), e.name(), withoutCall(err))
+		p.log.Errorf("health_check %s: hold: no connection to %s, local error: %v", p.check.Name(), e.name(), withoutCall(err))
 	}
 }
 
@@ -144,7 +145,7 @@ func (p *pool) hangUp(h *holding) {
 	h.open.Store(false)
 }
 
-// letGo closes the connection to an endpoint and forgets what was learned of it.
+// letGo closes the connection to an endpoint and forgets what was learned about it.
 func (p *pool) letGo(e *endpoint) {
 	if h := e.holding.Load(); h != nil {
 		p.hangUp(h)
@@ -152,8 +153,8 @@ func (p *pool) letGo(e *endpoint) {
 	}
 }
 
-// hear takes in what happened to the connection of an endpoint. Where that was closed meanwhile, nothing
-// did, and there is no endpoint.
+// hear takes in what happened to the connection of an endpoint. It does nothing if the connection was closed
+// meanwhile.
 func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
 	if change == idle.Nothing {
 		return
@@ -179,18 +180,24 @@ func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
 	}
 }
 
-// hint has an endpoint probed at once, for its connection ended; in its turn, if very many are. It was not
-// hinted before, for then it has no connection.
+// hint has an endpoint probed at once, because its connection ended. If very many are hinted, they wait for each
+// other. The endpoint was not hinted before: then it would have no connection.
 func (p *pool) hint(e *endpoint, h *holding) {
 	now := p.now()
 	p.hangUp(h)
 	h.hold = h.lost(now)
-	p.subscribers.eachScope(e.zones.Load(), func(s *Subscription) { s.hints.Inc() })
-	if e.place >= 0 { // else a probe is in flight, and tendUp sees to it
-		p.queue.remove(e)
-		e.next = now
-		p.urgent.add(e)
+	for s := range p.scopes.with(e) {
+		s.counters.hints.Inc()
 	}
+	switch {
+	case e.heap >= 0:
+		p.timers.remove(e)
+		e.next = now
+		p.timers.add(e)
+	case e.place != nil:
+		e.next = now
+		p.requeue(e)
+	} // else a probe is in flight, and tendUp takes care of it
 }
 
 // open returns the lines of a pool.

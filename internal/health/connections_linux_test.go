@@ -26,7 +26,7 @@ func TestNewsOfAClosedConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := s.pool.find(endpoint)
-	(&runningPool{pool: s.pool}).do(func() {
+	s.pool.do(func() {
 		conn.Close()
 		hear := <-s.pool.calls
 		s.pool.letGo(e)

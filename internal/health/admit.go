@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import "time"
+
+// admit takes the endpoints in that answers held and that were new to a rule. Each is probed at once; many of one
+// rule are spread over a second.
+func (p *pool) admit() {
+	fresh := make(map[*scope][]*endpoint)
+	for a := p.arrivals.Swap(nil); a != nil; a = a.earlier {
+		if e := p.admitOne(a); e != nil {
+			fresh[a.subscription.scope] = append(fresh[a.subscription.scope], e)
+		}
+	}
+	for _, endpoints := range fresh {
+		step := time.Second / time.Duration(max(len(endpoints), 1000))
+		for i, e := range endpoints {
+			e.next = p.now() + time.Duration(i)*step
+			p.timers.add(e)
+		}
+	}
+}
+
+// admitOne makes an arrival a member of its scope, and returns the endpoint if that is new. A rule can only fill its
+// own places.
+func (p *pool) admitOne(a *arrival) *endpoint {
+	s := a.subscription.scope
+	s.arrived.Add(-1)
+	known := p.find(a.at)
+	switch {
+	case a.subscription.gone.Load(), known != nil && s.has(known):
+		return nil
+	case s.isFull():
+		s.counters.full.Inc()
+		p.logFull(s)
+		return nil
+	}
+	s.full = s.full && s.size.Load() >= s.limit/10*9
+	if known != nil {
+		s.add(known)
+		s.changed = true // its plans were made without the verdict
+		p.requeue(known)
+		return nil
+	}
+	e := newEndpoint(a.at)
+	e.seen.Store(int64(p.now()))
+	p.table.add(e)
+	s.add(e)
+	return e
+}
+
+// logFull logs once that a rule has as many endpoints as it may. It is logged again if it happens again after a tenth
+// of them has gone.
+func (p *pool) logFull(s *scope) {
+	if !s.full {
+		s.full = true
+		p.log.Warningf("%s: health_check %s: max_endpoints %d reached: further endpoints are not probed, and answers hold them as if they were up",
+			s.zone, p.check.Name(), s.limit)
+	}
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// counters are those of a check in a zone. Safe for concurrent use.
+type counters struct {
+	passed, failed            prometheus.Counter // probes
+	localErrors, inconclusive prometheus.Counter // probes that said nothing
+	late                      prometheus.Counter // probes that began late
+	duration                  prometheus.Observer
+	transitions               [len(verdictNames)]prometheus.Counter // by the new verdict
+	full                      prometheus.Counter                    // endpoints that found no place in the table
+	outside                   prometheus.Counter                    // addresses that the rule does not allow
+	hints                     prometheus.Counter                    // connections held that their peers ended
+	holdErrors                prometheus.Counter                    // connections to hold that could not be opened
+}
+
+func countersOf(zone, check string) counters {
+	c := counters{
+		passed:       probesTotal.WithLabelValues(zone, check, "success"),
+		failed:       probesTotal.WithLabelValues(zone, check, "failure"),
+		localErrors:  probesTotal.WithLabelValues(zone, check, "error"),
+		inconclusive: probesTotal.WithLabelValues(zone, check, "inconclusive"),
+		late:         probesLate.WithLabelValues(zone, check),
+		duration:     probeDuration.WithLabelValues(zone, check),
+		full:         probesRefused.WithLabelValues(zone, "table_full"),
+		outside:      probesRefused.WithLabelValues(zone, "not_allowed"),
+		hints:        hintsTotal.WithLabelValues(zone), holdErrors: holdErrors.WithLabelValues(zone),
+	}
+	for _, v := range []Verdict{Up, Down} {
+		c.transitions[v] = transitionsTotal.WithLabelValues(zone, v.String())
+	}
+	return c
+}
+
+// countDiscarded counts a probe that said nothing, because of this host or because the endpoint would not say.
+func (c *counters) countDiscarded(evasive bool) {
+	if evasive {
+		c.inconclusive.Inc()
+		return
+	}
+	c.localErrors.Inc()
+}
+
+// count counts a probe.
+func (c *counters) count(passed bool, took time.Duration) {
+	if passed {
+		c.passed.Inc()
+	} else {
+		c.failed.Inc()
+	}
+	c.duration.Observe(took.Seconds())
+}

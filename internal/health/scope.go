@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync/atomic"
+)
+
+// scope is a rule in one of its zones, and the endpoints that its answers hold. It stays the same when a reload
+// replaces the rule: there are two subscriptions for a moment. The pool owns it; everybody may read what is atomic,
+// the members and what never changes.
+type scope struct {
+	id       uint64
+	zone     string
+	limit    int32 // of members
+	counters counters
+
+	members bitset       // of endpoints, by their numbers
+	size    atomic.Int32 // of members
+	arrived atomic.Int32 // endpoints that wait to become members
+
+	subscriptions []*Subscription
+	observe       bool // the rule leaves its answers as they are
+	failing       int  // members whose last probe failed
+	allFail       bool // and that was logged
+	full          bool // and that was logged
+	changed       bool // its subscribers are to be told
+	lines         [classes]line
+}
+
+// has reports whether answers hold an endpoint.
+func (s *scope) has(e *endpoint) bool { return s.members.has(e.number) }
+
+// add makes an endpoint a member.
+func (s *scope) add(e *endpoint) {
+	if s.has(e) {
+		return
+	}
+	s.members.add(e.number)
+	s.size.Add(1)
+	e.scopes++
+	if e.failing.Load() {
+		s.failing++
+	}
+}
+
+// remove ends that.
+func (s *scope) remove(e *endpoint) {
+	s.members.remove(e.number)
+	s.size.Add(-1)
+	e.scopes--
+	if e.failing.Load() {
+		s.failing--
+	}
+}
+
+// isFull reports whether no more endpoints can be members.
+func (s *scope) isFull() bool { return s.size.Load() >= s.limit }
+
+// allows reports whether one of the rules allows an endpoint.
+func (s *scope) allows(e *endpoint) bool {
+	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(e.at.Addr()) })
+}
+
+// set replaces the subscriptions. The last one counts.
+func (s *scope) set(all []*Subscription) {
+	s.subscriptions = all
+	if len(all) > 0 {
+		s.observe = all[len(all)-1].sub.Observe
+	}
+}
+
+// scopes are those of a pool.
+type scopes []*scope
+
+// of returns the scope of a rule in a zone, nil if there is none.
+func (all scopes) of(id uint64) *scope {
+	for _, s := range all {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
+// with returns those whose answers hold an endpoint.
+func (all scopes) with(e *endpoint) iter.Seq[*scope] {
+	return func(yield func(*scope) bool) {
+		for _, s := range all {
+			if s.has(e) && !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// smallestWith returns the one with the fewest members of those whose answers hold an endpoint: in its line the
+// endpoint waits for the fewest others. nil: there is none.
+func (all scopes) smallestWith(e *endpoint) (smallest *scope) {
+	for _, s := range all {
+		if s.has(e) && (smallest == nil || s.size.Load() < smallest.size.Load()) {
+			smallest = s
+		}
+	}
+	return smallest
+}
+
+// zones returns the names of the zones for the log; only the first of many.
+func (all scopes) zones() string {
+	const most = 3
+	var names []string
+	for _, s := range all[:min(len(all), most)] {
+		names = append(names, s.zone)
+	}
+	text := strings.Join(names, ", ")
+	if more := len(all) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// observing returns those that leave their answers as they are.
+func (all scopes) observing() (some scopes) {
+	for _, s := range all {
+		if s.observe {
+			some = append(some, s)
+		}
+	}
+	return some
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/probe"
+)
+
+// What a pool does with a result.
+
+// settleMore settles the results that wait, so that many of them need one look at the queues.
+func (p *pool) settleMore() {
+	for {
+		select {
+		case r := <-p.results:
+			p.settle(r)
+		default:
+			return
+		}
+	}
+}
+
+// settle takes a result in, and says when to probe the endpoint next.
+func (p *pool) settle(r result) {
+	p.inFlight--
+	p.silentInFlight -= one(r.silent)
+	p.limiter.after(r.lag, p.now())
+	p.countLate(r)
+	e, timing := r.endpoint, &p.check.Timing
+	p.awareness = p.awareness.after(r.attempt, timing.Timeout, p.now())
+	said, doubt := p.awareness.outcome(r.attempt, e.doubt, timing.Timeout)
+	e.doubt = doubt
+	switch said {
+	case localError:
+		p.discard(e, r)
+		p.letGo(e) // perhaps descriptors are short: here is one
+		e.next = r.start + p.pauseAfterLocalError(e)
+	case inconclusive:
+		p.discard(e, r)
+		e.next = r.start + retryAfter(e, r.err, p.pauseInDoubt(e, r.start), timing.MaxInterval)
+		p.tend(e, r)
+	default:
+		if said == failure && doubt.overloaded > 0 {
+			r.err = fmt.Errorf("%w, while this host was overloaded", r.err)
+		}
+		p.conclude(e, r)
+		e.next = r.start + retryAfter(e, r.err, p.pause(e, r.start), timing.MaxInterval)
+		p.tend(e, r)
+	}
+	p.await(e)
+}
+
+// conclude updates what is known of an endpoint.
+func (p *pool) conclude(e *endpoint, r result) {
+	timing := &p.check.Timing
+	before := e.tracker
+	e.tracker = before.after(r.err == nil, timing.Rise, timing.Fall)
+	e.silent = r.err != nil && r.took >= timing.Timeout
+	e.remember(r.attempt, p.history)
+	p.countResult(e, r)
+	if e.tracker.verdict != before.verdict {
+		p.publish(e, r.err)
+	}
+}
+
+// discard counts a result that says nothing. It logs one now and then if the cause is local.
+func (p *pool) discard(e *endpoint, r result) {
+	evasive := errors.Is(r.err, probe.ErrInconclusive) || errors.Is(r.err, probe.ErrNoSay)
+	for s := range p.scopes.with(e) {
+		s.counters.countDiscarded(evasive)
+	}
+	if evasive {
+		return
+	}
+	if p.now() < p.localLog {
+		return
+	}
+	p.localLog = p.now() + localLogInterval
+	why := "failed locally"
+	if !errors.Is(r.err, probe.ErrLocal) {
+		why = "failed while this host was overloaded"
+	}
+	p.log.Errorf("health_check %s: probe of %s %s; verdict unchanged: %v", p.check.Name(), e.name(), why, r.err)
+}
+
+// localLogInterval is the time between two lines about local errors.
+const localLogInterval = time.Minute
+
+// pause returns the time from the start of a probe to that of the next one.
+func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
+	pause := e.tracker.pause(&p.check.Timing)
+	if pause != p.check.Timing.Interval {
+		return jitter(pause, pause/10)
+	}
+	return jitter(align(start, e.phase(pause), pause), pause/25) // at most 1.09 intervals: the rest is for the way to a worker
+}
+
+// pauseInDoubt is pause after an inconclusive result. An unknown endpoint is served: there is no hurry.
+func (p *pool) pauseInDoubt(e *endpoint, start time.Duration) time.Duration {
+	if interval := p.check.Timing.Interval; e.tracker.verdict == Unknown {
+		return jitter(interval, interval/10)
+	}
+	return p.pause(e, start)
+}
+
+// retryAfter returns a pause that heeds what the endpoint asked for, within bounds.
+func retryAfter(e *endpoint, err error, pause, longest time.Duration) time.Duration {
+	if e.tracker.inDoubt() {
+		return pause
+	}
+	return max(pause, min(probe.RetryAfter(err), longest))
+}
+
+// pauseAfterLocalError backs off as if the endpoint were down.
+func (p *pool) pauseAfterLocalError(e *endpoint) time.Duration {
+	pause := tracker{verdict: Down, failed: uint16(e.doubt.local) - 1}.pause(&p.check.Timing)
+	return jitter(pause, pause/10)
+}
+
+// countLate counts a probe that began later than it was due by more than the jitter.
+func (p *pool) countLate(r result) {
+	if r.start-r.endpoint.next <= p.check.Timing.Interval/10 {
+		return
+	}
+	for s := range p.scopes.with(r.endpoint) {
+		s.counters.late.Inc()
+	}
+}
+
+// countResult counts a probe for the rules whose answers hold the endpoint.
+func (p *pool) countResult(e *endpoint, r result) {
+	failed := r.err != nil
+	flipped := failed != e.failing.Load()
+	e.failing.Store(failed)
+	for s := range p.scopes.with(e) {
+		s.counters.count(!failed, r.took)
+		if flipped {
+			s.failing += one(failed) - one(!failed)
+			p.judgeScope(s, r.err)
+		}
+	}
+}
+
+// judgeScope logs once that every endpoint of a rule fails, the last one with err.
+func (p *pool) judgeScope(s *scope, err error) {
+	all := AllFail(int(s.size.Load()), s.failing)
+	if all && !s.allFail && err != nil {
+		p.log.Warningf("%s: all %d endpoints fail %s, the last with %q: the cause may be local", s.zone, s.failing, p.check.Name(), err)
+	}
+	s.allFail = all
+}
+
+// publish makes a new verdict known to the queries, the rules, the metrics and the log.
+func (p *pool) publish(e *endpoint, err error) {
+	before := e.status.Load()
+	now := &status{verdict: e.tracker.verdict, since: time.Now()}
+	if err != nil {
+		now.problem = err.Error()
+	}
+	e.status.Store(now)
+	affected := scopes(slices.Collect(p.scopes.with(e)))
+	for _, s := range affected {
+		s.counters.transitions[now.verdict].Inc()
+		s.changed = true
+	}
+	p.logTransition(transition{e, affected, before, now})
+}
+
+// announce tells the rules of new verdicts. Now and then it tells all of them: then they look their endpoints up,
+// and what none has looked up for long is forgotten.
+func (p *pool) announce() {
+	all := p.now() >= p.renewal
+	if all {
+		p.renewal = p.now() + p.forgetAfter()/4
+	}
+	for _, s := range p.scopes {
+		if !all && !s.changed {
+			continue
+		}
+		s.changed = false
+		for _, one := range s.subscriptions {
+			one.sub.Changed()
+		}
+	}
+	p.flushTransitions(p.now())
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// table finds the endpoints of a pool, and numbers them. Queries look endpoints up without a lock, and leave new
+// ones on a list, from which the pool takes them. Only the pool adds and removes.
+type table struct {
+	byPair sync.Map // netip.AddrPort to *endpoint
+	slots  atomic.Pointer[[]atomic.Pointer[endpoint]]
+	free   []uint32 // slots that are empty
+	used   uint32   // slots that are, or were, taken
+
+	arrivals atomic.Pointer[arrival] // newest first
+	wake     chan struct{}           // receives when there are arrivals
+}
+
+// arrival is an endpoint that an answer held, and that a subscription's scope does not have yet.
+type arrival struct {
+	at           netip.AddrPort
+	subscription *Subscription
+	earlier      *arrival
+}
+
+// find returns an endpoint, nil if it is not known.
+func (t *table) find(at netip.AddrPort) *endpoint {
+	found, _ := t.byPair.Load(at)
+	e, _ := found.(*endpoint)
+	return e
+}
+
+// numbered returns the endpoint with a number, nil if it has gone.
+func (t *table) numbered(n uint32) *endpoint {
+	if slots := t.slots.Load(); slots != nil && int(n) < len(*slots) {
+		return (*slots)[n].Load()
+	}
+	return nil
+}
+
+// known returns the number of endpoints.
+func (t *table) known() int { return int(t.used) - len(t.free) }
+
+// arrive puts an endpoint onto the list, and wakes the pool.
+func (t *table) arrive(at netip.AddrPort, s *Subscription) {
+	a := &arrival{at: at, subscription: s}
+	for {
+		a.earlier = t.arrivals.Load()
+		if t.arrivals.CompareAndSwap(a.earlier, a) {
+			break
+		}
+	}
+	if a.earlier == nil {
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (t *table) add(e *endpoint) {
+	if last := len(t.free) - 1; last >= 0 {
+		e.number, t.free = t.free[last], t.free[:last]
+	} else {
+		e.number = t.used
+		t.used++
+	}
+	t.slotFor(e.number).Store(e)
+	t.byPair.Store(e.at, e)
+}
+
+// slotFor returns the slot of a number, for which it makes room.
+func (t *table) slotFor(n uint32) *atomic.Pointer[endpoint] {
+	before := t.slots.Load()
+	if before != nil && int(n) < len(*before) {
+		return &(*before)[n]
+	}
+	slots := make([]atomic.Pointer[endpoint], max(16, 2*n))
+	if before != nil {
+		for i := range *before {
+			slots[i].Store((*before)[i].Load())
+		}
+	}
+	t.slots.Store(&slots)
+	return &slots[n]
+}
+
+func (t *table) remove(e *endpoint) {
+	t.byPair.Delete(e.at)
+	t.slotFor(e.number).Store(nil)
+	t.free = append(t.free, e.number)
+}
+
+// each calls f for every endpoint.
+func (t *table) each(f func(e *endpoint)) {
+	for n := range t.used {
+		if e := t.numbered(n); e != nil {
+			f(e)
+		}
+	}
+}
