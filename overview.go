@@ -332,7 +332,7 @@ func (o *overview) problems() {
 		}
 		for _, c := range r.Checks {
 			if c.AllFailing {
-				o.say("all_failing", r.Zone, fmt.Sprintf("all %d endpoints fail %s: the fault may be on this side", c.Up+c.Down+c.Unknown, c.Name))
+				o.say("all_failing", r.Zone, fmt.Sprintf("all %d endpoints fail %s: the fault may be local", c.Up+c.Down+c.Unknown, c.Name))
 			}
 		}
 		for _, f := range r.Files {

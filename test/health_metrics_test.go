@@ -148,7 +148,7 @@ func logOfTransitions(t *testing.T) (wrong string) {
 	return ""
 }
 
-// Where every endpoint fails the fault may be ours: one line and a metric say so.
+// If every endpoint fails, the fault may be local: one line and a metric say so.
 func TestAllFailingIsSaid(t *testing.T) {
 	steadily(t, 100*time.Millisecond, func() string { return allFailingIsSaid(t) })
 }
@@ -176,7 +176,7 @@ func allFailingIsSaid(t *testing.T) (wrong string) {
 		}
 		k.stop()
 	})
-	want := "[WARNING] plugin/balance: example.org.: all 3 endpoints fail tcp:" + f.port + `, the last with "connection refused": the fault may be on this side`
+	want := "[WARNING] plugin/balance: example.org.: all 3 endpoints fail tcp:" + f.port + `, the last with "connection refused": the fault may be local`
 	if wrong == "" && strings.Count(log, want) != 1 {
 		wrong = fmt.Sprintf("log says %q, want once %q", log, want)
 	}

@@ -311,7 +311,7 @@ func TestHoldLeavesDescriptors(t *testing.T) {
 		k.answers(5, slices.DeleteFunc(left, func(addr string) bool { return addr == f.addrs[3] })...)
 		k.stop()
 	})
-	if n := strings.Count(log, "hold: no connection to "); n != 1 || !strings.Contains(log, "the fault is on this side: too many open files") {
+	if n := strings.Count(log, "hold: no connection to "); n != 1 || !strings.Contains(log, "local error: too many open files") {
 		t.Errorf("said %d times, want once: %s", n, log)
 	}
 }

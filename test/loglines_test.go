@@ -132,7 +132,7 @@ func everyLogLine(t *testing.T) string {
 
 	faults := start(t, block("balance {\n health_check tcp "+freePort(t)+" {\n allow 127.0.0.0/8\n source 192.0.2.99\n watch app.example.org\n "+quick+"\n }\n }",
 		"file db.example.org"))
-	j.says("says nothing, for the fault is on this side")
+	j.says("failed locally; verdict unchanged")
 	faults.stop()
 
 	order := dnsserver.Directives
@@ -158,7 +158,7 @@ func verdictsAndFiles(t *testing.T, j journal) {
 	first()
 	second()
 	third()
-	j.says("the fault may be on this side")
+	j.says("the fault may be local")
 
 	weights, err := os.ReadFile("weights.example.org")
 	if err != nil {

@@ -24,7 +24,7 @@ var (
 	endpointsDesc    = desc("endpoints", "Endpoints that are probed, by verdict.", "zone", "state")
 	endpointUpDesc   = desc("endpoint_up", "1 for an endpoint that is up, 0 for one that is down; absent until the first verdict.", "zone", "endpoint")
 	heldDesc         = desc("held_connections", "Idle connections that are held to endpoints.", "zone")
-	allFailingDesc   = desc("all_endpoints_failing", "1 if the last probe of every endpoint of a check failed: the cause may be local.", "zone")
+	allFailingDesc   = desc("all_endpoints_failing", "1 if the last probe of every endpoint of a check failed: the fault may be local.", "zone")
 )
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {

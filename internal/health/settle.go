@@ -150,7 +150,7 @@ func (p *pool) countResult(e *endpoint, r result) {
 func (p *pool) judgeScope(s *scope, err error) {
 	all := AllFail(int(s.size.Load()), s.failing)
 	if all && !s.allFail && err != nil {
-		p.log.Warningf("%s: all %d endpoints fail %s, the last with %q: the cause may be local", s.zone, s.failing, p.check.Name(), err)
+		p.log.Warningf("%s: all %d endpoints fail %s, the last with %q: the fault may be local", s.zone, s.failing, p.check.Name(), err)
 	}
 	s.allFail = all
 }

@@ -66,7 +66,7 @@ func now(l *layout) {
 		instant("count("+sum("instance, zone", rate("responses_total", `result="fail_open"`))+" > 0)")))
 	l.add(4, 4, stat("Endpoints down", "Endpoints that are down, by instance and zone.", "none", "orange", 1,
 		instant("sum("+chosen("endpoints", `state="down"`)+")")))
-	l.add(4, 4, stat("All endpoints fail", "Rules whose last probe failed for every endpoint: the fault may be with the prober.", "none", "red", 1,
+	l.add(4, 4, stat("All endpoints fail", "Rules whose last probe failed for every endpoint: the fault may be local.", "none", "red", 1,
 		instant("sum("+chosen("all_endpoints_failing")+")")))
 	l.add(4, 4, stat("Bad files", "Files that do not load. What they held before is in force.", "none", "orange", 1,
 		instant("count("+chosen("file_good")+" == 0)")))
