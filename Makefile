@@ -55,6 +55,10 @@ test-packages:
 test-go: ## Pass the tests of this module, with the race detector
 	go test -race -pgo=off -timeout 40m ./...
 
+.PHONY: test-coredns
+test-coredns: ## Pass CoreDNS' own tests with a balance stanza in every server block (Linux; root or user namespaces)
+	test/coredns/run
+
 .PHONY: test-soak
 test-soak: ## Have all kinds of faults happen to a server under load, for a minute
 	@mkdir -p $(CACHE)
