@@ -21,13 +21,14 @@
 //
 // # How a probe travels
 //
-// That is in internal/health, from schedule to verdict. The two flows meet in health.go: making a
-// plan looks up the verdicts on its members, which registers them for probing, and a new verdict
-// outdates the plan. Queries only read what was published; no lock is held that another can wait for.
+// internal/health has that, from schedule to verdict. The two flows meet in health.go. A plan is made
+// from verdicts: looking up the verdict on a member registers the member for probing, and a new
+// verdict makes the plan stale. Queries only read published snapshots and hold no lock that another
+// query can wait for.
 //
 // # Where things are
 //
-//	setup.go        the directive, the table of options, what options say of each other
+//	setup.go        the directive, the table of options, checks across options
 //	corefile.go     lines, their positions in errors, how a table of options is read; arguments.go words
 //	zones.go        the zones of a stanza
 //	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block
@@ -35,19 +36,19 @@
 //	client.go       who asks, or for whom; context.go queries that this server makes itself
 //	buffers.go      the memory in which an answer is worked out
 //	recordorder.go  which records are which members; index.go finds members by hash
-//	member.go       one record of an RRset, as a value that compares; svcb.go HTTPS and SVCB records
+//	member.go       one record of an RRset, as a comparable value; svcb.go HTTPS and SVCB records
 //	group.go        members that take turns among themselves
 //	turncache.go    where turns are kept: found without a lock, and bounded
 //	policy.go       the table of policies; roundrobin.go, weighted.go, random.go, sticky.go
 //	targets.go      MX and SRV records whose targets are down; hints.go addresses in HTTPS and SVCB
 //	prefer.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
-//	weights.go      the weight file; overrides.go what operators say; file.go files that may change
+//	weights.go      the weight file; overrides.go operators' overrides; file.go files that may change
 //	health.go       what a rule asks of internal/health; watch.go names resolved from the start
 //	life.go         what starts and stops with a server
 //	status.go       the page that shows rules; overview.go what is on it; forecast.go what answers
 //	                will be made of; leadcounts.go who led; internal/statuspage serves it
-//	outcome.go      what became of an answer, and why records left it
-//	metrics.go      what is counted; scrape.go what is looked up at a scrape
+//	outcome.go      the results of an answer, and the reasons why records left it
+//	metrics.go      counters; scrape.go metrics made at a scrape
 //	log.go          the logger; position.go warnings about the place in the chain
 package balance
 
@@ -60,8 +61,8 @@ import (
 	"github.com/opentracing/opentracing-go"
 )
 
-// Balance is the plugin's handler. One stands in every chain that a server block is compiled into;
-// they share what their rules know. Immutable once built, safe for concurrent use.
+// Balance is the plugin's handler. Every chain that is built from a server block has one, and they share
+// their rules. Immutable once built, safe for concurrent use.
 type Balance struct {
 	Next plugin.Handler
 
@@ -73,8 +74,8 @@ var _ plugin.Handler = (*Balance)(nil)
 // Name implements plugin.Handler.
 func (b *Balance) Name() string { return pluginName }
 
-// Ready implements the ready plugin's Readiness: true as soon as there is a verdict on the endpoints
-// of all watched names, or after five seconds. What the verdicts are does not matter.
+// Ready implements the ready plugin's Readiness. It reports true once the endpoints of all watched names
+// have verdicts, up or down, or after five seconds.
 func (b *Balance) Ready() bool {
 	for _, served := range b.rules.byZone {
 		if len(served.watched()) > 0 && !served.watcher.ready.Load() {
@@ -95,7 +96,6 @@ func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if b.Next == nil || opentracing.SpanFromContext(ctx) != nil {
 		return plugin.NextOrFailure(b.Name(), b.Next, &a.query, a, r)
 	}
-	// The rest of NextOrFailure is for writers that record which plugin wrote, and this one does not. It
-	// would cost an allocation, and a frame on a stack that is about to grow.
+	// NextOrFailure would do no more for this writer, and cost an allocation and a stack frame.
 	return b.Next.ServeDNS(&a.query, a, r)
 }
