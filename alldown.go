@@ -10,8 +10,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// allDown is the option all_down: what to answer where all members of an RRset are down. The zero
-// value fails open: the answer is what it would be if all were up.
+// allDown is the option all_down: what to answer if all members of an RRset are down. The zero value
+// fails open: the answer is what it would be if all were up.
 type allDown struct {
 	mode     allDownMode
 	fallback []netip.Addr
@@ -28,11 +28,17 @@ const (
 
 var allDownNames = [...]string{answerOpen: "open", answerNoData: "nodata", answerServfail: "servfail", answerFallback: "fallback"}
 
+// replaces reports whether something else is answered than members that are down. Fallback addresses
+// replace only addresses.
+func (d allDown) replaces(addresses bool) bool {
+	return d.mode == answerNoData || d.mode == answerServfail || d.mode == answerFallback && addresses
+}
+
 // negativeTTL is how long, in seconds, a resolver may keep the answer nodata at most.
 const negativeTTL = 5
 
-// replace answers for an RRset whose members are all down as the rule has it. A fallback without an
-// address of the family that was asked for is nodata: the client will ask for the other one.
+// replace answers for an RRset whose members are all down, as the option all_down says. A fallback
+// without an address of the family that was asked for is nodata: the client will ask for the other.
 func (a *arrangement) replace(set *rrset, now *state) {
 	if l := a.leadsOf(now); l != nil {
 		l.countOther()
@@ -64,7 +70,7 @@ func (a *arrangement) replace(set *rrset, now *state) {
 	a.insert = append(a.insert, insertion{int(set.slots[0]), records})
 }
 
-// insertion is records that take the place of others, which may have been fewer.
+// insertion is records that take the place of others, which may be fewer.
 type insertion struct {
 	slot    int
 	records []dns.RR
@@ -84,7 +90,7 @@ func fallbackRecords(set *rrset, addrs []netip.Addr, ttl uint32) (records []dns.
 	return records
 }
 
-// deny turns a reply, whose sections are its own, into the denial of a name that an arrangement came to.
+// deny turns a reply, whose sections are its own, into the denial of a name.
 func (r *servedRule) deny(reply *dns.Msg, how allDownMode, name string) {
 	switch how {
 	case answerServfail:
@@ -98,8 +104,8 @@ func (r *servedRule) deny(reply *dns.Msg, how allDownMode, name string) {
 	reply.Extra = slices.DeleteFunc(slices.Clone(reply.Extra), func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT })
 }
 
-// zoneOf returns the zone that denies a name: the one that the authority section is of, for that has an SOA
-// indeed, else the rule's. Where a CNAME led out of both it is the name itself.
+// zoneOf returns the zone that denies a name: that of the authority section, which has an SOA, else
+// the rule's. If a CNAME led out of both, it is the name itself.
 func (r *servedRule) zoneOf(name string, authority []dns.RR) string {
 	for _, rr := range authority {
 		if h := rr.Header(); h.Rrtype == dns.TypeNS && dns.IsSubDomain(h.Name, name) {
@@ -121,7 +127,7 @@ func negativeSOA(zone string) dns.RR {
 	}
 }
 
-// nameUnder returns a name in a zone, the zone's own where it would be longer than names may be: nobody asks for it.
+// nameUnder returns a name in a zone. If that would be too long, it returns the zone's: nobody asks for it.
 func nameUnder(labels, zone string) string {
 	if zone == "." {
 		return labels

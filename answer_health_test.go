@@ -104,7 +104,7 @@ func TestDownMembersLeave(t *testing.T) {
 		{
 			name: "min_healthy", options: "tier 192.0.2.1 192.0.2.2\n min_healthy 2", question: "www.h. A",
 			answer: "www.h. 300 A 192.0.2.1\n www.h. 300 A 192.0.2.2\n www.h. 300 A 192.0.2.3\n www.h. 300 A 192.0.2.4",
-			dead:   "192.0.2.1", want: "192.0.2.3 30, 192.0.2.4 30",
+			dead:   "192.0.2.1", want: "192.0.2.3 5, 192.0.2.4 5",
 		},
 		{
 			name: "answers", options: "answers 1", question: "www.h. A", answer: "www.h. 300 A 192.0.2.1\n www.h. 300 A 192.0.2.2",

@@ -47,7 +47,7 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 	now, order := a.answer.stateOf(a.buf, key, set, a.in)
 	a.countAsItCame(now, order)
 	switch {
-	case now.plan.allDown && key.where != inExtra && set.holdsAddresses() && !set.sealed && rule.allDown.mode != answerOpen:
+	case now.plan.allDown && key.where != inExtra && !set.sealed && rule.allDown.replaces(set.holdsAddresses()):
 		a.replace(set, now)
 	case !alone || rule.allDown.mode != answerOpen:
 		a.place(set, now, order)
@@ -64,11 +64,8 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 // rule allows, with the TTL that it allows.
 func (a *arrangement) place(set *rrset, now *state, order *recordOrder) {
 	p := now.plan
-	a.outcome = max(a.outcome, ordered)
+	a.outcome = max(a.outcome, p.outcome())
 	a.degraded = a.degraded || p.degraded
-	if p.allDown {
-		a.outcome = failOpen
-	}
 	a.choose(set, now)
 	if x := a.answer.explanation; x != nil {
 		x.picked = slices.Clone(a.buf.picked)

@@ -36,11 +36,11 @@ func (s standing) hash() uint64 {
 	return uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
 }
 
-// standby tells whether the member answers only where no other can.
+// standby reports whether the member answers only if no other can.
 func (s standing) standby() bool { return s.weight == 0 || s.override == drain }
 
-// share returns the weight that the member takes turns with, once it answers: standby members,
-// which answer among themselves only, have equal ones.
+// share returns the weight that the member takes turns with when it answers. Standby members answer
+// only among themselves, with equal weights.
 func (s standing) share() uint16 { return max(s.weight, 1) }
 
 // quorum is the option min_healthy: how many members of a tier must be eligible for it to serve.
@@ -59,10 +59,11 @@ func (q quorum) of(members int) int {
 
 // classification says which members answer.
 type classification struct {
-	answering []uint16    // indexes, ascending
-	excluded  []exclusion // the others, best first
-	degraded  bool        // a member that would answer is down
-	allDown   bool        // no member is eligible; those answer that would if all were up
+	answering  []uint16    // indexes, ascending
+	excluded   []exclusion // the others, best first
+	degraded   bool        // a member that would answer is down, or it has failed over
+	failedOver bool        // another tier answers than the first
+	allDown    bool        // no member is eligible; those answer that would if all were up
 }
 
 // exclusion is a member that does not answer.
@@ -71,22 +72,22 @@ type exclusion struct {
 	why    reason
 }
 
-// classify decides which members answer: those of one tier that are up or unknown, and of these
-// the standby ones only where there is no other. The tier is the first with a quorum or, where none
-// has one, the first with anybody eligible. Where all members are down it fails open: the first
-// tier answers as if all were up.
+// classify decides which members answer: those of one tier that are up or unknown, without its
+// standby ones unless there is no other. The first tier with a quorum serves or, if none has one, the
+// first with any eligible member. If all members are down, the first tier answers as if all were up.
 func classify(standings []standing, q quorum) classification {
 	tiers := tiersOf(standings)
-	serving := slices.IndexFunc(tiers, func(t tier) bool { return len(t.eligible()) >= q.of(t.size()) })
-	if serving < 0 {
-		serving = slices.IndexFunc(tiers, func(t tier) bool { return len(t.eligible()) > 0 })
-	}
+	serving := servingTier(tiers, q)
 	if serving < 0 {
 		c := classify(allUp(standings), q)
-		c.degraded, c.allDown = true, true
+		c.degraded, c.allDown, c.failedOver = true, true, false
 		return c
 	}
-	c := classification{answering: tiers[serving].eligible(), degraded: tiers[serving].degraded(standings)}
+	c := classification{
+		answering:  tiers[serving].eligible(),
+		failedOver: serving > 0,
+		degraded:   serving > 0 || tiers[serving].degraded(standings),
+	}
 	var rest, failed []exclusion
 	for i, t := range tiers {
 		switch {
@@ -100,6 +101,15 @@ func classify(standings []standing, q quorum) classification {
 	}
 	c.excluded = append(append(c.excluded, rest...), failed...)
 	return c
+}
+
+// servingTier returns the index of the tier that answers, -1 if no tier has an eligible member.
+func servingTier(tiers []tier, q quorum) int {
+	serving := slices.IndexFunc(tiers, func(t tier) bool { return len(t.eligible()) >= q.of(t.size()) })
+	if serving >= 0 {
+		return serving
+	}
+	return slices.IndexFunc(tiers, func(t tier) bool { return len(t.eligible()) > 0 })
 }
 
 // tier is a tier's members. Those that are not down are regular or standby.
@@ -136,7 +146,7 @@ func (t *tier) eligible() []uint16 {
 	return t.standby
 }
 
-// degraded tells whether a member is down that would answer were it up: a regular one or, where the
+// degraded reports whether a member is down that would answer if it were up: a regular one or, if the
 // tier has none, a standby one.
 func (t *tier) degraded(standings []standing) bool {
 	regular := len(t.regular) > 0
@@ -146,6 +156,7 @@ func (t *tier) degraded(standings []standing) bool {
 	return slices.ContainsFunc(t.failed, func(m uint16) bool { return standings[m].standby() != regular })
 }
 
+// exclude returns some members as exclusions for a reason.
 func exclude(members []uint16, why reason) (all []exclusion) {
 	for _, m := range members {
 		all = append(all, exclusion{m, why})
@@ -153,8 +164,8 @@ func exclude(members []uint16, why reason) (all []exclusion) {
 	return all
 }
 
-// allUp returns the standings as if every member were up: but for those that an operator says are
-// down, unless there is no other.
+// allUp returns the standings as if every member were up. Those that an operator calls down stay so,
+// unless there is no other.
 func allUp(standings []standing) []standing {
 	open := slices.Clone(standings)
 	forced := !slices.ContainsFunc(open, func(s standing) bool { return s.override != forcedDown })

@@ -41,8 +41,9 @@ func TestClassify(t *testing.T) {
 		excluded  string // members, each with the reason
 		degraded  bool
 		allDown   bool
+		over      bool // failed over: another tier answers than the first
 	}{
-		// Standby members answer where no other can.
+		// Standby members answer if no other can.
 		{members: "D D U0", answering: []uint16{2}, excluded: "0 down, 1 down", degraded: true},
 		{members: "D D D0", answering: []uint16{0, 1}, excluded: "2 drained", degraded: true, allDown: true},
 		{members: "D U D0", answering: []uint16{1}, excluded: "0 down, 2 down", degraded: true},
@@ -55,18 +56,18 @@ func TestClassify(t *testing.T) {
 		{members: "D0 D0 D0", answering: []uint16{0, 1, 2}, degraded: true, allDown: true},
 		{members: "D7", answering: []uint16{0}, degraded: true, allDown: true},
 		// One tier answers: the first that can.
-		{members: "D D/1 U/1 U/2", answering: []uint16{2}, excluded: "3 tier, 0 down, 1 down", degraded: true},
+		{members: "D D/1 U/1 U/2", answering: []uint16{2}, excluded: "3 tier, 0 down, 1 down", degraded: true, over: true},
 		{members: "D D/1 D/1 D/2", answering: []uint16{0}, excluded: "1 tier, 2 tier, 3 tier", degraded: true, allDown: true},
 		{members: "U D/1 U/1 U/2", answering: []uint16{0}, excluded: "2 tier, 3 tier, 1 down"},
 		{members: "U/1 U/3", answering: []uint16{0}, excluded: "1 tier"},
 		{members: "D U0 U/1", answering: []uint16{1}, excluded: "2 tier, 0 down", degraded: true},
-		{members: "U/1 U0/1 D D", answering: []uint16{0}, excluded: "1 drained, 2 down, 3 down"},
+		{members: "U/1 U0/1 D D", answering: []uint16{0}, excluded: "1 drained, 2 down, 3 down", degraded: true, over: true},
 		// A tier below its quorum is passed over, unless none has one.
-		{members: "U D U/1 U/1", quorum: quorum{count: 2}, answering: []uint16{2, 3}, excluded: "0 tier, 1 down"},
+		{members: "U D U/1 U/1", quorum: quorum{count: 2}, answering: []uint16{2, 3}, excluded: "0 tier, 1 down", degraded: true, over: true},
 		{members: "U D U/1 D/1", quorum: quorum{count: 2}, answering: []uint16{0}, excluded: "2 tier, 1 down, 3 down", degraded: true},
-		{members: "D D U/1 D/1", quorum: quorum{count: 2}, answering: []uint16{2}, excluded: "0 down, 1 down, 3 down", degraded: true},
+		{members: "D D U/1 D/1", quorum: quorum{count: 2}, answering: []uint16{2}, excluded: "0 down, 1 down, 3 down", degraded: true, over: true},
 		{members: "U D U/1", quorum: quorum{percent: 50}, answering: []uint16{0}, excluded: "2 tier, 1 down", degraded: true},
-		{members: "U D D U/1", quorum: quorum{percent: 50}, answering: []uint16{3}, excluded: "0 tier, 1 down, 2 down"},
+		{members: "U D D U/1", quorum: quorum{percent: 50}, answering: []uint16{3}, excluded: "0 tier, 1 down, 2 down", degraded: true, over: true},
 	}
 	for _, tc := range tests {
 		t.Run(tc.members, func(t *testing.T) {
@@ -82,8 +83,8 @@ func TestClassify(t *testing.T) {
 			if !slices.Equal(c.answering, tc.answering) || strings.Join(out, ", ") != tc.excluded {
 				t.Errorf("answering %v, excluded %v; want %v and %v", c.answering, out, tc.answering, tc.excluded)
 			}
-			if c.degraded != tc.degraded || c.allDown != tc.allDown {
-				t.Errorf("degraded %v, all down %v; want %v and %v", c.degraded, c.allDown, tc.degraded, tc.allDown)
+			if c.degraded != tc.degraded || c.allDown != tc.allDown || c.failedOver != tc.over {
+				t.Errorf("degraded %v, all down %v, failed over %v; want %v, %v and %v", c.degraded, c.allDown, c.failedOver, tc.degraded, tc.allDown, tc.over)
 			}
 		})
 	}

@@ -35,15 +35,15 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 	return forecast{p, e.owner, z.answerOf(p, e.key.where)}
 }
 
-// answerOf returns what answers are made of. The option all_down is for addresses that were asked for.
+// answerOf returns what answers are made of. The option all_down is for records that were asked for.
 func (r *rule) answerOf(p *plan, where section) string {
 	switch {
 	case !p.allDown:
 		return "members"
-	case r.allDown.mode == answerOpen || p.members[0].host != "" || where == inExtra:
-		return "fail_open"
+	case where != inExtra && r.allDown.replaces(p.members[0].host == ""):
+		return allDownNames[r.allDown.mode]
 	}
-	return allDownNames[r.allDown.mode]
+	return "fail_open"
 }
 
 // holdsMembers reports whether answers hold members rather than what all_down puts in their place.
@@ -86,14 +86,6 @@ func (f *forecast) states() []string {
 		states[x.member] = reasonNames[x.why]
 	}
 	return states
-}
-
-// answering returns the nth of the members that answer, group by group.
-func (p *plan) answering(n int) int {
-	if p.ranked == nil {
-		return n
-	}
-	return int(p.ranked[n])
 }
 
 // effective returns a weight as the policy has it.

@@ -6,14 +6,15 @@ package balance
 type outcome uint8
 
 const (
-	passed   outcome = iota // went out as it came up
-	ordered                 // its records were put in order
-	sealed                  // ordered, and records would have been removed if no signature covered them
-	filtered                // records were removed
-	failOpen                // all members of an RRset are down, so it was answered as if all were up
+	passed     outcome = iota // went out as it came up
+	ordered                   // its records were put in order
+	sealed                    // ordered, and records would have been removed if no signature covered them
+	filtered                  // records were removed
+	failedOver                // another tier answers than the first
+	failOpen                  // all members of an RRset are down, so it was answered as if all were up
 )
 
-var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered", failOpen: "fail_open"}
+var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered", failedOver: "failed_over", failOpen: "fail_open"}
 
 // reason is why a record was removed.
 type reason int

@@ -160,7 +160,7 @@ func urgency(n statuspage.Name) int {
 	switch {
 	case n.Answer != "members":
 		return 0
-	case n.Down > 0:
+	case n.Down > 0 || n.FailedOver:
 		return 1
 	}
 	return 2
@@ -184,6 +184,7 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 	f := z.forecastOf(n.entry, s, o.now)
 	wanted, states := f.wanted(), f.states()
 	shown.Degraded, shown.Answer = f.plan.degraded, f.answer
+	shown.Tier, shown.FailedOver = int(f.plan.tier())+1, f.plan.failedOver
 	leads, others := n.inWindow(s)
 	for _, count := range leads {
 		shown.Answers += int(count)

@@ -150,7 +150,7 @@ func TestStatusCountsSignedHints(t *testing.T) {
 func TestStatusOfGlueThatIsDown(t *testing.T) {
 	defer inUse.forget()
 	const owner = "glue-down.h."
-	h := judged(t, "status\nall_down nodata", echo, "192.0.2.1", "192.0.2.2")
+	h := judged(t, "status\nall_down fallback 192.0.2.9", echo, "192.0.2.1", "192.0.2.2")
 	m := message(t, "mx.h. MX", "mx.h. 60 IN MX 10 "+owner)
 	m.Extra = records(t, owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2")
 	if out := ask(t, h, m); len(out.Extra) != 2 {

@@ -22,8 +22,9 @@ type plan struct {
 	excluded []exclusion // the other members; they go last if none may be removed
 	wanted   int         // the most members that answer; the option answers makes it less than all
 
-	degraded bool // a member that would answer is down
-	allDown  bool // every member is down
+	degraded   bool // a member that would answer is down, or another tier answers than the first
+	failedOver bool // another tier answers than the first
+	allDown    bool // every member is down
 
 	index memberIndex
 	last  remembered
@@ -54,7 +55,7 @@ func newPlan(r *rule, epoch uint64, line int8, b *buffers) *plan {
 
 // divide splits the members that answer into groups and prepares the order of each.
 func (p *plan) divide(c classification) {
-	p.excluded, p.degraded, p.allDown = c.excluded, c.degraded, c.allDown
+	p.excluded, p.degraded, p.failedOver, p.allDown = c.excluded, c.degraded, c.failedOver, c.allDown
 	p.wanted = min(len(c.answering), p.rule.limitOf(&p.members[0]))
 	groupOf := func(m uint16) groupID {
 		return groupID{p.standings[m].tier, p.rule.groupOf(p.line, &p.members[m])}
@@ -89,6 +90,28 @@ func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
 	}
 	g.schedule = g.policy.schedule(contest{g.members, g.weights, min(max(wanted, 1), len(g.members))})
 	return g
+}
+
+// outcome returns what becomes of an answer that no records are removed from.
+func (p *plan) outcome() outcome {
+	switch {
+	case p.allDown:
+		return failOpen
+	case p.failedOver:
+		return failedOver
+	}
+	return ordered
+}
+
+// tier returns the tier that answers.
+func (p *plan) tier() uint16 { return p.standings[p.answering(0)].tier }
+
+// answering returns the nth of the members that answer, group by group.
+func (p *plan) answering(n int) int {
+	if p.ranked == nil {
+		return n
+	}
+	return int(p.ranked[n])
 }
 
 // cost returns the memory that the plan takes, in members. Its groups share the members' names.

@@ -140,7 +140,8 @@ func (tr trial) model() expected {
 	}
 	tier := tr.members[serving[0]].tier
 	up := eligible(tier, func(trialMember) bool { return false })
-	if open || slices.ContainsFunc(up, func(i int) bool { return isDown(tr.members[i]) }) {
+	first := slices.MinFunc(tr.members, func(a, b trialMember) int { return a.tier - b.tier }).tier
+	if open || tier != first || slices.ContainsFunc(up, func(i int) bool { return isDown(tr.members[i]) }) {
 		e.ttl = 5
 	}
 	for i := range tr.members {

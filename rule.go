@@ -128,6 +128,7 @@ type zoneRule struct {
 
 	subscriptions []subscription // one a check, while the server runs
 	watcher       watcher
+	announcer     announcer
 
 	plans [64]atomic.Pointer[plan] // recently made, found by their members
 }

@@ -143,6 +143,7 @@ func (z *zoneRule) renew(e *entry, now *state, epoch uint64, b *buffers, set *rr
 		next := z.successor(e, now, epoch, b)
 		if e.state.CompareAndSwap(now, next) {
 			allTurns.account(now, next)
+			z.announce(e, now, next.plan)
 			return next, &b.lineup.order
 		}
 		now = e.state.Load() // of another query that was faster

@@ -77,9 +77,11 @@ type Name struct {
 	PreferLine *int     `json:"prefer_line,omitempty"` // of the Corefile
 	Answer     string   `json:"answer"`
 	Degraded   bool     `json:"degraded"`
-	Answers    int      `json:"answers"` // in the window
-	Down       int      `json:"down"`    // members
-	Members    []Member `json:"members"` // those that are down first
+	Tier       int      `json:"tier"`        // the one that answers; the first is 1
+	FailedOver bool     `json:"failed_over"` // it is not the first that has members
+	Answers    int      `json:"answers"`     // in the window
+	Down       int      `json:"down"`        // members
+	Members    []Member `json:"members"`     // those that are down first
 
 	MembersOmitted int `json:"members_omitted"`
 }

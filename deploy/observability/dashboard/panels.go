@@ -75,9 +75,9 @@ func now(l *layout) {
 }
 
 func answers(l *layout) {
-	l.add(12, 8, series("Answers by result", "passed: unchanged. ordered: in another order. filtered: records removed or replaced. sealed: records stay because of a signature. fail_open: all members are down.", "reqps", true,
+	l.add(12, 8, series("Answers by result", "passed: unchanged. ordered: in another order. filtered: records removed or replaced. sealed: records stay because of a signature. failed_over: another tier than the first answers. fail_open: all members are down.", "reqps", true,
 		query(sum("result", rate("responses_total")), "{{result}}")).
-		coloured([2]string{"fail_open", "red"}, [2]string{"sealed", "purple"}, [2]string{"filtered", "yellow"}, [2]string{"ordered", "green"}, [2]string{"passed", "gray"}))
+		coloured([2]string{"fail_open", "red"}, [2]string{"failed_over", "orange"}, [2]string{"sealed", "purple"}, [2]string{"filtered", "yellow"}, [2]string{"ordered", "green"}, [2]string{"passed", "gray"}))
 	l.add(12, 8, series("Records removed by reason", "down: the verdict. drained: standby. tier: another tier answers. limit: the option answers.", "cps", true,
 		query(sum("reason", rate("removed_records_total")), "{{reason}}")).
 		coloured([2]string{"down", "red"}, [2]string{"drained", "yellow"}, [2]string{"tier", "blue"}, [2]string{"limit", "gray"}))

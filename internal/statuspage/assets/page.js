@@ -181,10 +181,11 @@ function nameArticle(name, members) {
   const badges = [];
   if (rule.observe) badges.push(el("span", { class: "badge observe" }, "observe: would"), " ");
   if (name.answer !== "members") badges.push(el("span", { class: "badge bad" }, ANSWERS[name.answer] || name.answer), " ");
+  if (name.failed_over) badges.push(el("span", { class: "badge bad" }, `failed over to tier ${name.tier}`), " ");
   if (name.down) badges.push(el("span", { class: "bad" }, `${name.down} of ${name.members.length + name.members_omitted} down`), " ");
   const rows = members.flatMap((member) => memberRows(name, member, rule, changed(`${key} ${member.member}`, member.verdict)));
   const omitted = name.members_omitted ? el("p", { class: "quiet" }, `and ${plural(name.members_omitted, "member")} more`) : null;
-  return el("article", { class: `name ${name.answer !== "members" ? "alarm" : name.down ? "hurt" : ""}`, "data-key": key },
+  return el("article", { class: `name ${name.answer !== "members" ? "alarm" : name.down || name.failed_over ? "hurt" : ""}`, "data-key": key },
     el("h3", {}, name.name, " ", el("span", { class: "type" }, name.type)),
     el("p", { class: "about" }, badges, where.join(" · ")),
     table(MEMBER_COLUMNS, rows, `members of ${name.name} ${name.type}`), omitted);
@@ -246,7 +247,7 @@ function matching(name, words) {
   });
 }
 
-const troubled = (name) => name.answer !== "members" || name.down > 0 || name.members.some((m) => m.override || m.probes.some((p) => p.failing));
+const troubled = (name) => name.answer !== "members" || name.down > 0 || name.failed_over || name.members.some((m) => m.override || m.probes.some((p) => p.failing));
 
 // render shows the document as it is filtered.
 function render() {
