@@ -63,7 +63,8 @@ func checkGolden(t *testing.T, file string, become func(input string) string) {
 	}
 }
 
-// What stands in a file that the Corefile imports is said with that file, also where its line has the number of the one where the block ends.
+// An error in an imported file names that file, even if its line has the number of the one where the
+// block ends; an error in a snippet names the line of the snippet.
 func TestErrorsInImportedFiles(t *testing.T) {
 	dir := t.TempDir()
 	imported := filepath.Join(dir, "check.conf")
@@ -71,10 +72,11 @@ func TestErrorsInImportedFiles(t *testing.T) {
 	for _, tc := range []struct{ block, want string }{
 		{"\n\nimport check.conf\n}", imported + `:5: body: not for tcp: want it with http or https`},
 		{"\nimport check.conf\n}", imported + `:5: body: not for tcp: want it with http or https`},
-		{"\nbody x\nimport check.conf\n}", `Corefile:4: body: not for tcp: want it with http or https`},
+		{"\nimport wrong\n}", `Corefile:2: body: not for tcp: want it with http or https`},
+		{"\nbody x\nimport check.conf\n}", `Corefile:7: body: not for tcp: want it with http or https`},
 	} {
 		corefile := filepath.Join(dir, "Corefile")
-		writeFile(t, corefile, ".:53 {\nbalance {\nhealth_check tcp 80 {"+tc.block+"\n}\n}\n")
+		writeFile(t, corefile, "(wrong) {\nbody x\n}\n.:53 {\nbalance {\nhealth_check tcp 80 {"+tc.block+"\n}\n}\n")
 		content, err := os.Open(corefile) //nolint:gosec // ours
 		if err != nil {
 			t.Fatal(err)
