@@ -30,7 +30,8 @@
 //
 //	setup.go        the directive, the table of options, checks across options
 //	corefile.go     lines, their positions in errors, how a table of options is read; arguments.go words
-//	zones.go        the zones of a stanza
+//	zones.go        the zones of a stanza, and stanzas with the same zone
+//	moved.go        what loadbalance takes
 //	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block
 //	rule.go         a stanza, and the search for the one that a name belongs to
 //	client.go       who asks, or for whom; context.go queries that this server makes itself

@@ -148,43 +148,6 @@ func parseStanzas(c *caddy.Controller) ([]*rule, error) {
 	return rulesOf(stanzas), nil
 }
 
-// rulesOf returns the rules of those stanzas that have zones left, with the warnings about all.
-func rulesOf(stanzas []*stanza) (rules []*rule) {
-	var warnings []string
-	for _, s := range stanzas {
-		warnings = append(warnings, s.rule.warnings...)
-		s.rule.warnings = nil
-		if len(s.rule.zones) > 0 {
-			rules = append(rules, s.rule)
-		}
-	}
-	if len(rules) > 0 {
-		rules[0].warnings = warnings
-	}
-	return rules
-}
-
-// shareZones leaves each zone that an earlier stanza has too to one of them: if they are the same to
-// either, if one is bare to the other. It returns an error if they differ.
-func (s *stanza) shareZones(earlier *stanza) error {
-	for _, zone := range slices.Clone(s.rule.zones) {
-		if !slices.Contains(earlier.rule.zones, zone) {
-			continue
-		}
-		drop, keep := s, earlier
-		switch {
-		case s.text == earlier.text || s.text == "":
-		case earlier.text == "":
-			drop, keep = earlier, s
-		default:
-			return &lineError{s.heading, fmt.Errorf("zone %q has another stanza at %s: want one for each zone", zone, earlier.heading)}
-		}
-		drop.rule.zones = slices.DeleteFunc(drop.rule.zones, func(z string) bool { return z == zone })
-		s.warn(drop.heading, "no effect on zone %q, because the stanza at %s counts for it: remove this one", zone, keep.heading)
-	}
-	return nil
-}
-
 // stanza is a rule while it is read.
 type stanza struct {
 	rule  *rule
@@ -288,38 +251,9 @@ func (s *stanza) addPreference(p preference, at position) error {
 	return err
 }
 
-// setReload sets how often the weight file is read. loadbalance takes shorter durations.
-func (s *stanza) setReload(every time.Duration, at position) error {
-	if s.reload = every; every != 0 && every < minPollInterval {
-		s.warn(at, "reload: %v is taken as %v, the shortest: write that", every, minPollInterval)
-		s.reload = minPollInterval
-	}
-	return nil
-}
-
 // warn has something said when the server starts.
 func (s *stanza) warn(at position, format string, args ...any) {
 	s.rule.warnings = append(s.rule.warnings, oneLine(fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))))
-}
-
-// movedLines returns the lines that stand for the arguments of a stanza that moved over from
-// loadbalance, whose form is "loadbalance POLICY [FILE]" with the option "reload DURATION". If they
-// have another form, it returns them as they are. A zone with the name of a policy can be written
-// with a dot at its end.
-func (s *stanza) movedLines(heading *line) (lines []line, args []string, err error) {
-	args = heading.args
-	if len(args) == 0 || policyNamed(args[0]) == nil {
-		return nil, args, nil
-	}
-	if len(args) > 2 {
-		return nil, nil, heading.errorf(`found %q behind the policy: want lines in the block, such as "prefer CIDR"`, args[1:])
-	}
-	s.moved = true
-	lines = []line{{at: heading.at, name: "policy", args: args[:1]}}
-	if len(args) > 1 {
-		lines = append(lines, line{at: heading.at, name: "weights", args: args[1:]})
-	}
-	return lines, nil, nil
 }
 
 // validate returns an error if options that are fine alone are not so together, and fills in what

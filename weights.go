@@ -71,15 +71,3 @@ func (r *rule) addWeight(w weights.Line) error {
 
 // defaultWeightsInterval is how often the weight file is read.
 const defaultWeightsInterval = 30 * time.Second
-
-// parseReload reads "reload DURATION": how often the weight file is read, as loadbalance spells it.
-func parseReload(args []string) (time.Duration, error) {
-	if len(args) != 1 {
-		return 0, wrongCount(args)
-	}
-	every, err := time.ParseDuration(args[0])
-	if err != nil || every < 0 {
-		return 0, fmt.Errorf("bad duration %q: want one such as 30s, or 0 to read the file once", args[0])
-	}
-	return every, nil
-}

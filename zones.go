@@ -105,3 +105,40 @@ var foreignPolicies = []string{
 	"chash", "consistent_hash", "first", "hash", "ip_hash", "iphash", "least_conn", "least_connections", "least_request",
 	"leastconn", "leastload", "leasttime", "maglev", "ring_hash", "rr", "shuffle", "source", "static-rr", "uniform", "wrr",
 }
+
+// rulesOf returns the rules of those stanzas that have zones left, with the warnings about all.
+func rulesOf(stanzas []*stanza) (rules []*rule) {
+	var warnings []string
+	for _, s := range stanzas {
+		warnings = append(warnings, s.rule.warnings...)
+		s.rule.warnings = nil
+		if len(s.rule.zones) > 0 {
+			rules = append(rules, s.rule)
+		}
+	}
+	if len(rules) > 0 {
+		rules[0].warnings = warnings
+	}
+	return rules
+}
+
+// shareZones leaves each zone that an earlier stanza has too to one of them: if they are the same to
+// either, if one is bare to the other. It returns an error if they differ.
+func (s *stanza) shareZones(earlier *stanza) error {
+	for _, zone := range slices.Clone(s.rule.zones) {
+		if !slices.Contains(earlier.rule.zones, zone) {
+			continue
+		}
+		drop, keep := s, earlier
+		switch {
+		case s.text == earlier.text || s.text == "":
+		case earlier.text == "":
+			drop, keep = earlier, s
+		default:
+			return &lineError{s.heading, fmt.Errorf("zone %q has another stanza at %s: want one for each zone", zone, earlier.heading)}
+		}
+		drop.rule.zones = slices.DeleteFunc(drop.rule.zones, func(z string) bool { return z == zone })
+		s.warn(drop.heading, "no effect on zone %q, because the stanza at %s counts for it: remove this one", zone, keep.heading)
+	}
+	return nil
+}
