@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
 
 	"github.com/coredns/coredns/plugin"
 
@@ -320,5 +321,51 @@ func TestEndpointsAreLearned(t *testing.T) {
 	slices.Sort(learned)
 	if want := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"}; !slices.Equal(learned, want) {
 		t.Errorf("learned %v, want %v", learned, want)
+	}
+}
+
+// An allow line that misses the backends is said once in the log and on the page, and counted; one that another check
+// makes up for is not.
+func TestUncheckedMembersAreSaid(t *testing.T) {
+	defer inUse.forget()
+	const text = "no health_check allows 192.0.2.1"
+	for name, tc := range map[string]struct {
+		allow []string
+		said  bool
+	}{
+		"missed":          {[]string{"198.51.100.0/24"}, true},
+		"by one of two":   {[]string{"198.51.100.0/24", "192.0.2.0/24"}, false},
+		"by both":         {[]string{"198.51.100.0/24", "203.0.113.0/24"}, true},
+		"where they lie":  {[]string{"192.0.2.0/24"}, false},
+		"without a check": {nil, false},
+	} {
+		logged := captureLog(t)
+		owner := strings.ReplaceAll(name, " ", "-") + ".unchecked."
+		m := message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2")
+		h := judged(t, "status", echo)
+		z := h.(*Balance).rules.of(m)
+		z.subscriptions = nil
+		for _, allow := range tc.allow {
+			z.subscriptions = append(z.subscriptions, &verdicts{
+				rule: z.rule, allow: []netip.Prefix{netip.MustParsePrefix(allow)}, seen: map[netip.AddrPort]bool{},
+			})
+		}
+		for range 3 {
+			z.epoch.Add(1)
+			ask(t, h, m)
+		}
+		if n := strings.Count(logged.String(), text); n != map[bool]int{true: 1}[tc.said] {
+			t.Errorf("%s: logged %d times:\n%s", name, n, logged)
+		}
+		problems := newOverview([]*life{lifeOf(h)}).document().Problems
+		found := slices.ContainsFunc(problems, func(p statuspage.Problem) bool {
+			return p.Kind == "unchecked" && p.Text == text+", 192.0.2.2: answered unchecked"
+		})
+		if found != tc.said {
+			t.Errorf("%s: problems %v", name, problems)
+		}
+		if tc.said && z.subscriptions[0].(*verdicts).refused < 2 {
+			t.Errorf("%s: %d addresses counted", name, z.subscriptions[0].(*verdicts).refused)
+		}
 	}
 }

@@ -5,6 +5,7 @@ package balance
 import (
 	"iter"
 	"net/netip"
+	"slices"
 
 	"github.com/seed-f1518d44/balance/internal/health"
 
@@ -31,6 +32,8 @@ type subscription interface {
 	Name() string
 	// Allows reports whether the check may probe an address.
 	Allows(addr netip.Addr) bool
+	// Refuse counts an address that no check of the rule may probe.
+	Refuse()
 	// Seen returns the verdict on an endpoint that an answer holds, and registers it for probing.
 	Seen(endpoint netip.AddrPort) health.Verdict
 	// Peek returns what is known of an endpoint, and leaves no trace.
@@ -63,28 +66,59 @@ func (z *zoneRule) unsubscribe() {
 // endpointOf returns the endpoint of an address, at the port of the check.
 func endpointOf(addr netip.Addr) netip.AddrPort { return netip.AddrPortFrom(addr, 0) }
 
-// verdictOn returns the verdict on an address in an answer: what all checks say together. It registers the address
-// for probing.
+// verdictOn returns the verdict on an address in an answer: what the checks that may probe it say together. It
+// registers the address for probing.
 func (z *zoneRule) verdictOn(addr netip.Addr) health.Verdict {
 	if len(z.subscriptions) == 0 || !addr.IsValid() {
 		return health.Unknown
 	}
-	all := health.Up
-	for _, s := range z.subscriptions {
-		all = all.And(s.Seen(endpointOf(addr)))
+	all, checked := z.combine(addr, subscription.Seen)
+	if !checked {
+		z.noteUnchecked(addr)
 	}
 	return all
 }
 
 // lastVerdictOn is verdictOn, and leaves no trace.
 func (z *zoneRule) lastVerdictOn(addr netip.Addr) health.Verdict {
-	if len(z.subscriptions) == 0 || !addr.IsValid() {
-		return health.Unknown
-	}
-	all := health.Up
-	for _, s := range z.subscriptions {
-		known, _ := s.Peek(endpointOf(addr))
-		all = all.And(known.Verdict)
-	}
+	all, _ := z.combine(addr, func(s subscription, endpoint netip.AddrPort) health.Verdict {
+		known, _ := s.Peek(endpoint)
+		return known.Verdict
+	})
 	return all
+}
+
+// combine asks the checks that may probe an address for their verdict. The others have no say. It reports whether
+// there is one that may.
+func (z *zoneRule) combine(addr netip.Addr, ask func(subscription, netip.AddrPort) health.Verdict) (all health.Verdict, checked bool) {
+	all = health.Up
+	for _, s := range z.subscriptions {
+		if s.Allows(addr) {
+			checked = true
+			all = all.And(ask(s, endpointOf(addr)))
+		}
+	}
+	if !checked {
+		return health.Unknown, false
+	}
+	return all, true
+}
+
+// mayCheck reports whether a check may probe an address.
+func (z *zoneRule) mayCheck(addr netip.Addr) bool {
+	return slices.ContainsFunc(z.subscriptions, func(s subscription) bool { return s.Allows(addr) })
+}
+
+// noteUnchecked counts an address that no check may probe, and logs the first one: an allow line that misses the
+// backends switches the checks off.
+func (z *zoneRule) noteUnchecked(addr netip.Addr) {
+	z.subscriptions[0].Refuse()
+	if z.unchecked.Swap(true) {
+		return
+	}
+	want := "add it to allow if it is a backend"
+	if addr = addr.Unmap(); addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() {
+		want = "if it is a backend, allow a CIDR inside its own special range"
+	}
+	log.Warningf("%s: no health_check allows %s, so it is answered unchecked: %s", z.zone, addr, want)
 }

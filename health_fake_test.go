@@ -20,8 +20,10 @@ import (
 type verdicts struct {
 	rule  *rule
 	allow []netip.Prefix
-	known map[netip.AddrPort]health.Endpoint
-	seen  map[netip.AddrPort]bool
+
+	refused int
+	known   map[netip.AddrPort]health.Endpoint
+	seen    map[netip.AddrPort]bool
 }
 
 var _ subscription = (*verdicts)(nil)
@@ -29,6 +31,7 @@ var _ subscription = (*verdicts)(nil)
 func (v *verdicts) Name() string                         { return "tcp:80" }
 func (v *verdicts) Allows(addr netip.Addr) bool          { return health.MayProbe(v.allow, addr) }
 func (v *verdicts) Endpoints() iter.Seq[health.Endpoint] { return maps.Values(v.known) }
+func (v *verdicts) Refuse()                              { v.refused++ }
 func (v *verdicts) Leave()                               {}
 func (v *verdicts) Peek(at netip.AddrPort) (health.Endpoint, bool) {
 	known, ok := v.known[at]

@@ -28,11 +28,12 @@ const (
 // overview is what there is to show, while it is put together. It looks at what runs and leaves no trace:
 // nothing is probed for longer because somebody looks. Owned by who makes it.
 type overview struct {
-	now     time.Time
-	rules   []shownRule
-	byScope map[uint64]int       // indexes
-	inNames map[endpointKey]bool // endpoints that a name has
-	doc     *statuspage.Document
+	now       time.Time
+	rules     []shownRule
+	byScope   map[uint64]int          // indexes
+	inNames   map[endpointKey]bool    // endpoints that a name has
+	unchecked map[uint64][]netip.Addr // members that no check allows, by the scope of the rule
+	doc       *statuspage.Document
 }
 
 // shownRule is a rule with the option status, in one of its zones and the server block it is from.
@@ -50,7 +51,7 @@ type endpointKey struct {
 // replace itself the later one is shown.
 func newOverview(lives []*life) *overview {
 	o := &overview{
-		now: wallClock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool),
+		now: wallClock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool), unchecked: make(map[uint64][]netip.Addr),
 		doc: &statuspage.Document{
 			Version: statuspage.Version, Window: int(leadWindow / time.Second), Problems: []statuspage.Problem{}, Rules: []statuspage.Rule{},
 			Names: []statuspage.Name{}, Endpoints: []statuspage.Endpoint{}, OtherRules: []string{},
@@ -226,6 +227,9 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 		return shown
 	}
 	target := m.addr.Unmap()
+	if len(z.subscriptions) > 0 && !z.mayCheck(target) {
+		o.unchecked[z.scope] = append(o.unchecked[z.scope], target)
+	}
 	for _, s := range z.subscriptions {
 		probe := probeOf(s, endpointOf(target))
 		o.inNames[endpointKey{s.Name(), endpointOf(target)}] = true
@@ -305,6 +309,15 @@ func (o *overview) endpoints() {
 	}
 }
 
+// distinctNames returns addresses for people, each once.
+func distinctNames(addrs []netip.Addr) (names []string) {
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	for _, addr := range slices.Compact(addrs) {
+		names = append(names, addr.String())
+	}
+	return names
+}
+
 // otherRules names the rules that run and are not shown.
 func (o *overview) otherRules() {
 	seen := make(map[uint64]bool)
@@ -336,6 +349,9 @@ func (o *overview) problems() {
 				o.say("all_failing", r.Zone, fmt.Sprintf("all %d endpoints fail %s: the fault may be local", c.Up+c.Down+c.Unknown, c.Name))
 			}
 		}
+		if addrs := distinctNames(o.unchecked[o.rules[i].scope]); len(addrs) > 0 {
+			o.say("unchecked", r.Zone, fmt.Sprintf("no health_check allows %s: answered unchecked", briefly(addrs)))
+		}
 		for _, f := range r.Files {
 			if f.Problem != "" {
 				o.say("file", r.Zone, f.Problem+"; what was read before stays in force")
@@ -348,7 +364,7 @@ func (o *overview) problems() {
 }
 
 // problemKinds are those of a document, the worst first.
-var problemKinds = []string{"fail_open", "replaced", "all_failing", "file"}
+var problemKinds = []string{"fail_open", "replaced", "all_failing", "unchecked", "file"}
 
 func (o *overview) say(kind, zone, text string) {
 	o.doc.Problems = append(o.doc.Problems, statuspage.Problem{Kind: kind, Zone: zone, Text: text})

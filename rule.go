@@ -127,6 +127,7 @@ type zoneRule struct {
 	scope uint64 // tells apart the turns of rules: the same after a reload
 
 	subscriptions []subscription // one a check, while the server runs
+	unchecked     atomic.Bool    // an address that no check allows was logged
 	watcher       watcher
 	announcer     announcer
 

@@ -146,3 +146,31 @@ func TestManyRules(t *testing.T) {
 		}
 	})
 }
+
+// Two rules with one check allow different addresses: each knows and probes its own.
+func TestRulesAllowDifferentAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		one, other := joinedAs(t, c, allowing(a1, a3)), in("other.example.org.")
+		other.Allow = []netip.Prefix{netip.PrefixFrom(a2.Addr(), 32), netip.PrefixFrom(a3.Addr(), 32)}
+		second := joinedAs(t, c, other)
+		b.set(a3, errRefused)
+		for _, at := range []netip.AddrPort{a1, a2, a3} {
+			one.Seen(at)
+			second.Seen(at)
+		}
+		wait(time.Second)
+		for _, tc := range []struct {
+			at          netip.AddrPort
+			one, second Verdict
+		}{{a1, Up, Unknown}, {a2, Unknown, Up}, {a3, Down, Down}} {
+			if one.Seen(tc.at) != tc.one || second.Seen(tc.at) != tc.second {
+				t.Errorf("%s is %v and %v, want %v and %v", tc.at.Addr(), one.Seen(tc.at), second.Seen(tc.at), tc.one, tc.second)
+			}
+		}
+		if _, known := one.Peek(a2); known || one.Allows(a2.Addr()) {
+			t.Error("a rule knows what only the other one allows")
+		}
+	})
+}

@@ -33,12 +33,14 @@ func (s *Subscription) Name() string { return s.pool.check.Name() }
 // Allows reports whether the rule may have an address probed.
 func (s *Subscription) Allows(addr netip.Addr) bool { return MayProbe(s.sub.Allow, addr) }
 
+// Refuse counts an address that an answer holds, and that no check of the rule may probe.
+func (s *Subscription) Refuse() { s.scope.counters.outside.Inc() }
+
 // Seen returns the verdict on an endpoint that an answer holds, and registers the endpoint for probing. The
 // verdict is unknown if the rule may not have it probed.
 func (s *Subscription) Seen(at netip.AddrPort) Verdict {
 	at = unmapped(at)
 	if !s.Allows(at.Addr()) {
-		s.scope.counters.outside.Inc()
 		return Unknown
 	}
 	e := s.pool.find(at)

@@ -31,7 +31,8 @@ type Document struct {
 	OtherRules       []string `json:"other_rules"` // zones of rules that do not name the option status
 }
 
-// Problem is what has to be said first. Kind is "fail_open", "replaced", "all_failing" or "file".
+// Problem is what has to be said first. Kind is "fail_open", "replaced", "all_failing", "unchecked" or
+// "file".
 type Problem struct {
 	Kind string `json:"kind"`
 	Zone string `json:"zone"`

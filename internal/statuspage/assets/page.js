@@ -247,7 +247,8 @@ function matching(name, words) {
   });
 }
 
-const troubled = (name) => name.answer !== "members" || name.down > 0 || name.failed_over || name.members.some((m) => m.override || m.probes.some((p) => p.failing));
+const unchecked = (m) => m.probes.length > 0 && m.probes.every((p) => (p.note || "").endsWith("outside allow"));
+const troubled = (name) => name.answer !== "members" || name.down > 0 || name.failed_over || name.members.some((m) => m.override || m.probes.some((p) => p.failing) || unchecked(m));
 
 // render shows the document as it is filtered.
 function render() {
