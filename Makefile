@@ -11,6 +11,8 @@ KUBERNETES := $(CACHE)/kubernetes
 FUZZTIME   ?= 30s
 GOTAGS     ?= grpcnotrace
 ACTIONLINT := $(CACHE)/bin/actionlint-1.7.12
+# Builds a program of the module tools: $(TOOL)/NAME PACKAGE.
+TOOL       := go build -C tools -o $(CURDIR)/$(CACHE)
 
 # What a build says it is, and the time of all that is in an image or an archive.
 VERSION           ?= $(shell git describe --tags --always --dirty --match 'v[0-9]*' 2>/dev/null || echo devel)
@@ -44,7 +46,8 @@ spread: ## Build the command that shows who leads how often
 	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/spread ./cmd/spread
 
 .PHONY: test
-test: test-packages test-go test-soak test-manifests test-release test-observability test-status test-kubernetes ## Pass every test; installs the Debian packages that they run
+test: ## Pass every test; installs the Debian packages that they run
+	@test/all test-packages test-go test-tools test-soak test-release test-kubernetes
 
 .PHONY: test-packages
 test-packages:
@@ -63,16 +66,22 @@ test-coredns: ## Pass CoreDNS' own tests with a balance stanza in every server b
 test-soak: ## Have all kinds of faults happen to a server under load, for a minute
 	@mkdir -p $(CACHE)
 	go build -race -pgo=off -tags $(GOTAGS) -o $(CACHE)/coredns-race ./cmd/coredns
-	go build -o $(CACHE)/soak ./internal/soak
+	$(TOOL)/soak ./soak
 	$(CACHE)/soak -server $(CACHE)/coredns-race -duration $(or $(DURATION),1m) -seed $(or $(SEED),1) -load $(or $(LOAD),500)
 
 .PHONY: soak
 soak: ## The same for DURATION, an hour by default (root, Linux; SEED=n for the faults of an earlier run)
 	@$(MAKE) --no-print-directory test-soak DURATION=$(or $(DURATION),1h) SEED=$(or $(SEED),0)
 
-.PHONY: test-manifests
-test-manifests: ## Build and check what deploy holds; a module of its own, for kustomize is large
-	cd test/manifests && go vet ./... && go test -count=1 ./...
+.PHONY: test-tools
+test-tools: test-packages ## Pass the tests of tools: measurements, soak, alerts and dashboard, the status page in a browser
+	cd tools && go vet ./... && go test -race -timeout 30m ./...
+
+.PHONY: dashboard
+dashboard: ## Write deploy/observability/dashboard.json
+	@mkdir -p $(CACHE)
+	go run -C tools ./observability/dashboard > $(CACHE)/dashboard.json
+	mv $(CACHE)/dashboard.json deploy/observability/dashboard.json
 
 .PHONY: test-release
 test-release: test-packages ## Pass the tests of the image and the release (as root, or with sudo)
@@ -87,16 +96,8 @@ release: ## Make all of a release in DIST: image, archives, SBOMs, licences, not
 	rm -rf $(DIST)
 	$(RELEASE) dist
 
-.PHONY: test-observability
-test-observability: ## Try alerts and dashboard on a real server's metrics (a module of its own: it takes Prometheus)
-	cd deploy/observability && go test -race -timeout 20m ./...
-
-.PHONY: test-status
-test-status: test-packages ## Look at the status page with a browser
-	cd test/status && go vet ./... && go test -race -count 1 -timeout 20m ./...
-
 .PHONY: test-kubernetes
-test-kubernetes: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Pass the tests against a Kubernetes API (Linux; root or user namespaces)
+test-kubernetes: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Check the manifests and pass the tests against a Kubernetes API (Linux; root or user namespaces)
 	go build -race -pgo=off -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(KUBERNETES)/coredns-race ./cmd/coredns
 	cd test/kubernetes && go test -race -count 1 -timeout 20m ./...
 
@@ -128,7 +129,7 @@ bench-answers: $(BENCHSTAT) ## Compare with loadbalance: time, bytes and allocat
 .PHONY: bench-probes
 bench-probes: ## Measure health checks at scale (root, Linux; SCENARIO=tcp100k for one)
 	@mkdir -p $(CACHE)
-	go build -tags $(GOTAGS) -o $(CACHE)/benchprobes ./internal/benchprobes
+	$(TOOL)/benchprobes -tags $(GOTAGS) ./benchprobes
 	$(CACHE)/benchprobes -scenario $(or $(SCENARIO),all) | tee $(CACHE)/probes.md
 
 BENCHSUITE  = $(CACHE)/benchsuite -coredns $(BINARY)
@@ -156,12 +157,12 @@ pgo: build bench-build ## Gather a CPU profile for the compiler into cmd/coredns
 bench-build:
 	test/install bench || echo 'make: what is missing is not measured, and the tables say so' >&2
 	@mkdir -p $(CACHE)
-	go build -o $(CACHE)/benchsuite ./bench
+	$(TOOL)/benchsuite ./bench
 
 .PHONY: bench-detection
 bench-detection: build ## Measure how long dead backends stay in the answers, beside other servers (root, Linux)
 	test/install bench || echo 'make: what is missing is not measured, and the table says so' >&2
-	go build -o $(CACHE)/benchdetection ./internal/benchdetection
+	$(TOOL)/benchdetection ./benchdetection
 	$(CACHE)/benchdetection -coredns $(BINARY) -rounds $(or $(ROUNDS),7) | tee $(CACHE)/detection.md
 
 .PHONY: bench-kubernetes-memory
@@ -180,13 +181,13 @@ fmt-check:
 vet:
 	go vet -pgo=off ./...
 	cd release && go vet ./...
-	cd deploy/observability && go vet ./...
+	cd tools && go vet ./...
 
 .PHONY: lint
 lint: $(LINT)
 	GOFLAGS=-pgo=off $(LINT) run ./...
 	cd release && $(abspath $(LINT)) run ./...
-	cd deploy/observability && $(abspath $(LINT)) run ./...
+	cd tools && $(abspath $(LINT)) run ./...
 	cd test/kubernetes && $(abspath $(LINT)) run ./...
 
 .PHONY: vulncheck

@@ -32,9 +32,9 @@ var wordless = []string{"echo", "kill -USR1"}
 // flags of our own commands in it must exist.
 var unrunnable = map[string]string{
 	"make ":                        "takes long, or is what runs this test; its targets must exist",
-	"kubectl ":                     "wants a cluster; what it applies is tried in test/manifests",
+	"kubectl ":                     "wants a cluster; what it applies is tried in test/kubernetes/manifests",
 	"kubeadm ":                     "makes a cluster",
-	"helm ":                        "wants a cluster; the values are tried in test/manifests",
+	"helm ":                        "wants a cluster; the values are tried in test/kubernetes/manifests",
 	"sed 's/\\bloadbalance\\b/":    "changes what kubectl fetched",
 	"docker ":                      "wants Docker; the image is tried in release/",
 	"podman ":                      "wants an image that was made; it is tried in release/",
@@ -47,7 +47,7 @@ var unrunnable = map[string]string{
 }
 
 // ours are our own commands, by what starts them, with where they are.
-var ours = map[string]string{".cache/spread": "cmd/spread", "spread": "cmd/spread", ".cache/soak": "internal/soak"}
+var ours = map[string]string{".cache/spread": "cmd/spread", "spread": "cmd/spread", ".cache/soak": "tools/soak"}
 
 // fenced is a block of a document.
 type fenced struct{ at, kind, text string }
@@ -289,7 +289,7 @@ func examplesTwice(t *testing.T) string {
 
 var (
 	targetsOfMake = regexp.MustCompile(`(?m)^([a-z-]+):`)
-	ofTheTree     = regexp.MustCompile(`(?:^|[\s"'=])((?:deploy|examples|docs|release|test|bench|cmd|internal|man)/[\w./-]*)`)
+	ofTheTree     = regexp.MustCompile(`(?:^|[\s"'=])((?:deploy|examples|docs|release|test|tools|bench|cmd|internal|man)/[\w./-]*)`)
 	flagsIn       = regexp.MustCompile(`\s-([a-z][a-z-]*)`)
 )
 

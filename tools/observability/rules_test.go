@@ -26,11 +26,14 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/teststorage"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 const (
-	rulesFile = "rules.yaml"
-	document  = "../../docs/observability.md"
+	rulesFile     = "../../deploy/observability/rules.yaml"
+	dashboardFile = "../../deploy/observability/dashboard.json"
+	document      = "../../docs/observability.md"
 )
 
 // quiet is a log that nobody reads.
@@ -90,7 +93,7 @@ func TestPrometheusRule(t *testing.T) {
 		Spec       map[string]any
 	}
 	var plain map[string]any
-	for path, to := range map[string]any{"prometheusrule.yaml": &resource, rulesFile: &plain} {
+	for path, to := range map[string]any{"../../deploy/observability/prometheusrule.yaml": &resource, rulesFile: &plain} {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +114,7 @@ func TestPrometheusRule(t *testing.T) {
 // labels that tell them apart.
 func alerts(t *testing.T, series storage.Queryable, minutes int) []map[string]bool {
 	t.Helper()
-	engine := promqltest.NewTestEngineWithOpts(t, promql.EngineOpts{MaxSamples: 1e6, Timeout: patience, EnableAtModifier: true})
+	engine := promqltest.NewTestEngineWithOpts(t, promql.EngineOpts{MaxSamples: 1e6, Timeout: testserver.Patience, EnableAtModifier: true})
 	state := teststorage.New(t) // what evaluation writes
 	manager := rules.NewManager(&rules.ManagerOptions{
 		QueryFunc: rules.EngineQueryFunc(engine, series), AppendableV2: state, Queryable: state,
@@ -229,11 +232,11 @@ func TestAlertsOfARecording(t *testing.T) {
 	r.many(10)
 	expect("all are back")
 
-	write(t, overrides, "192.0.2.1 sideways\n")
+	testserver.Write(t, overrides, "192.0.2.1 sideways\n")
 	r.until(0, "coredns_balance_file_good")
 	r.many(7)
 	expect("the overrides file is bad", "BalanceFileBad example.org.")
-	write(t, overrides, "")
+	testserver.Write(t, overrides, "")
 	r.until(1, "coredns_balance_file_good")
 	r.many(2)
 	expect("it is mended")

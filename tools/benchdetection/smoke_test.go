@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // TestMain lets this test's own processes play their roles.
@@ -27,9 +29,8 @@ func TestMain(m *testing.M) {
 // A killed backend is noticed, with hold and without, and the table says so. Nothing is asserted of speed.
 func TestSmoke(t *testing.T) {
 	coredns := filepath.Join(t.TempDir(), "coredns")
-	build := exec.CommandContext(t.Context(), "go", "build", "-pgo=off", "-tags", "grpcnotrace", "-o", coredns, "../../cmd/coredns")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	if err := testserver.Build("./cmd/coredns", coredns); err != nil {
+		t.Fatal(err)
 	}
 	self, err := os.Executable()
 	if err != nil {

@@ -21,6 +21,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // tab is a page in the browser, with all that went wrong in it.
@@ -39,7 +41,7 @@ func open(t *testing.T, s *server, before ...chromedp.Action) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
-	ctx, stop := context.WithTimeout(ctx, 3*patience)
+	ctx, stop := context.WithTimeout(ctx, 3*testserver.Patience)
 	t.Cleanup(stop)
 	p := &tab{t: t, ctx: ctx, server: s}
 	chromedp.ListenTarget(ctx, p.note)
@@ -95,7 +97,7 @@ func value[T any](p *tab, expression string) (v T) {
 // waitUntil waits until an expression is true in the page.
 func (p *tab) waitUntil(expression string) {
 	p.t.Helper()
-	p.server.eventually(expression, func() bool { return value[bool](p, expression) })
+	testserver.Eventually(p.t, expression, func() bool { return value[bool](p, expression) })
 }
 
 // names returns the names that are shown, in their order.
@@ -152,12 +154,12 @@ func TestThePageIsLive(t *testing.T) {
 	if !value[bool](p, `window.stayed === true && getSelection().toString() === "www.example.org. A"`) {
 		t.Error("the page was loaded again, or what was selected is not any more")
 	}
-	write(t, s.overrides, f.addr(2)+" down until 2099-12-01T00:00:00Z # <b>disk</b> swap\n")
+	testserver.Write(t, s.overrides, f.addr(2)+" down until 2099-12-01T00:00:00Z # <b>disk</b> swap\n")
 	p.waitUntil(app + `.textContent.includes("override: down, until 2099-12-01 00:00 UTC, “<b>disk</b> swap”")`)
 	if value[bool](p, `document.querySelector("article b") !== null`) {
 		t.Error("what an operator wrote became markup")
 	}
-	write(t, s.overrides, "127.2.0.1 sideways\n")
+	testserver.Write(t, s.overrides, "127.2.0.1 sideways\n")
 	p.waitUntil(`document.querySelector("#problems").textContent.includes("unknown override \"sideways\"")`)
 	p.picture("problems")
 }
@@ -171,7 +173,7 @@ func TestALostServerIsSaid(t *testing.T) {
 	p.Lock()
 	p.dying = true
 	p.Unlock()
-	s.end()
+	s.Kill()
 	p.waitUntil(`document.querySelector("#problems").textContent.includes("No answer from the server") && document.querySelector("#pulse").textContent.startsWith("lost")`)
 	if n := len(p.names()); n != 5 {
 		t.Errorf("%d names, want the 5 that were there", n)
@@ -241,7 +243,7 @@ func (p *tab) focusIsSeen() {
 func TestOnAPhone(t *testing.T) {
 	f := newFarm(t)
 	s := start(t, f)
-	write(t, s.overrides, f.addr(2)+" drain until 2099-12-01T00:00:00Z # "+strings.Repeat("longwordwithoutaspace", 8)+"\n")
+	testserver.Write(t, s.overrides, f.addr(2)+" drain until 2099-12-01T00:00:00Z # "+strings.Repeat("longwordwithoutaspace", 8)+"\n")
 	s.use(2)
 	s.waitFor(`"down":3`, "longword")
 	for _, width := range []int64{320, 390, 768, 1280} {

@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 func float64FromBits(bits uint64) float64 { return math.Float64frombits(bits) }
@@ -69,7 +71,7 @@ func (r *recording) expressionsExist() {
 // panelsShow fails the test unless every query of the dashboard finds something in the recording.
 func (r *recording) panelsShow(series storage.Queryable) {
 	r.t.Helper()
-	engine := promqltest.NewTestEngineWithOpts(r.t, promql.EngineOpts{MaxSamples: 1e6, Timeout: patience, EnableAtModifier: true})
+	engine := promqltest.NewTestEngineWithOpts(r.t, promql.EngineOpts{MaxSamples: 1e6, Timeout: testserver.Patience, EnableAtModifier: true})
 	for where, all := range dashboardExpressions(r) {
 		for _, text := range all {
 			query, err := engine.NewRangeQuery(r.t.Context(), series, nil, filled(text), at(0), at(r.minute()), time.Minute)
@@ -154,7 +156,7 @@ func filled(expr string) string {
 // dashboardExpressions returns what panels and variables ask Prometheus for.
 func dashboardExpressions(r *recording) map[string][]string {
 	r.t.Helper()
-	text, err := os.ReadFile("dashboard.json")
+	text, err := os.ReadFile(dashboardFile)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-f1518d44/balance/internal/netns"
+	"github.com/seed-f1518d44/balance/tools/internal/netns"
 )
 
 // insideVariable tells this program that it runs in the namespaces that it made for itself.

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 
-	"github.com/seed-f1518d44/balance/internal/netns"
 	"github.com/seed-f1518d44/balance/internal/probe"
+	"github.com/seed-f1518d44/balance/tools/internal/netns"
 )
 
 var firstHost = hostsNet.Addr().Next()

@@ -16,7 +16,7 @@ import (
 
 	"github.com/coredns/caddy"
 
-	"github.com/seed-f1518d44/balance/internal/netns"
+	"github.com/seed-f1518d44/balance/tools/internal/netns"
 )
 
 // Measurement is what became of a scenario.

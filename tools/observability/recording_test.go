@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"io"
 	golog "log"
-	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,10 +25,8 @@ import (
 
 	_ "github.com/seed-f1518d44/balance" // the plugin whose metrics these are
 	"github.com/seed-f1518d44/balance/internal/directives"
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
-
-// patience is how long a test waits for what must come.
-const patience = 60 * time.Second
 
 // scrape is what one scrape found: values by series, as the text format spells them.
 type scrape map[string]float64
@@ -43,7 +38,7 @@ type recording struct {
 	scrapes  []scrape
 	families map[string]*dto.MetricFamily // by name, the last of each
 	ticks    *time.Ticker
-	conn     *dns.Conn
+	client   *testserver.Client
 	backends map[string]func() // what ends them, by address
 	port     string
 }
@@ -59,22 +54,9 @@ func (r *recording) next() {
 	r.t.Helper()
 	<-r.ticks.C
 	for _, name := range names {
-		if err := r.ask(name); err != nil {
-			r.t.Fatal(err)
-		}
+		r.client.Ask(testserver.Query(name, dns.TypeA))
 	}
 	r.scrape()
-}
-
-func (r *recording) ask(name string) error {
-	if err := r.conn.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	if err := r.conn.WriteMsg(new(dns.Msg).SetQuestion(name, dns.TypeA)); err != nil {
-		return err
-	}
-	_, err := r.conn.ReadMsg()
-	return err
 }
 
 // scrape records what there is now.
@@ -132,7 +114,7 @@ func (r *recording) many(scrapes int) {
 // until records until the last scrape has a value for the series whose spelling has all of some parts.
 func (r *recording) until(value float64, name string, parts ...string) {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); r.next() {
+	for deadline := time.Now().Add(testserver.Patience); time.Now().Before(deadline); r.next() {
 		for series, n := range r.scrapes[len(r.scrapes)-1] {
 			has := func(part string) bool { return strings.Contains(series, part) }
 			if strings.HasPrefix(series, name+"{") && n == value && !slices.ContainsFunc(parts, func(p string) bool { return !has(p) }) {
@@ -150,7 +132,7 @@ func (r *recording) minute() int { return len(r.scrapes) - 1 }
 func (r *recording) revive(addrs ...string) {
 	r.t.Helper()
 	for _, addr := range addrs {
-		r.backends[addr] = listen(r.t, net.JoinHostPort(addr, r.port), func(c net.Conn) {})
+		r.backends[addr] = testserver.Listen(r.t, net.JoinHostPort(addr, r.port), func(c net.Conn) {})
 	}
 }
 
@@ -159,29 +141,6 @@ func (r *recording) kill(addrs ...string) {
 		r.backends[addr]()
 		delete(r.backends, addr)
 	}
-}
-
-// listen serves connections until it is ended.
-func listen(t *testing.T, addr string, handle func(net.Conn)) (end func()) {
-	t.Helper()
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tasks sync.WaitGroup
-	tasks.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			tasks.Go(func() {
-				defer c.Close()
-				handle(c)
-			})
-		}
-	})
-	return func() { l.Close(); tasks.Wait() }
 }
 
 // input is a Corefile.
@@ -220,7 +179,7 @@ func record(t *testing.T) (r *recording, overrides string) {
 	if err := directives.Install(); err != nil {
 		t.Fatal(err)
 	}
-	r = &recording{t: t, families: map[string]*dto.MetricFamily{}, ticks: time.NewTicker(tick), backends: map[string]func(){}, port: freePort(t)}
+	r = &recording{t: t, families: map[string]*dto.MetricFamily{}, ticks: time.NewTicker(tick), backends: map[string]func(){}, port: testserver.FreePort(t)}
 	t.Cleanup(r.ticks.Stop)
 	t.Cleanup(func() {
 		for _, end := range r.backends {
@@ -229,14 +188,14 @@ func record(t *testing.T) (r *recording, overrides string) {
 	})
 	r.revive(up...)
 	r.revive("127.3.0.4")
-	silent := freePort(t)
+	silent := testserver.FreePort(t)
 	for _, addr := range []string{"127.3.1.1", "127.3.1.2", "127.3.1.3"} {
-		r.backends[addr] = listen(t, net.JoinHostPort(addr, silent), func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+		r.backends[addr] = testserver.Listen(t, net.JoinHostPort(addr, silent), func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	}
 	dir := t.TempDir()
 	overrides = filepath.Join(dir, "overrides")
-	write(t, overrides, "")
-	write(t, filepath.Join(dir, "db"), db)
+	testserver.Write(t, overrides, "")
+	testserver.Write(t, filepath.Join(dir, "db"), db)
 	const quick = "interval 300ms\n timeout 250ms\n fast_interval 50ms\n max_interval 300ms\n fall 1\n rise 1\n"
 	corefile := strings.NewReplacer("DIR", dir, "PORT", r.port, "SILENT", silent, "QUICK", quick).Replace(`example.org:0 {
  bind 127.0.0.1
@@ -288,32 +247,6 @@ func record(t *testing.T) (r *recording, overrides string) {
 			}
 		}
 	})
-	addr := instance.Servers()[0].LocalAddr().String()
-	if r.conn, err = dns.Dial("udp", addr); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.conn.Close() })
+	r.client = testserver.Dial(t, "udp", instance.Servers()[0].LocalAddr().String(), "")
 	return r, overrides
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// freePort returns a port that is free on 127.3.0.1, below those that systems give to whoever wants any: nobody gets it by chance
-// while backends are down.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 1000 {
-		port := strconv.Itoa(15_000 + rand.IntN(15_000))
-		if l, err := net.Listen("tcp", "127.3.0.1:"+port); err == nil {
-			_ = l.Close()
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }

@@ -29,7 +29,7 @@ import (
 )
 
 // deploy is the directory under test.
-var deploy = filepath.Join("..", "..", "deploy")
+var deploy = filepath.Join("..", "..", "..", "deploy")
 
 // objects are what a kustomization yields, one of each kind and name.
 type objects struct {
@@ -482,7 +482,7 @@ var documentedSed = regexp.MustCompile(`(?m)^sed '([^']+)' Corefile\.before > Co
 
 // What docs/kubernetes.md has users run changes one word of kubeadm's Corefile, and none of one that is changed already.
 func TestDocumentedSedChangesOneWord(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "kubernetes.md"))
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "kubernetes.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,8 @@ import (
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // TestMain lets this test's own processes play their roles.
@@ -38,8 +40,8 @@ func TestMain(m *testing.M) {
 func TestQuick(t *testing.T) {
 	dir := t.TempDir()
 	coredns := filepath.Join(dir, "coredns")
-	if out, err := exec.Command("go", "build", "-tags", "grpcnotrace", "-trimpath", "-pgo=off", "-o", coredns, "../cmd/coredns").CombinedOutput(); err != nil {
-		t.Fatalf("building CoreDNS: %v\n%s", err, out)
+	if err := testserver.Build("./cmd/coredns", coredns); err != nil {
+		t.Fatal(err)
 	}
 	var out bytes.Buffer
 	if err := run(t.Context(), []string{"-quick", "-out", dir, "-coredns", coredns}, &out, t.Output()); err != nil {
@@ -85,7 +87,7 @@ func checkProfile(t *testing.T, coredns string) {
 // checkDocument asserts that the results go into the document that is there.
 func checkDocument(t *testing.T, results string) {
 	t.Helper()
-	text, err := os.ReadFile("results/answers.md")
+	text, err := os.ReadFile("../../bench/results/answers.md")
 	if err != nil {
 		t.Fatal(err)
 	}

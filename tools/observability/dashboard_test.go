@@ -16,18 +16,18 @@ func TestDashboardIsCurrent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile("dashboard.json")
+	got, err := os.ReadFile(dashboardFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("dashboard.json is not what ./dashboard writes: go run ./dashboard > dashboard.json")
+		t.Error("dashboard.json is not what ./dashboard writes: make dashboard")
 	}
 }
 
 // Panels lie on Grafana's grid of 24 columns, none over another, and have titles, numbers and a data source that the user chooses.
 func TestDashboardLayout(t *testing.T) {
-	text, err := os.ReadFile("dashboard.json")
+	text, err := os.ReadFile(dashboardFile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/seed-f1518d44/balance/internal/netns"
+	"github.com/seed-f1518d44/balance/tools/internal/netns"
 )
 
 // options are those of a run.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // What a real server says is what the schema says, whatever state it is in; and the schema allows nothing
@@ -37,10 +39,10 @@ func TestTheDocumentFitsItsSchema(t *testing.T) {
 	s.waitFor(`"up":3`, `"down":3`, `"fail_open"`, `"all_failing":true`)
 	fits("in use")
 	f.kill(1)
-	write(t, s.overrides, f.addr(0)+" drain until 2099-12-01T00:00:00Z # disk swap\n")
+	testserver.Write(t, s.overrides, f.addr(0)+" drain until 2099-12-01T00:00:00Z # disk swap\n")
 	s.waitFor(`connection refused`, `"disk swap"`)
 	fits("with a backend down and an override")
-	write(t, s.overrides, "nonsense\n")
+	testserver.Write(t, s.overrides, "nonsense\n")
 	s.waitFor(`"kind":"file"`)
 	fits("with a broken file")
 }

@@ -2,7 +2,7 @@
 
 // Command dashboard writes the Grafana dashboard for balance, dashboard.json, to standard output:
 //
-//	go run ./dashboard > dashboard.json
+//	make dashboard
 //
 // panels.go has what it shows, grafana.go what of Grafana's schema it takes.
 package main
