@@ -58,6 +58,12 @@ func different(t *testing.T) (checks []*Check, names []string) {
 	add("dns:53/./NS")(NewDNS(DNS{Port: 53, Name: ".", Type: dns.TypeNS}))
 	add("dns:53/example.org./A")(NewDNS(DNS{Port: 53, Name: "example.org"}))
 	add("dns:53")(NewDNS(DNS{Port: 53, Source: v6}))
+	add("tcp:1")(NewTCP(TCP{Port: 1, Proxy: ProxyV1}))
+	add("tcp:1")(NewTCP(TCP{Port: 1, Proxy: ProxyV2}))
+	add("udp:1")(NewUDP(UDP{Port: 1, Send: "a", Receive: "b"}))
+	add("udp:1")(NewUDP(UDP{Port: 1, Send: "ab", Receive: "b"}))
+	add("agent:1")(NewAgent(Agent{Port: 1}))
+	add("agent:1")(NewAgent(Agent{Port: 1, Send: "a"}))
 	if c, ok := newICMP(t, ICMP{}); ok {
 		add("icmp")(c, nil)
 	}

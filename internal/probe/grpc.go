@@ -26,6 +26,7 @@ type GRPC struct {
 	Port    uint16     // 1 to 65535
 	Service string     // to ask about; "" for the server as a whole
 	Host    string     // :authority and name to verify; default the address
+	Proxy   Proxy      // header to begin with
 	TLS     *TLS       // nil: plaintext; otherwise Host is needed unless insecure
 	Source  netip.Addr // to probe from, for endpoints of its family; zero for any
 }
@@ -44,7 +45,7 @@ func NewGRPC(o GRPC) (*Check, error) {
 	if strings.ContainsFunc(o.Service, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, fmt.Errorf("service: %q, want a name such as example.v1.Users", o.Service)
 	}
-	l, key, err := newLine(o.Port, o.Source, o.TLS, o.Host, "h2")
+	l, key, err := newLine(o.Port, o.Source, o.Proxy, o.TLS, o.Host, "h2")
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +98,7 @@ func (p *grpcProbe) fields(endpoint netip.AddrPort) []hpack.HeaderField {
 		{Name: ":method", Value: http.MethodPost}, {Name: ":scheme", Value: p.scheme("http", "https")},
 		{Name: ":path", Value: grpc_health_v1.Health_Check_FullMethodName}, {Name: ":authority", Value: authority},
 		{Name: "te", Value: "trailers"}, {Name: "content-type", Value: "application/grpc"},
-		{Name: "user-agent", Value: "coredns-balance"},
+		{Name: "user-agent", Value: userAgent},
 	}
 }
 

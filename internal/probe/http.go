@@ -38,6 +38,7 @@ type HTTP struct {
 	Body      string         // text that the body must hold; "" for any
 	BodyRegex *regexp.Regexp // what the body must match; nil for any
 	HTTP2     bool           // over HTTP/2: with prior knowledge, or as agreed by ALPN over TLS
+	Proxy     Proxy          // header to begin with
 	TLS       *TLS           // nil: http; otherwise https, which needs Host unless insecure
 	Source    netip.Addr     // to probe from, for endpoints of its family; zero for any
 }
@@ -77,7 +78,7 @@ func NewHTTP(o HTTP) (*Check, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	l, key, err := newLine(o.Port, o.Source, o.TLS, o.Host, o.protocols()...)
+	l, key, err := newLine(o.Port, o.Source, o.Proxy, o.TLS, o.Host, o.protocols()...)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func (o HTTP) withDefaults() HTTP {
 			header.Add(name, value)
 		}
 	}
-	for name, value := range map[string]string{"User-Agent": "coredns-balance", "Accept": "*/*"} {
+	for name, value := range map[string]string{"User-Agent": userAgent, "Accept": "*/*"} {
 		if header[name] == nil {
 			header.Set(name, value)
 		}

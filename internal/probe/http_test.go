@@ -155,7 +155,7 @@ func TestHTTPRequest(t *testing.T) {
 		method, uri, host    string
 		userAgent, accept, x string
 	}{
-		{"default", HTTP{}, "GET", "/", server.Listener.Addr().String(), "coredns-balance", "*/*", ""},
+		{"default", HTTP{}, "GET", "/", server.Listener.Addr().String(), userAgent, "*/*", ""},
 		{"all", HTTP{
 			Method: "HEAD", Path: "/healthz?deep=1", Host: "www.example.org:8443",
 			Header: http.Header{"user-agent": {"mine"}, "accept": {"text/plain"}, "x-probe": {"a b"}},

@@ -80,12 +80,15 @@ func everything(t *testing.T) (checks []*Check) {
 		add(NewHTTP(HTTP{Port: port, BodyRegex: regexp.MustCompile("ok")}))
 		add(NewHTTP(HTTP{Port: port, TLS: &TLS{Insecure: true}}))
 		add(NewGRPC(GRPC{Port: port}))
+		add(NewHTTP(HTTP{Port: port, HTTP2: true}))
+		add(NewAgent(Agent{Port: port}))
 	}
 	add(NewTCP(TCP{Port: closedPort(t)}))
 	add(NewGRPC(GRPC{Port: serveGRPC(t, insecure.NewCredentials(), health.NewServer())}))
 	add(NewGRPC(GRPC{Port: serveGRPC(t, insecure.NewCredentials(), failing{})}))
 	add(NewDNS(DNS{Port: serveUDP(t, answersDNS(noerror))}))
 	add(NewDNS(DNS{Port: serveUDP(t, answersBytes("garbage"))}))
+	add(NewUDP(UDP{Port: serveUDP(t, answersBytes("garbage")), Send: "x", Receive: "ok"}))
 	if c, ok := newICMP(t, ICMP{}); ok {
 		add(c, nil)
 	}

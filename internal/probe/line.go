@@ -22,24 +22,25 @@ const maxRead = 64 << 10
 // line opens connections to any endpoint. Immutable.
 type line struct {
 	source source
+	proxy  Proxy
 	tls    *tls.Config // nil: plaintext
 }
 
 // newLine validates what all TCP-based protocols share, and returns the line with the part of the
 // key that describes it. host is a Host header, whose name is verified; protocols is for ALPN
 // (RFC 7301).
-func newLine(port uint16, from netip.Addr, t *TLS, host string, protocols ...string) (*line, string, error) {
+func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protocols ...string) (*line, string, error) {
 	own, err := newSource(from)
-	if err = cmp.Or(checkPort(port), checkHost(host), err); err != nil {
+	if err = cmp.Or(checkPort(port), checkHost(host), p.validate(), err); err != nil {
 		return nil, "", err
 	}
-	l, encryption := &line{source: own}, "no"
+	l, encryption := &line{source: own, proxy: p}, "no"
 	if t != nil {
 		if l.tls, encryption, err = t.load(nameOf(host), protocols); err != nil {
 			return nil, "", err
 		}
 	}
-	return l, fmt.Sprintf("port=%d source=%s tls=%s", port, own, encryption), nil
+	return l, fmt.Sprintf("port=%d source=%s proxy=%d tls=%s", port, own, p, encryption), nil
 }
 
 // source is the local address to probe from. It serves endpoints of its own family only: those of
@@ -72,7 +73,10 @@ func (s source) towardPort(addr netip.Addr) netip.AddrPort {
 }
 
 // unkept dials without keep-alive: no connection lives long enough, and it spares system calls.
-var unkept = net.Dialer{KeepAlive: -1}
+var (
+	unkept = net.Dialer{KeepAlive: -1}
+	bound  = net.Dialer{KeepAlive: -1, Control: bindLate}
+)
 
 // scheme returns the word for what the line speaks.
 func (l *line) scheme(plain, encrypted string) string {
@@ -84,23 +88,34 @@ func (l *line) scheme(plain, encrypted string) string {
 
 // connect opens a TCP connection.
 func (l *line) connect(ctx context.Context, endpoint netip.AddrPort) (*net.TCPConn, error) {
-	return unkept.DialTCP(ctx, "tcp", l.source.towardPort(endpoint.Addr()), endpoint)
+	own := l.source.towardPort(endpoint.Addr())
+	if own.IsValid() {
+		return bound.DialTCP(ctx, "tcp", own, endpoint)
+	}
+	return unkept.DialTCP(ctx, "tcp", own, endpoint)
 }
 
 // call is an open connection whose reads and writes fail once its context ends.
 type call struct {
-	net.Conn // over TLS where the line says so
+	net.Conn // over TLS if the line says so
 	tcp      *net.TCPConn
-	unwatch  func() bool
+	unwatch  func() bool // ends that; false: the context has ended
 }
 
-// open connects and shakes hands. Exactly one of hangUp and finish must be called on the result.
+// open connects, sends the header of the PROXY protocol and shakes hands. hangUp must be called on the
+// result.
 func (l *line) open(ctx context.Context, endpoint netip.AddrPort) (*call, error) {
 	tcp, err := l.connect(ctx, endpoint)
 	if err != nil {
 		return nil, err
 	}
 	c := &call{Conn: tcp, tcp: tcp, unwatch: expire(ctx, tcp)}
+	if l.proxy != NoProxy {
+		if _, err := io.WriteString(tcp, proxyHeaders[l.proxy]); err != nil {
+			c.hangUp()
+			return nil, err
+		}
+	}
 	if l.tls == nil {
 		return c, nil
 	}
@@ -113,24 +128,38 @@ func (l *line) open(ctx context.Context, endpoint netip.AddrPort) (*call, error)
 	return c, nil
 }
 
-// hangUp ends a call at once, with a reset.
+// hangUp ends a call. Once its context has ended that is a reset: the peer has had its time.
 func (c *call) hangUp() {
-	c.unwatch()
-	abort(c.tcp)
+	if !c.unwatch() {
+		abort(c.tcp)
+		return
+	}
+	if secure, ok := c.Conn.(*tls.Conn); ok {
+		_ = c.tcp.SetDeadline(time.Now().Add(linger))
+		_ = secure.CloseWrite()
+	}
+	part(c.tcp)
 }
 
-// finish ends a call with a close, so that the peer gets to read all that was sent. TLS does not say
-// goodbye: it might have to wait for that.
-func (c *call) finish() {
-	c.unwatch()
-	_ = c.tcp.Close()
+const (
+	linger  = 250 * time.Millisecond // that a peer may take to end its side
+	maxLeft = 3 << 20                // bytes that are read of what it still sends
+)
+
+// part ends a connection as a client does that has nothing more to say: it says so, reads what is
+// left, and closes when the peer does. A connection closed with data unread ends with a reset, which
+// servers log as an error and some count against the client (RFC 9293, section 3.10.4).
+func part(tcp *net.TCPConn) {
+	_ = tcp.CloseWrite()
+	_ = tcp.SetReadDeadline(time.Now().Add(linger))
+	if n, _ := io.Copy(io.Discard, io.LimitReader(tcp, maxLeft)); n == maxLeft {
+		abort(tcp)
+		return
+	}
+	_ = tcp.Close()
 }
 
-// abort closes a connection with a reset (RFC 9293, section 3.10.5) in place of the usual farewell.
-// The side that says farewell first keeps the connection in TIME-WAIT for a minute. We always are
-// that side, and 10,000 probes a second would fill the table of them (tcp_max_tw_buckets, by default
-// a quarter of a million at most) in half a minute, and take local ports one by one. A reset
-// leaves nothing behind on either host.
+// abort closes a connection with a reset (RFC 9293, section 3.10.5).
 func abort(tcp *net.TCPConn) {
 	_ = tcp.SetLinger(0)
 	_ = tcp.Close()

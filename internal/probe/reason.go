@@ -47,8 +47,11 @@ func (u *unmet) Unwrap() error { return u.err }
 func explain(ctx context.Context, start time.Time, err error) error {
 	var said reason
 	var more *qualified
+	var none *noSay
 	var fault localFault
 	switch {
+	case errors.As(err, &none):
+		return withoutSay(explain(ctx, start, none.error))
 	case errors.As(err, &more):
 		more.reason = reason(printable(string(more.reason)))
 		return more
@@ -63,6 +66,14 @@ func explain(ctx context.Context, start time.Time, err error) error {
 		return localFault(text)
 	}
 	return reason(printable(failure(ctx, start, err)))
+}
+
+// withoutSay makes ErrNoSay of a failure, and leaves a local error one.
+func withoutSay(err error) error {
+	if errors.Is(err, ErrLocal) {
+		return err
+	}
+	return &qualified{reason: reason(err.Error()), kind: ErrNoSay}
 }
 
 // failure says what ended a probe, and what was seen until then.

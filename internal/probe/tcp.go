@@ -11,14 +11,15 @@ import (
 	"net/netip"
 )
 
-// TCP is up where a connection can be opened, over TLS where asked for, and Receive comes.
-// With TLS 1.3 a server says only after the handshake that it refuses a client certificate, which is
-// seen where Receive is set. A connection ends with a reset, or, where something is sent and nothing awaited, with a close.
+// TCP is up if a connection can be opened, over TLS if asked for, and Receive comes. With TLS 1.3 a
+// server says only after the handshake that it refuses a client certificate, which is noticed only if
+// Receive is set.
 type TCP struct {
 	Port    uint16     // 1 to 65535
 	Send    string     // written first; "" for nothing
 	Receive string     // awaited in the first 64 KiB of what the peer sends; "" for nothing
 	Host    string     // the name to verify; only with TLS, which needs it unless insecure
+	Proxy   Proxy      // header to begin with
 	TLS     *TLS       // nil: plaintext
 	Source  netip.Addr // to probe from, for endpoints of its family; zero for any
 }
@@ -36,7 +37,7 @@ func NewTCP(o TCP) (*Check, error) {
 	if o.Host != "" && o.TLS == nil {
 		return nil, fmt.Errorf("host: %q without TLS, want tls or no host", o.Host)
 	}
-	l, key, err := newLine(o.Port, o.Source, o.TLS, o.Host)
+	l, key, err := newLine(o.Port, o.Source, o.Proxy, o.TLS, o.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -49,23 +50,18 @@ func NewTCP(o TCP) (*Check, error) {
 }
 
 func (p *tcpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
-	if p.tls == nil && len(p.send) == 0 && len(p.receive) == 0 {
+	if p.tls == nil && p.proxy == NoProxy && len(p.send) == 0 && len(p.receive) == 0 {
 		return p.knock(ctx, endpoint)
 	}
 	c, err := p.open(ctx, endpoint)
 	if err != nil {
 		return err
 	}
-	if len(p.send) > 0 { // over TLS, nothing would be sent as an empty record
-		_, err = c.Write(p.send)
-	}
-	if err == nil && len(p.send) > 0 && len(p.receive) == 0 {
-		c.finish() // a reset would take back what was sent
-		return nil
-	}
 	defer c.hangUp()
-	if err != nil {
-		return err
+	if len(p.send) > 0 { // over TLS, nothing would be sent as an empty record
+		if _, err := c.Write(p.send); err != nil {
+			return err
+		}
 	}
 	return await(c, p.receive)
 }
@@ -76,7 +72,7 @@ func (p *tcpProbe) knock(ctx context.Context, endpoint netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	abort(tcp)
+	part(tcp)
 	return nil
 }
 

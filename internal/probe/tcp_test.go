@@ -94,23 +94,98 @@ func TestTCPSendArrives(t *testing.T) {
 	}
 }
 
-// A connection that a probe opens ends with a reset, so that no host keeps it in TIME-WAIT.
-func TestTCPEndsWithReset(t *testing.T) {
-	ends := make(chan string, 1)
+// However a peer looks at the end of a probe, it sees a close, not a reset: one that greets, one that is
+// slow, and one that has not sent all of a long page.
+func TestEndsWithoutReset(t *testing.T) {
+	page := "HTTP/1.1 200 OK\r\nContent-Length: 2097152\r\n\r\n" + strings.Repeat("0123456789abcdef", 2<<20/16)
+	for _, tc := range []struct {
+		name  string
+		says  string
+		check func(port uint16) (*Check, error)
+	}{
+		{"connect", "", func(port uint16) (*Check, error) { return NewTCP(TCP{Port: port}) }},
+		{"connect to one that greets", "220 hello\r\n", func(port uint16) (*Check, error) { return NewTCP(TCP{Port: port}) }},
+		{"banner", "220 hello\r\n", func(port uint16) (*Check, error) { return NewTCP(TCP{Port: port, Receive: "220"}) }},
+		{"proxy", "220 hello\r\n", func(port uint16) (*Check, error) { return NewTCP(TCP{Port: port, Proxy: ProxyV1}) }},
+		{"sent", "", func(port uint16) (*Check, error) { return NewTCP(TCP{Port: port, Send: "x"}) }},
+		{"page", page, func(port uint16) (*Check, error) { return NewHTTP(HTTP{Port: port}) }},
+		{"status", "HTTP/1.1 503 No\r\n\r\nno", func(port uint16) (*Check, error) { return NewHTTP(HTTP{Port: port}) }},
+		{"not gRPC", "HTTP/1.1 503 No\r\n\r\nno", func(port uint16) (*Check, error) { return NewGRPC(GRPC{Port: port}) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			ends := make(chan error, 1)
+			port := serve(t, func(c *net.TCPConn) {
+				_, err := io.WriteString(c, tc.says)
+				if err == nil {
+					_, err = io.Copy(io.Discard, c)
+				}
+				ends <- err
+			})
+			verdict(t, must(t)(tc.check(port)), patience)
+			if err := next(t, ends); err != nil {
+				t.Errorf("the peer saw %v, want a close", err)
+			}
+		})
+	}
+}
+
+// A peer that goes on for ever ends with a reset, once a bound is reached.
+func TestEndsWithResetWhenFlooded(t *testing.T) {
+	ends := make(chan error, 1)
 	port := serve(t, func(c *net.TCPConn) {
-		_, err := c.Write([]byte("hello"))
-		if err == nil {
-			_, err = io.Copy(io.Discard, c)
-		}
-		ends <- errorText(fmt.Errorf("the end: %w", err))
+		endless("", "x")(c)
+		_, err := c.Write([]byte("x"))
+		ends <- err
 	})
-	for name, check := range map[string]TCP{"connect": {Port: port}, "banner": {Port: port, Receive: "hello"}} {
-		if got := verdict(t, must(t)(NewTCP(check)), patience); got != "" {
-			t.Errorf("%s: %s", name, got)
+	if got := verdict(t, must(t)(NewTCP(TCP{Port: port})), patience); got != "" {
+		t.Error(got)
+	}
+	next(t, ends)
+}
+
+// A peer that does not close when we do holds a probe up for a moment only.
+func TestEndsWithoutThePeer(t *testing.T) {
+	port := serve(t, func(c *net.TCPConn) { <-t.Context().Done() })
+	start := time.Now()
+	if got := verdict(t, must(t)(NewTCP(TCP{Port: port})), patience); got != "" {
+		t.Error(got)
+	}
+	if took := time.Since(start); took > patience/2 {
+		t.Errorf("the probe took %v", took)
+	}
+}
+
+// The header of the PROXY protocol comes first, also ahead of a TLS handshake.
+func TestProxyHeader(t *testing.T) {
+	for proxy, want := range map[Proxy]string{
+		ProxyV1: "PROXY UNKNOWN\r\n", ProxyV2: "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
+	} {
+		heads := make(chan string, 1)
+		port := serve(t, func(c *net.TCPConn) {
+			head := make([]byte, len(want)+1)
+			n, _ := io.ReadFull(c, head)
+			heads <- string(head[:n])
+		})
+		for name, c := range map[string]struct {
+			check *Check
+			next  string
+		}{
+			"tcp":   {must(t)(NewTCP(TCP{Port: port, Proxy: proxy})), ""},
+			"send":  {must(t)(NewTCP(TCP{Port: port, Proxy: proxy, Send: "x"})), "x"},
+			"http":  {must(t)(NewHTTP(HTTP{Port: port, Proxy: proxy})), "G"},
+			"https": {must(t)(NewHTTP(HTTP{Port: port, Proxy: proxy, TLS: &TLS{Insecure: true}})), "\x16"},
+			"grpc":  {must(t)(NewGRPC(GRPC{Port: port, Proxy: proxy})), "P"},
+			"agent": {must(t)(NewAgent(Agent{Port: port, Proxy: proxy, Send: "A"})), "A"},
+		} {
+			verdict(t, c.check, patience)
+			if got := next(t, heads); got != want+c.next {
+				t.Errorf("%s: the peer read %q, want %q", name, got, want+c.next)
+			}
 		}
-		if got := next(t, ends); got != "connection reset" {
-			t.Errorf("%s: the peer saw %q, want a reset", name, got)
-		}
+	}
+	if _, err := NewTCP(TCP{Port: 1, Proxy: 3}); err == nil || err.Error() != "proxy: version 3, want 1 or 2" {
+		t.Errorf("got %v", err)
 	}
 }
 
