@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // allDown is the option all_down: what to answer if all members of an RRset are down. The zero value
@@ -146,7 +148,7 @@ func parseAllDown(args []string) (d allDown, err error) {
 	}
 	mode := slices.Index(allDownNames[:], args[0])
 	if mode < 0 {
-		return d, unknownWord("answer", args[0], allDownNames[:])
+		return d, text.Unknown("answer", args[0], allDownNames[:])
 	}
 	d.mode = allDownMode(mode) //nolint:gosec // an index
 	if (d.mode == answerFallback) != (len(args) > 1) {

@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/overrides"
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // maxLinesPerSecond is the most lines about plans that a rule logs in a second, because names come from
@@ -24,12 +27,12 @@ type announcer struct {
 
 // announce logs what is different with a new plan for an RRset. The state before may be nil.
 func (z *zoneRule) announce(e *entry, before *state, p *plan) {
-	text := changeOf(before, p, z.allDown)
-	if text == "" {
+	change := changeOf(before, p, z.allDown)
+	if change == "" {
 		return
 	}
 	if omitted, ok := z.announcer.admit(time.Now()); ok {
-		z.log(fmt.Sprintf("%s %s%s: %s", oneLine(e.owner), dns.TypeToString[e.key.rrtype], sectionNotes[e.key.where], text), omitted)
+		z.log(fmt.Sprintf("%s %s%s: %s", text.OneLine(e.owner), dns.TypeToString[e.key.rrtype], sectionNotes[e.key.where], change), omitted)
 	}
 }
 
@@ -64,7 +67,7 @@ func changeOf(before *state, p *plan, d allDown) string {
 
 // forcedDown reports whether an operator calls all members down.
 func (p *plan) forcedDown() bool {
-	return p.allDown && !slices.ContainsFunc(p.standings, func(s standing) bool { return s.override != forcedDown })
+	return p.allDown && !slices.ContainsFunc(p.standings, func(s standing) bool { return s.override != overrides.Down })
 }
 
 // admit reports whether one more line may be logged, and how many were omitted since the last.

@@ -5,6 +5,8 @@ package balance
 import (
 	"testing"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/overrides"
 )
 
 // planOf returns a plan as a rule without options makes it.
@@ -51,7 +53,7 @@ func TestAllForcedDownIsAnnounced(t *testing.T) {
 		t.Errorf("%q for members that probes found down", got)
 	}
 	for i := range p.standings {
-		p.standings[i].override = forcedDown
+		p.standings[i].override = overrides.Down
 	}
 	const want = "all members are overridden down, and answered all the same, as all_down open says: all_down nodata, servfail or fallback changes that"
 	if got := changeOf(nil, p, allDown{}); got != want {

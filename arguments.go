@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/agext/levenshtein"
-
 	"github.com/seed-f1518d44/balance/internal/cidr"
 )
 
@@ -150,33 +148,6 @@ func holderOf(prefixes []netip.Prefix, p netip.Prefix) int {
 	return slices.IndexFunc(prefixes, func(holder netip.Prefix) bool { return holder.Bits() <= p.Bits() && holder.Contains(p.Addr()) })
 }
 
-// unknownWord says that a word is none of those allowed, and which one may have been meant.
-func unknownWord(kind, word string, allowed []string) error {
-	meant := nearest(word, allowed)
-	if meant == "" {
-		return fmt.Errorf("unknown %s %q: want %s", kind, word, list(allowed))
-	}
-	return fmt.Errorf("unknown %s %q: want %s; did you mean %q?", kind, word, list(allowed), meant)
-}
-
-// nearest returns the one of some words that another one may be meant as: one that it begins with,
-// or differs from in a few letters. It returns "" if there is none.
-func nearest(word string, allowed []string) string {
-	word = strings.ReplaceAll(strings.ToLower(word), "-", "_")
-	for _, one := range allowed {
-		if len(one) > 3 && strings.HasPrefix(word, one+"_") {
-			return one
-		}
-	}
-	one := slices.MinFunc(allowed, func(a, b string) int {
-		return levenshtein.Distance(word, a, nil) - levenshtein.Distance(word, b, nil)
-	})
-	if levenshtein.Distance(word, one, nil) > 1+len(word)/4 {
-		return ""
-	}
-	return one
-}
-
 // withoutCommas returns words that were written as a list with commas, and whether they were.
 func withoutCommas(args []string) (words []string, found bool) {
 	for _, arg := range args {
@@ -194,15 +165,6 @@ func hintOn(args []string, parse func(args []string) error) string {
 		return "; is an environment variable not set?"
 	}
 	return ""
-}
-
-// list joins words: "a, b or c".
-func list(words []string) string {
-	if len(words) < 2 {
-		return strings.Join(words, "")
-	}
-	last := len(words) - 1
-	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // distinct returns words without those that repeat an earlier one.

@@ -17,6 +17,7 @@ import (
 	"github.com/seed-f1518d44/balance/internal/idle"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/probe"
+	"github.com/seed-f1518d44/balance/internal/text"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
@@ -116,7 +117,7 @@ func parseNames(args []string) (all []string, err error) {
 func (d *checkDraft) addWatched(more []string) error {
 	for _, name := range more {
 		if plugin.Zones(d.zones).Matches(name) == "" {
-			return fmt.Errorf("name %q lies outside the zones of this stanza: want one at or under %s", name, list(d.zones))
+			return fmt.Errorf("name %q lies outside the zones of this stanza: want one at or under %s", name, text.List(d.zones))
 		}
 		if slices.Contains(d.watch, name) {
 			return fmt.Errorf("name %q is watched twice: want it once", name)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/overrides"
 )
 
 // standing is what is known of a member when it is classified.
@@ -17,15 +18,15 @@ type standing struct {
 	weight   uint16 // 0: standby
 	tier     uint16 // the first is 0
 	verdict  health.Verdict
-	override override
+	override overrides.Override
 }
 
 // ruled returns the standing as the override has it.
 func (s standing) ruled() standing {
 	switch s.override {
-	case forcedUp:
+	case overrides.Up:
 		s.verdict = health.Up
-	case forcedDown:
+	case overrides.Down:
 		s.verdict = health.Down
 	}
 	return s
@@ -37,7 +38,7 @@ func (s standing) hash() uint64 {
 }
 
 // standby reports whether the member answers only if no other can.
-func (s standing) standby() bool { return s.weight == 0 || s.override == drain }
+func (s standing) standby() bool { return s.weight == 0 || s.override == overrides.Drain }
 
 // share returns the weight that the member takes turns with when it answers. Standby members answer
 // only among themselves, with equal weights.
@@ -168,9 +169,9 @@ func exclude(members []uint16, why reason) (all []exclusion) {
 // unless there is no other.
 func allUp(standings []standing) []standing {
 	open := slices.Clone(standings)
-	forced := !slices.ContainsFunc(open, func(s standing) bool { return s.override != forcedDown })
+	forced := !slices.ContainsFunc(open, func(s standing) bool { return s.override != overrides.Down })
 	for i := range open {
-		if forced || open[i].override != forcedDown {
+		if forced || open[i].override != overrides.Down {
 			open[i].verdict = health.Up
 		}
 	}

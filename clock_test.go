@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/filewatch"
 )
 
 // The clock is set while overrides with an end are in force. What is in force follows within seconds, on time from
@@ -46,7 +48,7 @@ type clockStep struct {
 func walkClock(t *testing.T, r *rule, steps []clockStep) {
 	t.Helper()
 	var off atomic.Int64
-	r.overrides.dated.clock = func() time.Time { return wallClock().Add(time.Duration(off.Load())) }
+	r.overrides.Dated.Clock = func() time.Time { return filewatch.Clock().Add(time.Duration(off.Load())) }
 	z := &zoneRule{rule: r, zone: "h."}
 	l := &life{rules: []*rule{r}, zones: map[string]*zoneRule{"h.": z}}
 	l.start()

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/coredns/caddy"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // position is a line of a Corefile, or of a file that it imports.
@@ -210,14 +212,7 @@ func optionNames[T any](options []option[T]) (names []string) {
 type wrongCount []string
 
 func (found wrongCount) Error() string {
-	if len(found) == 0 {
-		return "found nothing"
-	}
-	var words []string
-	for _, word := range found {
-		words = append(words, fmt.Sprintf("%q", word))
-	}
-	return "found " + strings.Join(words, " ")
+	return text.Found(found)
 }
 
 // wanting adds to a wrongCount what is wanted instead.

@@ -17,9 +17,12 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // Why a client gets an answer: the query takes the way of every other one, except that it works on
@@ -71,7 +74,7 @@ func (r shownRule) explain(ctx context.Context, q statuspage.Question) statuspag
 		Servers: r.life.servers, View: r.life.view, Zone: r.zone, Rule: r.stands.String(), Observe: r.observe,
 		Answer: []string{}, Authority: []string{}, Additional: []string{}, RRsets: []statuspage.WhyRRset{},
 	}
-	x := &explanation{now: wallClock(), result: passed}
+	x := &explanation{now: filewatch.Clock(), result: passed}
 	reply, err := r.answerFor(ctx, q, x)
 	if err != nil {
 		shown.Problem = err.Error()
@@ -119,7 +122,7 @@ func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *expl
 	rcode, err := serveBelow(*next, a, query)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("the plugins below failed: %s", oneLine(err.Error()))
+		return nil, fmt.Errorf("the plugins below failed: %s", text.OneLine(err.Error()))
 	case w.msg == nil && !plugin.ClientWrite(rcode):
 		return nil, fmt.Errorf("the plugins below answer %s", dns.RcodeToString[rcode])
 	case w.msg == nil:
@@ -300,8 +303,8 @@ func (z *zoneRule) reasonsFor(owner string, p *plan, i int, now time.Time) (reas
 		return reasons
 	}
 	addr := m.addr.Unmap()
-	if line := z.overridesInForce().lineFor(owner, addr, now); line != nil {
-		add("%s", line.reason(z.overrides.name()))
+	if line := z.overridesInForce().Find(owner, addr, now); line != nil {
+		add("%s", overrideReason(line, z.overrides.Name()))
 	}
 	for _, s := range z.subscriptions {
 		add("%s", verdictReason(s, endpointOf(addr), now))
@@ -315,16 +318,16 @@ func (z *zoneRule) reasonsFor(owner string, p *plan, i int, now time.Time) (reas
 	return reasons
 }
 
-// reason describes an override.
-func (l *overrideLine) reason(path string) string {
-	text := fmt.Sprintf("override %s (%s:%d)", overrideNames[l.what], path, l.line)
-	if !l.until.IsZero() {
-		text += " until " + l.until.Format(time.RFC3339)
+// overrideReason describes an override of a file.
+func overrideReason(l *overrides.Line, path string) string {
+	reason := fmt.Sprintf("override %s (%s:%d)", l.Override, path, l.Number)
+	if !l.Until.IsZero() {
+		reason += " until " + l.Until.Format(time.RFC3339)
 	}
-	if l.why != "" {
-		text += ": " + oneLine(l.why)
+	if l.Why != "" {
+		reason += ": " + text.OneLine(l.Why)
 	}
-	return text
+	return reason
 }
 
 // verdictReason describes what a check knows of an endpoint.
@@ -338,9 +341,9 @@ func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) strin
 	case known.Since.IsZero():
 		return fmt.Sprintf("%s: %s has no result yet", known.Verdict, s.Name())
 	}
-	text := fmt.Sprintf("%s for %s: %s", known.Verdict, now.Sub(known.Since).Round(time.Second), s.Name())
+	reason := fmt.Sprintf("%s for %s: %s", known.Verdict, now.Sub(known.Since).Round(time.Second), s.Name())
 	if known.Problem != "" {
-		text += ": " + oneLine(known.Problem)
+		reason += ": " + text.OneLine(known.Problem)
 	}
-	return text
+	return reason
 }

@@ -5,6 +5,7 @@ package balance
 import (
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -262,4 +263,13 @@ func BenchmarkHostileAnswers(b *testing.B) {
 			}
 		})
 	}
+}
+
+// heapBytes returns what the process keeps.
+func heapBytes() int64 {
+	runtime.GC()
+	runtime.GC() // pools keep for one collection what others left in them
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
 }

@@ -25,7 +25,7 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 		if m := &p.members[i]; m.host != "" {
 			standings[i] = p.standings[i] // only an answer shows whether a target is down
 		} else {
-			standings[i] = z.standingOf(owner, m, z.lastVerdictOn(m.addr.Unmap()), now)
+			standings[i], _ = z.standingOf(owner, m, z.lastVerdictOn(m.addr.Unmap()), now)
 		}
 	}
 	if !s.by(z.rule) || !slices.Equal(standings, p.standings) {

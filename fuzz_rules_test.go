@@ -17,6 +17,8 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 
+	"github.com/seed-f1518d44/balance/internal/golden"
+
 	"github.com/miekg/dns"
 )
 
@@ -240,9 +242,11 @@ func received(t *testing.T, m *dns.Msg, option dns.EDNS0) *dns.Msg {
 // FuzzCorefile reads any text in the place of stanzas. An error names a line that the text has, in one line; what is
 // no error is a rule that cannot probe without bounds, and is read the same again.
 func FuzzCorefile(f *testing.F) {
-	addSeeds(f, "testdata/corefile/*.txt")
+	for _, seed := range golden.Inputs(f, "testdata/corefile/*.txt") {
+		f.Add([]byte(seed))
+	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		input, _, _ := strings.Cut(string(content), goldenSeparator)
+		input := string(content)
 		if strings.ContainsRune(input, '/') && strings.Contains(input, "weights") || strings.Contains(input, "overrides") {
 			return // files have targets of their own
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/probe"
+	"github.com/seed-f1518d44/balance/internal/text"
 
 	"github.com/miekg/dns"
 )
@@ -54,12 +55,12 @@ const (
 // readHealthCheck reads "health_check PROTOCOL ... { ... }".
 func readHealthCheck(s *stanza, l *line) error {
 	if len(l.args) == 0 {
-		return fmt.Errorf("found nothing: want %s", list(protocolNames()))
+		return fmt.Errorf("found nothing: want %s", text.List(protocolNames()))
 	}
 	name := l.args[0]
 	p, ok := protocols[name]
 	if !ok {
-		return unknownWord("protocol", name, protocolNames())
+		return text.Unknown("protocol", name, protocolNames())
 	}
 	d := &checkDraft{zones: s.rule.zones, root: s.root, maxEndpoints: defaultMaxEndpoints, maxInFlight: defaultMaxInFlight}
 	var err error
@@ -87,11 +88,11 @@ func (p *protocol) takes(option string) bool {
 func unknownCheckOption(protocol, option string, allowed, ofStanza []string) error {
 	switch {
 	case slices.Contains(someProtocols, option):
-		return fmt.Errorf("%s: not for %s: want it with %s", option, protocol, list(protocolsWith(option)))
+		return fmt.Errorf("%s: not for %s: want it with %s", option, protocol, text.List(protocolsWith(option)))
 	case slices.Contains(ofStanza, option):
 		return fmt.Errorf("%s: found in the block of a health_check: is the \"}\" of that missing before it?", option)
 	}
-	return unknownWord("option", option, allowed)
+	return text.Unknown("option", option, allowed)
 }
 
 func protocolNames() []string { return slices.Sorted(maps.Keys(protocols)) }

@@ -133,7 +133,7 @@ func (l *life) stop() {
 func (l *life) background() (all []func(context.Context)) {
 	for _, r := range l.rules {
 		for _, f := range r.files() {
-			all = append(all, func(ctx context.Context) { f.poll(ctx, r.zones) })
+			all = append(all, func(ctx context.Context) { f.Poll(ctx) })
 		}
 	}
 	for _, z := range l.zones {

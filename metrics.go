@@ -73,6 +73,13 @@ var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 	Help:      "Counter of the times that a file of a rule turned out missing or bad while the server ran.",
 }, []string{"zone", "file"})
 
+var overridesLifted = promauto.NewCounterVec(prometheus.CounterOpts{
+	Namespace: plugin.Namespace,
+	Subsystem: pluginName,
+	Name:      "overrides_lifted_total",
+	Help:      "Counter of overrides in force that ended because their file was deleted or emptied.",
+}, []string{"zone", "file"})
+
 var ruleInfoDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "rule_info"),
 	"1 for every rule that runs; where observe is true its answers stay as they are, and the others of its series say what would be.",
 	[]string{"zone", "policy", "observe"}, nil)

@@ -4,7 +4,6 @@ package balance
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/overrides"
 )
 
 // A name is the same however it is spelled, by a message, by a zone file, whose names reach us as they stand there, or by an operator.
@@ -43,70 +43,10 @@ func TestOwnersAreSpelledInManyWays(t *testing.T) {
 	}
 }
 
-// Every file in testdata/overrides holds an overrides file, a line of dashes, and what becomes of it.
-func TestOverridesFile(t *testing.T) {
-	golden(t, "testdata/overrides/*.txt", func(content string) string {
-		set, err := parseOverrides([]byte(content))
-		if err != nil {
-			return "error: overrides:" + err.Error() + "\n"
-		}
-		var b strings.Builder
-		for i := range set {
-			b.WriteString(set[i].String() + "\n")
-		}
-		return b.String()
-	})
-}
-
-func TestOverrideOf(t *testing.T) {
-	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	set, err := parseOverrides([]byte(`
-		10.0.0.0/8 drain
-		10.0.0.1 down
-		www.h 10.0.0.1 up
-		10.0.0.2 down until 2026-11-23T12:00:00Z
-		10.0.0.3 down until 2026-11-23T12:00:01Z
-		10.0.0.4 up
-		10.0.0.4/31 down
-		*.w.h 10.0.0.9 up
-		\065\046b.h 10.0.0.9 down
-		bob's.h 10.0.0.9 down
-		*.c\046d.h 10.0.0.9 up
-		*. 10.0.1.1 up`))
-	must(t, err)
-	tests := []struct {
-		owner, addr string
-		want        override
-	}{
-		{"any.h.", "10.0.0.9", drain},
-		{"any.h.", "10.0.0.1", forcedDown},
-		{"www.h.", "10.0.0.1", forcedUp},
-		{"any.h.", "10.0.0.2", drain}, // the later line is void
-		{"any.h.", "10.0.0.3", forcedDown},
-		{"any.h.", "10.0.0.4", forcedDown}, // the last line wins, not the longest prefix
-		{"any.h.", "192.0.2.1", noOverride},
-		{"a.b.w.h.", "10.0.0.9", forcedUp},
-		{"w.h.", "10.0.0.9", drain},
-		{`a\.w.h.`, "10.0.0.9", drain}, // one label, which is not under w.h
-		{`a\\.w.h.`, "10.0.0.9", forcedUp},
-		{`a\.b.h.`, "10.0.0.9", forcedDown}, // as answers spell it
-		{`bob\'s.h.`, "10.0.0.9", forcedDown},
-		{`a.c\.d.h.`, "10.0.0.9", forcedUp},
-		{`c\.d.h.`, "10.0.0.9", drain},
-		{"h.", "10.0.1.1", forcedUp},
-		{".", "10.0.1.1", drain},
-	}
-	for _, tc := range tests {
-		if got := set.of(tc.owner, netip.MustParseAddr(tc.addr), now); got != tc.want {
-			t.Errorf("%s %s is overridden %s, want %s", tc.owner, tc.addr, overrideNames[got], overrideNames[tc.want])
-		}
-	}
-}
-
 func TestClassifyOverrides(t *testing.T) {
 	tests := []struct {
-		verdicts, overrides string // a letter a member: U, D, ?; u, d, r for drain, -
-		answering           []uint16
+		verdicts, said string // a letter a member: U, D, ?; u, d, r for drain, -
+		answering      []uint16
 	}{
 		{"UUU", "-d-", []uint16{0, 2}},
 		{"DUU", "u--", []uint16{0, 1, 2}},
@@ -120,11 +60,11 @@ func TestClassifyOverrides(t *testing.T) {
 		{"UUD", "dr-", []uint16{1}},
 	}
 	for _, tc := range tests {
-		t.Run(tc.verdicts+" "+tc.overrides, func(t *testing.T) {
+		t.Run(tc.verdicts+" "+tc.said, func(t *testing.T) {
 			var standings []standing
 			for i := range tc.verdicts {
 				v := map[byte]health.Verdict{'U': health.Up, 'D': health.Down, '?': health.Unknown}[tc.verdicts[i]]
-				o := map[byte]override{'u': forcedUp, 'd': forcedDown, 'r': drain}[tc.overrides[i]]
+				o := map[byte]overrides.Override{'u': overrides.Up, 'd': overrides.Down, 'r': overrides.Drain}[tc.said[i]]
 				standings = append(standings, standing{weight: 1, verdict: v, override: o}.ruled())
 			}
 			if got := classify(standings, quorum{count: 1}).answering; fmt.Sprint(got) != fmt.Sprint(tc.answering) {
@@ -158,18 +98,18 @@ func TestOverridesWhileRunning(t *testing.T) {
 		all := "192.0.2.1 9, 192.0.2.2 9, 192.0.2.3 9"
 		want("no file", all)
 		writeFile(t, file, "192.0.2.1 down until "+at(30)+" # disk swap\n192.0.2.2 drain\n")
-		wait(5 * time.Second)
+		wait(6 * time.Second)
 		want("down and drain", "192.0.2.3 9")
 		if got := metric(t, "coredns_balance_overrides", ".", "drain"); got != 1 {
 			t.Errorf("%v drains in force, want 1", got)
 		}
 		writeFile(t, file, "192.0.2.1 dwon\n")
-		wait(5 * time.Second)
+		wait(6 * time.Second)
 		want("broken", "192.0.2.3 9")
-		wait(21 * time.Second)
+		wait(20 * time.Second)
 		want("expired", "192.0.2.1 9, 192.0.2.3 9")
 		must(t, os.Remove(file))
-		wait(5 * time.Second)
+		wait(6 * time.Second)
 		want("removed", all)
 	})
 }
@@ -208,26 +148,6 @@ func TestOverridesOfOneZoneAreCountedOnce(t *testing.T) {
 		}
 		if got := metric(t, "coredns_balance_overrides", ".", "drain"); got != 3 {
 			t.Errorf("%v drains in force, want 3", got)
-		}
-	})
-}
-
-func FuzzParseOverrides(f *testing.F) {
-	addSeeds(f, "testdata/overrides/*.txt")
-	f.Fuzz(func(t *testing.T, content []byte) {
-		set, err := parseOverrides(content)
-		if err != nil {
-			var line int
-			if _, scanErr := fmt.Sscanf(err.Error(), "%d: ", &line); scanErr != nil || line < 1 {
-				t.Fatalf("the error names no line: %v", err)
-			}
-			return
-		}
-		for i := range set {
-			again, err := parseOverrides([]byte(set[i].String()))
-			if err != nil || len(again) != 1 || again[0].String() != set[i].String() {
-				t.Fatalf("%q became %v, %v", set[i].String(), again, err)
-			}
 		}
 	})
 }

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 
 	"github.com/miekg/dns"
@@ -51,7 +53,7 @@ type endpointKey struct {
 // replace itself the later one is shown.
 func newOverview(lives []*life) *overview {
 	o := &overview{
-		now: wallClock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool), unchecked: make(map[uint64][]netip.Addr),
+		now: filewatch.Clock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool), unchecked: make(map[uint64][]netip.Addr),
 		doc: &statuspage.Document{
 			Version: statuspage.Version, Window: int(leadWindow / time.Second), Problems: []statuspage.Problem{}, Rules: []statuspage.Rule{},
 			Names: []statuspage.Name{}, Endpoints: []statuspage.Endpoint{}, OtherRules: []string{},
@@ -104,11 +106,8 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 		shown.Checks = append(shown.Checks, checkOf(s))
 	}
 	for _, f := range r.files() {
-		file := statuspage.File{Path: f.name(), LastSuccess: time.Unix(0, f.lastSuccess.Load()).UTC()}
-		if problem := f.trouble.Load(); problem != nil {
-			file.Problem = *problem
-		}
-		shown.Files = append(shown.Files, file)
+		known := f.State()
+		shown.Files = append(shown.Files, statuspage.File{Path: f.Name(), LastSuccess: known.Good.UTC(), Problem: known.Problem})
 	}
 	return shown
 }
@@ -238,17 +237,17 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 		}
 		shown.Probes = append(shown.Probes, probe)
 	}
-	if line := z.overridesInForce().lineFor(names.Spell(f.owner), target, o.now); line != nil {
-		shown.Override = line.shown(z.overrides.name())
+	if line := z.overridesInForce().Find(names.Spell(f.owner), target, o.now); line != nil {
+		shown.Override = shownOverride(line, z.overrides.Name())
 	}
 	return shown
 }
 
-// shown returns the override for people.
-func (l *overrideLine) shown(path string) *statuspage.Override {
-	shown := &statuspage.Override{What: overrideNames[l.what], Why: l.why, Where: fmt.Sprintf("%s:%d", path, l.line)}
-	if !l.until.IsZero() {
-		shown.Until = new(l.until)
+// shownOverride returns the override of a line of a file for people.
+func shownOverride(l *overrides.Line, path string) *statuspage.Override {
+	shown := &statuspage.Override{What: l.Override.String(), Why: l.Why, Where: fmt.Sprintf("%s:%d", path, l.Number)}
+	if !l.Until.IsZero() {
+		shown.Until = new(l.Until)
 	}
 	return shown
 }

@@ -43,7 +43,7 @@
 //	policy.go       the table of policies; roundrobin.go, weighted.go, random.go, sticky.go
 //	targets.go      MX and SRV records whose targets are down; hints.go addresses in HTTPS and SVCB
 //	prefer.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
-//	weights.go      the weight file; overrides.go operators' overrides; file.go files that may change
+//	weights.go      the weight file; overrides.go operators' overrides; files.go both files
 //	health.go       what a rule asks of internal/health; watch.go names resolved from the start
 //	life.go         what starts and stops with a server
 //	status.go       the page that shows rules; overview.go what is on it; forecast.go what answers

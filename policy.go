@@ -2,7 +2,10 @@
 
 package balance
 
-import "github.com/seed-f1518d44/balance/internal/schedule"
+import (
+	"github.com/seed-f1518d44/balance/internal/schedule"
+	"github.com/seed-f1518d44/balance/internal/text"
+)
 
 // policies are the values of the option policy, the default first. A new policy is a file and a line
 // here. TestPolicyContract says what all have in common.
@@ -64,7 +67,7 @@ func parsePolicy(args []string) (o policyOption, err error) {
 	}
 	p := policyNamed(args[0])
 	if p == nil {
-		return o, unknownWord("policy", args[0], policyNames(false))
+		return o, text.Unknown("policy", args[0], policyNames(false))
 	}
 	o = policyOption{p, defaultPrefixLengths}
 	switch {

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,8 +14,12 @@ import (
 	"github.com/coredns/coredns/plugin/metrics"
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/overrides"
+	"github.com/seed-f1518d44/balance/internal/text"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
@@ -42,6 +47,8 @@ type rule struct {
 	observe    bool                // answers go out as they came
 	answers    int                 // the most members of an RRset of addresses in an answer; 0: all
 
+	unweighed atomic.Bool // a name to which no weight applies was logged
+
 	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }
 
@@ -62,8 +69,16 @@ func (r *rule) limitOf(m *member) int {
 	return r.answers
 }
 
+// usesFiles returns the rule as its files know it.
+func (r *rule) usesFiles() fileUser {
+	return fileUser{zones: r.zones, note: r.observeNote(), changed: func() {
+		r.unweighed.Store(false)
+		r.epoch.Add(1)
+	}}
+}
+
 // overridesInForce returns what operators say of members.
-func (r *rule) overridesInForce() overrideSet {
+func (r *rule) overridesInForce() overrides.Set {
 	if r.overrides == nil {
 		return nil
 	}
@@ -75,18 +90,60 @@ func (r *rule) timeOfDay() time.Time {
 	if r.overrides == nil {
 		return time.Time{}
 	}
-	return r.overrides.dated.clock()
+	return r.overrides.Dated.Clock()
 }
 
 // files returns the files that the rule reads.
-func (r *rule) files() (all []*polledFile) {
+func (r *rule) files() (all []*filewatch.File) {
 	if r.file != nil {
-		all = append(all, &r.file.polledFile)
+		all = append(all, r.file.File)
 	}
 	if r.overrides != nil {
-		all = append(all, &r.overrides.polledFile)
+		all = append(all, r.overrides.File)
 	}
 	return all
+}
+
+// weightOf returns the weight of an address in the RRset of an owner, which names.Spell has spelled,
+// and whether the rule has one for it. The first that is found counts: the inline weight, the file's
+// for the name, the file's for the longest wildcard above it. In each, the address itself goes before
+// a CIDR, and a longer CIDR before a shorter one. An IPv4 address in IPv6 spelling is that address.
+func (r *rule) weightOf(owner string, addr netip.Addr) (weight uint16, ok bool) {
+	if !r.policy.weighs || !addr.IsValid() {
+		return weights.Default, false
+	}
+	addr = addr.Unmap()
+	if w, ok := r.weights.Of(addr); ok {
+		return w, true
+	}
+	if r.file != nil {
+		if w, ok := r.file.weights.Load().Find(owner, addr); ok {
+			return w, true
+		}
+	}
+	return weights.Default, false
+}
+
+// hasWeights reports whether the rule has any weight, inline or in its file.
+func (r *rule) hasWeights() bool {
+	return len(r.weights.Lines()) > 0 || r.file != nil && r.file.weights.Load().Len() > 0
+}
+
+// warnUnweighed warns that no weight applies to any member of an RRset, once for every content of the
+// weight file. The name in the file may be misspelled, or an alias of the owner.
+func (r *rule) warnUnweighed(owner string) {
+	if !r.unweighed.Load() && r.hasWeights() && r.unweighed.CompareAndSwap(false, true) {
+		log.Warningf("policy %s: no weight applies to %s: its members have equal shares", r.policy.name, text.OneLine(owner))
+	}
+}
+
+// addWeight adds an inline weight.
+func (r *rule) addWeight(w weights.Line) error {
+	if r.weights.Has(w.Targets) {
+		return fmt.Errorf("%q is weighted twice: want it once", cidr.Word(w.Targets))
+	}
+	r.weights.Add(w)
+	return nil
 }
 
 // tierOf returns the tier of an address: that of the first line which holds it, else the last.
@@ -140,6 +197,7 @@ func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, b *
 	b.standings = b.standings[:0]
 	owner = names.Spell(owner) // a zone file's names come as it spells them
 	now := z.timeOfDay()
+	weighed := n < 2
 	for i := range n {
 		m, v := memberAt(i), health.Unknown
 		if m.host == "" {
@@ -147,17 +205,24 @@ func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, b *
 		} else if b.targets.isDead(m) {
 			v = health.Down
 		}
-		b.standings = append(b.standings, z.standingOf(owner, m, v, now))
+		at, hasWeight := z.standingOf(owner, m, v, now)
+		weighed = weighed || hasWeight
+		b.standings = append(b.standings, at)
+	}
+	if !weighed && !b.leavesNoTrace {
+		z.warnUnweighed(owner)
 	}
 }
 
-// standingOf returns what is known of a member, given what probes say of it.
-func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now time.Time) standing {
+// standingOf returns what is known of a member, given what probes say of it, and whether the rule has
+// a weight for it.
+func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now time.Time) (at standing, weighed bool) {
 	if m.host != "" {
-		return standing{weight: weights.Default, verdict: v}
+		return standing{weight: weights.Default, verdict: v}, true // which takes none
 	}
 	target := m.addr.Unmap()
-	return standing{z.weightOf(owner, m.addr), z.tierOf(target), v, z.overridesInForce().of(owner, target, now)}.ruled()
+	weight, weighed := z.weightOf(owner, m.addr)
+	return standing{weight, z.tierOf(target), v, z.overridesInForce().Of(owner, target, now)}.ruled(), weighed
 }
 
 // verdictFor is verdictOn, or lastVerdictOn if nothing may be registered.

@@ -4,8 +4,12 @@ package balance
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/overrides"
 )
 
 // rulesCollector makes the series of the rules that run when they are scraped, so that they end with
@@ -60,39 +64,37 @@ func collectRules(metrics chan<- prometheus.Metric) {
 
 // collectFiles writes whether files are good, and when they last were.
 func collectFiles(metrics chan<- prometheus.Metric) {
-	latest, bad := make(map[zoneFile]int64), make(map[zoneFile]bool)
+	latest, bad := make(map[zoneFile]time.Time), make(map[zoneFile]bool)
 	eachRule(func(r *rule, zone string) {
 		for _, f := range r.files() {
-			at := zoneFile{zone, f.name()}
-			latest[at] = max(latest[at], f.lastSuccess.Load())
-			bad[at] = bad[at] || f.trouble.Load() != nil
+			at, known := zoneFile{zone, f.Name()}, f.State()
+			if known.Good.After(latest[at]) {
+				latest[at] = known.Good
+			}
+			bad[at] = bad[at] || known.Problem != ""
 		}
 	})
-	for at, nanoseconds := range latest {
-		metrics <- prometheus.MustNewConstMetric(fileLastSuccessDesc, prometheus.GaugeValue, float64(nanoseconds)/1e9, at.zone, at.file)
+	for at, good := range latest {
+		metrics <- prometheus.MustNewConstMetric(fileLastSuccessDesc, prometheus.GaugeValue, float64(good.UnixNano())/1e9, at.zone, at.file)
 		metrics <- gauge(fileGoodDesc, !bad[at], at.zone, at.file)
 	}
 }
 
 // collectOverrides writes how many overrides are in force.
 func collectOverrides(metrics chan<- prometheus.Metric) {
-	sets := make(map[zoneFile]overrideSet)
+	sets := make(map[zoneFile]overrides.Set)
 	eachRule(func(r *rule, zone string) {
 		if r.overrides != nil {
-			sets[zoneFile{zone, r.overrides.name()}] = r.overridesInForce()
+			sets[zoneFile{zone, r.overrides.Name()}] = r.overridesInForce()
 		}
 	})
-	inForce := make(map[string][len(overrideNames)]int)
+	inForce := make(map[string]overrides.Set) // by zone
 	for at, set := range sets {
-		sum := inForce[at.zone]
-		for what, n := range set.count(wallClock()) {
-			sum[what] += n
-		}
-		inForce[at.zone] = sum
+		inForce[at.zone] = append(inForce[at.zone], set.InForce(filewatch.Clock())...)
 	}
-	for zone, count := range inForce {
-		for what := forcedUp; what <= drain; what++ {
-			metrics <- prometheus.MustNewConstMetric(overridesDesc, prometheus.GaugeValue, float64(count[what]), zone, overrideNames[what])
+	for zone, set := range inForce {
+		for _, what := range overrides.All {
+			metrics <- prometheus.MustNewConstMetric(overridesDesc, prometheus.GaugeValue, float64(set.Count(what)), zone, what.String())
 		}
 	}
 }

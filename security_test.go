@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // Every test that docs/security.md names is there to be run.
@@ -55,14 +57,14 @@ func TestErrorsDoNotTellSecrets(t *testing.T) {
 		at, link := filepath.Join(dir, name), filepath.Join(dir, name+".link")
 		writeFile(t, at, content)
 		must(t, os.Symlink(at, link))
-		_, weights := newWeightFile(&rule{}, link, 0)
-		_, overrides := newOverridesFile(&rule{}, link, 0)
+		_, weights := newWeightFile(fileUser{}, link, 0)
+		_, overrides := newOverridesFile(fileUser{}, link, 0)
 		for _, err := range []error{weights, overrides} {
 			if err == nil {
 				t.Fatalf("%s was taken", name)
 			}
-			if text := err.Error(); strings.Contains(text, secret) || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == '\u202e' }) || len(text) > 2*maxText {
-				t.Errorf("the error is %q", text)
+			if said := err.Error(); strings.Contains(said, secret) || strings.ContainsFunc(said, func(r rune) bool { return r < ' ' || r == '\u202e' }) || len(said) > 2*text.MaxLine {
+				t.Errorf("the error is %q", said)
 			}
 		}
 	}
@@ -72,11 +74,11 @@ func TestErrorsDoNotTellSecrets(t *testing.T) {
 func TestLogOfOverridesIsText(t *testing.T) {
 	logged := captureLog(t)
 	file := filepath.Join(t.TempDir(), "overrides")
-	writeFile(t, file, "192.0.2.1 down # Wartung für \x1b[2J\x00\u202e\r[ERROR] forged "+strings.Repeat("x", 3000)+"\n")
-	_, err := newOverridesFile(&rule{policy: &policies[0]}, file, 0)
+	writeFile(t, file, "192.0.2.1 down # Wartung für \x1b[2J\u202e\r[ERROR] forged "+strings.Repeat("x", 3000)+"\n")
+	_, err := newOverridesFile(fileUser{changed: func() {}}, file, 0)
 	must(t, err)
-	text := strings.TrimSuffix(logged.String(), "\n")
-	if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == '\u202e' }) || len(text) > 2*maxText || !strings.Contains(text, "für") {
-		t.Errorf("the log has %q", text)
+	said := strings.TrimSuffix(logged.String(), "\n")
+	if strings.ContainsFunc(said, func(r rune) bool { return r < ' ' || r == '\u202e' }) || len(said) > 2*text.MaxLine || !strings.Contains(said, "für") {
+		t.Errorf("the log has %q", said)
 	}
 }

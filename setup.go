@@ -16,6 +16,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/seed-f1518d44/balance/internal/text"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
@@ -122,7 +123,7 @@ func listenerOf(key string) (transport, port string) {
 func parse(c *caddy.Controller) ([]*rule, error) {
 	rules, err := parseStanzas(c)
 	if err != nil {
-		return nil, errors.New(oneLine(err.Error())) // it may quote the Corefile
+		return nil, errors.New(text.OneLine(err.Error())) // it may quote the Corefile
 	}
 	return rules, nil
 }
@@ -238,7 +239,7 @@ func unknownOption(word string) error {
 	case slices.Contains(dnsserver.Directives, word):
 		return fmt.Errorf("found the directive %q in a stanza: is the \"}\" of balance missing before it?", word)
 	}
-	return unknownWord("option", word, optionNames(options))
+	return text.Unknown("option", word, optionNames(options))
 }
 
 // addPreference adds a prefer line, which the status page names by its number.
@@ -253,7 +254,7 @@ func (s *stanza) addPreference(p preference, at position) error {
 
 // warn has something said when the server starts.
 func (s *stanza) warn(at position, format string, args ...any) {
-	s.rule.warnings = append(s.rule.warnings, oneLine(fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))))
+	s.rule.warnings = append(s.rule.warnings, text.OneLine(fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))))
 }
 
 // validate returns an error if options that are fine alone are not so together, and fills in what
@@ -264,7 +265,7 @@ func (s *stanza) validate() error {
 	if _, given := s.at["ttl"]; !given && r.checked() {
 		r.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
 	}
-	weighing := fmt.Sprintf("no effect, because the policy %s ignores weights: want policy %s", r.policy.name, list(policyNames(true)))
+	weighing := fmt.Sprintf("no effect, because the policy %s ignores weights: want policy %s", r.policy.name, text.List(policyNames(true)))
 	judges := r.checked() || s.overrides.path != ""
 	const judging = "no effect, because no member is ever down: want a health_check or overrides"
 	for _, rule := range []struct {
@@ -313,12 +314,12 @@ func (s *stanza) openFiles() (err error) {
 		if _, given := s.at["reload"]; given {
 			f.every = s.reload
 		}
-		if s.rule.file, err = newWeightFile(s.rule, pathIn(s.root, f.path), f.every); err != nil {
+		if s.rule.file, err = newWeightFile(s.rule.usesFiles(), pathIn(s.root, f.path), f.every); err != nil {
 			return &lineError{s.at["weights"], fmt.Errorf("weights: %w", err)}
 		}
 	}
 	if f := s.overrides; f.path != "" {
-		if s.rule.overrides, err = newOverridesFile(s.rule, pathIn(s.root, f.path), f.every); err != nil {
+		if s.rule.overrides, err = newOverridesFile(s.rule.usesFiles(), pathIn(s.root, f.path), f.every); err != nil {
 			return &lineError{s.at["overrides"], fmt.Errorf("overrides: %w", err)}
 		}
 	}

@@ -3,7 +3,6 @@
 package balance
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -19,49 +18,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files with what the code does")
 
 // Every file in testdata/corefile holds what stands in a server block, a line of dashes, and what
 // becomes of it: the rules or the error. A first line "block KEY..." names the block's keys, which
 // are "dns://.:53" otherwise. A new case needs no Go.
-func TestCorefile(t *testing.T) { golden(t, "testdata/corefile/*.txt", parsed) }
-
-const goldenSeparator = "----------\n"
-
-// golden compares what becomes of the inputs of some golden files with what stands in them.
-func golden(t *testing.T, pattern string, become func(input string) string) {
-	t.Helper()
-	files, err := filepath.Glob(pattern)
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no golden files: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			checkGolden(t, file, become)
-		})
-	}
-}
-
-func checkGolden(t *testing.T, file string, become func(input string) string) {
-	t.Helper()
-	content, err := os.ReadFile(file) //nolint:gosec // ours
-	if err != nil {
-		t.Fatal(err)
-	}
-	input, want, _ := strings.Cut(string(content), goldenSeparator)
-	got := become(input)
-	if *update {
-		if err := os.WriteFile(file, []byte(input+goldenSeparator+got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
-}
+func TestCorefile(t *testing.T) { golden.Check(t, "testdata/corefile/*.txt", parsed) }
 
 // An error in an imported file names that file, even if its line has the number of the one where the
 // block ends; an error in a snippet names the line of the snippet.
@@ -113,22 +76,6 @@ func writeFile(t *testing.T, path, content string) {
 	}
 }
 
-// addSeeds gives a fuzz target what stands in some files.
-func addSeeds(f *testing.F, pattern string) {
-	f.Helper()
-	files, err := filepath.Glob(pattern)
-	if err != nil || len(files) == 0 {
-		f.Fatalf("no files: %v", err)
-	}
-	for _, file := range files {
-		content, err := os.ReadFile(file) //nolint:gosec // ours
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(content)
-	}
-}
-
 // parsed returns what becomes of a golden file's input.
 func parsed(input string) string {
 	keys := []string{"dns://.:53"}
@@ -164,13 +111,13 @@ func describe(r *rule) string {
 		fmt.Fprintf(&b, "    weight %s %d\n", cidr.Word(w.Targets), w.Weight)
 	}
 	if r.file != nil {
-		fmt.Fprintf(&b, "    weights %s %s\n", r.file.path, r.file.every)
+		fmt.Fprintf(&b, "    weights %s %s\n", r.file.Path, r.file.Every)
 	}
 	if len(r.ecs) > 0 {
 		fmt.Fprintf(&b, "    ecs %s\n", prefixes(r.ecs))
 	}
 	if r.overrides != nil {
-		fmt.Fprintf(&b, "    overrides %s %s\n", r.overrides.path, r.overrides.every)
+		fmt.Fprintf(&b, "    overrides %s %s\n", r.overrides.Path, r.overrides.Every)
 	}
 	for _, p := range r.prefer {
 		fmt.Fprintf(&b, "    prefer %s", prefixes(p.targets))

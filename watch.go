@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/text"
 
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -137,7 +138,7 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 	}
 	defer func() { // as the server does for a client's query
 		if r := recover(); r != nil && z.watcher.mayLog() {
-			log.Errorf("watch %s: a plugin below panicked: %s", name, oneLine(fmt.Sprint(r)))
+			log.Errorf("watch %s: a plugin below panicked: %s", name, text.OneLine(fmt.Sprint(r)))
 		}
 	}()
 	if server := z.watcher.server.Load(); server != nil { // where plugins look up what a CNAME leads to

@@ -4,52 +4,68 @@ package balance
 
 import (
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
-	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/text"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
-// weightOf returns the weight of an address, of IPv4 also where a record spells it as IPv6, in the RRset of
-// an owner, as names.Spell has it: the first that is found of the inline weight, the file's for the name,
-// the file's for the longest wildcard above it. In each the address itself goes before a CIDR, and a longer CIDR before a
-// shorter one.
-func (r *rule) weightOf(owner string, addr netip.Addr) uint16 {
-	if !r.policy.weighs || !addr.IsValid() {
-		return weights.Default
-	}
-	addr = addr.Unmap()
-	if w, ok := r.weights.Of(addr); ok {
-		return w
-	}
-	if r.file == nil {
-		return weights.Default
-	}
-	return r.file.weights.Load().Of(owner, addr)
-}
+// defaultWeightsInterval is how often the weight file is read.
+const defaultWeightsInterval = 30 * time.Second
 
 // weightFile is the option weights: a file that gives weights to the addresses of names. Safe for
 // concurrent use.
 type weightFile struct {
-	polledFile
+	*filewatch.File
+	user    fileUser
 	weights atomic.Pointer[weights.File]
 }
 
-// newWeightFile reads a weight file for a rule, which it tells of every new content.
-func newWeightFile(r *rule, path string, every time.Duration) (*weightFile, error) {
-	f := &weightFile{polledFile: polledFile{path: path, every: every}}
-	f.use = func(content []byte) error {
-		parsed, err := weights.Parse(content)
-		if err != nil {
-			return err
-		}
-		f.weights.Store(parsed)
-		r.epoch.Add(1)
-		return nil
+var lastWeights lastContents[weights.File]
+
+// newWeightFile reads a weight file.
+func newWeightFile(user fileUser, path string, every time.Duration) (*weightFile, error) {
+	f := &weightFile{user: user}
+	f.File = &filewatch.File{
+		Path: path, Every: every, Use: f.use,
+		Report: func(problem error) { user.report(f.File, problem) },
 	}
-	return f, f.read()
+	return f, f.Read()
+}
+
+// use takes new content into force. A file that had weights and holds nothing at all was truncated.
+func (f *weightFile) use(content []byte) error {
+	now, err := weights.Parse(content)
+	if err != nil {
+		return err
+	}
+	before := f.weights.Load()
+	if before == nil {
+		before = lastWeights.get(f.Path)
+	}
+	if before != nil && before.Len() > 0 && isBlank(content) {
+		return fmt.Errorf("1: the file is empty, and had %d weights: write a comment line if it is to have none", before.Len())
+	}
+	f.weights.Store(now)
+	lastWeights.swap(f.Path, now)
+	f.user.changed()
+	f.logChange(before, now)
+	return nil
+}
+
+// logChange logs what new content changes, and what may be meant otherwise.
+func (f *weightFile) logChange(before, now *weights.File) {
+	if len(now.Warnings) > 0 {
+		log.Warningf("%s:%s", f.Name(), text.OneLine(text.Few(now.Warnings)))
+	}
+	if before == nil {
+		return
+	}
+	if changes := now.Changes(before); len(changes) > 0 {
+		log.Infof("%s: %d weights changed: %s", f.Name(), len(changes), text.OneLine(text.Few(changes)))
+	}
 }
 
 // parseWeight reads "weight ADDRESS|CIDR WEIGHT".
@@ -59,15 +75,3 @@ func parseWeight(args []string) (weights.Line, error) {
 	}
 	return weights.ParseLine(args[0], args[1])
 }
-
-// addWeight adds an inline weight.
-func (r *rule) addWeight(w weights.Line) error {
-	if r.weights.Has(w.Targets) {
-		return fmt.Errorf("%q is weighted twice: want it once", cidr.Word(w.Targets))
-	}
-	r.weights.Add(w)
-	return nil
-}
-
-// defaultWeightsInterval is how often the weight file is read.
-const defaultWeightsInterval = 30 * time.Second

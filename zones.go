@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // parseZones returns the zones of a stanza: those named or, without any, those of the block. A zone
@@ -67,7 +68,7 @@ func zonesWithin(zone string, block []string) ([]string, error) {
 	}
 	within := slices.DeleteFunc(slices.Clone(block), func(b string) bool { return !names.InZone(b, zone) })
 	if len(within) == 0 {
-		return nil, fmt.Errorf("zone %q lies outside this server block: want a name at, under or above %s", zone, list(block))
+		return nil, fmt.Errorf("zone %q lies outside this server block: want a name at, under or above %s", zone, text.List(block))
 	}
 	return within, nil
 }
@@ -94,8 +95,8 @@ func misreadZone(word string, block []string) error {
 		return fmt.Errorf(`found the policy %q among zones: want a line "policy %s" in the block`, word, word)
 	case optionNamed(options, word) != nil:
 		return fmt.Errorf("found the option %q among zones: want it on a line of its own in the block", word)
-	case nearest(word, policyNames(false)) != "" || slices.Contains(foreignPolicies, strings.ToLower(word)):
-		return fmt.Errorf(`%w (a zone of that name is written "%s.")`, unknownWord("policy", word, policyNames(false)), word)
+	case text.Nearest(word, policyNames(false)) != "" || slices.Contains(foreignPolicies, strings.ToLower(word)):
+		return fmt.Errorf(`%w (a zone of that name is written "%s.")`, text.Unknown("policy", word, policyNames(false)), word)
 	}
 	return nil
 }

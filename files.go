@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"bytes"
+	"sync"
+	"weak"
+
+	"github.com/seed-f1518d44/balance/internal/filewatch"
+)
+
+// fileUser is the rule that a file belongs to.
+type fileUser struct {
+	zones   []string
+	note    string // added to what is logged of the content
+	changed func() // called when other content is in force
+}
+
+// report logs and counts a problem of a file, or logs that it is gone.
+func (u *fileUser) report(f *filewatch.File, problem error) {
+	if problem == nil {
+		log.Infof("%s is good again and in force", f.Name())
+		return
+	}
+	log.Errorf("%v; what was read before stays in force", problem)
+	for _, zone := range u.zones {
+		fileReloadFailures.WithLabelValues(zone, f.Name()).Inc()
+	}
+}
+
+// isBlank reports whether a file holds nothing, not even a comment.
+func isBlank(content []byte) bool { return len(bytes.TrimSpace(content)) == 0 }
+
+// lastContents has the last content of every file, as long as a rule has it in force. A reload reads
+// the files of the new rules while the old ones serve, so that it finds here what changes.
+type lastContents[T any] struct{ byPath sync.Map }
+
+// swap stores the content of a file and returns the one before, nil if there is none.
+func (l *lastContents[T]) swap(path string, now *T) (before *T) {
+	if last, ok := l.byPath.Swap(path, weak.Make(now)); ok {
+		return last.(weak.Pointer[T]).Value()
+	}
+	return nil
+}
+
+// get returns the last content of a file, nil if there is none.
+func (l *lastContents[T]) get(path string) *T {
+	if last, ok := l.byPath.Load(path); ok {
+		return last.(weak.Pointer[T]).Value()
+	}
+	return nil
+}

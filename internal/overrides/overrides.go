@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package overrides reads what operators say of members, whatever probes say, and finds it for an
+// address.
+package overrides
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/names"
+)
+
+// Override is what an operator says of a member.
+type Override uint8
+
+const (
+	None Override = iota
+	Up
+	Down
+	Drain // standby: out of the answers while anything else serves
+)
+
+var words = [...]string{None: "none", Up: "up", Down: "down", Drain: "drain"}
+
+// All are the overrides that a file can have.
+var All = []Override{Up, Down, Drain}
+
+func (o Override) String() string { return words[o] }
+
+// Line is a line of an overrides file. Immutable but for the mark that it has applied.
+type Line struct {
+	Override Override
+	Until    time.Time // zero: for ever
+	Why      string
+	Number   int // of the line in the file
+
+	name    string // as written, but in lower case and fully qualified, perhaps a wildcard; "": any
+	owner   string // as names.Spell spells it; of a wildcard, what follows its asterisk
+	targets netip.Prefix
+	applied atomic.Bool // to a member, since the file was read
+}
+
+// fits reports whether the line is for an address of an owner, at a time.
+func (l *Line) fits(owner string, addr netip.Addr, now time.Time) bool {
+	return l.isFor(owner) && l.targets.Contains(addr) && l.inForce(now)
+}
+
+func (l *Line) isFor(owner string) bool {
+	if strings.HasPrefix(l.name, "*.") {
+		return names.InZone(owner, l.owner) && owner != l.owner
+	}
+	return l.name == "" || l.owner == owner
+}
+
+func (l *Line) inForce(now time.Time) bool { return l.Until.IsZero() || now.Before(l.Until) }
+
+// String writes the line as it may stand in a file.
+func (l *Line) String() string {
+	text := cidr.Word(l.targets) + " " + l.Override.String()
+	if l.name != "" {
+		text = l.name + " " + text
+	}
+	if !l.Until.IsZero() {
+		text += " until " + l.Until.Format(time.RFC3339)
+	}
+	if l.Why != "" {
+		text += " # " + l.Why
+	}
+	return text
+}
+
+// Set is the content of an overrides file. Safe for concurrent use.
+type Set []*Line
+
+// Of returns the override on an address of an owner, whose name names.Spell has spelled.
+func (s Set) Of(owner string, addr netip.Addr, now time.Time) Override {
+	l := s.Find(owner, addr, now)
+	if l == nil {
+		return None
+	}
+	if !l.applied.Load() {
+		l.applied.Store(true)
+	}
+	return l.Override
+}
+
+// Find returns the last line that fits an address of an owner, nil if there is none.
+func (s Set) Find(owner string, addr netip.Addr, now time.Time) *Line {
+	for _, l := range slices.Backward(s) {
+		if l.fits(owner, addr, now) {
+			return l
+		}
+	}
+	return nil
+}
+
+// InForce returns the lines that are in force at a time.
+func (s Set) InForce(now time.Time) Set {
+	return slices.DeleteFunc(slices.Clone(s), func(l *Line) bool { return !l.inForce(now) })
+}
+
+// Count returns how many lines say something.
+func (s Set) Count(what Override) (count int) {
+	for _, l := range s {
+		if l.Override == what {
+			count++
+		}
+	}
+	return count
+}
+
+// Without returns the lines that other does not have, wherever they stand in it.
+func (s Set) Without(other Set) Set {
+	has := make(map[string]bool, len(other))
+	for _, l := range other {
+		has[l.String()] = true
+	}
+	return slices.DeleteFunc(slices.Clone(s), func(l *Line) bool { return has[l.String()] })
+}
+
+// Unused returns the lines in force that applied to no member that was asked for.
+func (s Set) Unused(now time.Time) Set {
+	return slices.DeleteFunc(s.InForce(now), func(l *Line) bool { return l.applied.Load() })
+}
+
+// Texts returns the lines as they may stand in a file.
+func (s Set) Texts() (texts []string) {
+	for _, l := range s {
+		texts = append(texts, l.String())
+	}
+	return texts
+}
+
+// Differ reports whether other lines are in force at one time than at another.
+func (s Set) Differ(from, to time.Time) bool {
+	return slices.ContainsFunc(s, func(l *Line) bool { return l.inForce(from) != l.inForce(to) })
+}
+
+// Next returns when the next line expires, zero for never, and whether any line has an end.
+func (s Set) Next(now time.Time) (next time.Time, dated bool) {
+	for _, l := range s {
+		dated = dated || !l.Until.IsZero()
+		if now.Before(l.Until) && (next.IsZero() || l.Until.Before(next)) {
+			next = l.Until
+		}
+	}
+	return next, dated
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package overrides
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/golden"
+)
+
+// Every file in testdata/files holds an overrides file, a line of dashes, and what becomes of it.
+func TestFiles(t *testing.T) {
+	golden.Check(t, "testdata/files/*.txt", func(content string) string {
+		set, err := Parse([]byte(content))
+		if err != nil {
+			return "error: overrides:" + err.Error() + "\n"
+		}
+		var b strings.Builder
+		for i := range set {
+			b.WriteString(set[i].String() + "\n")
+		}
+		return b.String()
+	})
+}
+
+func TestOf(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	set, err := Parse([]byte(`
+		10.0.0.0/8 drain
+		10.0.0.1 down
+		www.h 10.0.0.1 up
+		10.0.0.2 down until 2026-11-23T12:00:00Z
+		10.0.0.3 down until 2026-11-23T12:00:01Z
+		10.0.0.4 up
+		10.0.0.4/31 down
+		*.w.h 10.0.0.9 up
+		\065\046b.h 10.0.0.9 down
+		bob's.h 10.0.0.9 down
+		*.c\046d.h 10.0.0.9 up
+		*. 10.0.1.1 up`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		owner, addr string
+		want        Override
+	}{
+		{"any.h.", "10.0.0.9", Drain},
+		{"any.h.", "10.0.0.1", Down},
+		{"www.h.", "10.0.0.1", Up},
+		{"any.h.", "10.0.0.2", Drain}, // the later line is void
+		{"any.h.", "10.0.0.3", Down},
+		{"any.h.", "10.0.0.4", Down}, // the last line wins, not the longest prefix
+		{"any.h.", "192.0.2.1", None},
+		{"a.b.w.h.", "10.0.0.9", Up},
+		{"w.h.", "10.0.0.9", Drain},
+		{`a\.w.h.`, "10.0.0.9", Drain}, // one label, which is not under w.h
+		{`a\\.w.h.`, "10.0.0.9", Up},
+		{`a\.b.h.`, "10.0.0.9", Down}, // as answers spell it
+		{`bob\'s.h.`, "10.0.0.9", Down},
+		{`a.c\.d.h.`, "10.0.0.9", Up},
+		{`c\.d.h.`, "10.0.0.9", Drain},
+		{"h.", "10.0.1.1", Up},
+		{".", "10.0.1.1", Drain},
+	}
+	for _, tc := range tests {
+		if got := set.Of(tc.owner, netip.MustParseAddr(tc.addr), now); got != tc.want {
+			t.Errorf("%s %s is overridden %s, want %s", tc.owner, tc.addr, got, tc.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range golden.Inputs(f, "testdata/files/*.txt") {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		set, err := Parse(content)
+		if err != nil {
+			var line int
+			if _, scanErr := fmt.Sscanf(err.Error(), "%d: ", &line); scanErr != nil || line < 1 {
+				t.Fatalf("the error names no line: %v", err)
+			}
+			return
+		}
+		for i := range set {
+			again, err := Parse([]byte(set[i].String()))
+			if err != nil || len(again) != 1 || again[0].String() != set[i].String() {
+				t.Fatalf("%q became %v, %v", set[i].String(), again, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package weights
+
+import (
+	"fmt"
+	"maps"
+	"math/bits"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/cidr"
+)
+
+// File is the content of a weight file. Safe for concurrent use.
+type File struct {
+	Names     map[string]*List // as names.Spell spells them
+	Wildcards map[string]*List // the same without the asterisk and its dot
+	Warnings  []string         // lines that may be meant otherwise: "3: ..."
+
+	count  int             // of lines with a weight
+	unused []atomic.Uint32 // a bit for every line of the file: set if it has a weight that never applied
+}
+
+// Of returns the weight of an address in the RRset of an owner, Default if no line has one.
+func (f *File) Of(owner string, addr netip.Addr) uint16 {
+	if weight, ok := f.Find(owner, addr); ok {
+		return weight
+	}
+	return Default
+}
+
+// Find returns the weight of an address in the RRset of an owner, if a line has one: for the name, or
+// for the longest wildcard above it that has the address.
+func (f *File) Find(owner string, addr netip.Addr) (weight uint16, ok bool) {
+	line := f.line(owner, addr)
+	if line == nil {
+		return 0, false
+	}
+	f.use(line)
+	return line.Weight, true
+}
+
+func (f *File) line(owner string, addr netip.Addr) *Line {
+	if line := f.Names[owner].find(addr); line != nil {
+		return line
+	}
+	if len(f.Wildcards) == 0 {
+		return nil
+	}
+	for off, end := dns.NextLabel(owner, 0); !end; off, end = dns.NextLabel(owner, off) {
+		if line := f.Wildcards[owner[off:]].find(addr); line != nil {
+			return line
+		}
+	}
+	return f.Wildcards["."].find(addr)
+}
+
+// use notes that a line applied.
+func (f *File) use(line *Line) {
+	word, bit := &f.unused[line.number/32], uint32(1)<<(line.number%32)
+	if word.Load()&bit != 0 {
+		word.And(^bit)
+	}
+}
+
+// Len returns the number of lines with a weight.
+func (f *File) Len() int { return f.count }
+
+// Unused returns the first lines whose weights applied to no address so far, most of them at most,
+// and how many there are.
+func (f *File) Unused(most int) (first []string, total int) {
+	wanted := make(map[uint32]bool, most)
+	for i := range f.unused {
+		word := f.unused[i].Load()
+		total += bits.OnesCount32(word)
+		for ; word != 0 && len(wanted) < most; word &= word - 1 {
+			wanted[uint32(32*i+bits.TrailingZeros32(word))] = true
+		}
+	}
+	byNumber := make(map[uint32]string, len(wanted))
+	f.each(func(name string, line Line) {
+		if wanted[line.number] {
+			byNumber[line.number] = fmt.Sprintf("%d: %s %s %d", line.number, name, cidr.Word(line.Targets), line.Weight)
+		}
+	})
+	for _, number := range slices.Sorted(maps.Keys(byNumber)) {
+		first = append(first, byNumber[number])
+	}
+	return first, total
+}
+
+// each calls do for every line, with its name or wildcard.
+func (f *File) each(do func(name string, line Line)) {
+	for name, list := range f.Names {
+		list.each(name, do)
+	}
+	for name, list := range f.Wildcards {
+		list.each(wildcard(name), do)
+	}
+}
+
+func (l *List) each(name string, do func(name string, line Line)) {
+	for _, lines := range [][]Line{l.addrs, l.cidrs} {
+		for _, line := range lines {
+			do(name, line)
+		}
+	}
+}
+
+// wildcard writes the wildcard of the names under another.
+func wildcard(name string) string { return "*." + strings.TrimPrefix(name, ".") }
+
+// Changes says which weights differ from those before, in the order of names and addresses.
+func (f *File) Changes(before *File) (changes []string) {
+	type key struct {
+		name    string
+		targets netip.Prefix
+	}
+	was := make(map[key]uint16, before.count)
+	before.each(func(name string, line Line) {
+		if _, again := was[key{name, line.Targets}]; !again { // the first of equal lines counts
+			was[key{name, line.Targets}] = line.Weight
+		}
+	})
+	seen := make(map[key]bool)
+	f.each(func(name string, line Line) {
+		at := key{name, line.Targets}
+		if seen[at] {
+			return
+		}
+		seen[at] = true
+		switch weight, ok := was[at]; {
+		case !ok:
+			changes = append(changes, fmt.Sprintf("%s %s %d is new", name, cidr.Word(line.Targets), line.Weight))
+		case weight != line.Weight:
+			changes = append(changes, fmt.Sprintf("%s %s %d instead of %d", name, cidr.Word(line.Targets), line.Weight, weight))
+		}
+		delete(was, at)
+	})
+	for at, weight := range was {
+		changes = append(changes, fmt.Sprintf("%s %s %d is gone", at.name, cidr.Word(at.targets), weight))
+	}
+	slices.Sort(changes)
+	return changes
+}
