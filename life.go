@@ -4,6 +4,7 @@ package balance
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,8 +16,8 @@ import (
 
 // life is what runs in the background for a server block, from its start to its end. Caddy starts
 // a new server before it stops the old one. If the new one does not come up, Caddy tells only the old
-// one, which may not have this plugin. So a life ends by itself if its server neither came up nor was
-// asked anything within comesUpWithin, or within lastChance once another server starts or fails to.
+// one, which may not have this plugin. So a life also ends by itself if its server neither came up nor
+// was asked anything within comesUpWithin, or within lastChance once another server starts.
 type life struct {
 	rules   []*rule
 	zones   map[string]*zoneRule
@@ -29,7 +30,8 @@ type life struct {
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup
 	stopped  sync.Once
-	deadline *time.Timer // ends it unless its server came up
+	deadline *time.Timer             // ends it unless its server came up
+	before   atomic.Pointer[[]*life] // those that ran when a restart of the server began
 }
 
 // startup is the start of a server, which its lives share. Safe for concurrent use.
@@ -142,6 +144,22 @@ func (l *life) background() (all []func(context.Context)) {
 		}
 	}
 	return all
+}
+
+// restarts notes that a new server is about to be started in place of this one.
+func (l *life) restarts() {
+	running := runningLives()
+	l.before.Store(&running)
+}
+
+// restartFailed ends what was started for a server that did not come up in place of this one.
+func (l *life) restartFailed() {
+	before := l.before.Load()
+	for _, other := range runningLives() {
+		if before != nil && !slices.Contains(*before, other) {
+			other.giveUp()
+		}
+	}
 }
 
 // hurryOthers leaves little time to lives of other servers that are not up yet. Caddy does not read

@@ -62,6 +62,23 @@ func TestTheNextServerEndsWhatFailed(t *testing.T) {
 	})
 }
 
+// What was started for a server that fails to take the place of another one ends when that hears of it.
+func TestFailedRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := &life{startup: new(startup)}
+		old.startup.done.Store(true)
+		old.start()
+		defer old.stop()
+		old.restarts()
+		failed := &life{startup: new(startup)}
+		failed.start()
+		old.restartFailed()
+		if all := runningLives(); len(all) != 1 || all[0] != old {
+			t.Errorf("%d run, want the old one alone", len(all))
+		}
+	})
+}
+
 // A server that clients ask is up, though Caddy did not say so.
 func TestServerThatIsAskedIsUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

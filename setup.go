@@ -46,8 +46,12 @@ func setup(c *caddy.Controller) error {
 		background.stop()
 		return nil
 	})
+	c.OnRestart(func() error {
+		background.restarts()
+		return nil
+	})
 	c.OnRestartFailed(func() error {
-		background.hurryOthers()
+		background.restartFailed()
 		return nil
 	})
 	// Chains are made when every plugin is set up, so this comes last: what watches names asks the
