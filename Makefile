@@ -47,7 +47,7 @@ spread: ## Build the command that shows who leads how often
 
 .PHONY: test
 test: ## Pass every test; installs the Debian packages that they run
-	@test/all test-packages test-go test-tools test-soak test-release test-kubernetes
+	@test/all test-packages test-go test-coredns test-tools test-soak test-release test-kubernetes
 
 .PHONY: test-packages
 test-packages:
