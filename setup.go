@@ -16,6 +16,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/text"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
@@ -319,15 +320,24 @@ func (s *stanza) openFiles() (err error) {
 			f.every = s.reload
 		}
 		if s.rule.file, err = newWeightFile(s.rule.usesFiles(), pathIn(s.root, f.path), f.every); err != nil {
-			return &lineError{s.at["weights"], fmt.Errorf("weights: %w", err)}
+			return s.fileError("weights", err)
 		}
 	}
 	if f := s.overrides; f.path != "" {
 		if s.rule.overrides, err = newOverridesFile(s.rule.usesFiles(), pathIn(s.root, f.path), f.every); err != nil {
-			return &lineError{s.at["overrides"], fmt.Errorf("overrides: %w", err)}
+			return s.fileError("overrides", err)
 		}
 	}
 	return nil
+}
+
+// fileError returns an error of a file that an option names: with the line of the Corefile, unless
+// it has the line of the file.
+func (s *stanza) fileError(option string, err error) error {
+	if inside := filewatch.ContentError(""); errors.As(err, &inside) {
+		return err
+	}
+	return &lineError{s.at[option], fmt.Errorf("%s: %w", option, err)}
 }
 
 // statusKey is where a server keeps the address of its page while it is set up.

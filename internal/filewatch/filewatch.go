@@ -154,10 +154,15 @@ func (f *File) use(now look) error {
 		err = f.Use(content)
 	}
 	if err != nil {
-		return fmt.Errorf("%s:%s", f.Name(), discreet(err.Error()))
+		return ContentError(f.Name() + ":" + discreet(err.Error()))
 	}
 	return nil
 }
+
+// ContentError says what is wrong with the content of a file. It begins with the file and the line.
+type ContentError string
+
+func (e ContentError) Error() string { return string(e) }
 
 // look reads the file.
 func (f *File) look() look {
