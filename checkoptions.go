@@ -141,6 +141,10 @@ func parseHeader(args []string) (header, error) {
 	if len(args) != 2 {
 		return header{}, wrongCount(args)
 	}
+	_, err := probe.NewHTTP(probe.HTTP{Port: 1, Header: http.Header{args[0]: {args[1]}}})
+	if err != nil {
+		return header{}, errors.New(strings.TrimLeft(strings.TrimPrefix(err.Error(), "header"), ": "))
+	}
 	return header{args[0], args[1]}, nil
 }
 

@@ -69,13 +69,13 @@ func (o DNS) validate() error {
 		return err
 	}
 	if o.Name == "" && o.Type != 0 {
-		return fmt.Errorf("type: %q without a name, want both or neither", typeText(o.Type))
+		return fmt.Errorf("type: %q without a name: want both or neither", typeText(o.Type))
 	}
 	if _, ok := dns.IsDomainName(o.Name); o.Name != "" && !ok {
-		return fmt.Errorf("name: %q, want a domain name", o.Name)
+		return fmt.Errorf("name: %q: want a domain name", o.Name)
 	}
 	if o.Type == dns.TypeOPT || o.Type >= dns.TypeTKEY && o.Type <= dns.TypeANY {
-		return fmt.Errorf("type: %q, want a type of data", typeText(o.Type))
+		return fmt.Errorf("type: %q: want a type of data", typeText(o.Type))
 	}
 	return nil
 }

@@ -202,10 +202,10 @@ func TestDNSOptions(t *testing.T) {
 		check DNS
 		want  string
 	}{
-		{DNS{}, `port: "0", want 1 to 65535`},
-		{DNS{Port: 53, Type: dns.TypeSOA}, `type: "SOA" without a name, want both or neither`},
-		{DNS{Port: 53, Name: "a..b"}, `name: "a..b", want a domain name`},
-		{DNS{Port: 53, Name: "example.org", Type: dns.TypeAXFR}, `type: "AXFR", want a type of data`},
+		{DNS{}, `port: "0": want 1 to 65535`},
+		{DNS{Port: 53, Type: dns.TypeSOA}, `type: "SOA" without a name: want both or neither`},
+		{DNS{Port: 53, Name: "a..b"}, `name: "a..b": want a domain name`},
+		{DNS{Port: 53, Name: "example.org", Type: dns.TypeAXFR}, `type: "AXFR": want a type of data`},
 	} {
 		if _, err := NewDNS(tc.check); err == nil || err.Error() != tc.want {
 			t.Errorf("got  %v\nwant %s", err, tc.want)

@@ -43,7 +43,7 @@ type grpcProbe struct {
 // NewGRPC builds the check. It fails on options that make no sense and on unreadable files.
 func NewGRPC(o GRPC) (*Check, error) {
 	if strings.ContainsFunc(o.Service, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, fmt.Errorf("service: %q, want a name such as example.v1.Users", o.Service)
+		return nil, fmt.Errorf("service: %q: want a name such as example.v1.Users", o.Service)
 	}
 	l, key, err := newLine(o.Port, o.Source, o.Proxy, o.TLS, o.Host, "h2")
 	if err != nil {

@@ -146,14 +146,14 @@ func (o HTTP) validate() error {
 		return err
 	}
 	if o.Method != http.MethodGet && o.Method != http.MethodHead {
-		return fmt.Errorf("method: %q, want GET or HEAD", o.Method)
+		return fmt.Errorf("method: %q: want GET or HEAD", o.Method)
 	}
 	if err := checkHeader(o.Header); err != nil {
 		return err
 	}
 	for _, r := range o.Expect {
 		if r.First < 100 || r.Last > 599 || r.First > r.Last {
-			return fmt.Errorf("expect: %q, want statuses of 100 to 599", r)
+			return fmt.Errorf("expect: %q: want statuses of 100 to 599", r)
 		}
 	}
 	return o.checkBody()
@@ -163,11 +163,11 @@ func (o HTTP) checkBody() error {
 	asked := o.Body != "" || o.BodyRegex != nil
 	switch {
 	case o.Body != "" && o.BodyRegex != nil:
-		return fmt.Errorf("body: %q with body_regex %q, want one of them", o.Body, o.BodyRegex)
+		return fmt.Errorf("body: %q with body_regex %q: want one of them", o.Body, o.BodyRegex)
 	case asked && o.Method == http.MethodHead:
-		return fmt.Errorf("method: %q with body or body_regex, want GET", o.Method)
+		return fmt.Errorf("method: %q with body or body_regex: want GET", o.Method)
 	case len(o.Body) > maxRead:
-		return fmt.Errorf("body: text of %d bytes, want at most %d", len(o.Body), maxRead)
+		return fmt.Errorf("body: text of %d bytes: want at most %d", len(o.Body), maxRead)
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func (o HTTP) checkBody() error {
 func checkPath(path string) error {
 	special := func(r rune) bool { return r <= ' ' || r > '~' || r == '#' }
 	if _, err := url.ParseRequestURI(path); err != nil || path[0] != '/' || strings.ContainsFunc(path, special) {
-		return fmt.Errorf("path: %q, want it to begin with / and its special characters escaped", path)
+		return fmt.Errorf("path: %q: want it to begin with / and its special characters escaped", path)
 	}
 	return nil
 }
@@ -184,16 +184,16 @@ func checkHeader(header http.Header) error {
 	for name, values := range header {
 		switch name {
 		case "Host":
-			return fmt.Errorf("header: %q, want the option host for it", name)
+			return fmt.Errorf("header: %q: want the option host for it", name)
 		case "Connection", "Content-Length", "Transfer-Encoding", "Upgrade", "Expect", "Trailer", "Te":
-			return fmt.Errorf("header: %q, want one that does not concern the connection", name)
+			return fmt.Errorf("header: %q: want one that does not concern the connection", name)
 		}
 		if !httpguts.ValidHeaderFieldName(name) {
-			return fmt.Errorf("header: name %q, want letters, digits and hyphens", name)
+			return fmt.Errorf("header: name %q: want letters, digits and hyphens", name)
 		}
 		for _, value := range values {
 			if !httpguts.ValidHeaderFieldValue(value) {
-				return fmt.Errorf("header %s: value %q, want text on one line", name, value)
+				return fmt.Errorf("header %s: value %q: want text on one line", name, value)
 			}
 		}
 	}

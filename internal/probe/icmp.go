@@ -70,7 +70,7 @@ func NewICMP(o ICMP) (*Check, error) {
 	p.v4.choose()
 	p.v6.choose()
 	if p.v4.open == nil && p.v6.open == nil {
-		return nil, errors.New("icmp: this process may not send echo requests, want its group in the sysctl " +
+		return nil, errors.New("icmp: this process may not send echo requests: want its group in the sysctl " +
 			"net.ipv4.ping_group_range, or the capability CAP_NET_RAW")
 	}
 	return &Check{name: "icmp", key: fmt.Sprintf("icmp source=%s", from), protocol: p}, nil

@@ -49,7 +49,7 @@ type source netip.Addr
 
 func newSource(addr netip.Addr) (source, error) {
 	if addr.IsValid() && (addr.IsUnspecified() || addr.IsMulticast()) {
-		return source{}, fmt.Errorf("source: %q, want a unicast address", addr)
+		return source{}, fmt.Errorf("source: %q: want a unicast address", addr)
 	}
 	return source(addr.Unmap()), nil
 }
@@ -200,7 +200,7 @@ func (l *limited) Read(p []byte) (int, error) {
 // checkPort is for every protocol that has one.
 func checkPort(port uint16) error {
 	if port == 0 {
-		return fmt.Errorf("port: %q, want 1 to 65535", "0")
+		return fmt.Errorf("port: %q: want 1 to 65535", "0")
 	}
 	return nil
 }
@@ -208,7 +208,7 @@ func checkPort(port uint16) error {
 // checkHost is for every protocol that sends a Host header or its like. "" is fine.
 func checkHost(host string) error {
 	if !httpguts.ValidHostHeader(host) || strings.ContainsAny(host, "/@?# \t") {
-		return fmt.Errorf("host: %q, want a name or an address, with a port if need be", host)
+		return fmt.Errorf("host: %q: want a name or an address, with a port if need be", host)
 	}
 	return nil
 }

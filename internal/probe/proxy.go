@@ -23,7 +23,7 @@ var proxyHeaders = [...]string{
 
 func (p Proxy) validate() error {
 	if int(p) >= len(proxyHeaders) {
-		return fmt.Errorf("proxy: version %d, want 1 or 2", p)
+		return fmt.Errorf("proxy: version %d: want 1 or 2", p)
 	}
 	return nil
 }

@@ -32,10 +32,10 @@ type tcpProbe struct {
 // NewTCP builds the check. It fails on options that make no sense and on unreadable files.
 func NewTCP(o TCP) (*Check, error) {
 	if len(o.Receive) > maxRead {
-		return nil, fmt.Errorf("receive: text of %d bytes, want at most %d", len(o.Receive), maxRead)
+		return nil, fmt.Errorf("receive: text of %d bytes: want at most %d", len(o.Receive), maxRead)
 	}
 	if o.Host != "" && o.TLS == nil {
-		return nil, fmt.Errorf("host: %q without TLS, want tls or no host", o.Host)
+		return nil, fmt.Errorf("host: %q without TLS: want tls or no host", o.Host)
 	}
 	l, key, err := newLine(o.Port, o.Source, o.Proxy, o.TLS, o.Host)
 	if err != nil {

@@ -184,7 +184,7 @@ func TestProxyHeader(t *testing.T) {
 			}
 		}
 	}
-	if _, err := NewTCP(TCP{Port: 1, Proxy: 3}); err == nil || err.Error() != "proxy: version 3, want 1 or 2" {
+	if _, err := NewTCP(TCP{Port: 1, Proxy: 3}); err == nil || err.Error() != "proxy: version 3: want 1 or 2" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -194,11 +194,11 @@ func TestTCPOptions(t *testing.T) {
 		check TCP
 		want  string
 	}{
-		{TCP{}, `port: "0", want 1 to 65535`},
-		{TCP{Port: 1, Source: netip.IPv4Unspecified()}, `source: "0.0.0.0", want a unicast address`},
-		{TCP{Port: 1, Source: netip.MustParseAddr("ff02::1")}, `source: "ff02::1", want a unicast address`},
-		{TCP{Port: 1, Host: "example.org"}, `host: "example.org" without TLS, want tls or no host`},
-		{TCP{Port: 1, Receive: strings.Repeat("x", maxRead+1)}, `receive: text of 65537 bytes, want at most 65536`},
+		{TCP{}, `port: "0": want 1 to 65535`},
+		{TCP{Port: 1, Source: netip.IPv4Unspecified()}, `source: "0.0.0.0": want a unicast address`},
+		{TCP{Port: 1, Source: netip.MustParseAddr("ff02::1")}, `source: "ff02::1": want a unicast address`},
+		{TCP{Port: 1, Host: "example.org"}, `host: "example.org" without TLS: want tls or no host`},
+		{TCP{Port: 1, Receive: strings.Repeat("x", maxRead+1)}, `receive: text of 65537 bytes: want at most 65536`},
 	} {
 		if _, err := NewTCP(tc.check); err == nil || err.Error() != tc.want {
 			t.Errorf("got %v, want %s", err, tc.want)

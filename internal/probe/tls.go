@@ -49,11 +49,11 @@ func (t *TLS) load(host string, protocols []string) (*tls.Config, string, error)
 func (t *TLS) validate(host string) error {
 	switch {
 	case (t.CertFile == "") != (t.KeyFile == ""):
-		return fmt.Errorf("tls: certificate %q with key %q, want both or neither", t.CertFile, t.KeyFile)
+		return fmt.Errorf("tls: certificate %q with key %q: want both or neither", t.CertFile, t.KeyFile)
 	case t.Insecure && t.CAFile != "":
-		return fmt.Errorf("tls: issuers %q with tls_insecure, want one of them", t.CAFile)
+		return fmt.Errorf("tls: issuers %q with tls_insecure: want one of them", t.CAFile)
 	case !t.Insecure && host == "":
-		return errors.New("tls: no host, want the name in the certificate, or tls_insecure")
+		return errors.New("tls: no host: want the name in the certificate, or tls_insecure")
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (t *TLS) loadIssuers(config *tls.Config) (seen string, err error) {
 	}
 	config.RootCAs = x509.NewCertPool()
 	if !config.RootCAs.AppendCertsFromPEM(issuers) {
-		return "", fmt.Errorf("tls: no certificate in %q, want PEM", t.CAFile)
+		return "", fmt.Errorf("tls: no certificate in %q: want PEM", t.CAFile)
 	}
 	return "ca=" + identity(t.CAFile, issuers), nil
 }

@@ -191,16 +191,16 @@ func TestTLSOptions(t *testing.T) {
 		tls  TLS
 		want string
 	}{
-		{"", TLS{}, "tls: no host, want the name in the certificate, or tls_insecure"},
-		{"a", TLS{CertFile: cert}, fmt.Sprintf("tls: certificate %q with key \"\", want both or neither", cert)},
-		{"a", TLS{CAFile: a.file, Insecure: true}, fmt.Sprintf("tls: issuers %q with tls_insecure, want one of them", a.file)},
+		{"", TLS{}, "tls: no host: want the name in the certificate, or tls_insecure"},
+		{"a", TLS{CertFile: cert}, fmt.Sprintf("tls: certificate %q with key \"\": want both or neither", cert)},
+		{"a", TLS{CAFile: a.file, Insecure: true}, fmt.Sprintf("tls: issuers %q with tls_insecure: want one of them", a.file)},
 		{"a", TLS{CAFile: missing}, fmt.Sprintf("tls: cannot read %q: no such file or directory", missing)},
 		{"a", TLS{CertFile: missing, KeyFile: key}, fmt.Sprintf("tls: cannot read %q: no such file or directory", missing)},
 		{"a", TLS{CertFile: cert, KeyFile: missing}, fmt.Sprintf("tls: cannot read %q: no such file or directory", missing)},
 		{"a", TLS{CAFile: "/dev/zero"}, `tls: cannot read "/dev/zero": want a regular file of at most 1048576 bytes`},
 		{"a", TLS{CAFile: a.dir}, fmt.Sprintf("tls: cannot read %q: want a regular file of at most 1048576 bytes", a.dir)},
 		{"a", TLS{CAFile: long}, fmt.Sprintf("tls: cannot read %q: want a regular file of at most 1048576 bytes", long)},
-		{"a", TLS{CAFile: empty}, fmt.Sprintf("tls: no certificate in %q, want PEM", empty)},
+		{"a", TLS{CAFile: empty}, fmt.Sprintf("tls: no certificate in %q: want PEM", empty)},
 		{"a", TLS{CertFile: a.file, KeyFile: key},
 			fmt.Sprintf("tls: certificate %q with key %q: private key does not match public key", a.file, key)},
 	} {

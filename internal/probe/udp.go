@@ -50,13 +50,13 @@ func (o UDP) validate() error {
 	case err != nil:
 		return err
 	case o.Send == "":
-		return errors.New("send: nothing, want a text, because without one a datagram has no answer")
+		return errors.New("send: nothing: want a text, because without one a datagram has no answer")
 	case o.Receive == "":
-		return errors.New("receive: nothing, want a text, because an open port is silent and so is a closed one behind a firewall")
+		return errors.New("receive: nothing: want a text, because an open port is silent and so is a closed one behind a firewall")
 	case len(o.Send) > maxSend:
-		return fmt.Errorf("send: text of %d bytes, want at most %d", len(o.Send), maxSend)
+		return fmt.Errorf("send: text of %d bytes: want at most %d", len(o.Send), maxSend)
 	case len(o.Receive) > maxPacket:
-		return fmt.Errorf("receive: text of %d bytes, want at most %d", len(o.Receive), maxPacket)
+		return fmt.Errorf("receive: text of %d bytes: want at most %d", len(o.Receive), maxPacket)
 	}
 	return nil
 }

@@ -49,11 +49,11 @@ func TestUDPOptions(t *testing.T) {
 		check UDP
 		want  string
 	}{
-		{UDP{Send: "x", Receive: "x"}, `port: "0", want 1 to 65535`},
-		{UDP{Port: 1, Receive: "x"}, "send: nothing, want a text, because without one a datagram has no answer"},
-		{UDP{Port: 1, Send: "x"}, "receive: nothing, want a text, because an open port is silent and so is a closed one behind a firewall"},
-		{UDP{Port: 1, Send: strings.Repeat("x", 1201), Receive: "x"}, "send: text of 1201 bytes, want at most 1200"},
-		{UDP{Port: 1, Send: "x", Receive: strings.Repeat("x", 4097)}, "receive: text of 4097 bytes, want at most 4096"},
+		{UDP{Send: "x", Receive: "x"}, `port: "0": want 1 to 65535`},
+		{UDP{Port: 1, Receive: "x"}, "send: nothing: want a text, because without one a datagram has no answer"},
+		{UDP{Port: 1, Send: "x"}, "receive: nothing: want a text, because an open port is silent and so is a closed one behind a firewall"},
+		{UDP{Port: 1, Send: strings.Repeat("x", 1201), Receive: "x"}, "send: text of 1201 bytes: want at most 1200"},
+		{UDP{Port: 1, Send: "x", Receive: strings.Repeat("x", 4097)}, "receive: text of 4097 bytes: want at most 4096"},
 	} {
 		if _, err := NewUDP(tc.check); err == nil || err.Error() != tc.want {
 			t.Errorf("got  %v\nwant %s", err, tc.want)
