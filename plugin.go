@@ -21,10 +21,10 @@
 //
 // # How a probe travels
 //
-// internal/health has that, from schedule to verdict. The two flows meet in health.go. A plan is made
-// from verdicts: looking up the verdict on a member registers the member for probing, and a new
-// verdict makes the plan stale. Queries only read published snapshots and hold no lock that another
-// query can wait for.
+// internal/health has that, from schedule to verdict. The two flows meet in health.go. A plan is
+// made from verdicts: looking up the verdict on a member registers the member for probing, and a
+// new verdict makes the plan stale. Queries only read published snapshots and hold no lock that
+// another query can wait for.
 //
 // # Where things are
 //
@@ -62,8 +62,8 @@ import (
 	"github.com/opentracing/opentracing-go"
 )
 
-// Balance is the plugin's handler. Every chain that is built from a server block has one, and they share
-// their rules. Immutable once built, safe for concurrent use.
+// Balance is the plugin's handler. Every chain that is built from a server block has one, and they
+// share their rules. Immutable once built, safe for concurrent use.
 type Balance struct {
 	Next plugin.Handler
 
@@ -75,8 +75,8 @@ var _ plugin.Handler = (*Balance)(nil)
 // Name implements plugin.Handler.
 func (b *Balance) Name() string { return pluginName }
 
-// Ready implements the ready plugin's Readiness. It reports true once the endpoints of all watched names
-// have verdicts, up or down, or after five seconds.
+// Ready implements the ready plugin's Readiness. It reports true once the endpoints of all watched
+// names have verdicts, up or down, or after five seconds.
 func (b *Balance) Ready() bool {
 	for _, served := range b.rules.byZone {
 		if len(served.watched()) > 0 && !served.watcher.ready.Load() {

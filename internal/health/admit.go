@@ -4,8 +4,8 @@ package health
 
 import "time"
 
-// admit takes the endpoints in that answers held and that were new to a rule. Each is probed at once; many of one
-// rule are spread over a second.
+// admit adds new endpoints to the scopes of the rules whose answers held them. Each is probed at
+// once; many of one rule are spread over a second.
 func (p *pool) admit() {
 	fresh := make(map[*scope][]*endpoint)
 	for a := p.arrivals.Swap(nil); a != nil; a = a.earlier {
@@ -22,8 +22,8 @@ func (p *pool) admit() {
 	}
 }
 
-// admitOne makes an arrival a member of its scope, and returns the endpoint if that is new. A rule can only fill its
-// own places.
+// admitOne makes an arrival a member of its scope, and returns the endpoint if that is new. A rule
+// can only fill its own places.
 func (p *pool) admitOne(a *arrival) *endpoint {
 	s := a.subscription.scope
 	s.arrived.Add(-1)
@@ -39,7 +39,7 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 	s.full = s.full && s.size.Load() >= s.limit/10*9
 	if known != nil {
 		s.add(known)
-		s.changed = true // its plans were made without the verdict
+		s.changed = true // its plans must be made again, with the verdict
 		p.requeue(known)
 		return nil
 	}
@@ -50,8 +50,8 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 	return e
 }
 
-// logFull logs once that a rule has as many endpoints as it may. It is logged again if it happens again after a tenth
-// of them has gone.
+// logFull logs that a rule has reached max_endpoints: once, and again only after a tenth of its
+// endpoints had gone meanwhile.
 func (p *pool) logFull(s *scope) {
 	if !s.full {
 		s.full = true

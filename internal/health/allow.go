@@ -7,9 +7,10 @@ import (
 	"slices"
 )
 
-// guarded are ranges in which nothing is probed unless an allow entry lies inside the range itself: whoever can write a
-// record must not be able to aim probes at this host or its link (RFC 6890). A translator must not do it either, so the
-// IPv4 ranges are here in their IPv6 spellings too.
+// guarded are ranges in which an address is probed only if an allow entry lies inside the range
+// itself. Otherwise whoever can write a record could aim probes at this host or its link (RFC
+// 6890). The IPv6 spellings of the IPv4 ranges are guarded too, because a translator would reach
+// the same hosts.
 var guarded = withTranslations([]netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("127.0.0.0/8"),
@@ -20,12 +21,12 @@ var guarded = withTranslations([]netip.Prefix{
 	netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("fe80::/10"),
 	netip.MustParsePrefix("ff00::/8"),
-	netip.MustParsePrefix("64:ff9b:1::/48"), // local NAT64 (RFC 8215): the place of the IPv4 address in it is not known
-	netip.MustParsePrefix("2001::/32"),      // Teredo (RFC 4380), which hides an IPv4 address
+	netip.MustParsePrefix("64:ff9b:1::/48"), // local NAT64 (RFC 8215): which bits hold the IPv4 address is not known
+	netip.MustParsePrefix("2001::/32"),      // Teredo (RFC 4380), which obfuscates the IPv4 address
 })
 
-// translations are the IPv6 ranges that hold IPv4 addresses: NAT64 (RFC 6052), SIIT (RFC 2765), 6to4 (RFC 3056), and
-// the IPv4-compatible ones of RFC 4291. The IPv4 address begins after the prefix.
+// translations are the IPv6 prefixes that an IPv4 address follows: NAT64 (RFC 6052), SIIT (RFC
+// 2765), 6to4 (RFC 3056) and IPv4-compatible (RFC 4291).
 var translations = []netip.Prefix{
 	netip.MustParsePrefix("64:ff9b::/96"),
 	netip.MustParsePrefix("::ffff:0:0:0/96"),
@@ -50,7 +51,7 @@ func withTranslations(ranges []netip.Prefix) []netip.Prefix {
 	return all
 }
 
-// MayProbe reports whether an address may be probed. One of IPv4 is that also if a record spells it as IPv6.
+// MayProbe reports whether an address may be probed. An IPv4-mapped address is judged as IPv4.
 func MayProbe(allow []netip.Prefix, addr netip.Addr) bool {
 	addr = addr.Unmap()
 	for _, entry := range allow {
@@ -61,7 +62,8 @@ func MayProbe(allow []netip.Prefix, addr netip.Addr) bool {
 	return false
 }
 
-// isGuarded reports whether an address lies in a guarded range, and the entry that holds it does not lie inside that range.
+// isGuarded reports whether addr lies in a guarded range that is narrower than entry, which
+// contains addr.
 func isGuarded(addr netip.Addr, entry netip.Prefix) bool {
 	return slices.ContainsFunc(guarded, func(r netip.Prefix) bool { return r.Bits() > entry.Bits() && r.Contains(addr) })
 }

@@ -9,45 +9,47 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// A probe can fail because of this host: it could not be made, or the host was too busy to notice the reply in time.
-// This file decides what such a probe is worth. All of it is values and pure functions.
+// A probe can fail because of this host: it could not be made, or the host was too busy to read the
+// reply in time. This file decides whether such a probe counts. It consists of values and pure
+// functions.
 
 // outcome is what a probe says about its endpoint.
 type outcome uint8
 
 const (
 	success      outcome = iota
-	failure              // the endpoint is down, for all we know
-	localError           // the probe could not be made: it says nothing
-	inconclusive         // it says nothing, because this host was overloaded or the endpoint would not say
+	failure              // the endpoint seems to be down
+	localError           // the probe could not be made
+	inconclusive         // this host was overloaded, or the endpoint did not say (status 429, for example)
 )
 
-// attempt is a probe that is over.
+// attempt describes a finished probe.
 type attempt struct {
 	err   error
-	lag   time.Duration // from the time that it was due to run until it ran
+	lag   time.Duration // how late it began
 	start time.Duration // as the pool counts time
 	took  time.Duration
 }
 
-// doubt counts the probes of one endpoint, in a row, that said nothing. They pace its next probes, and a row of
-// inconclusive ones ends: an overloaded host has to notice deaths too.
+// doubt counts the probes of one endpoint that proved nothing, in a row. The counts pace its next
+// probes, and limit how many results in a row may be discarded: an overloaded host must notice dead
+// endpoints too.
 type doubt struct {
-	local      uint8         // could not be made
-	overloaded uint8         // were discarded because of overload, regardless of those that could not be made
-	evasive    time.Duration // when the endpoint began not to say; 0: it does say
+	local      uint8         // probes that could not be made
+	overloaded uint8         // probes discarded because of overload; local errors in between do not end the row
+	evasive    time.Duration // since when the endpoint has not said whether it is up; 0: it does
 }
 
 const (
-	minOverrun     = 50 * time.Millisecond // by which a probe must outlast its timeout to show overload
-	maxLocal       = 50                    // local errors that count for the pause between probes
-	maxOverloaded  = 3                     // probes in a row that overload may discard
-	longestEvasion = 5 * time.Minute       // after which an endpoint that would not say is down
+	minOverrun     = 50 * time.Millisecond // a probe that outlasts its timeout by this much shows overload
+	maxLocal       = 50                    // local errors in a row that still lengthen the pause
+	maxOverloaded  = 3                     // most results in a row that overload may discard
+	longestEvasion = 5 * time.Minute       // an endpoint that has not said whether it is up for so long is down
 )
 
 // awareness is what a pool knows about its own host.
 type awareness struct {
-	lagged time.Duration // when a probe last began so late that timeouts of that time say nothing; 0: never
+	lagged time.Duration // when a probe last began so late that a timeout then proves nothing; 0: never
 }
 
 // after returns the awareness after one more attempt, which ended at now.
@@ -58,7 +60,7 @@ func (a awareness) after(one attempt, timeout, now time.Duration) awareness {
 	return a
 }
 
-// outcome returns what an attempt says about its endpoint, and the doubt that follows.
+// outcome returns what an attempt says about its endpoint, and the new doubt.
 func (a awareness) outcome(one attempt, before doubt, timeout time.Duration) (outcome, doubt) {
 	switch {
 	case errors.Is(one.err, probe.ErrLocal):
@@ -78,7 +80,8 @@ func (a awareness) outcome(one attempt, before doubt, timeout time.Duration) (ou
 	return failure, doubt{overloaded: before.overloaded}
 }
 
-// evaded returns the outcome if the endpoint would not say: a failure if that lasts.
+// evaded returns the outcome if the endpoint did not say whether it is up: a failure once that has
+// lasted too long.
 func evaded(start time.Duration, before doubt) (outcome, doubt) {
 	now := doubt{evasive: before.evasive}
 	if now.evasive == 0 {
@@ -90,12 +93,13 @@ func evaded(start time.Duration, before doubt) (outcome, doubt) {
 	return inconclusive, now
 }
 
-// overloaded reports whether a probe failed because this host noticed the reply too late. It shows in a probe that
-// outlasts its timeout by far, and in one, this or another meanwhile, that began late.
+// overloaded reports whether a probe may have failed because this host was too busy to read the
+// reply in time: it outlasted its timeout by far, or it timed out while it or another probe began
+// late.
 func (a awareness) overloaded(one attempt, timeout time.Duration) bool {
 	return one.err != nil && (one.took > timeout+max(timeout/4, minOverrun) || one.took >= timeout && a.lagged > one.start)
 }
 
-// AllFail reports whether so many failing endpoints, of those known, are a reason to doubt this host. One alone is
-// none.
+// AllFail reports whether all known endpoints fail, which makes this host suspect. A single
+// endpoint does not.
 func AllFail(known, failing int) bool { return known > 1 && failing == known }

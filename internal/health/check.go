@@ -10,8 +10,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// Check is what to ask of an endpoint, and how often. Immutable. Rules whose checks are equal share their
-// probes: what makes two of them different is in the prober's key or in poolKey.
+// Check is what to ask of an endpoint, and how often. Immutable. Rules whose checks have the same
+// poolKey share their probes.
 type Check struct {
 	Prober
 	Timing       Timing
@@ -19,14 +19,14 @@ type Check struct {
 	MaxInFlight  int
 	Hold         *Hold // nil without the option hold
 
-	openLines func(*pool) (lines, error) // of tests, in place of Hold
+	openLines func(*pool) (lines, error) // for tests, in place of Hold
 }
 
 // Prober is one protocol's way to probe.
 type Prober interface {
 	// Probe returns nil if the endpoint is up. Port 0 stands for the check's own port. If
-	// errors.Is(err, probe.ErrLocal), the cause is on this host and nothing is known of the endpoint. Nothing
-	// waits for the end of ctx once it returns.
+	// errors.Is(err, probe.ErrLocal), the cause is on this host and nothing is known of the
+	// endpoint. Nothing waits for the end of ctx once it returns.
 	Probe(ctx context.Context, endpoint netip.AddrPort) error
 	// Name returns the check in a few words, for people.
 	Name() string
@@ -45,9 +45,9 @@ type Timing struct {
 	Rise, Fall   int           // consecutive results that turn a verdict, at least 1
 }
 
-// Hold says where the idle connections of the option hold lead.
+// Hold says where the option hold connects to.
 type Hold struct {
-	Port   uint16     // of endpoints that name none
+	Port   uint16     // for endpoints without a port of their own
 	Source netip.Addr // for endpoints of its family; zero for any
 }
 

@@ -15,13 +15,13 @@ import (
 
 // What a pool does for the option hold. hold.go decides, internal/idle has the connections.
 
-// lines opens and closes idle connections, for the goroutine that runs a pool. It has pool.hear told of what happens
-// to them.
+// lines opens and closes idle connections. Only the pool's goroutine calls it. It passes the
+// connections' events to pool.hear.
 type lines interface {
 	// dial begins to open a connection to an endpoint.
 	dial(e *endpoint) (idle.Conn, error)
 	hangUp(conn idle.Conn)
-	// shut closes all connections. Once it returns, nothing is told any more.
+	// shut closes all connections. Once it returns, pool.hear is not called any more.
 	shut()
 }
 
@@ -38,14 +38,15 @@ func (e *endpoint) isHeld() bool {
 	return h != nil && h.open.Load()
 }
 
-// isHinted reports whether the endpoint's connection ended, and no probe has said yet what that means.
+// isHinted reports whether the endpoint's connection ended, and no probe has said yet what that
+// means.
 func (e *endpoint) isHinted() bool {
 	h := e.holding.Load()
 	return h != nil && h.hinted
 }
 
-// openLines opens the lines of a check that has the option hold. The result closes them. If they cannot be opened,
-// the pool goes by probes alone.
+// openLines opens the lines of a check that has the option hold. The result closes them. If they
+// cannot be opened, the pool goes on with probes alone.
 func (p *pool) openLines() (shut func()) {
 	if !p.check.holds() {
 		return func() {}
@@ -63,8 +64,8 @@ func (p *pool) openLines() (shut func()) {
 	return lines.shut
 }
 
-// tend looks after an endpoint's connection when a probe of it is over. Only endpoints that are up have one. After a
-// hint the next probe follows soon.
+// tend opens, replaces or closes an endpoint's connection after a probe. Only endpoints that are up
+// have one. While a hint is open it schedules the next probe soon.
 func (p *pool) tend(e *endpoint, r result) {
 	switch {
 	case p.lines == nil:
@@ -100,7 +101,8 @@ func (p *pool) tendUp(e *endpoint, start time.Duration) {
 	}
 }
 
-// dial opens a connection, unless one could not be opened a moment ago: probes and queries need descriptors more.
+// dial opens a connection, unless dialling failed less than dialPause ago: probes and queries need
+// the descriptors more.
 func (p *pool) dial(e *endpoint, h *holding) {
 	now := p.now()
 	if now < p.dialAgain {
@@ -124,10 +126,10 @@ func (p *pool) dial(e *endpoint, h *holding) {
 
 const (
 	dialPause       = time.Minute // after a connection that could not be opened
-	holdLogInterval = time.Hour   // between two lines about that
+	holdLogInterval = time.Hour   // between log lines about that
 )
 
-// withoutCall returns what is wrong without the name of a system call.
+// withoutCall returns an error without the name of the system call.
 func withoutCall(err error) error {
 	var call *os.SyscallError
 	if errors.As(err, &call) {
@@ -153,7 +155,7 @@ func (p *pool) letGo(e *endpoint) {
 	}
 }
 
-// hear takes in what happened to the connection of an endpoint. It does nothing if the connection was closed
+// hear handles an event of an endpoint's connection. It does nothing if the connection was closed
 // meanwhile.
 func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
 	if change == idle.Nothing {
@@ -180,8 +182,8 @@ func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
 	}
 }
 
-// hint has an endpoint probed at once, because its connection ended. If very many are hinted, they wait for each
-// other. The endpoint was not hinted before: then it would have no connection.
+// hint schedules a probe of an endpoint at once, because its connection ended. Very many hinted
+// endpoints take turns.
 func (p *pool) hint(e *endpoint, h *holding) {
 	now := p.now()
 	p.hangUp(h)
@@ -197,7 +199,7 @@ func (p *pool) hint(e *endpoint, h *holding) {
 	case e.place != nil:
 		e.next = now
 		p.requeue(e)
-	} // else a probe is in flight, and tendUp takes care of it
+	} // otherwise a probe is in flight, and tendUp schedules the next
 }
 
 // open returns the lines of a pool.
@@ -211,7 +213,7 @@ func (to *Hold) open(p *pool) (lines, error) {
 	return h, nil
 }
 
-// heldLines are lines over real connections.
+// heldLines implements lines with real connections.
 type heldLines struct {
 	to       Hold
 	set      *idle.Set[*endpoint]
@@ -238,7 +240,7 @@ func (h *heldLines) shut() {
 	h.listener.Wait()
 }
 
-// listen has the pool hear what happens, until the lines are shut.
+// listen passes events to the pool until the lines are shut.
 func (h *heldLines) listen(p *pool) {
 	events := make([]idle.Event, 256)
 	for {

@@ -8,17 +8,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counters are those of a check in a zone. Safe for concurrent use.
+// counters are the counters of a check in a zone. Safe for concurrent use.
 type counters struct {
 	passed, failed            prometheus.Counter // probes
-	localErrors, inconclusive prometheus.Counter // probes that said nothing
+	localErrors, inconclusive prometheus.Counter // probes without a result
 	late                      prometheus.Counter // probes that began late
 	duration                  prometheus.Observer
 	transitions               [len(verdictNames)]prometheus.Counter // by the new verdict
-	full                      prometheus.Counter                    // endpoints that found no place in the table
+	full                      prometheus.Counter                    // endpoints beyond max_endpoints
 	outside                   prometheus.Counter                    // addresses that the rule does not allow
-	hints                     prometheus.Counter                    // connections held that their peers ended
-	holdErrors                prometheus.Counter                    // connections to hold that could not be opened
+	hints                     prometheus.Counter                    // held connections that their peers ended
+	holdErrors                prometheus.Counter                    // connections that could not be opened
 }
 
 func countersOf(zone, check string) counters {
@@ -39,7 +39,7 @@ func countersOf(zone, check string) counters {
 	return c
 }
 
-// countDiscarded counts a probe that said nothing, because of this host or because the endpoint would not say.
+// countDiscarded counts a probe without a result.
 func (c *counters) countDiscarded(evasive bool) {
 	if evasive {
 		c.inconclusive.Inc()

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// endpoint is what a check probes. Queries and scrapes read the atomic fields; everything else is owned by the
-// goroutine of its pool.
+// endpoint is what a check probes. Queries and scrapes read the atomic fields; everything else is
+// owned by the goroutine of its pool.
 type endpoint struct {
-	at     netip.AddrPort // IPv4 as such, also if a record spelled it as IPv6; port 0: the check's own
+	at     netip.AddrPort // IPv4-mapped addresses are stored as IPv4; port 0 is the check's own
 	number uint32         // in the table
 
 	status  atomic.Pointer[status]
-	seen    atomic.Int64            // when an answer last held it, as the pool counts time
+	seen    atomic.Int64            // when an answer last held it, in the pool's time
 	failing atomic.Bool             // its last probe failed
 	holding atomic.Pointer[holding] // the connection held to it; nil for none
 	history atomic.Pointer[history] // nil unless a subscriber wants it
@@ -25,12 +25,12 @@ type endpoint struct {
 	tracker tracker
 	doubt   doubt
 	silent  bool // its last probe ended at the timeout
-	scopes  int  // whose answers hold it
+	scopes  int  // number of scopes whose answers hold it
 
-	next  time.Duration // when the next probe is due, as the pool counts time
+	next  time.Duration // when the next probe is due, in the pool's time
 	heap  int32         // index in the timers; -1: not there
-	place *list.Element // in a line of those that are due; nil: not there
-	line  *line         // that one
+	place *list.Element // its place in a line of the backlog; nil: in none
+	line  *line         // that line
 }
 
 // status is a verdict as queries see it. Immutable.
@@ -40,14 +40,14 @@ type status struct {
 	problem string // why it is down; empty if it is up, or was never probed
 }
 
-// newEndpoint returns an endpoint about which nothing is known.
+// newEndpoint returns an endpoint without a verdict.
 func newEndpoint(at netip.AddrPort) *endpoint {
 	e := &endpoint{at: at, heap: -1}
 	e.status.Store(&status{since: time.Now()})
 	return e
 }
 
-// phase returns the endpoint's place in an interval. It never changes, and endpoints are spread evenly.
+// phase returns the endpoint's fixed offset in an interval. A hash spreads the offsets evenly.
 func (e *endpoint) phase(interval time.Duration) time.Duration {
 	const offset, prime = 0xcbf29ce484222325, 0x100000001b3 // FNV-1a
 	h := uint64(offset)
@@ -70,7 +70,7 @@ func nameOf(at netip.AddrPort) string {
 	return at.String()
 }
 
-// jitter returns d, more or less some.
+// jitter returns a random duration between d-some and d+some.
 func jitter(d, some time.Duration) time.Duration {
 	return d - some + rand.N(2*some+1) //nolint:gosec // no secret
 }

@@ -10,12 +10,12 @@ import (
 // historySize is how many probes of an endpoint are remembered.
 const historySize = 30
 
-// history is the last probes of an endpoint: 144 bytes. It exists only if a subscriber wants it. Its pool writes it.
-// Safe for concurrent use.
+// history is the last probes of an endpoint: 144 bytes. It exists only if a subscriber wants it.
+// Its pool writes it. Safe for concurrent use.
 type history struct {
-	problem atomic.Pointer[string]     // of the last probe that failed
-	made    atomic.Uint32              // probes so far
-	took    [historySize]atomic.Uint32 // microseconds, by number of the probe
+	problem atomic.Pointer[string]     // why the last failed probe failed
+	made    atomic.Uint32              // number of probes so far
+	took    [historySize]atomic.Uint32 // in microseconds; a ring, by number of the probe
 }
 
 // probeFailed is the bit that marks a failed probe.
@@ -49,7 +49,8 @@ func (h *history) add(r attempt) {
 	h.made.Store(n + 1)
 }
 
-// probes returns how long the last probes took, in milliseconds, oldest first, and the indexes of those that failed.
+// probes returns how long the last probes took, in milliseconds, oldest first, and the indexes of
+// those that failed.
 func (h *history) probes() (milliseconds []float64, failed []int) {
 	made := h.made.Load()
 	for n := made - min(made, historySize); n != made; n++ {

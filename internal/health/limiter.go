@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// limiter bounds the probes in flight, so that they delay neither queries nor each other when there are more than the
-// processors can do. It goes by the lag: how long a probe waits for a processor after it was handed to a worker, of
-// which one is always free. A query waits as long. Slow endpoints cause no lag, so they may take all the window. It is
-// owned by the pool's goroutine, except for waiting.
+// limiter bounds the probes in flight so that they delay neither queries nor each other when there
+// are more than the processors can do. It goes by the lag: how long a probe waits for a processor
+// after a free worker has taken it. A query waits as long. Slow endpoints cause no lag, so they may
+// use the whole window. Owned by the pool's goroutine, except waiting.
 type limiter struct {
 	window  int           // probes that may be in flight now
 	most    int           // max_in_flight
-	worst   time.Duration // lag since the window last changed
-	changed time.Duration // when it did, as the pool counts time
+	worst   time.Duration // the longest lag since the window last changed
+	changed time.Duration // when the window last changed, in the pool's time
 
 	waiting atomic.Int32 // probes handed to a worker that have not begun
 }
 
 const (
-	maxWaiting    = 16                    // probes that wait for a processor; a query may have to wait behind them
-	maxLag        = 5 * time.Millisecond  // above it the processors are overloaded
-	lagStep       = 20 * time.Millisecond // between two changes of the window, so that the first one shows
-	leastInFlight = 32                    // that always remain: other programs may cause the load, and not stop
+	maxWaiting    = 16                    // most probes that wait for a processor: a query may wait behind them
+	maxLag        = 5 * time.Millisecond  // with a longer lag the processors are overloaded
+	lagStep       = 20 * time.Millisecond // between changes of the window: long enough to see the last one's effect
+	leastInFlight = 32                    // the smallest window: the load may be another program's, and may stay
 )
 
-// full reports whether no probe may start now, with so many in flight. It is for a moment only if the probes that have
-// not begun are the reason.
+// full reports whether no probe may start now, with inFlight in flight. moment reports that only
+// the run queue is full: retry in a millisecond.
 func (l *limiter) full(inFlight int) (full, moment bool) {
 	if inFlight >= l.window {
 		return true, false
@@ -37,11 +37,11 @@ func (l *limiter) full(inFlight int) (full, moment bool) {
 	return moment, moment
 }
 
-// silentPart returns how many probes of silent endpoints may be in flight. They may take the whole timeout; the other
-// endpoints do not wait for them.
+// silentPart returns how many probes of silent endpoints may be in flight. They may take the whole
+// timeout; the other endpoints do not wait for them.
 func (l *limiter) silentPart() int { return max(1, l.window*3/4) }
 
-// after takes in the lag of a probe that is over. It need not see all of them, because they take turns.
+// after adjusts the window with the lag of a finished probe. The longest lag of a step decides.
 func (l *limiter) after(lag, now time.Duration) {
 	l.worst = max(l.worst, lag)
 	if now-l.changed < lagStep {

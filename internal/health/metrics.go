@@ -51,8 +51,8 @@ func (r *Registry) Describe(descs chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. The series of endpoints are made when they are scraped, so that they
-// disappear with their endpoints.
+// Collect implements prometheus.Collector. The series of endpoints are made when they are scraped,
+// so that they disappear with their endpoints.
 func (r *Registry) Collect(metrics chan<- prometheus.Metric) {
 	zones := make(map[string]*zoneEndpoints)
 	r.each(func(s *Subscription) {
@@ -68,14 +68,14 @@ func (r *Registry) Collect(metrics chan<- prometheus.Metric) {
 
 // zoneEndpoints is what is known of the endpoints of a zone.
 type zoneEndpoints struct {
-	verdicts   map[string]Verdict // by what they are called
-	allFailing bool               // so says a check
-	held       map[string]bool    // to which a connection is held
+	verdicts   map[string]Verdict // by name
+	allFailing bool               // every endpoint of a check fails
+	held       map[string]bool    // names of endpoints with a held connection
 	holds      bool               // a check has the option hold
 }
 
-// add adds the endpoints of a subscription. Another subscription may have the same ones: while a rule replaces itself,
-// and if two checks have the same name.
+// add adds the endpoints of a subscription. Another subscription may have the same ones: while a
+// reload replaces a rule, or if two checks have the same name.
 func (z *zoneEndpoints) add(s *Subscription) {
 	known, failing, check := 0, 0, s.Name()
 	for e := range s.Endpoints() {

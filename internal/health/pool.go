@@ -13,15 +13,16 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// pool probes the endpoints of a check. There is one for each check in the process, whichever rules have it. The
-// goroutine that runs it owns everything, except for the table and the members of scopes, which queries read.
+// pool probes the endpoints of a check. All rules of the process that have the check share it. The
+// goroutine that runs it owns everything except the table and the members of scopes, which queries
+// read.
 type pool struct {
 	check *Check
 	log   Logger
-	base  time.Time // times are counted from it
+	base  time.Time // all durations below count from it
 	end   context.CancelFunc
 	ended chan struct{}
-	calls chan func() // carried out between probes, on behalf of other goroutines
+	calls chan func() // run by the pool's goroutine, for others that need what it owns
 
 	table
 	scopes  scopes
@@ -39,21 +40,21 @@ type pool struct {
 	awareness   awareness
 	transitions transitionLog
 	localLog    time.Duration // when a local error may be logged again
-	renewal     time.Duration // when the rules are next told to look their endpoints up
+	renewal     time.Duration // when the rules are next asked to look up their endpoints
 
 	lines     lines         // nil without the option hold, or if they could not be opened
-	dialAgain time.Duration // when a connection to hold may be opened again
-	holdLog   time.Duration // when it may be logged again that none could be opened
+	dialAgain time.Duration // when a connection may be dialled again after a local error
+	holdLog   time.Duration // when that may be logged again
 }
 
 // assignment is a probe that a worker is to make.
 type assignment struct {
 	endpoint *endpoint
-	at       time.Duration // when it was handed out, as the pool counts time
+	at       time.Duration // when it was handed to a worker
 	silent   bool          // it counts as silent while it is in flight
 }
 
-// result is a probe that is over.
+// result is the result of a probe.
 type result struct {
 	assignment
 	attempt
@@ -86,7 +87,7 @@ func (p *pool) stop() {
 	<-p.ended
 }
 
-// do has the pool carry out a call, and waits for it.
+// do runs call in the pool's goroutine and waits for it.
 func (p *pool) do(call func()) {
 	finished := make(chan struct{})
 	p.calls <- func() { call(); close(finished) }
@@ -124,7 +125,7 @@ func (p *pool) run(ctx context.Context) {
 	}
 }
 
-// idle returns how long there is nothing to do unless something happens.
+// idle returns how long the pool can sleep.
 func (p *pool) idle() time.Duration {
 	now := p.now()
 	until := min(p.renewal, p.timers.nextDue(p.renewal), p.transitions.nextFlush(p.renewal))
@@ -153,14 +154,15 @@ func (p *pool) dispatch(newWorker func()) {
 			newWorker()
 		}
 		p.limiter.waiting.Add(1)
-		p.due <- a // has room for as many as may be in flight
+		p.due <- a // never blocks: it holds as many as may be in flight
 	}
 }
 
 // silentToo reports whether one more probe of a silent endpoint may be in flight.
 func (p *pool) silentToo() bool { return p.silentInFlight < p.limiter.silentPart() }
 
-// collectDue moves the endpoints that are due to the backlog, and forgets those that no answer holds any more.
+// collectDue moves the endpoints that are due to the backlog, and forgets those that no answer
+// holds any more.
 func (p *pool) collectDue() {
 	for now := p.now(); p.timers.nextDue(now+1) <= now; {
 		p.enqueue(p.timers.pop())
@@ -176,7 +178,8 @@ func (p *pool) enqueue(e *endpoint) {
 	p.forget(e)
 }
 
-// requeue enqueues an endpoint anew if it waits in the backlog: what decides on its place there has changed.
+// requeue moves an endpoint to its new place in the backlog, if it waits there, because its class
+// or scopes changed.
 func (p *pool) requeue(e *endpoint) {
 	if e.place != nil {
 		e.line.remove(e)
@@ -184,15 +187,16 @@ func (p *pool) requeue(e *endpoint) {
 	}
 }
 
-// await has an endpoint probed when it is due. Its next probe is not due while the last one was in flight: a timeout
-// may be longer than the pause.
+// await schedules an endpoint's next probe. A probe can last longer than the pause after it, so the
+// next one is due now at the earliest.
 func (p *pool) await(e *endpoint) {
 	e.next = max(e.next, p.now())
 	p.timers.add(e)
 }
 
-// unseen reports whether an endpoint was in no answer for long. Rules look their endpoints up a quarter of that time
-// apart. One that is down is kept longer, so that the dead do not return to the answers with the next question.
+// unseen reports whether an endpoint can be forgotten because no answer has held it for long. A
+// quarter is added, because rules look their endpoints up only that often. An endpoint that is down
+// is kept longer, so that it does not return to the answers with the next question.
 func (p *pool) unseen(e *endpoint) bool {
 	after := p.forgetAfter()
 	if e.tracker.verdict == Down {
@@ -201,7 +205,8 @@ func (p *pool) unseen(e *endpoint) bool {
 	return p.now()-time.Duration(e.seen.Load()) > after*5/4
 }
 
-// forgetAfter is how long an endpoint that is not down is probed after it was last seen in an answer.
+// forgetAfter is how long an endpoint that is not down is probed after it was last seen in an
+// answer.
 func (p *pool) forgetAfter() time.Duration { return max(10*p.check.Timing.Interval, 10*time.Minute) }
 
 func (p *pool) forget(e *endpoint) {
@@ -237,8 +242,8 @@ func (p *pool) probe(c *probeContext, a assignment) result {
 	return result{a, attempt{err: err, lag: start - a.at, start: start, took: p.now() - start}}
 }
 
-// ask calls the prober. A prober that panics because of what an endpoint says is a local error, and does not end the
-// server. The server does the same for a client's query.
+// ask calls the prober and turns a panic into a local error, so that no reply of an endpoint can
+// end the server.
 func (p *pool) ask(ctx context.Context, endpoint netip.AddrPort) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -248,7 +253,7 @@ func (p *pool) ask(ctx context.Context, endpoint netip.AddrPort) (err error) {
 	return p.check.Probe(ctx, endpoint)
 }
 
-// printable makes a text that others wrote fit for a line of the log.
+// printable makes text from outside fit for a log line.
 func printable(text string) string {
 	const longest = 1 << 10
 	quoted := strconv.Quote(text[:min(len(text), longest)])

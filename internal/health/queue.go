@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// class sorts the endpoints that are due by what waiting for them costs. The classes take turns, so that none waits
-// for all of another.
+// class divides the endpoints that are due by urgency and cost. The classes take turns, so that
+// none starves another.
 type class uint8
 
 const (
-	hinted  class = iota // the connection to it ended: it may be dead
+	hinted  class = iota // its held connection ended: it may be dead
 	proven               // it is up, or its last probe ended before the timeout
-	silent               // it is not known to answer: its probe may take the whole timeout
+	silent               // it may not answer: its probe may take the whole timeout
 	classes = iota
 )
 
@@ -29,11 +29,11 @@ func (e *endpoint) class() class {
 	return proven
 }
 
-// backlog is the endpoints that are due. In each class the scopes take turns, so that the endpoints of one do not
-// wait for those of another.
+// backlog holds the endpoints that are due. In each class the scopes take turns, so that no scope
+// starves another.
 type backlog struct {
 	queues [classes]fairQueue
-	turn   class // that was served last
+	turn   class // the class that was served last
 }
 
 // push adds an endpoint to the line of a scope.
@@ -42,7 +42,8 @@ func (b *backlog) push(s *scope, e *endpoint) {
 	b.queues[c].push(&s.lines[c], e)
 }
 
-// pop returns the next endpoint, nil if there is none. It leaves out the silent ones unless they may be probed.
+// pop removes and returns the next endpoint, nil if there is none. It skips silent ones unless they
+// may be probed.
 func (b *backlog) pop(silentToo bool) *endpoint {
 	for range b.queues {
 		b.turn = (b.turn + 1) % classes
@@ -66,7 +67,7 @@ type fairQueue struct {
 	turns list.List // the lines that are not empty, the next one first
 }
 
-// line is the endpoints of one scope and class, first come, first served.
+// line holds the endpoints of one scope and class, in the order of arrival.
 type line struct {
 	queue   *fairQueue
 	waiting list.List
@@ -135,7 +136,7 @@ func (t *timers) add(e *endpoint)    { heap.Push(t, e) }
 func (t *timers) pop() *endpoint     { return heap.Pop(t).(*endpoint) }
 func (t *timers) remove(e *endpoint) { heap.Remove(t, int(e.heap)) }
 
-// nextDue returns when the first endpoint is due, otherwise if there is none.
+// nextDue returns when the first endpoint is due, or otherwise if there is none.
 func (t timers) nextDue(otherwise time.Duration) time.Duration {
 	if len(t) == 0 {
 		return otherwise

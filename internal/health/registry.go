@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Registry starts and stops pools, each for as long as a server has its check. A new server joins before the old
-// one leaves, so a reload keeps verdicts, streaks and phases, and causes no probe. It is a prometheus.Collector.
-// Safe for concurrent use.
+// Registry starts and stops pools, each for as long as a server has its check. A new server joins
+// before the old one leaves, so a reload keeps verdicts, streaks and phases, and causes no probe.
+// It is a prometheus.Collector. Safe for concurrent use.
 type Registry struct {
 	log Logger
 
@@ -24,7 +24,8 @@ func NewRegistry(log Logger) *Registry {
 	return &Registry{log: log, running: make(map[poolKey]*pool)}
 }
 
-// poolKey is all that makes two checks one. Each rule has its own allowed addresses.
+// poolKey identifies a pool: checks with equal keys share one. The addresses that a rule may have
+// probed are not part of it.
 type poolKey struct {
 	check        string
 	timing       Timing
@@ -37,8 +38,9 @@ func keyOf(c *Check) poolKey {
 	return poolKey{c.Key(), c.Timing, c.MaxEndpoints, c.MaxInFlight, c.holds()}
 }
 
-// Join makes a rule, in one of its zones, take part in the probes of a check. It takes over what is known of the
-// rule's endpoints from pools that ask the same at other times: a reload may have changed the intervals.
+// Join subscribes a rule, in one of its zones, to a check. It takes over what pools with the same
+// question but other timing know about the rule's endpoints, so that a reload that changes an
+// interval keeps the verdicts.
 func (r *Registry) Join(c *Check, sub Subscriber) *Subscription {
 	r.Lock()
 	defer r.Unlock()
@@ -67,7 +69,8 @@ func (r *Registry) knownElsewhere(own *pool, scope uint64) (known []knowledge) {
 	return known
 }
 
-// leave ends a subscription, and the pool if it was the last. Then it waits until no probe is in flight.
+// leave ends a subscription, and the pool if it was the last. Then it waits until no probe is in
+// flight.
 func (r *Registry) leave(s *Subscription) {
 	r.Lock()
 	defer r.Unlock()
@@ -108,8 +111,8 @@ type knowledge struct {
 	nextFrom time.Duration // how long until the next probe
 }
 
-// knowledgeOf returns what the pool knows of the endpoints of a scope. If a probe of one is in flight, the other pool
-// probes it again at once: the result is for this pool only.
+// knowledgeOf returns what the pool knows about the endpoints of a scope. The result of a probe
+// that is in flight will reach only this pool, so the other pool probes that endpoint at once.
 func (p *pool) knowledgeOf(id uint64) (known []knowledge) {
 	s := p.scopes.of(id)
 	if s == nil {
@@ -139,7 +142,7 @@ func (p *pool) adopt(known []knowledge, s *Subscription) {
 	}
 }
 
-// restore makes an endpoint of what another pool knew of it.
+// restore makes an endpoint from what another pool knew about it.
 func (p *pool) restore(k *knowledge) *endpoint {
 	now := p.now()
 	e := newEndpoint(k.at)
@@ -171,8 +174,8 @@ func (p *pool) subscribe(s *Subscription) {
 	p.noteHistory()
 }
 
-// unsubscribe removes a subscription, and reports whether it was the last one. The rule that replaces it may allow
-// less.
+// unsubscribe removes a subscription and the endpoints that the remaining rules do not allow. It
+// reports whether it was the last one.
 func (p *pool) unsubscribe(s *Subscription) (empty bool) {
 	s.gone.Store(true)
 	scope := s.scope

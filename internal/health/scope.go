@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 )
 
-// scope is a rule in one of its zones, and the endpoints that its answers hold. It stays the same when a reload
-// replaces the rule: there are two subscriptions for a moment. The pool owns it; everybody may read what is atomic,
-// the members and what never changes.
+// scope is a rule in one of its zones, and the endpoints that its answers hold. It survives a
+// reload, during which it has two subscriptions for a moment. The pool owns it. Everybody may read
+// the atomic fields, the members, and the fields that never change.
 type scope struct {
 	id       uint64
 	zone     string
@@ -28,7 +28,7 @@ type scope struct {
 	failing       int  // members whose last probe failed
 	allFail       bool // and that was logged
 	full          bool // and that was logged
-	changed       bool // its subscribers are to be told
+	changed       bool // its subscribers must be notified
 	lines         [classes]line
 }
 
@@ -48,7 +48,7 @@ func (s *scope) add(e *endpoint) {
 	}
 }
 
-// remove ends that.
+// remove removes a member.
 func (s *scope) remove(e *endpoint) {
 	s.members.remove(e.number)
 	s.size.Add(-1)
@@ -66,7 +66,7 @@ func (s *scope) allows(e *endpoint) bool {
 	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(e.at.Addr()) })
 }
 
-// set replaces the subscriptions. The last one counts.
+// set replaces the subscriptions. The newest one decides.
 func (s *scope) set(all []*Subscription) {
 	s.subscriptions = all
 	if len(all) > 0 {
@@ -74,7 +74,7 @@ func (s *scope) set(all []*Subscription) {
 	}
 }
 
-// scopes are those of a pool.
+// scopes are the scopes of a pool.
 type scopes []*scope
 
 // of returns the scope of a rule in a zone, nil if there is none.
@@ -87,7 +87,7 @@ func (all scopes) of(id uint64) *scope {
 	return nil
 }
 
-// with returns those whose answers hold an endpoint.
+// with returns the scopes whose answers hold an endpoint.
 func (all scopes) with(e *endpoint) iter.Seq[*scope] {
 	return func(yield func(*scope) bool) {
 		for _, s := range all {
@@ -98,8 +98,8 @@ func (all scopes) with(e *endpoint) iter.Seq[*scope] {
 	}
 }
 
-// smallestWith returns the one with the fewest members of those whose answers hold an endpoint: in its line the
-// endpoint waits for the fewest others. nil: there is none.
+// smallestWith returns the scope with the fewest members whose answers hold an endpoint, nil if
+// there is none. In its line the endpoint waits for the fewest others.
 func (all scopes) smallestWith(e *endpoint) (smallest *scope) {
 	for _, s := range all {
 		if s.has(e) && (smallest == nil || s.size.Load() < smallest.size.Load()) {
@@ -123,7 +123,7 @@ func (all scopes) zones() string {
 	return text
 }
 
-// observing returns those that leave their answers as they are.
+// observing returns the scopes of rules that only observe.
 func (all scopes) observing() (some scopes) {
 	for _, s := range all {
 		if s.observe {

@@ -13,7 +13,7 @@ import (
 
 // What a pool does with a result.
 
-// settleMore settles the results that wait, so that many of them need one look at the queues.
+// settleMore settles all results that are waiting, so that they share one pass over the queues.
 func (p *pool) settleMore() {
 	for {
 		select {
@@ -25,7 +25,7 @@ func (p *pool) settleMore() {
 	}
 }
 
-// settle takes a result in, and says when to probe the endpoint next.
+// settle updates an endpoint with a result and schedules its next probe.
 func (p *pool) settle(r result) {
 	p.inFlight--
 	p.silentInFlight -= one(r.silent)
@@ -38,7 +38,7 @@ func (p *pool) settle(r result) {
 	switch said {
 	case localError:
 		p.discard(e, r)
-		p.letGo(e) // perhaps descriptors are short: here is one
+		p.letGo(e) // this frees a descriptor, which may be what was missing
 		e.next = r.start + p.pauseAfterLocalError(e)
 	case inconclusive:
 		p.discard(e, r)
@@ -68,7 +68,7 @@ func (p *pool) conclude(e *endpoint, r result) {
 	}
 }
 
-// discard counts a result that says nothing. It logs one now and then if the cause is local.
+// discard counts a result that changes nothing. It logs local errors, one a minute.
 func (p *pool) discard(e *endpoint, r result) {
 	evasive := errors.Is(r.err, probe.ErrInconclusive) || errors.Is(r.err, probe.ErrNoSay)
 	for s := range p.scopes.with(e) {
@@ -97,10 +97,11 @@ func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 	if pause != p.check.Timing.Interval {
 		return jitter(pause, pause/10)
 	}
-	return jitter(align(start, e.phase(pause), pause), pause/25) // at most 1.09 intervals: the rest is for the way to a worker
+	return jitter(align(start, e.phase(pause), pause), pause/25) // at most 1.09 intervals; 0.01 is left for scheduling
 }
 
-// pauseInDoubt is pause after an inconclusive result. An unknown endpoint is served: there is no hurry.
+// pauseInDoubt is pause after an inconclusive result. An unknown endpoint is served anyway, so
+// there is no hurry.
 func (p *pool) pauseInDoubt(e *endpoint, start time.Duration) time.Duration {
 	if interval := p.check.Timing.Interval; e.tracker.verdict == Unknown {
 		return jitter(interval, interval/10)
@@ -108,7 +109,7 @@ func (p *pool) pauseInDoubt(e *endpoint, start time.Duration) time.Duration {
 	return p.pause(e, start)
 }
 
-// retryAfter returns a pause that heeds what the endpoint asked for, within bounds.
+// retryAfter returns the pause that the endpoint asked for, within bounds.
 func retryAfter(e *endpoint, err error, pause, longest time.Duration) time.Duration {
 	if e.tracker.inDoubt() {
 		return pause
@@ -122,7 +123,7 @@ func (p *pool) pauseAfterLocalError(e *endpoint) time.Duration {
 	return jitter(pause, pause/10)
 }
 
-// countLate counts a probe that began later than it was due by more than the jitter.
+// countLate counts a probe that began late by more than the jitter.
 func (p *pool) countLate(r result) {
 	if r.start-r.endpoint.next <= p.check.Timing.Interval/10 {
 		return
@@ -155,7 +156,7 @@ func (p *pool) judgeScope(s *scope, err error) {
 	s.allFail = all
 }
 
-// publish makes a new verdict known to the queries, the rules, the metrics and the log.
+// publish stores a new verdict for queries, and tells the rules, the metrics and the log.
 func (p *pool) publish(e *endpoint, err error) {
 	before := e.status.Load()
 	now := &status{verdict: e.tracker.verdict, since: time.Now()}
@@ -171,8 +172,8 @@ func (p *pool) publish(e *endpoint, err error) {
 	p.logTransition(transition{e, affected, before, now})
 }
 
-// announce tells the rules of new verdicts. Now and then it tells all of them: then they look their endpoints up,
-// and what none has looked up for long is forgotten.
+// announce notifies rules of new verdicts. From time to time it notifies all of them, which makes
+// them look up their endpoints; an endpoint that nobody looks up can then be forgotten.
 func (p *pool) announce() {
 	all := p.now() >= p.renewal
 	if all {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Endpoint is what is known of an endpoint at one time. Immutable.
+// Endpoint is a snapshot of what is known about an endpoint. Immutable.
 type Endpoint struct {
 	At      netip.AddrPort
 	Verdict Verdict

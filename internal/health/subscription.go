@@ -11,9 +11,9 @@ import (
 // Subscriber is a rule, in one of its zones, that has endpoints probed.
 type Subscriber struct {
 	Zone    string
-	Scope   uint64         // identifies the rule in its zone: the same after a reload
+	Scope   uint64         // identifies the rule in its zone; a reload keeps it
 	Allow   []netip.Prefix // the addresses that it may have probed
-	History bool           // the last probes are to be remembered
+	History bool           // remember the last probes
 	Observe bool           // the rule leaves its answers as they are
 	Changed func()         // called when verdicts may have changed; must not block
 }
@@ -36,8 +36,8 @@ func (s *Subscription) Allows(addr netip.Addr) bool { return MayProbe(s.sub.Allo
 // Refuse counts an address that an answer holds, and that no check of the rule may probe.
 func (s *Subscription) Refuse() { s.scope.counters.outside.Inc() }
 
-// Seen returns the verdict on an endpoint that an answer holds, and registers the endpoint for probing. The
-// verdict is unknown if the rule may not have it probed.
+// Seen returns the verdict on an endpoint that an answer holds, and registers the endpoint for
+// probing. The verdict is unknown if the rule may not have it probed.
 func (s *Subscription) Seen(at netip.AddrPort) Verdict {
 	at = unmapped(at)
 	if !s.Allows(at.Addr()) {
@@ -53,7 +53,7 @@ func (s *Subscription) Seen(at netip.AddrPort) Verdict {
 	return e.status.Load().verdict
 }
 
-// register notes that an answer held an endpoint, which may not be known yet.
+// register records that an answer held an endpoint, and makes it known if it is new.
 func (s *Subscription) register(at netip.AddrPort, e *endpoint) {
 	if e != nil {
 		e.seen.Store(int64(s.pool.now()))
@@ -69,7 +69,7 @@ func (s *Subscription) register(at netip.AddrPort, e *endpoint) {
 	s.pool.arrive(at, s)
 }
 
-// unmapped returns an endpoint with its IPv4 address as such if that is spelled as IPv6.
+// unmapped returns an endpoint with an IPv4-mapped address turned into IPv4.
 func unmapped(at netip.AddrPort) netip.AddrPort {
 	if !at.Addr().Is4In6() {
 		return at
@@ -77,8 +77,8 @@ func unmapped(at netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
-// Peek returns what is known of an endpoint, with its last probes, and leaves no trace. It reports false if the
-// endpoint is not known, or the rule may not have it probed.
+// Peek returns what is known about an endpoint, with its last probes, without registering it. It
+// reports false if the endpoint is not known or the rule may not have it probed.
 func (s *Subscription) Peek(at netip.AddrPort) (Endpoint, bool) {
 	at = unmapped(at)
 	e := s.pool.find(at)
@@ -88,7 +88,8 @@ func (s *Subscription) Peek(at netip.AddrPort) (Endpoint, bool) {
 	return e.snapshotWithHistory(), true
 }
 
-// Endpoints returns what is known of the endpoints that the rule's answers hold, without their last probes.
+// Endpoints returns what is known of the endpoints that the rule's answers hold, without their last
+// probes.
 func (s *Subscription) Endpoints() iter.Seq[Endpoint] {
 	return func(yield func(Endpoint) bool) {
 		for n := range s.scope.members.all() {

@@ -8,19 +8,19 @@ import (
 	"sync/atomic"
 )
 
-// table finds the endpoints of a pool, and numbers them. Queries look endpoints up without a lock, and leave new
-// ones on a list, from which the pool takes them. Only the pool adds and removes.
+// table finds the endpoints of a pool and numbers them. Queries look endpoints up without a lock
+// and put new ones on a list, which the pool empties. Only the pool adds and removes.
 type table struct {
 	byPair sync.Map // netip.AddrPort to *endpoint
 	slots  atomic.Pointer[[]atomic.Pointer[endpoint]]
 	free   []uint32 // slots that are empty
-	used   uint32   // slots that are, or were, taken
+	used   uint32   // slots that are or were taken
 
 	arrivals atomic.Pointer[arrival] // newest first
 	wake     chan struct{}           // receives when there are arrivals
 }
 
-// arrival is an endpoint that an answer held, and that a subscription's scope does not have yet.
+// arrival is an endpoint in an answer that is not yet a member of the subscription's scope.
 type arrival struct {
 	at           netip.AddrPort
 	subscription *Subscription
@@ -34,7 +34,7 @@ func (t *table) find(at netip.AddrPort) *endpoint {
 	return e
 }
 
-// numbered returns the endpoint with a number, nil if it has gone.
+// numbered returns the endpoint with a number, nil if there is none any more.
 func (t *table) numbered(n uint32) *endpoint {
 	if slots := t.slots.Load(); slots != nil && int(n) < len(*slots) {
 		return (*slots)[n].Load()
@@ -73,7 +73,7 @@ func (t *table) add(e *endpoint) {
 	t.byPair.Store(e.at, e)
 }
 
-// slotFor returns the slot of a number, for which it makes room.
+// slotFor returns the slot of a number, and makes room for it.
 func (t *table) slotFor(n uint32) *atomic.Pointer[endpoint] {
 	before := t.slots.Load()
 	if before != nil && int(n) < len(*before) {

@@ -4,16 +4,16 @@ package health
 
 import "time"
 
-// tracker is the state machine of one endpoint. It is a value: a result leads to another tracker. The zero value knows
-// nothing.
+// tracker is the state machine of one endpoint, as an immutable value: a result leads to another
+// tracker. The zero value has no verdict.
 type tracker struct {
 	verdict Verdict
 	against uint16 // results in a row that contradict the verdict
 	failed  uint16 // results in a row, since it went down, that confirmed it
 }
 
-// after returns the tracker after one more result. The first result decides alone. Then a verdict turns after fall
-// failures or rise successes in a row.
+// after returns the tracker after one more result. The first result decides alone. Then a verdict
+// turns after fall failures or rise successes in a row.
 func (t tracker) after(passed bool, rise, fall int) tracker {
 	result, needed := Down, fall
 	if passed {
@@ -28,7 +28,7 @@ func (t tracker) after(passed bool, rise, fall int) tracker {
 	return tracker{verdict: t.verdict, against: t.against + 1, failed: t.failed}
 }
 
-// confirms returns what one more result adds to the failures that confirmed that an endpoint is down.
+// confirms returns 1 if a result confirms that an endpoint is down and the count has room, else 0.
 func confirms(result Verdict, failed uint16) uint16 {
 	if result == Down && failed < 1<<15 {
 		return 1
@@ -39,8 +39,8 @@ func confirms(result Verdict, failed uint16) uint16 {
 // inDoubt reports whether the last result contradicted the verdict.
 func (t tracker) inDoubt() bool { return t.against > 0 }
 
-// pause returns the time between the last probe and the next one. An endpoint that stays down is probed ever less often:
-// each pause is half as long again as the one before, up to the ceiling.
+// pause returns the time between the last probe and the next one. For an endpoint that stays down
+// it grows by half each time, up to MaxInterval.
 func (t tracker) pause(timing *Timing) time.Duration {
 	if t.inDoubt() || t.verdict == Unknown {
 		return timing.FastInterval
@@ -52,9 +52,10 @@ func (t tracker) pause(timing *Timing) time.Duration {
 	return pause
 }
 
-// align returns how long after a probe's start the next one is due: about an interval later, at the endpoint's own
-// phase, 0 <= phase < interval. That keeps endpoints evenly spread. An endpoint that is far from its phase gets there in
-// two steps of less than an interval. No step is more than 1.05 intervals.
+// align returns how long after a probe's start the next one is due: about an interval later, at the
+// endpoint's own phase, 0 <= phase < interval. That keeps endpoints evenly spread. An endpoint that
+// is far from its phase gets there in two steps of less than an interval. No step is more than 1.05
+// intervals.
 func align(start, phase, interval time.Duration) time.Duration {
 	gap := (phase - start) % interval
 	for gap <= interval/2 {

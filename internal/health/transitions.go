@@ -16,11 +16,11 @@ type transition struct {
 	before, now *status
 }
 
-// transitionLog keeps the log readable when many verdicts change at once. The first few changes of a second are
-// logged at once. The others wait for its end; if they are many, they become one line.
+// transitionLog keeps the log readable when many verdicts change at once. The first few changes of
+// a second are logged at once. The others wait for its end; if they are many, they become one line.
 type transitionLog struct {
-	began   time.Duration // of the second; 0: nothing has happened in it
-	atOnce  int           // changes in it that were logged at once
+	began   time.Duration // when the current second began; 0: nothing has changed in it
+	atOnce  int           // changes in this second that were logged at once
 	waiting []transitionLine
 	counts  [len(verdictNames)]int // of those that wait, by the new verdict
 	scopes  scopes                 // of those that wait
@@ -47,7 +47,7 @@ func (l *transitionLog) nextFlush(otherwise time.Duration) time.Duration {
 	return l.began + transitionWindow
 }
 
-// add takes a change in, and reports whether it is to be logged at once.
+// add adds a change, and reports whether to log it at once.
 func (l *transitionLog) add(t transition, line transitionLine, now time.Duration) (atOnce bool) {
 	if l.began == 0 {
 		l.began = max(now, 1)
@@ -122,8 +122,8 @@ func (p *pool) writeTransition(line transitionLine) {
 	p.log.Infof("%s", line.text)
 }
 
-// line says which endpoint has a new verdict, why, how long it had the old one, and whether the end of its connection
-// triggered the probe.
+// line says which endpoint has a new verdict, why, how long it had the old one, and whether the end
+// of its connection triggered the probe.
 func (t *transition) line(check string) transitionLine {
 	before, now, name := t.before, t.now, t.endpoint.name()
 	reason, noticed := before.problem, ""
@@ -142,7 +142,7 @@ func (t *transition) line(check string) transitionLine {
 	return transitionLine{endpoint: name, text: text, down: now.verdict == Down}
 }
 
-// observed says what the verdict would mean to the answers of the rules that leave them as they are.
+// observed says what the verdict would do to the answers of the rules that only observe.
 func (t *transition) observed() string {
 	observing := t.scopes.observing()
 	switch {

@@ -5,7 +5,7 @@ package health
 // Verdict is what probes say about an endpoint.
 type Verdict uint8
 
-// The verdicts. An unknown endpoint was not probed yet, or its probes said nothing.
+// The verdicts. An unknown endpoint has not been probed, or none of its probes had a result.
 const (
 	Unknown Verdict = iota
 	Up
