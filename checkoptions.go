@@ -50,6 +50,8 @@ var checkOptions = []option[checkDraft]{
 	{name: "body", usage: "TEXT", read: set(parseText, func(d *checkDraft, text string) { d.http.Body = text })},
 	{name: "body_regex", usage: "RE2",
 		read: set(parseRegex, func(d *checkDraft, r *regexp.Regexp) { d.http.BodyRegex = r })},
+	{name: "http2", read: set(parseNothing, func(d *checkDraft, given bool) { d.http.HTTP2 = given })},
+	{name: "proxy", usage: "v1|v2", read: set(parseProxy, func(d *checkDraft, p probe.Proxy) { d.proxy = p })},
 	{name: "send", usage: "TEXT", read: set(parseEscaped, func(d *checkDraft, text string) { d.send = text })},
 	{name: "receive", usage: "TEXT", read: set(parseEscaped, func(d *checkDraft, text string) { d.receive = text })},
 	{name: "tls", usage: "[CERT KEY] [CA]", read: set(parseTLS, (*checkDraft).setTLS)},
@@ -59,7 +61,8 @@ var checkOptions = []option[checkDraft]{
 
 // someProtocols are the options that not all protocols have.
 var someProtocols = []string{
-	"host", "header", "method", "expect", "body", "body_regex", "send", "receive", "tls", "tls_insecure", "hold",
+	"host", "header", "method", "expect", "body", "body_regex", "http2", "proxy", "send", "receive", "tls", "tls_insecure",
+	"hold",
 }
 
 func parseDuration(args []string) (time.Duration, error) {
@@ -184,6 +187,20 @@ func parseRegex(args []string) (*regexp.Regexp, error) {
 		return nil, fmt.Errorf("bad regular expression %q: want RE2: %s", args[0], strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
 	return regex, nil
+}
+
+// parseProxy reads "proxy v1|v2".
+func parseProxy(args []string) (probe.Proxy, error) {
+	if len(args) != 1 {
+		return probe.NoProxy, wrongCount(args)
+	}
+	switch args[0] {
+	case "v1":
+		return probe.ProxyV1, nil
+	case "v2":
+		return probe.ProxyV2, nil
+	}
+	return probe.NoProxy, unknownWord("version", args[0], []string{"v1", "v2"})
 }
 
 // parseTLS reads "tls [CERT KEY] [CA]". Relative paths stay so.

@@ -24,6 +24,7 @@ type check struct {
 	health.Check
 	allow []netip.Prefix
 	watch []string // names, fully qualified
+	agent bool     // it has no say on an endpoint whose agent cannot be reached
 }
 
 // subscription is a rule's part in the probes of a check.

@@ -30,15 +30,17 @@ type protocol struct {
 // protocols are the words that may stand behind health_check. A new one is a file in internal/probe
 // and a line here.
 var protocols = map[string]protocol{
-	"tcp":   {"PORT", parsePort, []string{"send", "receive", "host", "tls", "tls_insecure", "hold"}, buildTCP},
+	"tcp":   {"PORT", parsePort, []string{"send", "receive", "proxy", "host", "tls", "tls_insecure", "hold"}, buildTCP},
 	"http":  {"PORT [PATH]", parsePath, httpOptions, buildHTTP},
 	"https": {"PORT [PATH]", parsePath, append([]string{"tls", "tls_insecure"}, httpOptions...), buildHTTPS},
-	"grpc":  {"PORT [SERVICE]", parseService, []string{"host", "tls", "tls_insecure", "hold"}, buildGRPC},
+	"grpc":  {"PORT [SERVICE]", parseService, []string{"proxy", "host", "tls", "tls_insecure", "hold"}, buildGRPC},
+	"udp":   {"PORT", parsePort, []string{"send", "receive"}, buildUDP},
+	"agent": {"PORT", parsePort, []string{"send", "proxy"}, buildAgent},
 	"dns":   {"PORT [NAME [TYPE]]", parseQuestion, nil, buildDNS},
 	"icmp":  {"", parseNoPort, nil, buildICMP},
 }
 
-var httpOptions = []string{"host", "header", "method", "expect", "body", "body_regex", "hold"}
+var httpOptions = []string{"host", "header", "method", "expect", "body", "body_regex", "http2", "proxy", "hold"}
 
 // What a health_check has unless it says otherwise.
 const (
@@ -113,7 +115,9 @@ func (s *stanza) addCheck(name string, p protocol, d *checkDraft) error {
 			return fmt.Errorf("%s: the same check of the same addresses is given twice: want it once", name)
 		}
 	}
-	s.rule.checks = append(s.rule.checks, d.check(prober))
+	c := d.check(prober)
+	c.agent = name == "agent"
+	s.rule.checks = append(s.rule.checks, c)
 	return nil
 }
 
@@ -133,6 +137,7 @@ type checkDraft struct {
 	tls                       *probe.TLS // nil without the option
 	insecure                  bool
 	host, send, receive       string
+	proxy                     probe.Proxy
 	http                      probe.HTTP // what only HTTP has
 }
 
@@ -286,7 +291,7 @@ func buildTCP(d *checkDraft) (*probe.Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	return probe.NewTCP(probe.TCP{Port: d.arguments.port, Send: d.send, Receive: d.receive, Host: d.host, TLS: t, Source: d.source})
+	return probe.NewTCP(probe.TCP{Port: d.arguments.port, Send: d.send, Receive: d.receive, Proxy: d.proxy, Host: d.host, TLS: t, Source: d.source})
 }
 
 func buildHTTP(d *checkDraft) (*probe.Check, error) { return d.buildHTTP(nil) }
@@ -301,7 +306,7 @@ func buildHTTPS(d *checkDraft) (*probe.Check, error) {
 
 func (d *checkDraft) buildHTTP(t *probe.TLS) (*probe.Check, error) {
 	o := d.http
-	o.Port, o.Path, o.Host, o.TLS, o.Source = d.arguments.port, d.arguments.path, d.host, t, d.source
+	o.Port, o.Path, o.Proxy, o.Host, o.TLS, o.Source = d.arguments.port, d.arguments.path, d.proxy, d.host, t, d.source
 	return probe.NewHTTP(o)
 }
 
@@ -310,11 +315,19 @@ func buildGRPC(d *checkDraft) (*probe.Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	return probe.NewGRPC(probe.GRPC{Port: d.arguments.port, Service: d.arguments.service, Host: d.host, TLS: t, Source: d.source})
+	return probe.NewGRPC(probe.GRPC{Port: d.arguments.port, Service: d.arguments.service, Proxy: d.proxy, Host: d.host, TLS: t, Source: d.source})
 }
 
 func buildDNS(d *checkDraft) (*probe.Check, error) {
 	return probe.NewDNS(probe.DNS{Port: d.arguments.port, Name: d.arguments.name, Type: d.arguments.qtype, Source: d.source})
+}
+
+func buildUDP(d *checkDraft) (*probe.Check, error) {
+	return probe.NewUDP(probe.UDP{Port: d.arguments.port, Send: d.send, Receive: d.receive, Source: d.source})
+}
+
+func buildAgent(d *checkDraft) (*probe.Check, error) {
+	return probe.NewAgent(probe.Agent{Port: d.arguments.port, Send: d.send, Proxy: d.proxy, Source: d.source})
 }
 
 func buildICMP(d *checkDraft) (*probe.Check, error) {

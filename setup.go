@@ -302,6 +302,9 @@ func (s *stanza) warnOfNoEffect() {
 	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && len(r.weights.Lines()) == 0 && s.weights.path == "" {
 		s.warn(at, "policy: weighted orders as round_robin does, because there is no weight: want weight or weights too")
 	}
+	if at, ok := s.at["health_check"]; ok && !slices.ContainsFunc(s.rule.checks, func(c *check) bool { return !c.agent }) {
+		s.warn(at, "health_check: agent alone takes no member out that is dead, because an agent that cannot be reached has no say: want another health_check too")
+	}
 }
 
 // warnOfStanzas logs what is odd about stanzas.

@@ -74,6 +74,7 @@ type httpProbe struct {
 
 // NewHTTP builds the check. It fails on options that make no sense and on unreadable files.
 func NewHTTP(o HTTP) (*Check, error) {
+	asked := o.Header // not the version in our user agent, which changes no verdict
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -82,11 +83,14 @@ func NewHTTP(o HTTP) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
-	expect := statusText(o.Expect)
+	expect, version := statusText(o.Expect), "http"
+	if o.HTTP2 {
+		version = "http2"
+	}
 	return &Check{
 		name: fmt.Sprintf("%s:%d%s", l.scheme("http", "https"), o.Port, o.Path),
-		key: fmt.Sprintf("http %s http2=%t path=%+q host=%+q method=%s header=%+q expect=%s body=%+q regex=%+q",
-			key, o.HTTP2, o.Path, o.Host, o.Method, o.Header, expect, o.Body, regexText(o.BodyRegex)),
+		key: fmt.Sprintf("%s %s path=%+q host=%+q method=%s header=%+q expect=%s body=%+q regex=%+q",
+			version, key, o.Path, o.Host, o.Method, canonical(asked), expect, o.Body, regexText(o.BodyRegex)),
 		port: o.Port,
 		protocol: &httpProbe{
 			line:         l,
@@ -126,12 +130,7 @@ func (o HTTP) withDefaults() HTTP {
 		o.Expect = []StatusRange{{200, 299}}
 	}
 	o.Expect = slices.Clone(o.Expect)
-	header := make(http.Header)
-	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
-		for _, value := range o.Header[name] {
-			header.Add(name, value)
-		}
-	}
+	header := canonical(o.Header)
 	for name, value := range map[string]string{"User-Agent": userAgent, "Accept": "*/*"} {
 		if header[name] == nil {
 			header.Set(name, value)
@@ -139,6 +138,17 @@ func (o HTTP) withDefaults() HTTP {
 	}
 	o.Header = header
 	return o
+}
+
+// canonical returns a copy of a header whose names are spelled as in HTTP/1.1.
+func canonical(header http.Header) http.Header {
+	canon := make(http.Header)
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		for _, value := range header[name] {
+			canon.Add(name, value)
+		}
+	}
+	return canon
 }
 
 func (o HTTP) validate() error {

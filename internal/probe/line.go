@@ -40,7 +40,11 @@ func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protoco
 			return nil, "", err
 		}
 	}
-	return l, fmt.Sprintf("port=%d source=%s proxy=%d tls=%s", port, own, p, encryption), nil
+	key := fmt.Sprintf("port=%d source=%s tls=%s", port, own, encryption)
+	if p != NoProxy {
+		key += fmt.Sprintf(" proxy=v%d", p)
+	}
+	return l, key, nil
 }
 
 // source is the local address to probe from. It serves endpoints of its own family only: those of
