@@ -18,6 +18,7 @@ import (
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/probe"
 	"github.com/seed-f1518d44/balance/internal/text"
+	"github.com/seed-f1518d44/balance/internal/text"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
@@ -200,7 +201,7 @@ func parseProxy(args []string) (probe.Proxy, error) {
 	case "v2":
 		return probe.ProxyV2, nil
 	}
-	return probe.NoProxy, unknownWord("version", args[0], []string{"v1", "v2"})
+	return probe.NoProxy, text.Unknown("version", args[0], []string{"v1", "v2"})
 }
 
 // parseTLS reads "tls [CERT KEY] [CA]". Relative paths stay so.
