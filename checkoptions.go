@@ -18,7 +18,6 @@ import (
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/probe"
 	"github.com/seed-f1518d44/balance/internal/text"
-	"github.com/seed-f1518d44/balance/internal/text"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
