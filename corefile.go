@@ -217,11 +217,19 @@ func (found wrongCount) Error() string {
 
 // wanting adds to a wrongCount what is wanted instead.
 func wanting(err error, name, usage string) error {
-	if found := (wrongCount)(nil); errors.As(err, &found) {
-		if usage == "" {
-			return fmt.Errorf("%v: want %q alone", err, name) //nolint:errorlint // wanted once
-		}
-		return fmt.Errorf("%v: want %q", err, name+" "+usage) //nolint:errorlint // wanted once
+	found := wrongCount(nil)
+	switch {
+	case !errors.As(err, &found):
+		return err
+	case usage == "":
+		return fmt.Errorf("%v: want %q alone", err, name) //nolint:errorlint // wanted once
+	case len(found) > 1 && takesText(usage):
+		return fmt.Errorf("%v: want %q, with a text of several words in quotes", err, name+" "+usage) //nolint:errorlint // wanted once
 	}
-	return err
+	return fmt.Errorf("%v: want %q", err, name+" "+usage) //nolint:errorlint // wanted once
+}
+
+// takesText reports whether the last argument of an option may have spaces.
+func takesText(usage string) bool {
+	return strings.HasSuffix(usage, "TEXT") || strings.HasSuffix(usage, "VALUE") || strings.HasSuffix(usage, "RE2")
 }
