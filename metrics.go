@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
-// tally is a counter that several cores increase at once: each in a place of its own, for a place
-// that cores share costs them more than the rest of an answer. Safe for concurrent use.
+// tally is a counter that several cores increase at once, each in a place of its own: a cache line
+// that cores share would cost more than the rest of an answer. Safe for concurrent use.
 type tally [tallyPlaces]struct {
 	n atomic.Uint64
 	_ [cacheLine - 8]byte
@@ -21,7 +21,7 @@ type tally [tallyPlaces]struct {
 
 const (
 	tallyPlaces = 8
-	cacheLine   = 64 // bytes, where we run
+	cacheLine   = 64 // bytes
 )
 
 func (t *tally) add(place uint8, n int) { t[place%tallyPlaces].n.Add(uint64(n)) } //nolint:gosec // n is a count
@@ -56,44 +56,44 @@ func (c *counters) countRemoved(place uint8, removed *removals) {
 
 var (
 	responsesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "responses_total"),
-		"Counter of answers that went through a rule, by what became of them.",
+		"Counter of answers that a rule handled, by result.",
 		[]string{"server", "zone", "view", "result"}, nil)
 	removedRecordsDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "removed_records_total"),
-		"Counter of records that were removed from answers, by reason.",
+		"Counter of records removed from answers, by reason.",
 		[]string{"server", "zone", "view", "reason"}, nil)
 )
 
 var overridesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "overrides"),
-	"Lines of the overrides file that are in force, by what they say.", []string{"zone", "override"}, nil)
+	"Overrides in force: up, down or drain.", []string{"zone", "override"}, nil)
 
 var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 	Namespace: plugin.Namespace,
 	Subsystem: pluginName,
 	Name:      "file_reload_failures_total",
-	Help:      "Counter of the times that a file of a rule turned out missing or bad while the server ran.",
+	Help:      "Counter of times that a file was found bad or missing while the server ran.",
 }, []string{"zone", "file"})
 
 var overridesLifted = promauto.NewCounterVec(prometheus.CounterOpts{
 	Namespace: plugin.Namespace,
 	Subsystem: pluginName,
 	Name:      "overrides_lifted_total",
-	Help:      "Counter of overrides in force that ended because their file was deleted or emptied.",
+	Help:      "Counter of overrides that ended because their file was deleted or emptied.",
 }, []string{"zone", "file"})
 
 var ruleInfoDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "rule_info"),
-	"1 for every rule that runs; where observe is true its answers stay as they are, and the others of its series say what would be.",
+	"1 for each rule. If observe is true it changes no answer, and its other series say what would happen.",
 	[]string{"zone", "policy", "observe"}, nil)
 
 var fileLastSuccessDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_last_success_timestamp_seconds"),
-	"Unix time when a file of a rule was last read and found good.",
+	"Unix time when a file was last read and found good.",
 	[]string{"zone", "file"}, nil)
 
 var fileGoodDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_good"),
-	"1 where a file of a rule was good when it was last read, 0 where it was missing or bad, so that what was read before stays in force.",
+	"1 if the file was good when last read, 0 if it was bad or missing and its last good content is in force.",
 	[]string{"zone", "file"}, nil)
 
-// counterBook holds the counters of the process, of all rules that ever served: a counter must
-// not go back when a Corefile is reloaded. It is a prometheus.Collector. Safe for concurrent use.
+// counterBook holds the counters of all rules that the process has ever served, because a reload
+// must not reset a counter. It is a prometheus.Collector. Safe for concurrent use.
 type counterBook struct{ byLabels sync.Map }
 
 var allCounters = &counterBook{}
