@@ -24,10 +24,10 @@ func Listen(t testing.TB, addr string, handle func(net.Conn)) (end func()) {
 				return
 			}
 			wg.Go(func() {
-				defer c.Close()
+				defer c.Close() //nolint:errcheck // nothing is lost
 				handle(c)
 			})
 		}
 	})
-	return func() { l.Close(); wg.Wait() }
+	return func() { _ = l.Close(); wg.Wait() }
 }

@@ -33,12 +33,12 @@ func Dial(t testing.TB, network, addr, from string) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	return &Client{t, &dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize}}
 }
 
 // Close closes the socket before the test ends.
-func (c *Client) Close() { c.conn.Close() }
+func (c *Client) Close() { _ = c.conn.Close() }
 
 // Ask sends a query and returns the reply to it.
 func (c *Client) Ask(q *dns.Msg) *dns.Msg {

@@ -27,7 +27,7 @@ func Serve(t testing.TB, binary string, corefile func(port string) string) *Serv
 	t.Helper()
 	s := &Server{t: t, Port: FreePort(t), Corefile: filepath.Join(t.TempDir(), "Corefile")}
 	Write(t, s.Corefile, corefile(s.Port))
-	cmd := exec.CommandContext(t.Context(), binary, "-conf", s.Corefile)
+	cmd := exec.CommandContext(t.Context(), binary, "-conf", s.Corefile) //nolint:gosec // what is tested
 	cmd.Dir = filepath.Dir(s.Corefile)
 	s.Process = Start(t, cmd)
 	// A socket that asked before anybody listened has an error to show.

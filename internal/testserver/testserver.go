@@ -53,7 +53,7 @@ func FreePort(t testing.TB) string {
 	givenMu.Lock()
 	defer givenMu.Unlock()
 	for range 1000 {
-		port := 15_000 + rand.IntN(15_000)
+		port := 15_000 + rand.IntN(15_000) //nolint:gosec // no secret
 		if !given[port] && isFree(port) {
 			given[port] = true
 			return strconv.Itoa(port)
@@ -69,7 +69,7 @@ func isFree(port int) bool {
 	if err != nil {
 		return false
 	}
-	defer packets.Close()
+	defer packets.Close() //nolint:errcheck // nothing is lost
 	streams, err := net.Listen("tcp", addr)
 	if err != nil {
 		return false
@@ -113,7 +113,7 @@ func Build(pkg, binary string) error {
 	if err != nil {
 		return err
 	}
-	build := exec.Command("go", "build", "-C", root, "-tags", "grpcnotrace", "-trimpath", "-o", binary, pkg)
+	build := exec.Command("go", "build", "-C", root, "-tags", "grpcnotrace", "-trimpath", "-o", binary, pkg) //nolint:gosec // ours
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %s: %w\n%s", pkg, err, out)
