@@ -46,7 +46,7 @@ func (a *arrangement) replace(set *rrset, now *state) {
 		l.countOther()
 	}
 	a.outcome, a.degraded = max(a.outcome, filtered), true
-	a.removed[wasDown] += uint16(len(set.slots)) //nolint:gosec // at most maxRecords
+	a.removed[wasDown] += uint16(len(set.slots))
 	a.removedUnsigned = true
 	a.denied = set.owner
 	a.own()
@@ -64,7 +64,7 @@ func (a *arrangement) replace(set *rrset, now *state) {
 		a.denial = max(a.denial, answerNoData)
 		return
 	}
-	lead := int(a.turn(now.turns, 0) % uint64(len(records))) //nolint:gosec // below the number of records
+	lead := int(a.turn(now.turns, 0) % uint64(len(records)))
 	records = slices.Concat(records[lead:], records[:lead])
 	if rule.answers > 0 {
 		records = records[:min(rule.answers, len(records))]
@@ -150,7 +150,7 @@ func parseAllDown(args []string) (d allDown, err error) {
 	if mode < 0 {
 		return d, text.Unknown("answer", args[0], allDownNames[:])
 	}
-	d.mode = allDownMode(mode) //nolint:gosec // an index
+	d.mode = allDownMode(mode)
 	if (d.mode == answerFallback) != (len(args) > 1) {
 		return d, wrongCount(args)
 	}

@@ -14,7 +14,7 @@ func planOf(t *testing.T, members string) *plan {
 	t.Helper()
 	p := &plan{rule: &rule{policy: &policies[0]}, line: noPreference, standings: standingsOf(t, members)}
 	for i := range p.standings {
-		p.members = append(p.members, member{rank: uint16(i)}) //nolint:gosec // small
+		p.members = append(p.members, member{rank: uint16(i)})
 	}
 	p.divide(classify(p.standings, quorum{count: 1}))
 	return p

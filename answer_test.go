@@ -469,7 +469,7 @@ func TestTTLCostsNoAllocationARecord(t *testing.T) {
 		spelled = append(spelled, aSet(name, 0, size))
 		aged := aSet("t.alloc.", size, size)
 		for at, rr := range aged.Answer {
-			rr.Header().Ttl = uint32(10 + i + at%2) //nolint:gosec // small
+			rr.Header().Ttl = uint32(10 + i + at%2)
 		}
 		ageing = append(ageing, aged)
 	}

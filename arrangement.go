@@ -124,7 +124,7 @@ func (a *arrangement) leadsOf(now *state) *leadCounts {
 // countAsItCame counts the member that leads a section that goes out as it came.
 func (a *arrangement) countAsItCame(now *state, order *recordOrder) {
 	if a.stays && now.leads != nil && a.answer.explanation == nil {
-		now.leads.count(uint16(slices.Index(order.first, 0))) //nolint:gosec // the first record is some member's
+		now.leads.count(uint16(slices.Index(order.first, 0)))
 	}
 }
 
@@ -222,7 +222,7 @@ func (a *arrangement) own() {
 
 // countRemoved counts the members that do not go out, by reason.
 func (a *arrangement) countRemoved(p *plan) {
-	a.removed[limit] += uint16(len(p.members) - len(p.excluded) - p.wanted) //nolint:gosec // at most maxRecords
+	a.removed[limit] += uint16(len(p.members) - len(p.excluded) - p.wanted)
 	for _, m := range p.excluded {
 		a.removed[m.why]++
 	}

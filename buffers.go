@@ -27,7 +27,7 @@ type buffers struct {
 var (
 	bufferPool = sync.Pool{New: func() any {
 		return &buffers{
-			shard: uint8(bufferCount.Add(1)), //nolint:gosec // wraps
+			shard: uint8(bufferCount.Add(1)),
 			scan:  scanner{index: make(map[setKey]int)}, targets: glueTargets{dead: make(map[string]bool)},
 		}
 	}}

@@ -173,7 +173,7 @@ func parseExpect(args []string) (all []probe.StatusRange, err error) {
 		if errA != nil || errB != nil || a < 100 || b > 599 || a > b {
 			return nil, fmt.Errorf("bad status %q: want a number from 100 to 599 or a range such as 200-299", word)
 		}
-		all = append(all, probe.StatusRange{First: int(a), Last: int(b)}) //nolint:gosec // small
+		all = append(all, probe.StatusRange{First: int(a), Last: int(b)})
 	}
 	return all, nil
 }

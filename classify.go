@@ -124,7 +124,7 @@ func tiersOf(standings []standing) []tier {
 	}
 	tiers := make([]tier, last+1)
 	for i, s := range standings {
-		t, m := &tiers[s.tier], uint16(i) //nolint:gosec // at most maxRecords
+		t, m := &tiers[s.tier], uint16(i)
 		switch {
 		case s.verdict == health.Down:
 			t.failed = append(t.failed, m)

@@ -127,9 +127,9 @@ func (c *client) withSubnet(r *rule, res *dns.Msg) *dns.Msg {
 	query := c.subnet
 	reply := *query
 	reply.SourceScope = 0
-	bits := uint8(addressBits(query.Family)) //nolint:gosec // at most 128
+	bits := uint8(addressBits(query.Family))
 	if c.consulted && query.SourceNetmask > 0 {
-		reply.SourceScope = uint8(r.scopeOf(int(bits))) //nolint:gosec // at most 128
+		reply.SourceScope = uint8(r.scopeOf(int(bits)))
 	}
 	if upstream := subnetOf(res.IsEdns0()); upstream != nil && upstream.Family == query.Family && upstream.SourceNetmask == query.SourceNetmask && upstream.Address.Equal(query.Address) {
 		reply.SourceScope = min(max(reply.SourceScope, upstream.SourceScope), bits) // its answer may be for some clients only

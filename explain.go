@@ -193,7 +193,7 @@ func (x *explanation) note(a *arrangement, key turnKey, set *rrset, now *state) 
 		})
 	}
 	slices.SortStableFunc(shown.Members, func(a, b statuspage.WhyMember) int {
-		return cmp.Compare(uint(a.Place-1), uint(b.Place-1)) // 0 comes last //nolint:gosec // wraps on purpose
+		return cmp.Compare(uint(a.Place-1), uint(b.Place-1)) // 0 comes last
 	})
 	x.sets = append(x.sets, shown)
 }

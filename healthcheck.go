@@ -235,7 +235,7 @@ func parsePort(args []string) (a checkArguments, err error) {
 	if err != nil {
 		return a, fmt.Errorf("bad port %q: want a whole number from 1 to %d", args[0], math.MaxUint16)
 	}
-	a.port = uint16(port) //nolint:gosec // checked
+	a.port = uint16(port)
 	return a, nil
 }
 

@@ -22,18 +22,18 @@ func newMemberIndex(members []member) memberIndex {
 	if len(members) < worthIndexing {
 		return nil
 	}
-	index := make(memberIndex, 1<<bits.Len(uint(2*len(members)))) //nolint:gosec // a length
+	index := make(memberIndex, 1<<bits.Len(uint(2*len(members))))
 	for i := range members {
 		at := members[i].hash()
 		for index[at&index.mask()] != 0 {
 			at++
 		}
-		index[at&index.mask()] = uint16(i + 1) //nolint:gosec // at most maxRecords
+		index[at&index.mask()] = uint16(i + 1)
 	}
 	return index
 }
 
-func (x memberIndex) mask() uint64 { return uint64(len(x) - 1) } //nolint:gosec // a length
+func (x memberIndex) mask() uint64 { return uint64(len(x) - 1) }
 
 // find returns the index of a member that is spelled exactly alike, -1 if there is none.
 func (x memberIndex) find(members []member, m *member) int {
@@ -63,9 +63,9 @@ func (x memberIndex) lineUp(o *recordOrder, members []member, rrs []dns.RR, set 
 		case at < 0:
 			return false
 		case o.first[at] == none:
-			o.first[at] = uint16(i) //nolint:gosec // at most maxRecords
+			o.first[at] = uint16(i)
 		default:
-			o.repeats = append(o.repeats, repeat{uint16(i), uint16(at)}) //nolint:gosec // at most maxRecords
+			o.repeats = append(o.repeats, repeat{uint16(i), uint16(at)})
 		}
 	}
 	return len(set.slots)-len(o.repeats) == len(members)

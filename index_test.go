@@ -14,7 +14,7 @@ import (
 // are those that came up.
 func TestShuffledMembersComeAndGo(t *testing.T) {
 	h := newHandler(t, "balance", echo)
-	rng := rand.New(rand.NewPCG(9, 10)) //nolint:gosec // repeatable
+	rng := rand.New(rand.NewPCG(9, 10))
 	for range 5000 {
 		m := addressesMsg(40)
 		for range rng.IntN(4) { // one gives way to a repetition of another

@@ -24,7 +24,7 @@ const (
 	cacheLine   = 64 // bytes
 )
 
-func (t *tally) add(place uint8, n int) { t[place%tallyPlaces].n.Add(uint64(n)) } //nolint:gosec // n is a count
+func (t *tally) add(place uint8, n int) { t[place%tallyPlaces].n.Add(uint64(n)) }
 
 func (t *tally) value() (sum float64) {
 	for i := range t {

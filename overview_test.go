@@ -96,7 +96,7 @@ func TestStatusForecast(t *testing.T) {
 		h, m := judged(t, "status\n"+options, echo), setOf(owner, "abcdef")
 		v := verdictsOf(h.(*Balance).rules.of(m))
 		ask(t, h, m)
-		rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable
+		rng := rand.New(rand.NewPCG(1, 2))
 		for range 100 {
 			var dead []string
 			for _, j := range rng.Perm(6)[:rng.IntN(6)] {

@@ -97,7 +97,7 @@ func TestPolicyContractOfShares(t *testing.T) {
 				weights = equalWeights(4) // as groups of the policy have them
 			}
 			g, leads := groupOf(p, membersOf(4), weights, 4), make([]float64, 4)
-			rng, order := rand.New(rand.NewPCG(1, 2)), make([]uint16, 4) //nolint:gosec // repeatable
+			rng, order := rand.New(rand.NewPCG(1, 2)), make([]uint16, 4)
 			for range turns {
 				g.schedule.Order(rng.Uint64(), order)
 				leads[order[0]]++

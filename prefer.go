@@ -27,7 +27,7 @@ const maxPreferences = 100
 func (r *rule) preferenceFor(client netip.Addr) int8 {
 	for i := range r.prefer {
 		if r.prefer[i].isFor(client) {
-			return int8(i) //nolint:gosec // at most maxPreferences
+			return int8(i)
 		}
 	}
 	return noPreference

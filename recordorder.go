@@ -36,7 +36,7 @@ func (l *lineup) sort(rrs []dns.RR, set *rrset) {
 	l.members, l.sorted = l.members[:0], l.sorted[:0]
 	for i, slot := range set.slots {
 		l.members = append(l.members, memberOf(rrs[slot]))
-		l.sorted = append(l.sorted, uint16(i)) //nolint:gosec // at most maxRecords
+		l.sorted = append(l.sorted, uint16(i))
 	}
 	slices.SortFunc(l.sorted, func(a, b uint16) int {
 		return cmp.Or(l.members[a].compare(&l.members[b]), cmp.Compare(a, b))
@@ -50,7 +50,7 @@ func (l *lineup) group() {
 	o.first, o.repeats, o.straight = o.first[:0], o.repeats[:0], false // straight is not worth a look for one answer
 	for _, record := range l.sorted {
 		if last := len(o.first) - 1; last >= 0 && l.members[o.first[last]].compare(&l.members[record]) == 0 {
-			o.repeats = append(o.repeats, repeat{record, uint16(last)}) //nolint:gosec // at most maxRecords
+			o.repeats = append(o.repeats, repeat{record, uint16(last)})
 			continue
 		}
 		o.first = append(o.first, record)
@@ -75,7 +75,7 @@ func remember(order *recordOrder, members []member) remembered {
 		members: make([]uint16, len(order.first)+len(order.repeats)),
 	}
 	for m, record := range order.first {
-		r.members[record] = uint16(m) //nolint:gosec // at most maxRecords
+		r.members[record] = uint16(m)
 	}
 	for _, again := range order.repeats {
 		r.members[again.record] = again.member

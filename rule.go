@@ -150,10 +150,10 @@ func (r *rule) addWeight(w weights.Line) error {
 func (r *rule) tierOf(addr netip.Addr) uint16 {
 	for i, targets := range r.tiers {
 		if slices.ContainsFunc(targets, func(p netip.Prefix) bool { return p.Contains(addr) }) {
-			return uint16(i) //nolint:gosec // at most maxTiers
+			return uint16(i)
 		}
 	}
-	return uint16(len(r.tiers)) //nolint:gosec // at most maxTiers
+	return uint16(len(r.tiers))
 }
 
 // balances reports whether res is an answer with records to choose from. All else passes untouched:

@@ -212,7 +212,7 @@ func (s *scanner) assignSlots() {
 	for _, r := range s.stretches {
 		set := &s.sets[r.set]
 		for i := r.from; i < r.to; i++ {
-			set.slots = append(set.slots, uint16(i)) //nolint:gosec // at most maxRecords
+			set.slots = append(set.slots, uint16(i))
 		}
 	}
 }
@@ -226,7 +226,7 @@ func (s *scanner) seal(rrs []dns.RR) {
 		}
 		if at := s.find(sig.Hdr.Name, sig.TypeCovered); at >= 0 {
 			set := &s.sets[at]
-			s.seals = append(s.seals, seal{uint16(i), set.seal}) //nolint:gosec // at most maxRecords
+			s.seals = append(s.seals, seal{uint16(i), set.seal})
 			set.sealed, set.seal = true, len(s.seals)
 			set.lower(sig.Hdr.Ttl)
 		}

@@ -40,7 +40,7 @@ func TestErrorsInImportedFiles(t *testing.T) {
 	} {
 		corefile := filepath.Join(dir, "Corefile")
 		writeFile(t, corefile, "(wrong) {\nbody x\n}\n.:53 {\nbalance {\nhealth_check tcp 80 {"+tc.block+"\n}\n}\n")
-		content, err := os.Open(corefile) //nolint:gosec // ours
+		content, err := os.Open(corefile)
 		if err != nil {
 			t.Fatal(err)
 		}

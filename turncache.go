@@ -112,7 +112,7 @@ func newTurnCache() *turnCache {
 	t := &turnCache{seed: maphash.MakeSeed()}
 	var g generations
 	for i := range g {
-		g[i] = &generation{number: uint64(len(g) - i)} //nolint:gosec // small
+		g[i] = &generation{number: uint64(len(g) - i)}
 	}
 	t.generations.Store(&g)
 	return t
@@ -150,7 +150,7 @@ func (t *turnCache) known(scope uint64, key turnKey, owner string) *entry {
 
 // hash returns a number that differs for different keys of different scopes.
 func (k turnKey) hash(scope uint64) uint64 {
-	return schedule.Mix(scope + uint64(k.where)<<56 + uint64(k.priority)<<32 + uint64(k.rrtype)<<8 + uint64(uint8(k.line))) //nolint:gosec // bits
+	return schedule.Mix(scope + uint64(k.where)<<56 + uint64(k.priority)<<32 + uint64(k.rrtype)<<8 + uint64(uint8(k.line)))
 }
 
 // findOlder returns an entry of any generation except the youngest, nil if there is none.

@@ -170,7 +170,7 @@ func (z *zoneRule) successor(e *entry, now *state, epoch uint64, b *buffers) *st
 // planFor returns a plan for the members lined up and what is known of them. RRsets of the same
 // members, such as all names that a wildcard answers, share one if they come close together.
 func (z *zoneRule) planFor(epoch uint64, line int8, b *buffers) *plan {
-	h := schedule.Mix(uint64(len(b.standings))) ^ uint64(uint8(line)) //nolint:gosec // bits
+	h := schedule.Mix(uint64(len(b.standings))) ^ uint64(uint8(line))
 	for i := range b.standings {
 		h = schedule.Mix(h ^ b.lineup.member(i).hash() ^ b.standings[i].hash())
 	}

@@ -57,7 +57,7 @@ func (f file) writeTo(dir string) error {
 	if err := os.Chown(path, 0, 0); err != nil { //nolint:gosec // the caller's directory
 		return err
 	}
-	if err := unix.Chmod(path, uint32(f.mode)); err != nil { //nolint:gosec // permission bits
+	if err := unix.Chmod(path, uint32(f.mode)); err != nil {
 		return fmt.Errorf("mode of %s: %w", path, err)
 	}
 	if len(f.capability) == 0 {

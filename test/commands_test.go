@@ -270,7 +270,7 @@ func (d *document) start() *testserver.Process {
 
 func (d *document) script(name, text string) {
 	d.t.Helper()
-	if err := os.WriteFile(filepath.Join(d.dir, "bin", name), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil { //nolint:gosec // to be run
+	if err := os.WriteFile(filepath.Join(d.dir, "bin", name), []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -120,7 +120,7 @@ func (a *asker) query(turn uint64) *dns.Msg {
 	if len(a.o.subnets) > 0 {
 		subnet := a.o.subnets.at(turn)
 		option := &dns.EDNS0_SUBNET{
-			Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(subnet.Bits()), //nolint:gosec // at most 128
+			Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: uint8(subnet.Bits()),
 			Address: subnet.Addr().AsSlice(),
 		}
 		if subnet.Addr().Is6() {

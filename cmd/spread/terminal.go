@@ -28,7 +28,7 @@ const (
 // screenOf finds out what a stream can show. Colours are for terminals, unless NO_COLOR is set
 // (no-color.org); blocks and other signs beyond ASCII are for those whose locale says UTF-8.
 func screenOf(f *os.File, env func(string) string) screen {
-	fd := int(f.Fd()) //nolint:gosec // a descriptor
+	fd := int(f.Fd())
 	s := screen{terminal: term.IsTerminal(fd), width: defaultWidth, unicode: isUTF8(env)}
 	if n, err := strconv.Atoi(env("COLUMNS")); err == nil && n > 0 {
 		s.width = n

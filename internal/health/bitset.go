@@ -53,7 +53,7 @@ func (s *bitset) all() iter.Seq[uint32] {
 		}
 		for i := range *words {
 			for word := (*words)[i].Load(); word != 0; word &= word - 1 {
-				if !yield(uint32(64*i + bits.TrailingZeros64(word))) { //nolint:gosec // small
+				if !yield(uint32(64*i + bits.TrailingZeros64(word))) {
 					return
 				}
 			}

@@ -56,7 +56,7 @@ func (e *endpoint) phase(interval time.Duration) time.Duration {
 		h = (h ^ uint64(b)) * prime
 	}
 	h ^= h >> 32
-	return time.Duration(h * prime >> 1 % uint64(interval)) //nolint:gosec // positive
+	return time.Duration(h * prime >> 1 % uint64(interval))
 }
 
 // name returns the endpoint for people.

@@ -38,7 +38,7 @@ func (e *endpoint) remember(r attempt, wanted bool) {
 }
 
 func (h *history) add(r attempt) {
-	took := uint32(min(r.took/time.Microsecond, probeFailed-1)) //nolint:gosec // in range
+	took := uint32(min(r.took/time.Microsecond, probeFailed-1))
 	if r.err != nil {
 		took |= probeFailed
 		problem := r.err.Error()

@@ -62,7 +62,7 @@ func (h hold) accepted() hold {
 // greeting: then the connection is not idle and should be given up.
 func (h hold) heard(bytes int) (next hold, tooMuch bool) {
 	h = h.accepted()
-	h.spoken += uint16((min(bytes, holdSpoken<<10) + 1023) / 1024) //nolint:gosec // small
+	h.spoken += uint16((min(bytes, holdSpoken<<10) + 1023) / 1024)
 	return h, h.spoken > holdSpoken
 }
 

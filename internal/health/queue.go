@@ -113,12 +113,12 @@ func (t timers) Len() int           { return len(t) }
 func (t timers) Less(i, j int) bool { return t[i].next < t[j].next }
 func (t timers) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
-	t[i].heap, t[j].heap = int32(i), int32(j) //nolint:gosec // an index
+	t[i].heap, t[j].heap = int32(i), int32(j)
 }
 
 // Push implements heap.Interface.
 func (t *timers) Push(e any) {
-	e.(*endpoint).heap = int32(len(*t)) //nolint:gosec // an index
+	e.(*endpoint).heap = int32(len(*t))
 	*t = append(*t, e.(*endpoint))
 }
 

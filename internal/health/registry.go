@@ -165,7 +165,7 @@ func (p *pool) subscribe(s *Subscription) {
 	s.scope = p.scopes.of(s.sub.Scope)
 	if s.scope == nil {
 		s.scope = &scope{
-			id: s.sub.Scope, zone: s.sub.Zone, limit: int32(p.check.MaxEndpoints), //nolint:gosec // at most a million
+			id: s.sub.Scope, zone: s.sub.Zone, limit: int32(p.check.MaxEndpoints),
 			counters: countersOf(s.sub.Zone, p.check.Name()),
 		}
 		p.scopes = append(p.scopes, s.scope)

@@ -79,7 +79,7 @@ func TestTrackerPauseIsBounded(t *testing.T) {
 // probe is later than its interval plus 5 %, to which 5 % of jitter are added.
 func TestAlign(t *testing.T) {
 	const interval = 5 * time.Second
-	rng := rand.New(rand.NewPCG(5, 6)) //nolint:gosec // repeatable
+	rng := rand.New(rand.NewPCG(5, 6))
 	for range 10_000 {
 		start, phase := time.Duration(rng.Int64N(int64(time.Hour))), time.Duration(rng.Int64N(int64(interval)))
 		for step := range 5 {

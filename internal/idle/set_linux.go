@@ -63,8 +63,8 @@ func (s *Set[T]) Dial(from netip.Addr, to netip.AddrPort, owner T) (Conn, error)
 		return 0, err
 	}
 	s.made++
-	conn := Conn(s.made)<<32 | Conn(fd)                                               //nolint:gosec // descriptors are small
-	interest := unix.EpollEvent{Events: interests, Fd: int32(fd), Pad: int32(s.made)} //nolint:gosec // its bits
+	conn := Conn(s.made)<<32 | Conn(fd)
+	interest := unix.EpollEvent{Events: interests, Fd: int32(fd), Pad: int32(s.made)}
 	if err := unix.EpollCtl(s.fd, unix.EPOLL_CTL_ADD, fd, &interest); err != nil {
 		_ = unix.Close(fd)
 		return 0, err
@@ -126,7 +126,7 @@ func scarce(fd int) bool {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
 		return false
 	}
-	return uint64(fd) >= limit.Cur/4*3 //nolint:gosec // not negative
+	return uint64(fd) >= limit.Cur/4*3
 }
 
 func sockaddr(at netip.AddrPort) unix.Sockaddr {
@@ -145,7 +145,7 @@ func (s *Set[T]) Close(conn Conn) {
 	_ = unix.Close(fdOf(conn)) // which takes it out of epoll
 }
 
-func fdOf(conn Conn) int { return int(uint32(conn)) } //nolint:gosec // the lower half
+func fdOf(conn Conn) int { return int(uint32(conn)) }
 
 // Wait returns what happened, in the memory given, once anything has. The error is ErrClosed, or what
 // the kernel says.
@@ -153,7 +153,7 @@ func (s *Set[T]) Wait(into []Event) ([]Event, error) {
 	var failed error
 	n := 0
 	err := s.raw.Read(func(fd uintptr) bool {
-		n, failed = poll(int(fd), s.happened[:min(len(into), len(s.happened))]) //nolint:gosec // a descriptor
+		n, failed = poll(int(fd), s.happened[:min(len(into), len(s.happened))])
 		return n > 0 || failed != nil
 	})
 	if err != nil {
@@ -163,7 +163,7 @@ func (s *Set[T]) Wait(into []Event) ([]Event, error) {
 		return nil, os.NewSyscallError("epoll_wait", failed)
 	}
 	for i, e := range s.happened[:n] {
-		into[i] = Event{Conn: Conn(uint32(e.Pad))<<32 | Conn(uint32(e.Fd)), bits: e.Events} //nolint:gosec // their bits
+		into[i] = Event{Conn: Conn(uint32(e.Pad))<<32 | Conn(uint32(e.Fd)), bits: e.Events}
 	}
 	return into[:n], nil
 }

@@ -151,7 +151,7 @@ func isAgentSeparator(c rune) bool { return strings.ContainsRune(" \t,", c) }
 func agentPercent(word string) (percent int, ok bool) {
 	digits, ok := strings.CutSuffix(word, "%")
 	n, err := strconv.ParseUint(digits, 10, 16)
-	return min(int(n), 100), ok && err == nil //nolint:gosec // 16 bits
+	return min(int(n), 100), ok && err == nil
 }
 
 // agentReason returns an agent's own words in a form that can be shown.

@@ -64,7 +64,7 @@ func NewGRPC(o GRPC) (*Check, error) {
 const prefixSize = 5 // of a message: a byte that says whether it is compressed, and its length
 
 func withPrefix(message []byte) []byte {
-	prefix := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) //nolint:gosec // of an option
+	prefix := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
 	return append(prefix, message...)
 }
 

@@ -364,7 +364,7 @@ func retryAfter(header http.Header) time.Duration {
 	const longest = 24 * time.Hour
 	value := header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return min(time.Duration(seconds)*time.Second, longest) //nolint:gosec // 32 bits
+		return min(time.Duration(seconds)*time.Second, longest)
 	}
 	at, err := http.ParseTime(value)
 	if err != nil {

@@ -10,7 +10,7 @@ import "syscall"
 func refuseBroadcast(_, _ string, c syscall.RawConn) error {
 	var err error
 	if failed := c.Control(func(fd uintptr) {
-		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_BROADCAST, 0) //nolint:gosec // a descriptor
+		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_BROADCAST, 0)
 	}); failed != nil {
 		return failed
 	}

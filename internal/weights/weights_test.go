@@ -70,7 +70,7 @@ func heapBytes() int64 {
 	runtime.GC() // pools keep for one collection what others left in them
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
-	return int64(stats.HeapAlloc) //nolint:gosec // far from overflow
+	return int64(stats.HeapAlloc)
 }
 
 // manyWeights returns a weight file with some names of three addresses each.

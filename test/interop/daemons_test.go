@@ -16,10 +16,10 @@ import (
 func resolved(t *testing.T) {
 	t.Helper()
 	conf := "[Resolve]\nDNS=" + router4 + "\nFallbackDNS=\nLLMNR=no\nMulticastDNS=no\nDNSSEC=no\n"
-	if err := os.WriteFile("/etc/systemd/resolved.conf", []byte(conf), 0o644); err != nil { //nolint:gosec // it is read by another user
+	if err := os.WriteFile("/etc/systemd/resolved.conf", []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll("/run/systemd/resolve", 0o755); err != nil { //nolint:gosec // the same
+	if err := os.MkdirAll("/run/systemd/resolve", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	env := []string{"LD_LIBRARY_PATH=" + unpacked("usr/lib/x86_64-linux-gnu/systemd"), "SYSTEMD_LOG_TARGET=console"}
@@ -37,7 +37,7 @@ func nssResolve(t *testing.T) {
 // nscd runs glibc's cache until the test ends.
 func nscd(t *testing.T) {
 	t.Helper()
-	if err := os.MkdirAll("/run/nscd", 0o755); err != nil { //nolint:gosec // clients of any user get there
+	if err := os.MkdirAll("/run/nscd", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	conf := filepath.Join(t.TempDir(), "nscd.conf")

@@ -67,7 +67,7 @@ func (tb table) compare(t *testing.T) {
 	}
 	if *update && len(tb.rows) == len(lookupClients)+len(connectClients) {
 		text = place.ReplaceAll(text, []byte("${1}"+tb.String()+"${2}"))
-		if err := os.WriteFile(document, text, 0o644); err != nil { //nolint:gosec // it is a document
+		if err := os.WriteFile(document, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -44,7 +44,7 @@ func playRole() (done bool, err error) {
 func serveBackends(port int) error {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
-		err := c.Control(func(fd uintptr) { failed = unix.BindToDevice(int(fd), "lo") }) //nolint:gosec // a descriptor
+		err := c.Control(func(fd uintptr) { failed = unix.BindToDevice(int(fd), "lo") })
 		if err != nil {
 			return err
 		}

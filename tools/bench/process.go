@@ -144,7 +144,7 @@ func tail(log string) string {
 func (p *process) used() (time.Duration, error) {
 	const schedClock = 2 // CPUCLOCK_SCHED: what the scheduler counts, in nanoseconds
 	var t unix.Timespec
-	if err := unix.ClockGettime(int32(^p.Process.Pid<<3|schedClock), &t); err != nil { //nolint:gosec // as clock_getcpuclockid(3)
+	if err := unix.ClockGettime(int32(^p.Process.Pid<<3|schedClock), &t); err != nil {
 		return 0, fmt.Errorf("processor time of %s: %w", p.Path, err)
 	}
 	return time.Duration(t.Nano()), nil

@@ -29,7 +29,7 @@ const port = 8080
 func addrOf(first netip.Addr, i int) netip.Addr {
 	b := first.As4()
 	n := (int(b[2])<<8 | int(b[3])) + i
-	b[2], b[3] = byte(n>>8), byte(n) //nolint:gosec // the bytes of n
+	b[2], b[3] = byte(n>>8), byte(n)
 	return netip.AddrFrom4(b)
 }
 

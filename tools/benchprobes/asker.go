@@ -60,7 +60,7 @@ func dial(server string) (*net.UDPConn, error) {
 
 // askOnce asks for a name until an answer comes.
 func askOnce(conn *net.UDPConn, name int, buffer []byte) error {
-	packed, err := question(name, uint16(name)) //nolint:gosec // any ID will do
+	packed, err := question(name, uint16(name))
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func stampArrivals(conn *net.UDPConn) error {
 	}
 	var failed error
 	err = raw.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) //nolint:gosec // a descriptor
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	})
 	return errors.Join(err, failed)
 }
@@ -149,7 +149,7 @@ func send(conn *net.UDPConn, q Questions, sent *[1 << 16]atomic.Int64) (asked in
 			return asked, nil
 		}
 		time.Sleep(time.Until(start.Add(due)))
-		id := uint16(asked) //nolint:gosec // the low bits
+		id := uint16(asked)
 		m := packed[asked*7919%len(packed)]
 		binary.BigEndian.PutUint16(m, id)
 		sent[id].Store(time.Now().UnixNano())
@@ -186,7 +186,7 @@ func arrival(control []byte) int64 {
 	for _, m := range messages {
 		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_TIMESTAMPNS && len(m.Data) >= 16 {
 			seconds, rest := binary.NativeEndian.Uint64(m.Data), binary.NativeEndian.Uint64(m.Data[8:])
-			return int64(seconds)*1e9 + int64(rest) //nolint:gosec // a time
+			return int64(seconds)*1e9 + int64(rest)
 		}
 	}
 	return 0

@@ -138,7 +138,7 @@ func (b *Backends) serve() {
 			_, _ = unix.Read(conn, request)
 			_, _ = unix.Write(conn, b.reply)
 		}
-		if b.open > 0 && unix.EpollCtl(b.open, unix.EPOLL_CTL_ADD, conn, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(conn)}) == nil { //nolint:gosec // a descriptor
+		if b.open > 0 && unix.EpollCtl(b.open, unix.EPOLL_CTL_ADD, conn, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(conn)}) == nil {
 			continue
 		}
 		_ = unix.Close(conn)
@@ -209,7 +209,7 @@ func (b *Backends) Report(limit time.Duration, g *Gaps) error {
 // addrOf returns the address of an endpoint: 127.1.0.0 and up.
 func addrOf(i int) netip.Addr {
 	i += 1 << 16
-	return netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)}) //nolint:gosec // the bytes of i
+	return netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
 // indexOf undoes addrOf.

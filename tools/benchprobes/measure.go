@@ -31,7 +31,7 @@ func heap() int {
 	runtime.GC() // what a sync.Pool held goes with the second
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc) //nolint:gosec // bytes
+	return int(m.HeapAlloc)
 }
 
 // descriptors returns how many are open.

@@ -28,12 +28,12 @@ func floodFaults() []fault {
 		}),
 		flood("random types", func(r *rand.Rand) *dns.Msg {
 			names := []string{"flood.file.test.", "crowd.up.test.", "crowd.tcp.pool.test.", "crowd.targets.pool.test.", "flood.signed.test.", "flood.observed.pool.test."}
-			m := new(dns.Msg).SetQuestion(names[r.IntN(len(names))], uint16(2+r.IntN(1<<16-2))) //nolint:gosec // not A, whose leads are counted
+			m := new(dns.Msg).SetQuestion(names[r.IntN(len(names))], uint16(2+r.IntN(1<<16-2)))
 			return m.SetEdns0(1232, r.IntN(2) == 0)
 		}),
 		flood("random classes and opcodes", func(r *rand.Rand) *dns.Msg {
 			m := new(dns.Msg).SetQuestion("crowd.file.test.", dns.TypeA)
-			m.Question[0].Qclass, m.Opcode = uint16(2+r.IntN(200)), []int{dns.OpcodeQuery, dns.OpcodeStatus, 7}[r.IntN(3)] //nolint:gosec // small
+			m.Question[0].Qclass, m.Opcode = uint16(2+r.IntN(200)), []int{dns.OpcodeQuery, dns.OpcodeStatus, 7}[r.IntN(3)]
 			return m
 		}),
 		{name: "flood: packets that are no queries", lane: laneFlood, hold: 3 * time.Second, inject: floodOfNoise},

@@ -77,7 +77,7 @@ func openHost(addr netip.Addr) (*os.File, error) {
 		unix.Close(fd) //nolint:errcheck,gosec // never used
 		return nil, fmt.Errorf("%s: %w", tunDevice, err)
 	}
-	return os.NewFile(uintptr(fd), tunDevice), nil //nolint:gosec // a descriptor
+	return os.NewFile(uintptr(fd), tunDevice), nil
 }
 
 // switchOn makes a device the link between us and an address.
@@ -136,8 +136,8 @@ func unreachableRoute(verb, flags uint16, to netip.Addr) error {
 	reply := make([]byte, 4096)
 	n, _, err := unix.Recvfrom(fd, reply, 0)
 	if err == nil && n >= unix.SizeofNlMsghdr+4 {
-		if code := int32(order.Uint32(reply[unix.SizeofNlMsghdr:])); code != 0 { //nolint:gosec // a number below zero
-			err = fmt.Errorf("route to %s: %w", to, unix.Errno(-code)) //nolint:gosec // positive
+		if code := int32(order.Uint32(reply[unix.SizeofNlMsghdr:])); code != 0 {
+			err = fmt.Errorf("route to %s: %w", to, unix.Errno(-code))
 		}
 	}
 	return err
@@ -273,5 +273,5 @@ func checksum(b []byte) uint16 {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
-	return ^uint16(sum) //nolint:gosec // it fits
+	return ^uint16(sum)
 }

@@ -105,7 +105,7 @@ func (w *world) buildFarms() error {
 		names = append(names, farmOfHosts)
 	}
 	for i, name := range names {
-		f, err := newFarm(name, cmp.Or(protocols[name], name), uint16(7001+i), byte(i+1), backendsOfFarm, w.pki) //nolint:gosec // few
+		f, err := newFarm(name, cmp.Or(protocols[name], name), uint16(7001+i), byte(i+1), backendsOfFarm, w.pki)
 		if err != nil {
 			return err
 		}
