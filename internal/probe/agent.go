@@ -67,18 +67,17 @@ func (p *agentProbe) report(ctx context.Context, endpoint netip.AddrPort) (Repor
 }
 
 // ask returns the line that the agent says.
-func (p *agentProbe) ask(ctx context.Context, endpoint netip.AddrPort) (string, error) {
-	c, err := p.open(ctx, endpoint)
-	if err != nil {
-		return "", err
-	}
-	defer c.hangUp()
-	if p.send != "" {
-		if _, err := io.WriteString(c, p.send); err != nil {
-			return "", err
+func (p *agentProbe) ask(ctx context.Context, endpoint netip.AddrPort) (said string, err error) {
+	err = p.talk(ctx, endpoint, func(c *call) error {
+		if p.send != "" {
+			if _, err := io.WriteString(c, p.send); err != nil {
+				return err
+			}
 		}
-	}
-	return readAgent(c)
+		said, err = readAgent(c)
+		return err
+	})
+	return said, err
 }
 
 const maxAgentLine = 1024 // bytes

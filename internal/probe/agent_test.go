@@ -67,7 +67,7 @@ func text(err error) string {
 
 // An agent that cannot be asked has no say.
 func TestAgentUnreachable(t *testing.T) {
-	judges(t, must(t)(NewAgent(Agent{Port: serve(t, says("up"))})), brief, `no end of the line within 1s; got "up"`)
+	judges(t, must(t)(NewAgent(Agent{Port: serve(t, says("up"))})), brief, `connected, no end of the line within 1s; got "up"`)
 	err := must(t)(NewAgent(Agent{Port: closedPort(t)})).Probe(t.Context(), local)
 	if text(err) != "connection refused" || !errors.Is(err, ErrNoSay) {
 		t.Errorf("got %v, want ErrNoSay", err)

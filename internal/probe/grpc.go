@@ -69,12 +69,7 @@ func withPrefix(message []byte) []byte {
 }
 
 func (p *grpcProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
-	c, err := p.open(ctx, endpoint)
-	if err != nil {
-		return err
-	}
-	defer c.hangUp()
-	return p.ask(c.Conn, endpoint)
+	return p.talk(ctx, endpoint, func(c *call) error { return p.ask(c.Conn, endpoint) })
 }
 
 // ask makes the call.

@@ -91,7 +91,7 @@ func TestGRPCTimeout(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			judges(t, must(t)(NewGRPC(GRPC{Port: port})), brief, "no answer within 1s")
+			judges(t, must(t)(NewGRPC(GRPC{Port: port})), brief, "connected, no answer within 1s")
 		})
 	}
 }

@@ -239,18 +239,15 @@ func regexText(r *regexp.Regexp) string {
 }
 
 func (p *httpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
-	c, err := p.open(ctx, endpoint)
-	if err != nil {
-		return err
-	}
-	defer c.hangUp()
-	if p.http2 {
-		return p.ask2(c.Conn, endpoint)
-	}
-	if _, err := io.WriteString(c, p.before+p.hostFor(endpoint)+p.after); err != nil {
-		return err
-	}
-	return p.judge(c)
+	return p.talk(ctx, endpoint, func(c *call) error {
+		if p.http2 {
+			return p.ask2(c.Conn, endpoint)
+		}
+		if _, err := io.WriteString(c, p.before+p.hostFor(endpoint)+p.after); err != nil {
+			return err
+		}
+		return p.judge(c)
+	})
 }
 
 // ask2 makes the call over HTTP/2.

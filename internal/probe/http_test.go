@@ -128,11 +128,11 @@ func TestHTTPTimeout(t *testing.T) {
 		check  HTTP
 		want   string
 	}{
-		{"silent", silent, HTTP{}, "no answer within 1s"},
-		{"half a line", says("HTTP/1."), HTTP{}, `no end of the headers within 1s; got "HTTP/1."`},
-		{"half the headers", drips("HTTP/1.1 200 OK\r\nServer: x\r\n"), HTTP{}, `no end of the headers within 1s; got "HTTP/1.1 200 OK"`},
-		{"half the body", says(status200("all is")), HTTP{Body: "is well"}, `no "is well" within 1s; got "all is"`},
-		{"half the body, regex", says(status200("all is")), HTTP{BodyRegex: regexp.MustCompile("well")}, "no end of the body within 1s"},
+		{"silent", silent, HTTP{}, "connected, no answer within 1s"},
+		{"half a line", says("HTTP/1."), HTTP{}, `connected, no end of the headers within 1s; got "HTTP/1."`},
+		{"half the headers", drips("HTTP/1.1 200 OK\r\nServer: x\r\n"), HTTP{}, `connected, no end of the headers within 1s; got "HTTP/1.1 200 OK"`},
+		{"half the body", says(status200("all is")), HTTP{Body: "is well"}, `connected, no "is well" within 1s; got "all is"`},
+		{"half the body, regex", says(status200("all is")), HTTP{BodyRegex: regexp.MustCompile("well")}, "connected, no end of the body within 1s"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -90,13 +90,30 @@ func (l *line) scheme(plain, encrypted string) string {
 	return plain
 }
 
+// talk opens a connection and asks over it. A timeout then says that the connection was made.
+func (l *line) talk(ctx context.Context, endpoint netip.AddrPort, ask func(c *call) error) error {
+	c, err := l.open(ctx, endpoint)
+	if err != nil {
+		return err
+	}
+	defer c.hangUp()
+	if err := ask(c); err != nil {
+		return &connected{err}
+	}
+	return nil
+}
+
 // connect opens a TCP connection.
 func (l *line) connect(ctx context.Context, endpoint netip.AddrPort) (*net.TCPConn, error) {
-	own := l.source.towardPort(endpoint.Addr())
+	dialer, own := &unkept, l.source.towardPort(endpoint.Addr())
 	if own.IsValid() {
-		return bound.DialTCP(ctx, "tcp", own, endpoint)
+		dialer = &bound
 	}
-	return unkept.DialTCP(ctx, "tcp", own, endpoint)
+	tcp, err := dialer.DialTCP(ctx, "tcp", own, endpoint)
+	if err != nil {
+		return nil, &unmet{awaited: "connection", err: err}
+	}
+	return tcp, nil
 }
 
 // call is an open connection whose reads and writes fail once its context ends.
@@ -126,7 +143,7 @@ func (l *line) open(ctx context.Context, endpoint netip.AddrPort) (*call, error)
 	secure := tls.Client(tcp, l.tls)
 	if err := secure.Handshake(); err != nil {
 		c.hangUp()
-		return nil, &unmet{awaited: "TLS handshake", err: err}
+		return nil, &connected{&unmet{awaited: "TLS handshake", err: err}}
 	}
 	c.Conn = secure
 	return c, nil

@@ -43,6 +43,11 @@ type unmet struct {
 func (u *unmet) Error() string { return u.err.Error() }
 func (u *unmet) Unwrap() error { return u.err }
 
+// connected is an error that came after the connection was made.
+type connected struct{ error }
+
+func (c *connected) Unwrap() error { return c.error }
+
 // explain puts an error of a probe that began at start into an operator's words.
 func explain(ctx context.Context, start time.Time, err error) error {
 	var said reason
@@ -87,6 +92,9 @@ func failure(ctx context.Context, start time.Time, err error) string {
 	switch {
 	case isTimeout(err):
 		text = "no " + wait.awaited + timeoutText(ctx, start)
+		if c := (*connected)(nil); errors.As(err, &c) {
+			text = "connected, " + text
+		}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		text = "connection closed, no " + wait.awaited
 	case errors.Is(err, errAbsent):

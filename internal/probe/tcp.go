@@ -53,17 +53,14 @@ func (p *tcpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 	if p.tls == nil && p.proxy == NoProxy && len(p.send) == 0 && len(p.receive) == 0 {
 		return p.knock(ctx, endpoint)
 	}
-	c, err := p.open(ctx, endpoint)
-	if err != nil {
-		return err
-	}
-	defer c.hangUp()
-	if len(p.send) > 0 { // over TLS, nothing would be sent as an empty record
-		if _, err := c.Write(p.send); err != nil {
-			return err
+	return p.talk(ctx, endpoint, func(c *call) error {
+		if len(p.send) > 0 { // over TLS, nothing would be sent as an empty record
+			if _, err := c.Write(p.send); err != nil {
+				return err
+			}
 		}
-	}
-	return await(c, p.receive)
+		return await(c, p.receive)
+	})
 }
 
 // knock is the cheapest probe: a connection and nothing else.

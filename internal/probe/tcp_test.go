@@ -29,13 +29,13 @@ func TestTCP(t *testing.T) {
 		{"any byte may come", leaves("\x00\xff\x00"), TCP{Receive: "\xff\x00"}, patience, ""},
 		{"answers", redis, TCP{Send: "PING\r\n", Receive: "+PONG"}, patience, ""},
 		{"answers otherwise", redis, TCP{Send: "GET x\r\n", Receive: "+PONG"}, brief,
-			`no "+PONG" within 1s; got "-NOAUTH Authentication required.\r\n"`},
+			`connected, no "+PONG" within 1s; got "-NOAUTH Authentication required.\r\n"`},
 		{"wrong banner", leaves("554 go away\r\n"), TCP{Receive: "220 "}, patience,
 			`connection closed, no "220 "; got "554 go away\r\n"`},
 		{"garbage", leaves("\x16\x03\xff\u00e9\"\n"), TCP{Receive: "220 "}, patience,
 			`connection closed, no "220 "; got "\x16\x03\xff\u00e9\"\n"`},
-		{"silent", silent, TCP{Receive: "220 "}, brief, `no "220 " within 1s`},
-		{"half a banner", says("22"), TCP{Receive: "220 "}, brief, `no "220 " within 1s; got "22"`},
+		{"silent", silent, TCP{Receive: "220 "}, brief, `connected, no "220 " within 1s`},
+		{"half a banner", says("22"), TCP{Receive: "220 "}, brief, `connected, no "220 " within 1s; got "22"`},
 		{"half-open", leaves(""), TCP{Receive: "220 "}, patience, `connection closed, no "220 "`},
 		{"reset half-way", resets, TCP{Send: "HELO\r\n", Receive: "250"}, patience, `connection reset`},
 		{"endless", endless("", "0123456789"), TCP{Receive: "220 "}, patience,
@@ -75,7 +75,7 @@ func TestTCPRefused(t *testing.T) {
 // A full backlog swallows the handshake, as a firewall that drops does.
 func TestTCPBlackHole(t *testing.T) {
 	port := blackHole(t)
-	judges(t, must(t)(NewTCP(TCP{Port: port})), brief, "no answer within 1s")
+	judges(t, must(t)(NewTCP(TCP{Port: port})), brief, "no connection within 1s")
 }
 
 // What is sent without a wait for an answer must arrive, reset or no reset.
