@@ -60,6 +60,7 @@ func cameUp(instance *caddy.Instance) {
 	defer instance.StorageMu.RUnlock()
 	if s, ok := instance.Storage[startupKey{}].(*startup); ok {
 		s.done.Store(true)
+		thisProcess.cameUp(time.Now())
 	}
 }
 

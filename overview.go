@@ -86,7 +86,7 @@ func (o *overview) add(r shownRule) {
 // document returns what there is to show.
 func (o *overview) document() *statuspage.Document {
 	inUse.update(time.Now())
-	o.doc.Time = o.now.UTC()
+	o.doc.Time, o.doc.Process = o.now.UTC(), thisProcess.shown()
 	for _, r := range o.rules {
 		o.doc.Rules = append(o.doc.Rules, o.rule(r))
 	}
@@ -333,6 +333,9 @@ func (o *overview) otherRules() {
 
 // problems puts what has to be said first into the document.
 func (o *overview) problems() {
+	if o.doc.Process.ReloadFailed {
+		o.say("reload", "", "the last reload failed, as the log says: the Corefile before it stays in force")
+	}
 	for i, r := range o.doc.Rules {
 		would := ""
 		if r.Observe {
@@ -363,7 +366,7 @@ func (o *overview) problems() {
 }
 
 // problemKinds are those of a document, the worst first.
-var problemKinds = []string{"fail_open", "replaced", "all_failing", "unchecked", "file"}
+var problemKinds = []string{"fail_open", "replaced", "all_failing", "unchecked", "reload", "file"}
 
 func (o *overview) say(kind, zone, text string) {
 	o.doc.Problems = append(o.doc.Problems, statuspage.Problem{Kind: kind, Zone: zone, Text: text})

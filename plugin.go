@@ -47,6 +47,7 @@
 //	health.go       what a rule asks of internal/health; watch.go names resolved from the start
 //	life.go         what starts and stops with a server
 //	status.go       the page that shows rules; overview.go what is on it; forecast.go what answers
+//	process.go      what the page says of the process
 //	                will be made of; leadcounts.go who led; internal/statuspage serves it
 //	outcome.go      the results of an answer, and the reasons why records left it
 //	metrics.go      counters; scrape.go metrics made at a scrape

@@ -53,6 +53,7 @@ func setup(c *caddy.Controller) error {
 	})
 	c.OnRestartFailed(func() error {
 		background.restartFailed()
+		thisProcess.reloadFailed(time.Now())
 		return nil
 	})
 	// Chains are made when every plugin is set up, so this comes last: what watches names asks the

@@ -9,7 +9,10 @@
 //	assets/      the page: a template that is of use without JavaScript, and the script that keeps it alive
 package statuspage
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Version is that of the document's schema. Fields may be added to it; where one changes its meaning or
 // goes, there will be another version under another path.
@@ -20,6 +23,7 @@ type Document struct {
 	Version int       `json:"version"`
 	Time    time.Time `json:"time"`
 	Window  int       `json:"window_seconds"` // that leads are counted over
+	Process Process   `json:"process"`
 
 	Problems  []Problem  `json:"problems"`
 	Rules     []Rule     `json:"rules"`
@@ -31,8 +35,17 @@ type Document struct {
 	OtherRules       []string `json:"other_rules"` // zones of rules that do not name the option status
 }
 
-// Problem is what has to be said first. Kind is "fail_open", "replaced", "all_failing", "unchecked" or
-// "file".
+// Process is the server that the document is of.
+type Process struct {
+	Host         string     `json:"host"`
+	Version      string     `json:"version"`
+	Started      time.Time  `json:"started"`
+	Reloaded     *time.Time `json:"last_reload"` // null before the first
+	ReloadFailed bool       `json:"last_reload_failed"`
+}
+
+// Problem is what has to be said first. Kind is "fail_open", "replaced", "all_failing", "unchecked",
+// "reload", which has no zone, or "file".
 type Problem struct {
 	Kind string `json:"kind"`
 	Zone string `json:"zone"`
@@ -85,6 +98,11 @@ type Name struct {
 	Members    []Member `json:"members"`     // those that are down first
 
 	MembersOmitted int `json:"members_omitted"`
+}
+
+// HasTiers reports whether its members are of more than one tier.
+func (n *Name) HasTiers() bool {
+	return slices.ContainsFunc(n.Members, func(m Member) bool { return m.Tier != n.Members[0].Tier })
 }
 
 // Member is one record of an RRset. State is "answers" if it has its turn in the next answers, else the

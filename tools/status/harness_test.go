@@ -131,6 +131,7 @@ const corefile = `example.org:%[1]s {
 	}
 	balance dead.example.org {
 		status %[2]s
+		tier 127.2.0.11
 		health_check tcp %[5]s {
 			allow 127.2.0.0/16
 			watch dead.example.org

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
@@ -164,6 +165,31 @@ func TestThePageIsLive(t *testing.T) {
 	p.picture("problems")
 }
 
+// The page says whose it is, since when, and how the last reload went.
+func TestThePageSaysWhoseItIs(t *testing.T) {
+	s := start(t, newFarm(t))
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, s)
+	p.waitUntil(fmt.Sprintf(`document.querySelector("#process").textContent.match(/^%s · CoreDNS-[0-9.]+ balance-.* · started [0-9]+ s ago$/) !== null`, host))
+	good, err := os.ReadFile(s.Corefile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(corefile string) {
+		testserver.Write(t, s.Corefile, corefile)
+		if err := s.Cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload("nonsense {\n")
+	p.waitUntil(`document.querySelector("#process").textContent.endsWith("ago: failed") && document.querySelector("#problems").textContent.includes("the last reload failed")`)
+	reload(string(good) + "\n# the same\n")
+	p.waitUntil(`document.querySelector("#process").textContent.match(/ · reloaded [0-9]+ s ago$/) !== null && !document.querySelector("#problems").textContent.includes("reload")`)
+}
+
 // A page whose server is gone says so, and is live again when the server is.
 func TestALostServerIsSaid(t *testing.T) {
 	s := start(t, newFarm(t))
@@ -246,13 +272,21 @@ func TestOnAPhone(t *testing.T) {
 	testserver.Write(t, s.overrides, f.addr(2)+" drain until 2099-12-01T00:00:00Z # "+strings.Repeat("longwordwithoutaspace", 8)+"\n")
 	s.use(2)
 	s.waitFor(`"down":3`, "longword")
-	for _, width := range []int64{320, 390, 768, 1280} {
+	for _, width := range []int64{320, 390, 768, 970, 1280} {
 		p := open(t, s, chromedp.EmulateViewport(width, 844))
 		p.live(5)
 		p.waitUntil(app + `.textContent.includes("longword")`)
 		wide := value[[]string](p, `[...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest("thead")).map((e) => e.outerHTML.slice(0, 80))`)
 		if scroll := value[int64](p, `document.documentElement.scrollWidth`); scroll > width || len(wide) > 0 {
 			t.Errorf("at %d pixels the page is %d wide: %q", width, scroll, wide)
+		}
+		over := value[[]string](p, `[...document.querySelectorAll(".live td, .live th")].filter((e) => {
+			const range = document.createRange();
+			range.selectNodeContents(e);
+			return e.offsetParent && !e.closest("thead") && range.getBoundingClientRect().right > e.getBoundingClientRect().right + 1;
+		}).map((e) => e.outerHTML.slice(0, 80))`)
+		if len(over) > 0 {
+			t.Errorf("at %d pixels these are wider than their cells: %q", width, over)
 		}
 		p.picture(fmt.Sprintf("width-%d", width))
 	}

@@ -157,15 +157,24 @@ function memberRows(name, member, rule, flash) {
     el("td", { role: "cell", class: "wide" }, probes(member.probes)),
     el("td", { role: "cell", class: "number", "data-label": "leads" }, leads(member.leads, name.answers)),
     el("td", { role: "cell", "data-label": "weight" }, String(member.weight)),
+    hasTiers(name) ? el("td", { role: "cell", "data-label": "tier" }, String(member.tier)) : null,
     el("td", { role: "cell", "data-label": "answers" }, STATES[member.state] || member.state));
   if (!lines.length) return [row];
-  return [row, el("tr", { role: "row", class: "note", "data-key": `n ${member.member}` }, el("td", { role: "cell", colspan: 7 }, lines))];
+  return [row, el("tr", { role: "row", class: "note", "data-key": `n ${member.member}` }, el("td", { role: "cell", colspan: hasTiers(name) ? 8 : 7 }, lines))];
 }
 
-const MEMBER_COLUMNS = ["Member", "Verdict", "For", "Last probes", "Leads in the last minute", "Weight", "Answers"];
+const MEMBER_COLUMNS = ["Member", "Verdict", "For", "Last probes", "Leads in the last minute", "Weight", "Tier", "Answers"];
 
-function table(columns, rows, label) {
-  return el("table", { role: "table", class: columns === MEMBER_COLUMNS ? "live members" : "live", "aria-label": label },
+const hasTiers = (name) => name.members.some((member) => member.tier !== name.members[0].tier);
+
+function memberTable(name, rows) {
+  const tiers = hasTiers(name);
+  const columns = MEMBER_COLUMNS.filter((column) => column !== "Tier" || tiers);
+  return table(columns, rows, `members of ${name.name} ${name.type}`, tiers ? "live members tiered" : "live members");
+}
+
+function table(columns, rows, label, classes = "live") {
+  return el("table", { role: "table", class: classes, "aria-label": label },
     el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns.map((text) => el("th", { role: "columnheader", scope: "col" }, text)))),
     el("tbody", { role: "rowgroup" }, rows));
 }
@@ -188,7 +197,7 @@ function nameArticle(name, members) {
   return el("article", { class: `name ${name.answer !== "members" ? "alarm" : name.down || name.failed_over ? "hurt" : ""}`, "data-key": key },
     el("h3", {}, name.name, " ", el("span", { class: "type" }, name.type)),
     el("p", { class: "about" }, badges, where.join(" · ")),
-    table(MEMBER_COLUMNS, rows, `members of ${name.name} ${name.type}`), omitted);
+    memberTable(name, rows), omitted);
 }
 
 const nameKey = (name) => [name.rule, name.name, name.type, name.section, name.priority, name.prefer_line].join(" ");
@@ -274,11 +283,20 @@ function render() {
   $("others").textContent = doc.other_rules.length ? `Not shown here, for they have no option status: ${doc.other_rules.join(" ")}` : "";
   const filtered = words.length || only;
   say($("found"), filtered ? `${found.length} of ${plural(doc.names.length, "name")}` : "");
+  whose(doc.process);
   summary(doc);
 }
 
 function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
+}
+
+// whose shows which server this is.
+function whose(process) {
+  const reload = process.last_reload ? [" · reloaded ", when(process.last_reload), " ago"] : [];
+  if (process.last_reload_failed) reload.push(": ", el("span", { class: "bad" }, "failed"));
+  const parts = [`${process.host} · ${process.version} · started `, when(process.started), " ago", ...reload];
+  show($("process"), parts.map((part) => (typeof part === "string" ? el("span", {}, part) : part)));
 }
 
 function summary(doc) {
