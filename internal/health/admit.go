@@ -39,6 +39,7 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 	s.full = s.full && s.size.Load() >= s.limit/10*9
 	if known != nil {
 		s.add(known)
+		known.seen.Store(int64(p.now()))
 		s.changed = true // its plans must be made again, with the verdict
 		p.requeue(known)
 		return nil

@@ -88,3 +88,24 @@ func BenchmarkReload(b *testing.B) {
 type idleProber struct{ *backends }
 
 func (idleProber) Probe(context.Context, netip.AddrPort) error { return nil }
+
+// Looking a verdict up, as it is done for each member when a plan is made.
+func BenchmarkSeen(b *testing.B) {
+	for _, zones := range []int{1, 200} {
+		b.Run(fmt.Sprintf("%dzones", zones), func(b *testing.B) {
+			backends := &backends{key: b.Name()}
+			c := backends.checkOf()
+			c.Prober = idleProber{backends}
+			endpoints := addresses(64)
+			all := loaded(b, c, zones, endpoints)
+			all[0].pool.do(func() {})
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				all[0].Seen(endpoints[i%len(endpoints)])
+				i++
+			}
+			leave(all)
+		})
+	}
+}

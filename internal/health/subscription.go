@@ -40,12 +40,16 @@ func (s *Subscription) Refuse() { s.scope.counters.outside.Inc() }
 // probing. The verdict is unknown if the rule may not have it probed.
 func (s *Subscription) Seen(at netip.AddrPort) Verdict {
 	at = unmapped(at)
-	if !s.Allows(at.Addr()) {
-		return Unknown
-	}
 	e := s.pool.find(at)
-	if !s.gone.Load() {
-		s.register(at, e)
+	switch {
+	case e != nil && s.scope.has(e):
+		if !s.gone.Load() {
+			e.seen.Store(int64(s.pool.now()))
+		}
+	case !s.Allows(at.Addr()):
+		return Unknown
+	case !s.gone.Load():
+		s.register(at)
 	}
 	if e == nil {
 		return Unknown
@@ -53,14 +57,8 @@ func (s *Subscription) Seen(at netip.AddrPort) Verdict {
 	return e.status.Load().verdict
 }
 
-// register records that an answer held an endpoint, and makes it known if it is new.
-func (s *Subscription) register(at netip.AddrPort, e *endpoint) {
-	if e != nil {
-		e.seen.Store(int64(s.pool.now()))
-		if s.scope.has(e) {
-			return
-		}
-	}
+// register notes that an answer held an endpoint that the scope does not have.
+func (s *Subscription) register(at netip.AddrPort) {
 	if s.scope.isFull() || s.scope.arrived.Load() >= 2*s.scope.limit {
 		s.scope.counters.full.Inc()
 		return
