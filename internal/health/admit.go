@@ -8,7 +8,7 @@ import "time"
 // once; many of one rule are spread over a second.
 func (p *pool) admit() {
 	fresh := make(map[*scope][]*endpoint)
-	for a := p.arrivals.Swap(nil); a != nil; a = a.earlier {
+	for a := p.table.arrivals.Swap(nil); a != nil; a = a.earlier {
 		if e := p.admitOne(a); e != nil {
 			fresh[a.subscription.scope] = append(fresh[a.subscription.scope], e)
 		}
@@ -27,7 +27,7 @@ func (p *pool) admit() {
 func (p *pool) admitOne(a *arrival) *endpoint {
 	s := a.subscription.scope
 	s.arrived.Add(-1)
-	known := p.find(a.at)
+	known := p.table.find(a.at)
 	switch {
 	case a.subscription.gone.Load(), known != nil && s.has(known):
 		return nil

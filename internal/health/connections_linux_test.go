@@ -25,7 +25,7 @@ func TestNewsOfAClosedConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := s.pool.find(endpoint)
+	e := s.pool.table.find(endpoint)
 	s.pool.do(func() {
 		conn.Close()
 		hear := <-s.pool.calls

@@ -428,8 +428,8 @@ func TestForgettingLetsGo(t *testing.T) {
 		s := joined(t, c)
 		s.Seen(a1)
 		wait(13 * time.Minute)
-		if s.pool.known() != 0 || len(lines.open) != 0 {
-			t.Errorf("%d endpoints and %d connections, want none", s.pool.known(), len(lines.open))
+		if s.pool.table.known() != 0 || len(lines.open) != 0 {
+			t.Errorf("%d endpoints and %d connections, want none", s.pool.table.known(), len(lines.open))
 		}
 	})
 }

@@ -4,6 +4,7 @@ package health
 
 import (
 	"container/list"
+	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
@@ -51,8 +52,8 @@ func newEndpoint(at netip.AddrPort) *endpoint {
 func (e *endpoint) phase(interval time.Duration) time.Duration {
 	const offset, prime = 0xcbf29ce484222325, 0x100000001b3 // FNV-1a
 	h := uint64(offset)
-	addr, port := e.at.Addr().As16(), e.at.Port()
-	for _, b := range append(addr[:], byte(port>>8), byte(port)) {
+	addr := e.at.Addr().As16()
+	for _, b := range binary.BigEndian.AppendUint16(addr[:], e.at.Port()) {
 		h = (h ^ uint64(b)) * prime
 	}
 	h ^= h >> 32

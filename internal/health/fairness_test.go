@@ -108,7 +108,7 @@ func TestEachRuleHasItsPlaces(t *testing.T) {
 				t.Errorf("%s of the other rule is %v after %d probes, want up", at.Addr(), got, b.count(at))
 			}
 		}
-		if n := greedy.pool.known(); n != 103 && n != 104 {
+		if n := greedy.pool.table.known(); n != 103 && n != 104 {
 			t.Errorf("%d endpoints, want 100 of the one and 3 or 4 of the other", n)
 		}
 	})

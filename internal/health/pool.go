@@ -24,7 +24,7 @@ type pool struct {
 	ended chan struct{}
 	calls chan func() // run by the pool's goroutine, for others that need what it owns
 
-	table
+	table   table
 	scopes  scopes
 	timers  timers
 	backlog backlog
@@ -111,7 +111,7 @@ func (p *pool) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-p.wake:
+		case <-p.table.wake:
 			p.admit()
 		case call := <-p.calls:
 			call()

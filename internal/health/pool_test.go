@@ -333,7 +333,7 @@ func TestForgetting(t *testing.T) {
 		for second := range 13 * 60 {
 			wait(time.Second)
 			s.Seen(a2)
-			if second == 10*60 && s.pool.known() != 2 {
+			if second == 10*60 && s.pool.table.known() != 2 {
 				t.Error("the endpoint was forgotten within ten minutes")
 			}
 		}
@@ -343,8 +343,8 @@ func TestForgetting(t *testing.T) {
 		if got := metric(t, "coredns_balance_endpoint_up", "example.org.", a1.String()+" fake:1"); got != 0 {
 			t.Errorf("there still is a series for %s", a1)
 		}
-		if s.pool.known() != 1 {
-			t.Errorf("%d endpoints known, want 1", s.pool.known())
+		if s.pool.table.known() != 1 {
+			t.Errorf("%d endpoints known, want 1", s.pool.table.known())
 		}
 	})
 }
@@ -363,8 +363,8 @@ func TestTheDeadAreRememberedLonger(t *testing.T) {
 			t.Errorf("after 59 minutes the dead one is %v, and the live one known: %v", known.Verdict, live)
 		}
 		wait(20 * time.Minute)
-		if s.pool.known() != 0 {
-			t.Errorf("%d endpoints known after 79 minutes, want none", s.pool.known())
+		if s.pool.table.known() != 0 {
+			t.Errorf("%d endpoints known after 79 minutes, want none", s.pool.table.known())
 		}
 	})
 }
@@ -450,8 +450,8 @@ func TestTableFullAtOnce(t *testing.T) {
 		for _, addr := range addresses(30) {
 			probed += min(1, b.count(addr))
 		}
-		if probed != c.MaxEndpoints || s.pool.known() != c.MaxEndpoints {
-			t.Errorf("%d endpoints, %d probed, want %d", s.pool.known(), probed, c.MaxEndpoints)
+		if probed != c.MaxEndpoints || s.pool.table.known() != c.MaxEndpoints {
+			t.Errorf("%d endpoints, %d probed, want %d", s.pool.table.known(), probed, c.MaxEndpoints)
 		}
 	})
 }
@@ -742,8 +742,8 @@ func checkNoBurst(t *testing.T, change time.Duration) {
 			t.Errorf("%d probes in the 100 ms after reload %d, want at most %d", probes, i, most)
 		}
 	}
-	if s.pool.known() != endpoints {
-		t.Errorf("%d endpoints known, want %d", s.pool.known(), endpoints)
+	if s.pool.table.known() != endpoints {
+		t.Errorf("%d endpoints known, want %d", s.pool.table.known(), endpoints)
 	}
 	s.Leave()
 }

@@ -120,7 +120,7 @@ func (p *pool) knowledgeOf(id uint64) (known []knowledge) {
 	}
 	now := p.now()
 	for n := range s.members.all() {
-		e := p.numbered(n)
+		e := p.table.numbered(n)
 		known = append(known, knowledge{
 			at: e.at, tracker: e.tracker, silent: e.silent, status: e.status.Load(), failing: e.failing.Load(),
 			history: e.history.Load(), seen: now - time.Duration(e.seen.Load()), nextFrom: e.next - now,
@@ -133,7 +133,7 @@ func (p *pool) knowledgeOf(id uint64) (known []knowledge) {
 func (p *pool) adopt(known []knowledge, s *Subscription) {
 	for i := range known {
 		if k := &known[i]; s.Allows(k.at.Addr()) && !s.scope.isFull() {
-			e := p.find(k.at)
+			e := p.table.find(k.at)
 			if e == nil {
 				e = p.restore(k)
 			}
@@ -196,7 +196,7 @@ func (p *pool) unsubscribe(s *Subscription) (empty bool) {
 // trim removes from a scope the endpoints that none of its rules allows.
 func (p *pool) trim(s *scope) {
 	for n := range s.members.all() {
-		if e := p.numbered(n); !s.allows(e) {
+		if e := p.table.numbered(n); !s.allows(e) {
 			s.remove(e)
 			p.requeue(e)
 			if e.scopes == 0 {

@@ -40,7 +40,7 @@ func (s *Subscription) Refuse() { s.scope.counters.outside.Inc() }
 // probing. The verdict is unknown if the rule may not have it probed.
 func (s *Subscription) Seen(at netip.AddrPort) Verdict {
 	at = unmapped(at)
-	e := s.pool.find(at)
+	e := s.pool.table.find(at)
 	switch {
 	case e != nil && s.scope.has(e):
 		if !s.gone.Load() {
@@ -64,7 +64,7 @@ func (s *Subscription) register(at netip.AddrPort) {
 		return
 	}
 	s.scope.arrived.Add(1)
-	s.pool.arrive(at, s)
+	s.pool.table.arrive(at, s)
 }
 
 // unmapped returns an endpoint with an IPv4-mapped address turned into IPv4.
@@ -79,7 +79,7 @@ func unmapped(at netip.AddrPort) netip.AddrPort {
 // reports false if the endpoint is not known or the rule may not have it probed.
 func (s *Subscription) Peek(at netip.AddrPort) (Endpoint, bool) {
 	at = unmapped(at)
-	e := s.pool.find(at)
+	e := s.pool.table.find(at)
 	if e == nil || !s.Allows(at.Addr()) {
 		return Endpoint{}, false
 	}
@@ -91,7 +91,7 @@ func (s *Subscription) Peek(at netip.AddrPort) (Endpoint, bool) {
 func (s *Subscription) Endpoints() iter.Seq[Endpoint] {
 	return func(yield func(Endpoint) bool) {
 		for n := range s.scope.members.all() {
-			if e := s.pool.numbered(n); e != nil && !yield(e.snapshot()) {
+			if e := s.pool.table.numbered(n); e != nil && !yield(e.snapshot()) {
 				return
 			}
 		}

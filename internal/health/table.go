@@ -94,12 +94,3 @@ func (t *table) remove(e *endpoint) {
 	t.slotFor(e.number).Store(nil)
 	t.free = append(t.free, e.number)
 }
-
-// each calls f for every endpoint.
-func (t *table) each(f func(e *endpoint)) {
-	for n := range t.used {
-		if e := t.numbered(n); e != nil {
-			f(e)
-		}
-	}
-}
