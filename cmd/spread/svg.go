@@ -78,13 +78,9 @@ func (r *setReport) draw(d *drawing) {
 	d.text("set", svgMargin, r.What)
 	d.text("small number", 680, "share")
 	d.text("small number", svgWidth-svgMargin, "wanted")
-	most := 0.0
-	for _, m := range r.Members {
-		most = max(most, m.Share, m.Wanted)
-	}
 	for _, m := range r.Members {
 		d.y += svgRow
-		m.draw(d, most)
+		m.draw(d)
 	}
 	class := map[string]string{exact: "good", asWanted: "good", notAsWanted: "bad"}[r.Verdict]
 	if class == "" {
@@ -101,9 +97,9 @@ func (r *setReport) draw(d *drawing) {
 	}
 }
 
-// draw draws a member, on a scale that ends at most.
-func (m *memberReport) draw(d *drawing, most float64) {
-	x := func(part float64) float64 { return svgBarFrom + (svgBarTo-svgBarFrom)*part/most }
+// draw draws a member: a full bar is all leads.
+func (m *memberReport) draw(d *drawing) {
+	x := func(part float64) float64 { return svgBarFrom + (svgBarTo-svgBarFrom)*part }
 	d.text("", svgMargin, screen{unicode: true}.cut(m.Member, 38))
 	_, _ = fmt.Fprintf(d, "<rect class=\"back\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"16\" rx=\"2\"/>\n", svgBarFrom, d.y-13, svgBarTo-svgBarFrom)
 	_, _ = fmt.Fprintf(d, "<rect class=\"bar\" x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"16\" rx=\"2\"/>\n", svgBarFrom, d.y-13, x(m.Share)-svgBarFrom)

@@ -57,10 +57,6 @@ func (r *setReport) columns(width int) columns {
 // table returns a set as text: a line for each member, and the verdict.
 func (r *setReport) table(s screen) string {
 	c := r.columns(s.width)
-	most := 0.0
-	for _, m := range r.Members {
-		most = max(most, m.Share, m.Wanted)
-	}
 	var b strings.Builder
 	b.WriteString(s.paint(faint, pad(s.cut(r.What, c.member), c.member)+pad("leads", -7)+pad("share", -9)+pad("wanted", -9)+pad("present", -9)+pad("place", -8)) + "\n")
 	for _, m := range r.Members {
@@ -71,7 +67,7 @@ func (r *setReport) table(s screen) string {
 		line := pad(s.cut(m.Member, c.member), c.member) + pad(strconv.Itoa(m.Leads), -7) + pad(percent(m.Share), -9) + pad(percent(m.Wanted), -9) +
 			pad(percent(float64(m.Answers)/float64(r.Answers)), -9) + pad(place, -8)
 		if c.bar > 0 {
-			line += "  " + s.bar(m.Share/most, m.Wanted/most, c.bar)
+			line += "  " + s.bar(m.Share, m.Wanted, c.bar)
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
