@@ -211,9 +211,7 @@ func optionNames[T any](options []option[T]) (names []string) {
 // which ones are wanted.
 type wrongCount []string
 
-func (found wrongCount) Error() string {
-	return text.Found(found)
-}
+func (found wrongCount) Error() string { return text.Found(found) }
 
 // wanting adds to a wrongCount what is wanted instead.
 func wanting(err error, name, usage string) error {
@@ -222,11 +220,11 @@ func wanting(err error, name, usage string) error {
 	case !errors.As(err, &found):
 		return err
 	case usage == "":
-		return fmt.Errorf("%v: want %q alone", err, name) //nolint:errorlint // wanted once
+		return fmt.Errorf("%s: want %q alone", text.Found(found), name)
 	case len(found) > 1 && takesText(usage):
-		return fmt.Errorf("%v: want %q, with a text of several words in quotes", err, name+" "+usage) //nolint:errorlint // wanted once
+		return fmt.Errorf("%s: want %q, with a text of several words in quotes", text.Found(found), name+" "+usage)
 	}
-	return fmt.Errorf("%v: want %q", err, name+" "+usage) //nolint:errorlint // wanted once
+	return fmt.Errorf("%s: want %q", text.Found(found), name+" "+usage)
 }
 
 // takesText reports whether the last argument of an option may have spaces.
