@@ -86,9 +86,17 @@ func parseCount(high uint32) func(args []string) (int, error) {
 func parseInterval(arg string) (time.Duration, error) {
 	d, err := time.ParseDuration(arg)
 	if err != nil || d != 0 && d < minPollInterval {
-		return 0, fmt.Errorf("bad duration %q: want one such as 30s, at least %v, or 0 to read the file once", arg, minPollInterval)
+		return 0, badDuration(arg, fmt.Sprintf("one such as 30s, at least %v, or 0 to read the file once", minPollInterval))
 	}
 	return d, nil
+}
+
+// badDuration returns an error for a word that is no duration, perhaps because it has no unit.
+func badDuration(arg, want string) error {
+	if _, err := strconv.ParseUint(arg, 10, 32); err == nil {
+		return fmt.Errorf("bad duration %q: want %s; did you mean %q?", arg, want, arg+"s")
+	}
+	return fmt.Errorf("bad duration %q: want %s", arg, want)
 }
 
 // parseNumber reads a decimal number from low to high.

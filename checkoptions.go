@@ -72,7 +72,7 @@ func parseDuration(args []string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(args[0])
 	if err != nil || d < shortest || d > longest {
-		return 0, fmt.Errorf("bad duration %q: want one such as 5s, from %v to %v", args[0], shortest, longest)
+		return 0, badDuration(args[0], "one such as 5s, from 10ms to 24h")
 	}
 	return d, nil
 }

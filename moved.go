@@ -3,8 +3,9 @@
 package balance
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // What loadbalance takes and no other stanza: "loadbalance POLICY [FILE]" and the option "reload
@@ -19,7 +20,7 @@ func (s *stanza) movedLines(heading *line) (lines []line, args []string, err err
 		return nil, args, nil
 	}
 	if len(args) > 2 {
-		return nil, nil, heading.errorf(`found %q behind the policy: want lines in the block, such as "prefer CIDR"`, args[1:])
+		return nil, nil, heading.errorf(`%s behind the policy: want lines in the block, such as "prefer CIDR"`, text.Found(args[1:]))
 	}
 	s.moved = true
 	lines = []line{{at: heading.at, name: "policy", args: args[:1]}}
@@ -36,7 +37,7 @@ func parseReload(args []string) (time.Duration, error) {
 	}
 	every, err := time.ParseDuration(args[0])
 	if err != nil || every < 0 {
-		return 0, fmt.Errorf("bad duration %q: want one such as 30s, or 0 to read the file once", args[0])
+		return 0, badDuration(args[0], "one such as 30s, or 0 to read the file once")
 	}
 	return every, nil
 }

@@ -43,19 +43,12 @@ func setup(c *caddy.Controller) error {
 		}
 		return nil
 	}
-	c.OnShutdown(func() error {
-		background.stop()
-		return nil
-	})
-	c.OnRestart(func() error {
-		background.restarts()
-		return nil
-	})
-	c.OnRestartFailed(func() error {
+	c.OnShutdown(callback(background.stop))
+	c.OnRestart(callback(background.restarts))
+	c.OnRestartFailed(callback(func() {
 		background.restartFailed()
 		thisProcess.reloadFailed(time.Now())
-		return nil
-	})
+	}))
 	// Chains are made when every plugin is set up, so this comes last: what watches names asks the
 	// plugins below, which have started by then.
 	startLast := sync.OnceFunc(func() { c.OnStartup(start) })
@@ -67,6 +60,14 @@ func setup(c *caddy.Controller) error {
 		return &Balance{Next: next, rules: serve(rules)}
 	})
 	return nil
+}
+
+// callback returns a function that calls f, as Caddy wants it.
+func callback(f func()) func() error {
+	return func() error {
+		f()
+		return nil
+	}
 }
 
 // rulesByZone finds the rule of every zone.

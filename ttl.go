@@ -112,6 +112,11 @@ func parseTTL(args []string) (l ttlLimits, err error) {
 
 func parseSeconds(arg string) (uint32, error) {
 	n, err := parseNumber(arg, 0, math.MaxInt32)
+	if seconds, hasUnit := strings.CutSuffix(arg, "s"); hasUnit && err != nil {
+		if _, err := parseSeconds(seconds); err == nil {
+			return 0, fmt.Errorf("bad TTL %q: want a whole number of seconds; did you mean %q?", arg, seconds)
+		}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("bad TTL %q: want a whole number of seconds, from 0 to %d", arg, math.MaxInt32)
 	}
