@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package locality tells which place an address is in: a zone, a site, a data centre. Places are
+// named by an operator, address range by address range, or taken from the nodes of a Kubernetes
+// cluster.
+//
+//	locality.go   Locality, and Table, which finds the one that an address is in
+//	nodes.go      Nodes follows the nodes of a cluster
+//	zones.go      what a node's zone, pod ranges and addresses say; pure
+package locality
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"unique"
+
+	"github.com/gaissmai/bart"
+)
+
+// Locality is the name of a place, as a value that is cheap to compare and to use as a key. The
+// zero Locality is an unknown place.
+type Locality struct{ name unique.Handle[string] }
+
+// Named returns the Locality of a name. The empty name is the unknown place.
+func Named(name string) Locality {
+	if name == "" {
+		return Locality{}
+	}
+	return Locality{unique.Make(name)}
+}
+
+// Known reports whether l is a place.
+func (l Locality) Known() bool { return l != Locality{} }
+
+// String returns the name, which is empty for the unknown place.
+func (l Locality) String() string {
+	if !l.Known() {
+		return ""
+	}
+	return l.name.Value()
+}
+
+// Compare orders localities by name.
+func (l Locality) Compare(other Locality) int { return cmp.Compare(l.String(), other.String()) }
+
+// Range says that the addresses of a prefix are in a locality.
+type Range struct {
+	Prefix   netip.Prefix
+	Locality Locality
+}
+
+// Table finds the locality of an address: that of the longest prefix that holds it. The zero Table
+// knows none. Immutable, safe for concurrent use.
+type Table struct {
+	prefixes *bart.Table[Locality]
+	names    []Locality // sorted
+}
+
+// With returns a table that knows more ranges. A range of a prefix that t has already replaces it;
+// of equal prefixes in ranges the last one counts. The two tables share most of their memory.
+func (t Table) With(ranges []Range) Table {
+	prefixes := t.prefixes
+	if prefixes == nil {
+		prefixes = new(bart.Table[Locality])
+		for _, r := range ranges {
+			prefixes.Insert(r.Prefix, r.Locality)
+		}
+	} else {
+		for _, r := range ranges {
+			prefixes = prefixes.InsertPersist(r.Prefix, r.Locality)
+		}
+	}
+	names := slices.Clone(t.names)
+	for _, r := range ranges {
+		names = append(names, r.Locality)
+	}
+	slices.SortFunc(names, Locality.Compare)
+	return Table{prefixes, slices.Compact(names)}
+}
+
+// Of returns the locality of an address, the unknown one if no prefix holds it. An IPv4 address
+// that is mapped to IPv6 counts as IPv4.
+func (t Table) Of(addr netip.Addr) Locality {
+	if t.prefixes == nil {
+		return Locality{}
+	}
+	l, _ := t.prefixes.Lookup(addr.Unmap())
+	return l
+}
+
+// PrefixOf returns the prefix that decides the locality of an address. It reports false if there
+// is none.
+func (t Table) PrefixOf(addr netip.Addr) (netip.Prefix, bool) {
+	if t.prefixes == nil || !addr.IsValid() {
+		return netip.Prefix{}, false
+	}
+	addr = addr.Unmap()
+	prefix, _, ok := t.prefixes.LookupPrefixLPM(netip.PrefixFrom(addr, addr.BitLen()))
+	return prefix, ok
+}
+
+// Names returns the localities that the table knows, sorted by name. The caller must not change it.
+func (t Table) Names() []Locality { return t.names }
+
+// Len returns the number of prefixes.
+func (t Table) Len() int {
+	if t.prefixes == nil {
+		return 0
+	}
+	return t.prefixes.Size()
+}
+
+// LongestPrefix returns the length of the longest prefix for addresses of bits bits, 32 or 128. It
+// is how many bits of a client's address the table's answer can depend on (RFC 7871, section 7.2.1).
+func (t Table) LongestPrefix(bits int) (longest int) {
+	if t.prefixes == nil {
+		return 0
+	}
+	all := t.prefixes.All4()
+	if bits == 128 {
+		all = t.prefixes.All6()
+	}
+	for prefix := range all {
+		longest = max(longest, prefix.Bits())
+	}
+	return longest
+}
