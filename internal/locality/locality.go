@@ -11,34 +11,50 @@ package locality
 
 import (
 	"cmp"
+	"math"
 	"net/netip"
 	"slices"
-	"unique"
+	"sync"
 
 	"github.com/gaissmai/bart"
 )
 
-// Locality is the name of a place, as a value that is cheap to compare and to use as a key. The
-// zero Locality is an unknown place.
-type Locality struct{ name unique.Handle[string] }
+// Locality is a place. It is a number that is cheap to compare and to use as a key, and stays the
+// same as long as the process runs. The zero Locality is an unknown place.
+type Locality uint16
 
-// Named returns the Locality of a name. The empty name is the unknown place.
+// MaxLocalities is the most names that a process can know, over all reloads.
+const MaxLocalities = math.MaxUint16
+
+// known has the names of all localities. Names are never forgotten: they come from Corefiles and from
+// the labels of nodes, so there are few.
+var known = struct {
+	sync.RWMutex
+	numbers map[string]Locality
+	names   []string
+}{numbers: map[string]Locality{"": 0}, names: []string{""}}
+
+// Named returns the locality of a name. The empty name is the unknown place, and so is every new name
+// beyond MaxLocalities.
 func Named(name string) Locality {
-	if name == "" {
-		return Locality{}
+	known.Lock()
+	defer known.Unlock()
+	l, ok := known.numbers[name]
+	if !ok && len(known.names) <= MaxLocalities {
+		l = Locality(len(known.names)) //nolint:gosec // at most MaxLocalities
+		known.numbers[name], known.names = l, append(known.names, name)
 	}
-	return Locality{unique.Make(name)}
+	return l
 }
 
 // Known reports whether l is a place.
-func (l Locality) Known() bool { return l != Locality{} }
+func (l Locality) Known() bool { return l != 0 }
 
 // String returns the name, which is empty for the unknown place.
 func (l Locality) String() string {
-	if !l.Known() {
-		return ""
-	}
-	return l.name.Value()
+	known.RLock()
+	defer known.RUnlock()
+	return known.names[l]
 }
 
 // Compare orders localities by name.
@@ -55,6 +71,7 @@ type Range struct {
 type Table struct {
 	prefixes *bart.Table[Locality]
 	names    []Locality // sorted
+	longest  [2]int     // prefix lengths, of IPv4 and IPv6
 }
 
 // With returns a table that knows more ranges. A range of a prefix that t has already replaces it;
@@ -71,12 +88,18 @@ func (t Table) With(ranges []Range) Table {
 			prefixes = prefixes.InsertPersist(r.Prefix, r.Locality)
 		}
 	}
-	names := slices.Clone(t.names)
+	next := Table{prefixes, slices.Clone(t.names), t.longest}
 	for _, r := range ranges {
-		names = append(names, r.Locality)
+		next.names = append(next.names, r.Locality)
+		family := &next.longest[0]
+		if r.Prefix.Addr().Is6() {
+			family = &next.longest[1]
+		}
+		*family = max(*family, r.Prefix.Bits())
 	}
-	slices.SortFunc(names, Locality.Compare)
-	return Table{prefixes, slices.Compact(names)}
+	slices.SortFunc(next.names, Locality.Compare)
+	next.names = slices.Compact(next.names)
+	return next
 }
 
 // Of returns the locality of an address, the unknown one if no prefix holds it. An IPv4 address
@@ -113,16 +136,9 @@ func (t Table) Len() int {
 
 // LongestPrefix returns the length of the longest prefix for addresses of bits bits, 32 or 128. It
 // is how many bits of a client's address the table's answer can depend on (RFC 7871, section 7.2.1).
-func (t Table) LongestPrefix(bits int) (longest int) {
-	if t.prefixes == nil {
-		return 0
-	}
-	all := t.prefixes.All4()
+func (t Table) LongestPrefix(bits int) int {
 	if bits == 128 {
-		all = t.prefixes.All6()
+		return t.longest[1]
 	}
-	for prefix := range all {
-		longest = max(longest, prefix.Bits())
-	}
-	return longest
+	return t.longest[0]
 }
