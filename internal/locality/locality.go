@@ -97,8 +97,9 @@ func (t Table) With(ranges []Range) Table {
 		}
 		*family = max(*family, r.Prefix.Bits())
 	}
-	slices.SortFunc(next.names, Locality.Compare)
+	slices.Sort(next.names)
 	next.names = slices.Compact(next.names)
+	slices.SortFunc(next.names, Locality.Compare)
 	return next
 }
 
@@ -106,7 +107,7 @@ func (t Table) With(ranges []Range) Table {
 // that is mapped to IPv6 counts as IPv4.
 func (t Table) Of(addr netip.Addr) Locality {
 	if t.prefixes == nil {
-		return Locality{}
+		return 0
 	}
 	l, _ := t.prefixes.Lookup(addr.Unmap())
 	return l
