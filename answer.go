@@ -117,12 +117,12 @@ func (a *arrangement) arrangeAnswer(res *dns.Msg) {
 	}
 }
 
-// preference returns the number of the prefer line that is for the client.
-func (a *answer) preference(set *rrset) int8 {
+// preference returns what the client prefers of an RRset.
+func (a *answer) preference(set *rrset) choice {
 	if len(a.rule.prefer) == 0 || !set.holdsAddresses() {
-		return noPreference
+		return choice{line: noPreference}
 	}
-	return a.rule.preferenceFor(a.client.addr())
+	return a.rule.choiceFor(a.client.addr())
 }
 
 // message returns res with the sections arranged: res itself if they are its own. The copy is made

@@ -43,7 +43,7 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 	if alone && !rule.judges() {
 		return nil
 	}
-	key.rrtype, key.line = set.rrtype, a.answer.preference(set)
+	key.rrtype, key.prefer = set.rrtype, a.answer.preference(set)
 	now, order := a.answer.stateOf(a.buf, key, set, a.in)
 	a.countAsItCame(now, order)
 	switch {

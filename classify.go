@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/locality"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 )
 
@@ -19,6 +20,7 @@ type standing struct {
 	tier     uint16 // the first is 0
 	verdict  health.Verdict
 	override overrides.Override
+	place    locality.Locality // if the rule goes by it
 }
 
 // ruled returns the standing as the override has it.
@@ -34,7 +36,7 @@ func (s standing) ruled() standing {
 
 // hash returns a number that differs for different standings.
 func (s standing) hash() uint64 {
-	return uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
+	return uint64(s.place)<<48 | uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
 }
 
 // standby reports whether the member answers only if no other can.

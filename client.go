@@ -67,7 +67,7 @@ func (r *rule) trustedSubnet(resolver netip.Addr, query *dns.Msg) *dns.EDNS0_SUB
 
 // dependsOnClient reports whether answers may differ from client to client.
 func (r *rule) dependsOnClient() bool {
-	return r.policy.byClient || slices.ContainsFunc(r.prefer, func(p preference) bool { return len(p.from) > 0 })
+	return r.policy.byClient || slices.ContainsFunc(r.prefer, func(p preference) bool { return len(p.from) > 0 || p.near != nil })
 }
 
 // addressBits returns how many bits the addresses of a family in the option have, 0 for one that is unknown.
@@ -105,6 +105,9 @@ func (r *rule) scopeOf(bits int) int {
 		}
 	}
 	for _, p := range r.prefer {
+		if p.near != nil {
+			scope = max(scope, r.localities.longestPrefix(bits))
+		}
 		for _, from := range p.from {
 			if from.Addr().BitLen() == bits {
 				scope = max(scope, from.Bits())

@@ -143,6 +143,15 @@ func serveBelow(next plugin.Handler, a *answer, query *dns.Msg) (rcode int, err 
 
 // stateOf returns the plan and turns for the records of a set, and which records are which members.
 func (a *answer) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+	now, order := a.stateFor(b, key, set, rrs)
+	if a.rule.spillsFor(key.prefer) {
+		return a.spilled(b, key, set, rrs, now, order)
+	}
+	return now, order
+}
+
+// stateFor is stateOf for clients that do not spill.
+func (a *answer) stateFor(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
 	if a.explanation != nil {
 		return a.rule.copyOf(b, key, set, rrs)
 	}
@@ -156,7 +165,7 @@ func (z *zoneRule) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*s
 	b.leavesNoTrace = true
 	defer func() { b.leavesNoTrace = false }()
 	z.assess(set.owner, len(b.lineup.order.first), b.lineup.member, b)
-	p := newPlan(z.rule, z.epoch.Load(), key.line, b)
+	p := newPlan(z.rule, z.epoch.Load(), key.prefer, b)
 	var last *state
 	if e := allTurns.known(z.scope, key, set.owner); e != nil {
 		last = e.state.Load()
@@ -229,8 +238,8 @@ func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int
 	if set.sealed && len(p.excluded) > 0 {
 		step("an RRSIG covers the RRset: the others stay and go last")
 	}
-	if key.line != noPreference {
-		step("the client %s comes under prefer, %s", a.client.addr(), z.prefer[key.line].at)
+	if key.prefer.line != noPreference {
+		step("the client %s comes under prefer%s, %s", a.client.addr(), key.prefer.inPlace(), z.prefer[key.prefer.line].at)
 	}
 	if out > 0 {
 		step("order: %s", z.orderStep(a))

@@ -29,7 +29,7 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 		}
 	}
 	if !s.by(z.rule) || !slices.Equal(standings, p.standings) {
-		p = &plan{rule: z.rule, line: p.line, members: p.members, standings: standings}
+		p = &plan{rule: z.rule, prefer: p.prefer, members: p.members, standings: standings}
 		p.divide(classify(standings, z.minHealthy))
 	}
 	return forecast{p, e.owner, z.answerOf(p, e.key.where)}

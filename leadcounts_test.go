@@ -132,7 +132,7 @@ func TestNoLedgerWithoutStatus(t *testing.T) {
 		name := fmt.Sprintf("ledger-%v.example.org.", want)
 		h := newHandler(t, stanza, answering(message(t, name+" A", name+" 60 IN A 192.0.2.1\n"+name+" 60 IN A 192.0.2.2")))
 		ask(t, h, new(dns.Msg).SetQuestion(name, dns.TypeA))
-		e := allTurns.entry(0, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, name)
+		e := allTurns.entry(0, turnKey{where: inAnswer, rrtype: dns.TypeA, prefer: choice{line: noPreference}}, name)
 		if s := e.state.Load(); s == nil || (s.leads != nil) != want || e.listed.Load() != want {
 			t.Errorf("%s: state %+v, listed %v, want a leads: %v", stanza, s, e.listed.Load(), want)
 		}

@@ -94,6 +94,10 @@ func (l *life) start() error {
 	if l.startup != nil {
 		stack.Prime()
 	}
+	if err := l.startLocalities(); err != nil {
+		pages.leave(l)
+		return err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.deadline = time.AfterFunc(comesUpWithin, l.giveUp)
@@ -110,6 +114,20 @@ func (l *life) start() error {
 	return nil
 }
 
+// startLocalities starts to find the localities of addresses. It returns an error if a cluster cannot be
+// followed; then none is.
+func (l *life) startLocalities() error {
+	for i, r := range l.rules {
+		if err := r.localities.start(func() { r.epoch.Add(1) }); err != nil {
+			for _, started := range l.rules[:i] {
+				started.localities.stop()
+			}
+			return &lineError{r.options["locality"], err}
+		}
+	}
+	return nil
+}
+
 // stop stops it and waits for its end. Stopping twice is no error, nor is stopping what never ran.
 func (l *life) stop() {
 	if l.cancel == nil {
@@ -119,6 +137,9 @@ func (l *life) stop() {
 		l.deadline.Stop()
 		l.cancel()
 		l.tasks.Wait()
+		for _, r := range l.rules {
+			r.localities.stop()
+		}
 		lives.Lock()
 		delete(lives.running, l)
 		lives.Unlock()

@@ -24,9 +24,10 @@ const (
 	drained                 // standby, while others answer
 	notInTier               // another tier answers
 	wasDown                 // the verdict
+	notNear                 // members of the client's locality answer
 )
 
-var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "tier", wasDown: "down"}
+var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "tier", wasDown: "down", notNear: "locality"}
 
 // removals counts the records removed from an answer.
 type removals [len(reasonNames)]uint16

@@ -141,7 +141,7 @@ func (o *overview) names() {
 	for _, n := range listed {
 		at, shown := o.byScope[n.entry.scope]
 		s := n.entry.state.Load()
-		if !shown || s == nil || s.leads == nil || int(n.entry.key.line) >= len(o.rules[at].prefer) {
+		if !shown || s == nil || s.leads == nil || int(n.entry.key.prefer.line) >= len(o.rules[at].prefer) {
 			continue // with its rule, or its prefer line, gone
 		}
 		if members += min(len(s.plan.members), maxShownMembers); members > maxShownOfAll {
@@ -178,8 +178,8 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 	if key.where == inHints {
 		shown.Priority = new(int(key.priority))
 	}
-	if key.line != noPreference {
-		shown.PreferLine = new(z.prefer[key.line].at.line)
+	if key.prefer.line != noPreference {
+		shown.PreferLine = new(z.prefer[key.prefer.line].at.line)
 	}
 	f := z.forecastOf(n.entry, s, o.now)
 	wanted, states := f.wanted(), f.states()

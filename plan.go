@@ -12,8 +12,8 @@ import (
 // Immutable, safe for concurrent use.
 type plan struct {
 	rule      *rule
-	epoch     uint64   // of the rule when the plan was made
-	line      int8     // of prefer
+	epoch     uint64 // of the rule when the plan was made
+	prefer    choice
 	members   []member // sorted, without duplicates
 	standings []standing
 
@@ -25,6 +25,8 @@ type plan struct {
 	degraded   bool // a member that would answer is down, or another tier answers than the first
 	failedOver bool // another tier answers than the first
 	allDown    bool // every member is down
+
+	weights []localWeight // of the members that can answer; only if the plan's choice spills
 
 	index memberIndex
 	last  remembered
@@ -40,9 +42,9 @@ type sharedPlan struct {
 }
 
 // newPlan makes a plan of the members lined up and what is known of them.
-func newPlan(r *rule, epoch uint64, line int8, b *buffers) *plan {
+func newPlan(r *rule, epoch uint64, prefer choice, b *buffers) *plan {
 	l := &b.lineup
-	p := &plan{rule: r, epoch: epoch, line: line, members: make([]member, len(l.order.first)), standings: slices.Clone(b.standings)}
+	p := &plan{rule: r, epoch: epoch, prefer: prefer, members: make([]member, len(l.order.first)), standings: slices.Clone(b.standings)}
 	for i := range p.members {
 		p.members[i] = l.member(i).owned()
 	}
@@ -55,10 +57,14 @@ func newPlan(r *rule, epoch uint64, line int8, b *buffers) *plan {
 
 // divide splits the members that answer into groups and prepares the order of each.
 func (p *plan) divide(c classification) {
+	if p.rule.spillsFor(p.prefer) {
+		p.weights = weightsByPlace(p.standings, c.answering)
+	}
+	prefer := p.rule.prefers(p.prefer, p.standings, &c)
 	p.excluded, p.degraded, p.failedOver, p.allDown = c.excluded, c.degraded, c.failedOver, c.allDown
 	p.wanted = min(len(c.answering), p.rule.limitOf(&p.members[0]))
 	groupOf := func(m uint16) groupID {
-		return groupID{p.standings[m].tier, p.rule.groupOf(p.line, &p.members[m])}
+		return groupID{p.standings[m].tier, p.rule.groupOf(prefer, &p.members[m], p.standings[m].place)}
 	}
 	slices.SortStableFunc(c.answering, func(a, b uint16) int { return cmp.Compare(groupOf(a).rank, groupOf(b).rank) })
 	for from := 0; from < len(c.answering); {

@@ -80,7 +80,7 @@ func (b *Balance) Name() string { return pluginName }
 // names have verdicts, up or down, or after five seconds.
 func (b *Balance) Ready() bool {
 	for _, served := range b.rules.byZone {
-		if len(served.watched()) > 0 && !served.watcher.ready.Load() {
+		if len(served.watched()) > 0 && !served.watcher.ready.Load() || !served.localities.ready() {
 			return false
 		}
 	}

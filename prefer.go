@@ -3,34 +3,60 @@
 package balance
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/locality"
 )
 
 // preference is one prefer line. Immutable.
 type preference struct {
 	targets []netip.Prefix // in the order of preference
 	from    []netip.Prefix // the clients it is for; none: for all
+	near    *near          // the line goes by locality instead; nil: it does not
 	at      position       // for people
 }
 
-// noPreference stands where no prefer line applies.
+// choice is what a client prefers: a prefer line and, if the line goes by locality, the place whose
+// members come first.
+type choice struct {
+	line    int8 // noPreference: none
+	spilled bool // the client is from elsewhere: members of other localities are not left out
+	place   locality.Locality
+}
+
+// noPreference stands for no prefer line.
 const noPreference = -1
+
+// hash returns a number that differs for different choices.
+func (c choice) hash() uint64 {
+	h := uint64(uint8(c.line)) | uint64(c.place)<<16
+	if c.spilled {
+		h |= 1 << 8
+	}
+	return h
+}
 
 // maxPreferences is the most prefer lines in a stanza.
 const maxPreferences = 100
 
-// preferenceFor returns the number of the first prefer line that is for client, else noPreference.
-func (r *rule) preferenceFor(client netip.Addr) int8 {
+// choiceFor returns what a client prefers: the first prefer line that is for it decides. One that goes
+// by locality is for clients of a known place.
+func (r *rule) choiceFor(client netip.Addr) choice {
 	for i := range r.prefer {
-		if r.prefer[i].isFor(client) {
-			return int8(i)
+		p := &r.prefer[i]
+		if p.near != nil {
+			if place := r.localities.of(client); place.Known() {
+				return choice{line: int8(i), place: place}
+			}
+		} else if p.isFor(client) {
+			return choice{line: int8(i)}
 		}
 	}
-	return noPreference
+	return choice{line: noPreference}
 }
 
 func (p *preference) isFor(client netip.Addr) bool {
@@ -38,12 +64,19 @@ func (p *preference) isFor(client netip.Addr) bool {
 }
 
 // groupOf returns the number of the group that a member takes turns in, the first to answer being
-// the lowest: the CIDR of the prefer line that holds its address or, for MX and SRV, its rank.
-func (r *rule) groupOf(line int8, m *member) int {
-	if m.host != "" || line == noPreference {
+// the lowest: that of the place that the client prefers, the CIDR of the prefer line that holds its
+// address or, for MX and SRV, its rank.
+func (r *rule) groupOf(c choice, m *member, place locality.Locality) int {
+	if m.host != "" || c.line == noPreference {
 		return int(m.rank)
 	}
-	targets := r.prefer[line].targets
+	if r.prefer[c.line].near != nil {
+		if place == c.place {
+			return 0
+		}
+		return 1
+	}
+	targets := r.prefer[c.line].targets
 	for i, target := range targets {
 		if target.Contains(m.addr.Unmap()) {
 			return i
@@ -52,8 +85,13 @@ func (r *rule) groupOf(line int8, m *member) int {
 	return len(targets)
 }
 
-// parsePrefer reads "prefer CIDR... [from CIDR...]". Bits behind the length of a target stay.
+// parsePrefer reads "prefer CIDR... [from CIDR...]" and "prefer locality [only] [spill]". Bits behind
+// the length of a target stay.
 func parsePrefer(args []string) (p preference, err error) {
+	if len(args) > 0 && args[0] == "locality" {
+		p.near, err = parseNear(args[1:])
+		return p, err
+	}
 	targets, from, found := args, []string(nil), slices.Index(args, "from")
 	if found >= 0 {
 		targets, from = args[:found], args[found+1:]
@@ -76,14 +114,34 @@ func parsePrefer(args []string) (p preference, err error) {
 	return p, nil
 }
 
+// parseNear reads what stands behind "prefer locality".
+func parseNear(args []string) (*near, error) {
+	n := new(near)
+	for _, arg := range args {
+		word := map[string]*bool{"only": &n.only, "spill": &n.spill}[arg]
+		switch {
+		case word == nil:
+			return nil, unknownWord("word", arg, []string{"only", "spill"})
+		case *word:
+			return nil, fmt.Errorf("%q is given twice: want it once", arg)
+		}
+		*word = true
+	}
+	return n, nil
+}
+
 // addPreference adds a prefer line to those before it. Lines without "from" are one list. It warns
 // of what loadbalance takes too, but has no effect.
 func (r *rule) addPreference(p preference) (warnings []string, err error) {
 	var bare *preference
-	if last := len(r.prefer) - 1; last >= 0 && len(r.prefer[last].from) == 0 {
+	if last := len(r.prefer) - 1; last >= 0 && len(r.prefer[last].from) == 0 && r.prefer[last].near == nil {
 		bare = &r.prefer[last]
 	}
 	switch {
+	case bare != nil && p.near != nil:
+		return nil, fmt.Errorf(`never reached: the first line that fits wins, and the one at %s, without "from", fits all clients`, bare.at)
+	case p.near != nil && slices.ContainsFunc(r.prefer, func(e preference) bool { return e.near != nil }):
+		return nil, errors.New(`"prefer locality" is given twice: want it once`)
 	case bare != nil && len(p.from) > 0:
 		return nil, fmt.Errorf(`never reached: the first line that fits wins, and the one at %s, without "from", fits all clients`, bare.at)
 	case bare == nil && len(r.prefer) == maxPreferences:
@@ -92,7 +150,7 @@ func (r *rule) addPreference(p preference) (warnings []string, err error) {
 		if err := p.reached(r.prefer); err != nil {
 			return nil, err
 		}
-		r.prefer = append(r.prefer, preference{from: p.from, at: p.at})
+		r.prefer = append(r.prefer, preference{from: p.from, near: p.near, at: p.at})
 		bare = &r.prefer[len(r.prefer)-1]
 	}
 	for _, target := range p.targets {

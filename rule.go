@@ -34,6 +34,7 @@ type rule struct {
 	file       *weightFile    // nil without the option weights
 	overrides  *overridesFile // nil without the option overrides
 	prefer     []preference
+	localities *localities // nil without the option locality
 	ttl        ttlLimits
 	tiers      [][]netip.Prefix
 	checks     []*check // all must pass
@@ -222,7 +223,7 @@ func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now tim
 	}
 	target := m.addr.Unmap()
 	weight, weighed := z.weightOf(owner, m.addr)
-	return standing{weight, z.tierOf(target), v, z.overridesInForce().Of(owner, target, now)}.ruled(), weighed
+	return standing{weight, z.tierOf(target), v, z.overridesInForce().Of(owner, target, now), z.localities.of(target)}.ruled(), weighed
 }
 
 // verdictFor is verdictOn, or lastVerdictOn if nothing may be registered.

@@ -180,7 +180,9 @@ var options = []option[stanza]{
 		read: add(parseWeight, func(s *stanza, w weights.Line) error { return s.rule.addWeight(w) })},
 	{name: "weights", usage: "FILE [DURATION]",
 		read: set(parseFile(defaultWeightsInterval), func(s *stanza, f fileOption) { s.weights = f })},
-	{name: "prefer", usage: "CIDR... [from CIDR...]", repeats: true,
+	{name: "locality", usage: "NAME CIDR... | kubernetes [KUBECONFIG [CONTEXT]]", repeats: true,
+		read: add(parseLocality, (*stanza).addLocality)},
+	{name: "prefer", usage: "CIDR... [from CIDR...] | locality [only] [spill]", repeats: true,
 		read: addAt(parsePrefer, (*stanza).addPreference)},
 	{name: "tier", usage: "ADDRESS|CIDR...", repeats: true,
 		read: add(parsePrefixes, func(s *stanza, targets []netip.Prefix) error { return s.rule.addTier(targets) })},
@@ -283,7 +285,9 @@ func (s *stanza) validate() error {
 		{"weight", !r.policy.weighs, weighing},
 		{"weights", !r.policy.weighs, weighing},
 		{"reload", !s.moved || s.weights.path == "", `goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`},
-		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky or prefer with from"},
+		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky, prefer with from or prefer locality"},
+		{"locality", !r.prefersNear(), "no effect, because nothing goes by it: want prefer locality"},
+		{"prefer", r.prefersNear() && r.localities == nil, "locality: no address has one: want locality NAME CIDR... or locality kubernetes"},
 		{"min_healthy", !judges, judging},
 		{"all_down", !judges, judging},
 	} {
@@ -298,6 +302,9 @@ func (s *stanza) validate() error {
 // warnOfNoEffect warns of options that do nothing, although the stanza is right.
 func (s *stanza) warnOfNoEffect() {
 	r := s.rule
+	if r.spills() {
+		s.warn(s.at["prefer"], "prefer: spill goes by the clients of this replica alone, so it spills wrongly if the clients of a locality mostly ask one replica")
+	}
 	if at, given := s.at["min_healthy"]; given && len(r.tiers) == 0 {
 		s.warn(at, "min_healthy: no effect without tier, because it decides when a tier is passed over for the next: want a tier line too")
 	}

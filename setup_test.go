@@ -119,7 +119,19 @@ func describe(r *rule) string {
 	if r.overrides != nil {
 		fmt.Fprintf(&b, "    overrides %s %s\n", r.overrides.Path, r.overrides.Every)
 	}
+	if l := r.localities; l != nil {
+		for _, place := range l.ranges {
+			fmt.Fprintf(&b, "    locality %s %s\n", place.Locality, place.Prefix)
+		}
+		if l.cluster != nil {
+			fmt.Fprintf(&b, "    locality kubernetes (%s)\n", l.cluster)
+		}
+	}
 	for _, p := range r.prefer {
+		if p.near != nil {
+			fmt.Fprintf(&b, "    prefer locality %+v\n", *p.near)
+			continue
+		}
 		fmt.Fprintf(&b, "    prefer %s", prefixes(p.targets))
 		if len(p.from) > 0 {
 			fmt.Fprintf(&b, " from %s", prefixes(p.from))

@@ -30,7 +30,7 @@ type turnKey struct {
 	where    section
 	priority uint16 // of the HTTPS or SVCB record that hints are in
 	rrtype   uint16
-	line     int8 // the prefer line: every line has an order of its own
+	prefer   choice // each has an order of its own
 }
 
 // section is a section of a message that is balanced. An RRset has turns of its own in each, so that
@@ -41,6 +41,8 @@ const (
 	inAnswer section = iota
 	inExtra
 	inHints // of HTTPS and SVCB records
+
+	inSpill = 8 // added to the others: the entry of the RRset's spillway
 )
 
 // turnCache finds the turns of an RRset without a lock: entries are only added, by compare-and-swap,
@@ -99,6 +101,16 @@ type entry struct {
 	odd   atomic.Uint64 // hash of the last order that differed from the plan's
 
 	listed atomic.Bool // in the list of RRsets in use
+
+	spill atomic.Pointer[spillway] // nil unless the entry is for one
+}
+
+// spillway returns the entry's spillway.
+func (e *entry) spillway() *spillway {
+	if e.spill.Load() == nil {
+		e.spill.CompareAndSwap(nil, new(spillway))
+	}
+	return e.spill.Load()
 }
 
 // footprint is the memory of a plan, for all states that share it. Safe for concurrent use.
@@ -150,7 +162,7 @@ func (t *turnCache) known(scope uint64, key turnKey, owner string) *entry {
 
 // hash returns a number that differs for different keys of different scopes.
 func (k turnKey) hash(scope uint64) uint64 {
-	return schedule.Mix(scope + uint64(k.where)<<56 + uint64(k.priority)<<32 + uint64(k.rrtype)<<8 + uint64(uint8(k.line)))
+	return schedule.Mix(scope + uint64(k.where)<<56 + uint64(k.priority)<<40 + uint64(k.rrtype)<<24 ^ k.prefer.hash()<<1) //nolint:gosec // bits
 }
 
 // findOlder returns an entry of any generation except the youngest, nil if there is none.

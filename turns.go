@@ -159,7 +159,7 @@ func (z *zoneRule) renew(e *entry, now *state, epoch uint64, b *buffers, set *rr
 // with the turns of now.
 func (z *zoneRule) successor(e *entry, now *state, epoch uint64, b *buffers) *state {
 	z.assess(e.owner, len(b.lineup.order.first), b.lineup.member, b)
-	p := z.planFor(epoch, e.key.line, b)
+	p := z.planFor(epoch, e.key.prefer, b)
 	next := newState(p, turnsAfter(now, p))
 	if z.shown() {
 		next.leads = newLeadCounts(e, p, now)
@@ -169,17 +169,17 @@ func (z *zoneRule) successor(e *entry, now *state, epoch uint64, b *buffers) *st
 
 // planFor returns a plan for the members lined up and what is known of them. RRsets of the same
 // members, such as all names that a wildcard answers, share one if they come close together.
-func (z *zoneRule) planFor(epoch uint64, line int8, b *buffers) *plan {
-	h := schedule.Mix(uint64(len(b.standings))) ^ uint64(uint8(line))
+func (z *zoneRule) planFor(epoch uint64, prefer choice, b *buffers) *plan {
+	h := schedule.Mix(uint64(len(b.standings))) ^ prefer.hash()
 	for i := range b.standings {
 		h = schedule.Mix(h ^ b.lineup.member(i).hash() ^ b.standings[i].hash())
 	}
 	recent := &z.plans[h%uint64(len(z.plans))]
-	if p := recent.Load(); p != nil && p.epoch == epoch && p.line == line && p.holds(&b.lineup) && slices.Equal(p.standings, b.standings) {
+	if p := recent.Load(); p != nil && p.epoch == epoch && p.prefer == prefer && p.holds(&b.lineup) && slices.Equal(p.standings, b.standings) {
 		p.shared.footprint.several.Store(true)
 		return p
 	}
-	p := newPlan(z.rule, epoch, line, b)
+	p := newPlan(z.rule, epoch, prefer, b)
 	recent.Store(p)
 	return p
 }

@@ -245,7 +245,7 @@ func TestPlansOfOtherWeights(t *testing.T) {
 	for i := range names {
 		m := setOf(fmt.Sprintf("n%d.plans.", i), "ab")
 		ask(t, h, m)
-		key := turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}
+		key := turnKey{where: inAnswer, rrtype: dns.TypeA, prefer: choice{line: noPreference}}
 		plan := allTurns.entry(z.scope, key, m.Question[0].Name).state.Load().plan
 		if got := plan.groups[0].weights; !slices.Equal(got, []uint16{uint16(i + 1), names}) {
 			t.Fatalf("name %d has the weights %v, want %d and %d", i, got, i+1, names)
@@ -266,16 +266,16 @@ func untilLeads(t *testing.T, ask func() *dns.Msg, member string) {
 
 // A and AAAA, the two sections, and rules that differ in zone or listener have turns of their own.
 func TestTurnsAreApart(t *testing.T) {
-	a := allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, "www.apart.")
-	if allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, "WWW.apart.") != a {
+	a := allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, prefer: choice{line: noPreference}}, "www.apart.")
+	if allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, prefer: choice{line: noPreference}}, "WWW.apart.") != a {
 		t.Error("the same RRset has two turns")
 	}
 	others := map[string]*entry{
-		"scope":   allTurns.entry(2, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, "www.apart."),
-		"type":    allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeAAAA, line: noPreference}, "www.apart."),
-		"section": allTurns.entry(1, turnKey{where: inExtra, rrtype: dns.TypeA, line: noPreference}, "www.apart."),
+		"scope":   allTurns.entry(2, turnKey{where: inAnswer, rrtype: dns.TypeA, prefer: choice{line: noPreference}}, "www.apart."),
+		"type":    allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeAAAA, prefer: choice{line: noPreference}}, "www.apart."),
+		"section": allTurns.entry(1, turnKey{where: inExtra, rrtype: dns.TypeA, prefer: choice{line: noPreference}}, "www.apart."),
 		"line":    allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA}, "www.apart."),
-		"owner":   allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}, "www2.apart."),
+		"owner":   allTurns.entry(1, turnKey{where: inAnswer, rrtype: dns.TypeA, prefer: choice{line: noPreference}}, "www2.apart."),
 	}
 	for what, e := range others {
 		if e == a {
@@ -303,7 +303,7 @@ func TestRandomStart(t *testing.T) {
 // flood of names is bounded.
 func TestFlood(t *testing.T) {
 	table := newTurnCache()
-	key := turnKey{where: inAnswer, rrtype: dns.TypeA, line: noPreference}
+	key := turnKey{where: inAnswer, rrtype: dns.TypeA, prefer: choice{line: noPreference}}
 	kept := make([]*entry, 100)
 	for i := range kept {
 		kept[i] = table.entry(1, key, fmt.Sprintf("kept%d.flood.", i))

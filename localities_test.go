@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+)
+
+// placed returns a handler whose rule knows localities, as it does once the server has started.
+func placed(t *testing.T, h plugin.Handler) plugin.Handler {
+	t.Helper()
+	rule := h.(*Balance).rules.only.rule
+	if err := rule.localities.start(func() { rule.epoch.Add(1) }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(rule.localities.stop)
+	return h
+}
+
+// addressesFor returns the addresses that a client gets for the A records of a message.
+func addressesFor(t *testing.T, h plugin.Handler, m *dns.Msg, client string) (addrs []string) {
+	t.Helper()
+	for _, rr := range askFrom(t, h, m, client).Answer {
+		if a, ok := rr.(*dns.A); ok {
+			addrs = append(addrs, a.A.String())
+		}
+	}
+	return addrs
+}
+
+const twoZones = "locality a 10.1.0.0/16\n locality b 10.2.0.0/16\n "
+
+// Fact 37: the near members lead in turn, and the others follow.
+func TestPreferLocality(t *testing.T) {
+	m := message(t, "near.test. A", "near.test. A 10.1.0.1\nnear.test. A 10.1.0.2\nnear.test. A 10.2.0.1")
+	h := placed(t, newHandler(t, "balance {\n "+twoZones+"prefer locality\n}", echo))
+	leads := map[string]int{}
+	for range 20 {
+		got := addressesFor(t, h, m, "10.1.9.9")
+		leads[got[0]]++
+		if len(got) != 3 || got[2] != "10.2.0.1" {
+			t.Fatalf("a client in a gets %v, want 10.2.0.1 last of three", got)
+		}
+	}
+	if leads["10.1.0.1"] != 10 || leads["10.1.0.2"] != 10 {
+		t.Errorf("leads %v, want 10 for each near member", leads)
+	}
+	if got := addressesFor(t, h, m, "10.2.9.9"); got[0] != "10.2.0.1" {
+		t.Errorf("a client in b gets %v, want 10.2.0.1 first", got)
+	}
+	leads = map[string]int{}
+	for range 30 {
+		leads[addressesFor(t, h, m, "192.0.2.1")[0]]++
+	}
+	if leads["10.1.0.1"] != 10 || leads["10.1.0.2"] != 10 || leads["10.2.0.1"] != 10 {
+		t.Errorf("leads for a client of no locality %v, want 10 each", leads)
+	}
+}
+
+// Fact 37: "only" leaves the far members out while at least half of the near ones can answer.
+func TestPreferLocalityOnly(t *testing.T) {
+	for _, test := range []struct {
+		name, near string // near members, comma separated
+		dead       []string
+		want       []string // the addresses of an answer, sorted
+	}{
+		{"all up", "10.1.0.1,10.1.0.2", nil, []string{"10.1.0.1", "10.1.0.2"}},
+		{"half are down", "10.1.0.1,10.1.0.2", []string{"10.1.0.1"}, []string{"10.1.0.2"}},
+		{"two of three are down", "10.1.0.1,10.1.0.2,10.1.0.3", []string{"10.1.0.1", "10.1.0.2"}, []string{"10.1.0.3", "10.2.0.1"}},
+		{"all near are down", "10.1.0.1", []string{"10.1.0.1"}, []string{"10.2.0.1"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			owner := strings.ReplaceAll(test.name, " ", "-") + ".only.test."
+			records := owner + " A 10.2.0.1"
+			for _, addr := range strings.Split(test.near, ",") {
+				records += "\n" + owner + " A " + addr
+			}
+			h := placed(t, judged(t, twoZones+"prefer locality only", echo))
+			v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
+			v.judge(test.dead...)
+			got := addressesFor(t, h, message(t, owner+" A", records), "10.1.9.9")
+			slices.Sort(got)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("a client in a gets %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// The issue's numbers: clients 50/30/20, weights 20/40/40. Every zone's members get their share, and
+// only clients of a are led elsewhere.
+func TestPreferLocalitySpill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const zones = "locality a 10.1.0.0/16\n locality b 10.2.0.0/16\n locality c 10.3.0.0/16\n "
+		m := message(t, "spill.test. A", "spill.test. A 10.1.0.1\nspill.test. A 10.2.0.1\nspill.test. A 10.3.0.1")
+		h := placed(t, newHandler(t, "balance {\n "+zones+`policy weighted
+			weight 10.1.0.1 20
+			weight 10.2.0.1 40
+			weight 10.3.0.1 40
+			prefer locality spill
+		}`, echo))
+		clients := []string{"a", "a", "a", "a", "a", "b", "b", "b", "c", "c"}
+		leads, crossed := map[string]int{}, map[string]int{}
+		ask := func(rounds int) {
+			for range rounds {
+				for _, client := range clients {
+					address := fmt.Sprintf("10.%d.9.9", client[0]-'a'+1)
+					lead := addressesFor(t, h, m, address)[0]
+					leads[lead]++
+					if lead[:5] != address[:5] {
+						crossed[client]++
+					}
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		ask(150) // clients are counted
+		clear(leads)
+		clear(crossed)
+		const rounds = 1000
+		ask(rounds)
+		for addr, want := range map[string]float64{"10.1.0.1": 0.2, "10.2.0.1": 0.4, "10.3.0.1": 0.4} {
+			if got := float64(leads[addr]) / (10 * rounds); math.Abs(got-want) > 0.02*want {
+				t.Errorf("%s leads %.3f of the answers, want %.2f", addr, got, want)
+			}
+		}
+		if got := float64(crossed["a"]) / (10 * rounds); math.Abs(got-0.3) > 0.006 || crossed["b"]+crossed["c"] > 0 {
+			t.Errorf("%.3f of the answers to clients of a cross, and %v of others: want 0.3, and none", got, crossed)
+		}
+	})
+}
+
+// Fact 38: of weights 1 and 3 and as many clients here as there, half of the answers here stay.
+func TestPreferLocalitySpill_Exact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := message(t, "half.test. A", "half.test. A 10.1.0.1\nhalf.test. A 10.2.0.1")
+		h := placed(t, newHandler(t, "balance {\n "+twoZones+"policy weighted\n weight 10.2.0.1 3\n prefer locality only spill\n}", echo))
+		near := 0
+		ask := func(n int) {
+			for range n {
+				got := addressesFor(t, h, m, "10.1.9.9")
+				if got[0] == "10.1.0.1" {
+					near++
+				}
+				if kept := got[0] == "10.1.0.1"; kept != (len(got) == 1) {
+					t.Fatalf("a client in a gets %v: want the near member alone, or both with the far one first", got)
+				}
+				if other := addressesFor(t, h, m, "10.2.9.9"); len(other) != 1 || other[0] != "10.2.0.1" {
+					t.Fatalf("a client in b gets %v, want 10.2.0.1 alone", other)
+				}
+			}
+		}
+		ask(200)
+		time.Sleep(2 * spillInterval)
+		ask(1) // decides anew
+		near = 0
+		ask(1000)
+		if near != 500 {
+			t.Errorf("%d of 1000 answers to clients in a are led by its member, want exactly 500", near)
+		}
+	})
+}
+
+// A zone that loses all its members has its clients led elsewhere at once, and back when they return.
+func TestPreferLocality_ZoneIsLost(t *testing.T) {
+	h := placed(t, judged(t, twoZones+"prefer locality spill", echo))
+	v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
+	m := message(t, "lost.test. A", "lost.test. A 10.1.0.1\nlost.test. A 10.2.0.1")
+	lead := func() string { return addressesFor(t, h, m, "10.1.9.9")[0] }
+	if got := lead(); got != "10.1.0.1" {
+		t.Fatalf("lead %s, want 10.1.0.1", got)
+	}
+	v.judge("10.1.0.1")
+	if got := lead(); got != "10.2.0.1" {
+		t.Errorf("with its only near member down, a client in a is led to %s, want 10.2.0.1", got)
+	}
+	v.judge()
+	if got := lead(); got != "10.1.0.1" {
+		t.Errorf("with its near member back, a client in a is led to %s, want 10.1.0.1", got)
+	}
+}
+
+// The scope of a reply says how much of a client's address the locality depends on.
+func TestPreferLocality_Scope(t *testing.T) {
+	h := placed(t, newHandler(t, "balance {\n locality a 10.1.0.0/16\n locality b 10.2.3.0/24\n prefer locality\n ecs 192.0.2.53\n}", echo))
+	m := message(t, "scope.test. A", "scope.test. A 10.1.0.1\nscope.test. A 10.2.3.1")
+	m.SetEdns0(1232, false)
+	m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: []byte{10, 2, 3, 0}})
+	reply := askFrom(t, h, m, "192.0.2.53")
+	if subnet := subnetOf(reply.IsEdns0()); subnet == nil || subnet.SourceScope != 24 {
+		t.Errorf("subnet option %v, want a scope of 24", subnet)
+	}
+	if got := reply.Answer[0].(*dns.A).A.String(); got != "10.2.3.1" {
+		t.Errorf("the subnet is led to %s, want 10.2.3.1", got)
+	}
+}

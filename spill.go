@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/locality"
+	"github.com/seed-f1518d44/balance/internal/schedule"
+)
+
+// How "prefer locality spill" counts clients.
+const (
+	spillInterval = 10 * time.Second // from one look at the counts to the next
+	spillHalfLife = time.Minute      // after which an answer counts half
+	spillAnswers  = 100              // counted answers below which nothing spills: too few to go by
+	spillStep     = 0.01             // of the answers: portions that differ by less stay as they are
+)
+
+// spillway decides, answer by answer, which locality's members lead for the clients of an RRset. Safe
+// for concurrent use.
+type spillway struct {
+	now atomic.Pointer[spillTable]
+}
+
+// spillTable is what a spillway goes by for a while. Immutable except for the counts of its lanes.
+type spillTable struct {
+	made    time.Time
+	weights []localWeight
+	lanes   []spillLane // one for each locality of clients, sorted
+}
+
+// localWeight is the weight of a locality's members that can answer.
+type localWeight struct {
+	place  locality.Locality
+	weight uint32
+}
+
+// spillLane is the answers to the clients of one locality. Immutable except for its counts.
+type spillLane struct {
+	place  locality.Locality
+	counts *spillCounts      // those of all tables
+	seen   uint64            // answers when the table was made
+	recent float64           // of them, decayed
+	places []locality.Lead   // whose members lead; one: all answers stay
+	order  schedule.Schedule // of places; nil for one
+}
+
+// spillCounts are what one lane counts. Safe for concurrent use.
+type spillCounts struct{ answers, turn atomic.Uint64 }
+
+// lead counts an answer to a client, and returns the locality whose members lead it.
+func (s *spillway) lead(client locality.Locality, weights []localWeight, now time.Time) locality.Locality {
+	table := s.tableFor(client, weights, now)
+	lane := table.lane(client)
+	lane.counts.answers.Add(1)
+	return lane.at(lane.counts.turn.Add(1) - 1)
+}
+
+// next returns what lead would return, and counts nothing.
+func (s *spillway) next(client locality.Locality) locality.Locality {
+	if table := s.now.Load(); table != nil {
+		if lane := table.lane(client); lane != nil {
+			return lane.at(lane.counts.turn.Load())
+		}
+	}
+	return client
+}
+
+// at returns the locality whose members lead at a turn.
+func (l *spillLane) at(turn uint64) locality.Locality {
+	if l.order == nil {
+		return l.places[0].Locality
+	}
+	var first [1]uint16
+	l.order.Order(turn, first[:])
+	return l.places[first[0]].Locality
+}
+
+// lane returns the lane of a locality, nil if there is none.
+func (t *spillTable) lane(client locality.Locality) *spillLane {
+	at, found := slices.BinarySearchFunc(t.lanes, client, func(l spillLane, client locality.Locality) int { return cmp.Compare(l.place, client) })
+	if !found {
+		return nil
+	}
+	return &t.lanes[at]
+}
+
+// tableFor returns a table that has a lane for a client's locality and goes by the weights: the one in
+// use, or a new one if that is old.
+func (s *spillway) tableFor(client locality.Locality, weights []localWeight, now time.Time) *spillTable {
+	for {
+		table := s.now.Load()
+		if table != nil && table.lane(client) != nil && now.Sub(table.made) < spillInterval && slices.Equal(table.weights, weights) {
+			return table
+		}
+		next := table.successor(client, weights, now)
+		if s.now.CompareAndSwap(table, next) {
+			return next
+		}
+	}
+}
+
+// successor returns the table that follows, which may be nil: with the answers counted since, the
+// weights as they are, and a lane for a client's locality.
+func (t *spillTable) successor(client locality.Locality, weights []localWeight, now time.Time) *spillTable {
+	next := &spillTable{made: now, weights: slices.Clone(weights)}
+	if t != nil {
+		decay := math.Exp2(-float64(now.Sub(t.made)) / float64(spillHalfLife))
+		for i := range t.lanes {
+			next.lanes = append(next.lanes, t.lanes[i].counted(decay))
+		}
+	}
+	if next.lane(client) == nil {
+		next.lanes = append(next.lanes, spillLane{place: client, counts: new(spillCounts)})
+		slices.SortFunc(next.lanes, func(a, b spillLane) int { return cmp.Compare(a.place, b.place) })
+	}
+	shares := next.shares()
+	for i := range next.lanes {
+		next.lanes[i].decide(shares)
+	}
+	return next
+}
+
+// counted returns the lane for the next table, with the answers counted since.
+func (l *spillLane) counted(decay float64) spillLane {
+	next := *l
+	next.seen = l.counts.answers.Load()
+	next.recent = l.recent*decay + float64(next.seen-l.seen)
+	return next
+}
+
+// shares returns the part of every locality, nil if too few answers are counted.
+func (t *spillTable) shares() (shares []locality.Share) {
+	all := 0.0
+	for i := range t.lanes {
+		all += t.lanes[i].recent
+		shares = append(shares, locality.Share{Locality: t.lanes[i].place, Answers: t.lanes[i].recent})
+	}
+	if all < spillAnswers {
+		return nil
+	}
+	for _, w := range t.weights {
+		if lane := slices.IndexFunc(t.lanes, func(l spillLane) bool { return l.place == w.place }); lane >= 0 {
+			shares[lane].Weight = float64(w.weight)
+		} else {
+			shares = append(shares, locality.Share{Locality: w.place, Weight: float64(w.weight)})
+		}
+	}
+	return shares
+}
+
+// decide sets whose members lead. The order stays if it is nearly the same, so that its turns go on.
+func (l *spillLane) decide(shares []locality.Share) {
+	leads := locality.Leads(l.place, shares)
+	if slices.EqualFunc(l.places, leads, func(a, b locality.Lead) bool {
+		return a.Locality == b.Locality && math.Abs(a.Portion-b.Portion) < spillStep
+	}) {
+		return
+	}
+	l.places, l.order = leads, nil
+	if len(leads) > 1 {
+		weights := make([]uint16, len(leads))
+		for i, lead := range leads {
+			weights[i] = uint16(max(1, math.Round(lead.Portion/(spillStep/10)))) //nolint:gosec // at most 1000
+		}
+		l.order = schedule.Weighted(weights, 1)
+	}
+}
+
+// weightsByPlace returns the weight of the members that can answer, by locality.
+func weightsByPlace(standings []standing, answering []uint16) (weights []localWeight) {
+	for _, m := range answering {
+		s := standings[m]
+		at := slices.IndexFunc(weights, func(w localWeight) bool { return w.place == s.place })
+		if at < 0 {
+			at = len(weights)
+			weights = append(weights, localWeight{place: s.place})
+		}
+		weights[at].weight += uint32(s.share())
+	}
+	slices.SortFunc(weights, func(a, b localWeight) int { return cmp.Compare(a.place, b.place) })
+	return weights
+}
+
+// spillsFor reports whether the answers for a choice may be led by members of another locality.
+func (r *rule) spillsFor(c choice) bool {
+	return c.line != noPreference && r.prefer[c.line].near != nil && r.prefer[c.line].near.spill
+}
+
+// spilled returns the state for an answer that spills: that of the locality whose members lead it, or
+// now if they are the client's own.
+func (a *answer) spilled(b *buffers, key turnKey, set *rrset, rrs []dns.RR, now *state, order *recordOrder) (*state, *recordOrder) {
+	own := key.prefer
+	shared := key
+	shared.where, shared.prefer = key.where+inSpill, choice{line: own.line}
+	way := allTurns.entry(a.rule.scope, shared, set.owner).spillway()
+	lead := way.next(own.place)
+	if a.explanation == nil {
+		lead = way.lead(own.place, now.plan.weights, time.Now())
+	}
+	if lead == own.place {
+		return now, order
+	}
+	key.prefer.place, key.prefer.spilled = lead, a.rule.prefer[own.line].near.only
+	return a.stateFor(b, key, set, rrs)
+}
