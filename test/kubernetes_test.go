@@ -40,6 +40,8 @@ var served = map[string]struct {
 }{
 	"namespaces": {"", "Namespace", []string{`"metadata":{"name":"default","resourceVersion":"1"}`}},
 	"pods":       {"", "Pod", nil},
+	"nodes": {"", "Node", []string{`"metadata":{"name":"n1","resourceVersion":"1","labels":{"topology.kubernetes.io/zone":"zone-a"}},
+		"spec":{"podCIDRs":["192.0.2.1/32"]}`}},
 	"services": {"", "Service", []string{
 		`"metadata":{"name":"db","namespace":"default","resourceVersion":"1"},
 			"spec":{"clusterIP":"None","clusterIPs":["None"],"ports":[{"port":5432,"protocol":"TCP"}]}`,
@@ -59,6 +61,12 @@ func newCluster(t *testing.T) *cluster {
 		c.Close()
 	})
 	return c
+}
+
+// kubeconfig returns the path of a kubeconfig file for the API server.
+func (c *cluster) kubeconfig(t *testing.T) string {
+	return file(t, "kubeconfig", `{"apiVersion":"v1","kind":"Config","current-context":"c","clusters":[{"name":"c","cluster":{"server":"`+c.URL+`"}}],
+		"contexts":[{"name":"c","context":{"cluster":"c"}}]}`)
 }
 
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -120,6 +128,7 @@ func serveInCluster(t *testing.T, corefile string, api *cluster, resolver string
 	if err != nil {
 		t.Fatal(err)
 	}
+	corefile = strings.ReplaceAll(corefile, "locality kubernetes", "locality kubernetes "+api.kubeconfig(t))
 	corefile = kubernetesStanza.ReplaceAllString(corefile, "${1}{\n    endpoint "+api.URL)
 	corefile = serversOfPlugins.ReplaceAllStringFunc(corefile, func(line string) string {
 		m := serversOfPlugins.FindStringSubmatch(line)
@@ -249,6 +258,16 @@ func granted(t *testing.T, manifest string) []string {
 	return resources
 }
 
+// withLocality returns a Corefile whose first bare stanza goes by the zones of nodes.
+func withLocality(t *testing.T, corefile string) string {
+	t.Helper()
+	with := regexp.MustCompile(`(?m)^(\s+)balance$`).ReplaceAllString(corefile, "${1}balance {\n        locality kubernetes\n        prefer locality\n    }")
+	if with == corefile {
+		t.Fatalf("no bare stanza in\n%s", corefile)
+	}
+	return with
+}
+
 // The role grants what CoreDNS asks the API server for, and nothing that it does not.
 func TestRoleIsWhatCoreDNSAsksFor(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "deploy", "kubernetes", "config", "Corefile"))
@@ -263,6 +282,7 @@ func TestRoleIsWhatCoreDNSAsksFor(t *testing.T) {
 	}{
 		{"default", string(text), base},
 		{"pods verified", strings.Replace(string(text), "pods insecure", "pods verified", 1), verified},
+		{"locality", withLocality(t, string(text)), append(granted(t, "components/locality/kustomization.yaml"), base...)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			slices.Sort(test.want)

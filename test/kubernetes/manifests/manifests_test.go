@@ -116,6 +116,7 @@ func one[T any](o objects, kind, name string) T {
 var builds = map[string]func(*testing.T) objects{
 	"plain":              func(t *testing.T) objects { return build(t, ".") },
 	"files":              func(t *testing.T) objects { return build(t, ".", "files") },
+	"locality":           func(t *testing.T) objects { return build(t, ".", "locality") },
 	"networkpolicy":      func(t *testing.T) objects { return build(t, ".", "networkpolicy") },
 	"pods-verified":      func(t *testing.T) objects { return build(t, ".", "pods-verified") },
 	"servicemonitor":     func(t *testing.T) objects { return build(t, ".", "servicemonitor") },
@@ -377,6 +378,10 @@ func TestRoleIsLeast(t *testing.T) {
 	}
 	want = []string{"discovery.k8s.io/endpointslices", "namespaces", "pods", "services"}
 	if diff := cmp.Diff(want, listed("pods-verified")); diff != "" {
+		t.Error(diff)
+	}
+	want = []string{"discovery.k8s.io/endpointslices", "namespaces", "nodes", "services"}
+	if diff := cmp.Diff(want, listed("locality")); diff != "" {
 		t.Error(diff)
 	}
 	binding := one[rbac.ClusterRoleBinding](build(t, "."), "ClusterRoleBinding", "system:coredns")
