@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/locality"
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // preference is one prefer line. Immutable.
@@ -121,7 +122,7 @@ func parseNear(args []string) (*near, error) {
 		word := map[string]*bool{"only": &n.only, "spill": &n.spill}[arg]
 		switch {
 		case word == nil:
-			return nil, unknownWord("word", arg, []string{"only", "spill"})
+			return nil, text.Unknown("word", arg, []string{"only", "spill"})
 		case *word:
 			return nil, fmt.Errorf("%q is given twice: want it once", arg)
 		}
