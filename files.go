@@ -4,6 +4,7 @@ package balance
 
 import (
 	"bytes"
+	"context"
 	"sync"
 	"weak"
 
@@ -27,6 +28,16 @@ func (u *fileUser) report(f *filewatch.File, problem error) {
 	for _, zone := range u.zones {
 		fileReloadFailures.WithLabelValues(zone, f.Name()).Inc()
 	}
+}
+
+// ruleFile is a file of a rule.
+type ruleFile interface {
+	Name() string
+	State() filewatch.State
+	Poll(ctx context.Context)
+
+	// unused returns the first lines that applied to no member so far, and how many there are.
+	unused(most int) (first []string, total int)
 }
 
 // isBlank reports whether a file holds nothing, not even a comment.

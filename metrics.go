@@ -70,7 +70,7 @@ var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 	Namespace: plugin.Namespace,
 	Subsystem: pluginName,
 	Name:      "file_reload_failures_total",
-	Help:      "Counter of times that a file was found bad or missing while the server ran.",
+	Help:      "Counter of times that a file was found bad, or a weight file missing, while the server ran.",
 }, []string{"zone", "file"})
 
 var overridesLifted = promauto.NewCounterVec(prometheus.CounterOpts{
@@ -89,7 +89,11 @@ var fileLastSuccessDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Names
 	[]string{"zone", "file"}, nil)
 
 var fileGoodDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_good"),
-	"1 if the file was good when last read, 0 if it was bad or missing and its last good content is in force.",
+	"1 if the file was good when last read, 0 if it was bad or a missing weight file: its last good content is in force.",
+	[]string{"zone", "file"}, nil)
+
+var fileMissingDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_missing"),
+	"1 if the file was missing when last read. A missing overrides file is good and counts as an empty one.",
 	[]string{"zone", "file"}, nil)
 
 // counterBook holds the counters of all rules that the process has ever served, because a reload

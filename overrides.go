@@ -39,6 +39,9 @@ func newOverridesFile(user fileUser, path string, every time.Duration) (*overrid
 			Changed: f.expire,
 		},
 	}
+	for _, zone := range user.zones { // so that the first increase can be seen
+		overridesLifted.WithLabelValues(zone, f.Name())
+	}
 	return f, f.Read()
 }
 
@@ -62,6 +65,14 @@ func (f *overridesFile) use(content []byte) error {
 	return nil
 }
 
+func (f *overridesFile) unused(most int) (first []string, total int) {
+	unused := f.set.Load().Unused(f.Dated.Clock())
+	for _, l := range unused[:min(most, len(unused))] {
+		first = append(first, fmt.Sprintf("%d: %s", l.Number, text.OneLine(l.String())))
+	}
+	return first, len(unused)
+}
+
 // expire tells the user that lines have ended, or are in force again because the clock was set back.
 func (f *overridesFile) expire(from, to time.Time) {
 	f.user.changed()
@@ -75,7 +86,7 @@ func (f *overridesFile) logChange(content []byte, before, now overrides.Set) {
 	lifted := before.Without(now)
 	switch {
 	case isBlank(content) && len(lifted) > 0:
-		log.Warningf("%s is %s, which lifted %d overrides: %s%s", f.Name(), emptiness(content), len(lifted), oneLines(lifted), f.user.note)
+		log.Warningf("%s is %s, which lifted %s: %s%s", f.Name(), emptiness(content), text.Count(len(lifted), "override"), oneLines(lifted), f.user.note)
 		for _, zone := range f.user.zones {
 			overridesLifted.WithLabelValues(zone, f.Name()).Add(float64(len(lifted)))
 		}
@@ -101,7 +112,7 @@ func (f *overridesFile) logLines(before, now overrides.Set) {
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d overrides in force", f.Name(), len(now))
+	fmt.Fprintf(&b, "%s: %s in force", f.Name(), text.Count(len(now), "override"))
 	if len(added) > 0 {
 		fmt.Fprintf(&b, "; added: %s", oneLines(added))
 	}

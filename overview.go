@@ -25,6 +25,7 @@ const (
 	maxShownOfAll     = 10_000 // members of all names together
 	maxShownEndpoints = 1000   // that no name has
 	maxNamedInProblem = 3
+	maxShownLines     = 20 // of a file that applied to no member
 )
 
 // overview is what there is to show, while it is put together. It looks at what runs and leaves no trace:
@@ -106,10 +107,19 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 		shown.Checks = append(shown.Checks, checkOf(s))
 	}
 	for _, f := range r.files() {
-		known := f.State()
-		shown.Files = append(shown.Files, statuspage.File{Path: f.Name(), LastSuccess: known.Good.UTC(), Problem: known.Problem})
+		shown.Files = append(shown.Files, fileOf(f))
 	}
 	return shown
+}
+
+// fileOf returns what is known of a file.
+func fileOf(f ruleFile) statuspage.File {
+	known := f.State()
+	unused, total := f.unused(maxShownLines)
+	return statuspage.File{
+		Path: f.Name(), LastSuccess: known.Good.UTC(), Since: known.Since.UTC(), Missing: known.Missing, Problem: known.Problem,
+		Unused: append([]string{}, unused...), UnusedOmitted: total - len(unused),
+	}
 }
 
 func checkOf(s subscription) statuspage.Check {

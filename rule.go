@@ -15,7 +15,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
-	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/overrides"
@@ -95,12 +94,12 @@ func (r *rule) timeOfDay() time.Time {
 }
 
 // files returns the files that the rule reads.
-func (r *rule) files() (all []*filewatch.File) {
+func (r *rule) files() (all []ruleFile) {
 	if r.file != nil {
-		all = append(all, r.file.File)
+		all = append(all, r.file)
 	}
 	if r.overrides != nil {
-		all = append(all, r.overrides.File)
+		all = append(all, r.overrides)
 	}
 	return all
 }

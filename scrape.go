@@ -23,6 +23,7 @@ func (rulesCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- fileLastSuccessDesc
 	descs <- ruleInfoDesc
 	descs <- fileGoodDesc
+	descs <- fileMissingDesc
 	descs <- overridesDesc
 }
 
@@ -64,7 +65,7 @@ func collectRules(metrics chan<- prometheus.Metric) {
 
 // collectFiles writes whether files are good, and when they last were.
 func collectFiles(metrics chan<- prometheus.Metric) {
-	latest, bad := make(map[zoneFile]time.Time), make(map[zoneFile]bool)
+	latest, bad, missing := make(map[zoneFile]time.Time), make(map[zoneFile]bool), make(map[zoneFile]bool)
 	eachRule(func(r *rule, zone string) {
 		for _, f := range r.files() {
 			at, known := zoneFile{zone, f.Name()}, f.State()
@@ -72,11 +73,13 @@ func collectFiles(metrics chan<- prometheus.Metric) {
 				latest[at] = known.Good
 			}
 			bad[at] = bad[at] || known.Problem != ""
+			missing[at] = missing[at] || known.Missing
 		}
 	})
 	for at, good := range latest {
 		metrics <- prometheus.MustNewConstMetric(fileLastSuccessDesc, prometheus.GaugeValue, float64(good.UnixNano())/1e9, at.zone, at.file)
 		metrics <- gauge(fileGoodDesc, !bad[at], at.zone, at.file)
+		metrics <- gauge(fileMissingDesc, missing[at], at.zone, at.file)
 	}
 }
 

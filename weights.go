@@ -46,13 +46,17 @@ func (f *weightFile) use(content []byte) error {
 		before = lastWeights.get(f.Path)
 	}
 	if before != nil && before.Len() > 0 && isBlank(content) {
-		return fmt.Errorf("1: the file is empty, and had %d weights: write a comment line if it is to have none", before.Len())
+		return fmt.Errorf("1: the file is empty, and had %s: write a comment line if it is to have none", text.Count(before.Len(), "weight"))
 	}
 	f.weights.Store(now)
 	lastWeights.swap(f.Path, now)
 	f.user.changed()
 	f.logChange(before, now)
 	return nil
+}
+
+func (f *weightFile) unused(most int) (first []string, total int) {
+	return f.weights.Load().Unused(most)
 }
 
 // logChange logs what new content changes, and what may be meant otherwise.
@@ -64,7 +68,7 @@ func (f *weightFile) logChange(before, now *weights.File) {
 		return
 	}
 	if changes := now.Changes(before); len(changes) > 0 {
-		log.Infof("%s: %d weights changed: %s", f.Name(), len(changes), text.OneLine(text.Few(changes)))
+		log.Infof("%s: %s changed: %s", f.Name(), text.Count(len(changes), "weight"), text.OneLine(text.Few(changes)))
 	}
 }
 

@@ -84,7 +84,7 @@ func TestWeightFileReload(t *testing.T) {
 		logged   string
 	}{
 		{"nothing", func() {}, 1, 0, ""},
-		{"written in place", func() { writeFile(t, file, weigh("2")) }, 2, 0, file + ": 1 weights changed: www.example.org. 192.0.2.1 2 instead of 1"},
+		{"written in place", func() { writeFile(t, file, weigh("2")) }, 2, 0, file + ": 1 weight changed: www.example.org. 192.0.2.1 2 instead of 1"},
 		{"renamed", func() { rename(weigh("3")) }, 3, 0, "192.0.2.1 3 instead of 2"},
 		{"broken", func() { rename(weigh("-4")) }, 3, 1, file + `:2: bad weight "-4": want a whole number from 0 to 65535; what was read before stays in force`},
 		{"still broken", func() {}, 3, 1, ""},
@@ -99,7 +99,7 @@ func TestWeightFileReload(t *testing.T) {
 			must(t, os.Remove(file))
 			must(t, os.Symlink("..data/weights.db", file))
 		}, 6, 4, "is good again"},
-		{"truncated", func() { writeFile(t, filepath.Join(dir, "..data/weights.db"), "\n \n") }, 6, 5, file + ":1: the file is empty, and had 1 weights: write a comment line if it is to have none; what was read before stays in force"},
+		{"truncated", func() { writeFile(t, filepath.Join(dir, "..data/weights.db"), "\n \n") }, 6, 5, file + ":1: the file is empty, and had 1 weight: write a comment line if it is to have none; what was read before stays in force"},
 		{"a comment line", func() { turnLink("# none\n") }, 1, 5, "192.0.2.1 6 is gone"},
 		{"nothing, after a comment line", func() { turnLink("") }, 1, 5, ""},
 		{"weights again", func() { turnLink(weigh("6")) }, 6, 5, "192.0.2.1 6 is new"},
@@ -156,11 +156,11 @@ func TestPathsThatAreNoText(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "odd.db")
 	writeFile(t, file, "www.example.org\n10.0.0.1 1\n")
 	r := parsedRule(t, "balance odd.example.org {\n policy weighted\n weights "+file+" 0s\n}") // read no more
-	r.files()[0].Path += "\xff"
+	r.file.Path += "\xff"
 	l := &life{rules: []*rule{r}}
 	l.start()
 	defer l.stop()
-	r.files()[0].Report(fs.ErrNotExist)
+	r.file.Report(fs.ErrNotExist)
 	for _, name := range []string{"coredns_balance_file_good", "coredns_balance_file_reload_failures_total"} {
 		if got := metric(t, name, file+"\ufffd", "odd.example.org."); got != 1 {
 			t.Errorf("%s is %v, want 1", name, got)

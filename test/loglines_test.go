@@ -174,6 +174,6 @@ func verdictsAndFiles(t *testing.T, j journal) {
 	write("weights.example.org", string(weights))
 	j.says("is good again and in force")
 	write("overrides.example.org", "192.0.2.2 drain until 2099-12-01T00:00:00Z # disk swap\n")
-	j.says("1 overrides in force")
+	j.says("1 override in force")
 	s.stop()
 }

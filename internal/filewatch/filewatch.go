@@ -43,7 +43,7 @@ type File struct {
 type State struct {
 	Good    time.Time // when it was last read and found good
 	Since   time.Time // when the content in force was taken into force
-	Missing bool      // it is optional, and not there
+	Missing bool      // it was not there; a problem unless it is optional
 	Problem string    // with its content or with reading it; empty if there is none
 }
 
@@ -167,11 +167,12 @@ func (e ContentError) Error() string { return string(e) }
 // look reads the file.
 func (f *File) look() look {
 	content, err := readRegular(f.Path)
-	if f.Optional && errors.Is(err, fs.ErrNotExist) {
+	missing := errors.Is(err, fs.ErrNotExist)
+	if missing && f.Optional {
 		return look{missing: true}
 	}
 	if err != nil {
-		return look{failure: err.Error()}
+		return look{missing: missing, failure: err.Error()}
 	}
 	return look{sum: sha256.Sum256(content), content: content}
 }

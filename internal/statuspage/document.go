@@ -73,11 +73,16 @@ type Check struct {
 	AllFailing bool   `json:"all_failing"`
 }
 
-// File is a file of a rule, and what is wrong with it; then what was read before stays in force.
+// File is a file of a rule. A missing overrides file counts as an empty one.
 type File struct {
 	Path        string    `json:"path"`
-	LastSuccess time.Time `json:"last_success"`
-	Problem     string    `json:"problem,omitempty"`
+	LastSuccess time.Time `json:"last_success"` // when it was last read and found good
+	Since       time.Time `json:"since"`        // when its content came into force
+	Missing     bool      `json:"missing"`
+	Problem     string    `json:"problem,omitempty"` // what is wrong with it; then what was read before stays in force
+	Unused      []string  `json:"unused"`            // lines that applied to no member since then: number and text
+
+	UnusedOmitted int `json:"unused_omitted"`
 }
 
 // Name is an RRset in use. Answer says what the next answer is made of: "members", "fail_open", "nodata",

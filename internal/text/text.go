@@ -91,3 +91,11 @@ func Found(words []string) string {
 	}
 	return "found " + strings.Join(quoted, " ")
 }
+
+// Count writes a number of things: "1 line", "2 lines".
+func Count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -236,10 +236,17 @@ func TestAlertsOfARecording(t *testing.T) {
 	r.until(0, "coredns_balance_file_good")
 	r.many(7)
 	expect("the overrides file is bad", "BalanceFileBad example.org.")
-	testserver.Write(t, overrides, "")
-	r.until(1, "coredns_balance_file_good")
+	testserver.Write(t, overrides, "192.0.2.1 drain\n")
+	r.until(1, "coredns_balance_overrides", `override="drain"`)
 	r.many(2)
 	expect("it is mended")
+
+	testserver.Write(t, overrides, "")
+	r.until(0, "coredns_balance_overrides", `override="drain"`)
+	r.many(2)
+	expect("the overrides file is emptied", "BalanceOverridesLifted example.org.")
+	r.many(16)
+	expect("it was emptied some time ago")
 
 	for range 4 {
 		r.kill(up[2])
@@ -334,6 +341,9 @@ func TestAlertsAtTheirThresholds(t *testing.T) {
 		{"file bad for five minutes", line("file_good", `,file="w"`, "0x20"), 5, "BalanceFileBad z", true},
 		{"for four", line("file_good", `,file="w"`, "0x20"), 4, "BalanceFileBad z", false},
 		{"file good", line("file_good", `,file="w"`, "1x20"), 20, "BalanceFileBad z", false},
+		{"overrides lifted", line("overrides_lifted_total", `,file="o"`, "0x9 2x40"), 12, "BalanceOverridesLifted z", true},
+		{"half an hour ago", line("overrides_lifted_total", `,file="o"`, "0x9 2x40"), 40, "BalanceOverridesLifted z", false},
+		{"never", line("overrides_lifted_total", `,file="o"`, "2x40"), 12, "BalanceOverridesLifted z", false},
 		{"sealed for a quarter", counted("sealed", "0+1x60"), 20, "BalanceSealedWithDeadMembers z", true},
 		{"sealed for ten minutes", counted("sealed", "0+1x60"), 10, "BalanceSealedWithDeadMembers z", false},
 		{"an override for a day", line("overrides", `,override="drain"`, "1x1500"), 1440, "BalanceOverrideLeft z drain", true},

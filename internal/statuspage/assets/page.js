@@ -221,13 +221,23 @@ function endpointRow(endpoint) {
     el("td", { role: "cell", class: "wide bad" }, error));
 }
 
+// unusedLines shows the lines of a file that applied to no member.
+function unusedLines(file) {
+  if (file.unused.length === 0) return [];
+  const lines = file.unused.map((line) => el("li", {}, el("code", {}, line)));
+  if (file.unused_omitted > 0) lines.push(el("li", {}, `and ${file.unused_omitted} more`));
+  return [el("p", {}, "Lines of ", el("code", {}, file.path), ` that applied to no member since it was read ${ago(file.since)} ago:`), el("ul", { class: "options" }, lines)];
+}
+
 function ruleArticle(rule, i) {
   const lines = [];
   for (const check of rule.checks) {
     lines.push(el("p", {}, el("code", {}, check.name), `: ${check.up} up, ${check.down} down, ${check.unknown} unknown`));
   }
   for (const file of rule.files) {
-    lines.push(el("p", {}, el("code", {}, file.path), `: read and good ${ago(file.last_success)} ago`, file.problem ? el("span", { class: "bad" }, ` ${file.problem}`) : ""));
+    const state = file.missing ? `: missing${file.problem ? "" : ", as if it were empty"}` : `: read and good ${ago(file.last_success)} ago`;
+    lines.push(el("p", {}, el("code", {}, file.path), state, file.problem ? el("span", { class: "bad" }, ` ${file.problem}`) : ""));
+    lines.push(...unusedLines(file));
   }
   return el("article", { class: "rule", "data-key": `rule ${i}` },
     el("h3", {}, rule.zone, rule.observe ? [" ", el("span", { class: "badge observe" }, "observe: answers stay as they are")] : ""),

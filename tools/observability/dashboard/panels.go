@@ -145,8 +145,10 @@ func files(l *layout) {
 		query("time() - max by (zone, file) ("+chosen("file_last_success_timestamp_seconds")+")", "{{zone}} {{file}}")))
 	l.add(8, 7, series("Files that turned bad", "In an hour.", "none", false,
 		query(sum("zone, file", "increase("+chosen("file_reload_failures_total")+"[1h])"), "{{zone}} {{file}}")))
-	l.add(8, 7, series("Overrides in force", "Lines; the highest of all instances.", "none", false,
-		query("max by (zone, override) ("+chosen("overrides")+")", "{{zone}} {{override}}")))
+	l.add(8, 7, series("Overrides in force", "Lines; the highest of all instances. Lifted: overrides whose file was deleted or emptied, in an hour. Missing: instances without the file.", "none", false,
+		query("max by (zone, override) ("+chosen("overrides")+")", "{{zone}} {{override}}"),
+		query(sum("zone, file", "increase("+chosen("overrides_lifted_total")+"[1h])")+" > 0", "{{zone}} {{file}} lifted"),
+		query(sum("zone, file", chosen("file_missing"))+" > 0", "{{zone}} {{file}} missing")))
 	l.add(24, 6, &panel{
 		Type: "table", Title: "Rules", Description: "Rules, and how many instances have them. A rule that only observes is counted as if it acted.", Datasource: prometheus,
 		Targets:     targets([]target{table("count by (zone, policy, observe) (" + chosen("rule_info") + ")")}),
