@@ -3,10 +3,12 @@
 package test
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -39,7 +41,11 @@ var (
 
 // What the documents link to is there, the sections too.
 func TestLinksInTheDocuments(t *testing.T) {
-	for _, path := range append(documents(t), filepath.Join("..", "CONTRIBUTING.md")) {
+	results, err := filepath.Glob(filepath.Join("..", "bench", "results", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range slices.Concat(documents(t), results, []string{filepath.Join("..", "CONTRIBUTING.md")}) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -61,7 +67,7 @@ func TestLinksInTheDocuments(t *testing.T) {
 	}
 }
 
-// hasSection tells whether a document has a heading of that name, as it is spelled in links.
+// hasSection reports whether a document has a heading of that name, as it is spelled in links.
 func hasSection(text, name string) bool {
 	for _, h := range heading.FindAllStringSubmatch(text, -1) {
 		if strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-") == name {
@@ -81,5 +87,17 @@ func TestIndexOfTheDocuments(t *testing.T) {
 		if name := filepath.Base(path); name != "README.md" && !strings.Contains(string(index), "("+name+")") {
 			t.Errorf("docs/README.md does not name %s", name)
 		}
+	}
+}
+
+// The demo does not start if something else has one of its ports, and says which.
+func TestDemoNamesThePortThatIsTaken(t *testing.T) {
+	const port = "127.0.0.1:1053"
+	if l, err := net.Listen("tcp", port); err == nil { // otherwise somebody has it, as is wanted
+		defer l.Close()
+	}
+	out, err := exec.Command(filepath.Join("..", "examples", "demo")).CombinedOutput()
+	if want := "demo: " + port + " is in use and the demo needs it"; err == nil || !strings.HasPrefix(string(out), want) {
+		t.Errorf("error %v, output %q: want a failure that begins with %q", err, out, want)
 	}
 }
