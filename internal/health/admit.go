@@ -40,7 +40,7 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 	if known != nil {
 		s.add(known)
 		known.seen.Store(int64(p.now()))
-		s.changed = true // its plans must be made again, with the verdict
+		p.outdate(s)
 		p.requeue(known)
 		return nil
 	}

@@ -61,7 +61,7 @@ func TestAwarenessOfLag(t *testing.T) {
 	}
 }
 
-// Every endpoint fails: that one alone does is no reason to doubt this host.
+// Every endpoint fails. A single endpoint is no reason to doubt this host.
 func TestAllFail(t *testing.T) {
 	for _, tc := range []struct {
 		known, failing int

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// News of a connection that is closed while they wait for the pool are no news.
+// News about a connection is void if the connection was closed before the pool heard it.
 func TestNewsOfAClosedConnection(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// fakeLines are lines that a test ends. Owned by the pool's goroutine but for what the test reads when
-// the pool is idle.
+// fakeLines are lines that a test ends. The pool owns them; the test reads them while the pool is
+// idle.
 type fakeLines struct {
 	pool  *pool
 	made  idle.Conn
@@ -60,7 +60,7 @@ func (f *fakeLines) shut() {
 	f.shuts++
 }
 
-// tell has the pool hear of a connection, unless that was closed.
+// tell has the pool hear about a connection, unless that was closed.
 func (f *fakeLines) tell(conn idle.Conn, change idle.Change) {
 	f.pool.calls <- func() {
 		if e := f.open[conn]; e != nil {
@@ -104,7 +104,7 @@ func (b *backends) lonely() *Check {
 	return c
 }
 
-// A backend that dies is down after as many failures as ever, which are 50 ms apart.
+// A backend that dies is down after the usual number of failures, which are 50 ms apart.
 func TestHoldNoticesAtOnce(t *testing.T) {
 	for fall, within := range map[int]time.Duration{1: time.Millisecond, 3: 101 * time.Millisecond} {
 		logged := captureLog(t)
@@ -177,7 +177,8 @@ func TestAHintIsNoVerdict(t *testing.T) {
 	}
 }
 
-// A process that dies may end its connections before it closes its port: then the first probe after the hint passes.
+// A process that dies may end its connections before it closes its port. Then the first probe
+// after the hint passes.
 func TestAHintBeforeThePortIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -223,8 +224,8 @@ func TestAHintDuringAProbe(t *testing.T) {
 	})
 }
 
-// Very many hints at once, as when a firewall on the way forgets everything, are probed in turn, within
-// max_in_flight; while we are too busy to look they say nothing.
+// Very many hints at once, as when a firewall on the way forgets everything, are probed within
+// max_in_flight.
 func TestManyHintsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const endpoints = 10_000
@@ -263,7 +264,8 @@ func TestManyHintsAtOnce(t *testing.T) {
 	})
 }
 
-// A timeout that was noticed late says nothing, after a hint too, unless that is always so.
+// Timeouts that an overloaded host noticed late are discarded after a hint too, but only some in a
+// row.
 func TestAHintWhileWeAreBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -314,7 +316,7 @@ func TestHoldSendsNoProbe(t *testing.T) {
 	}
 }
 
-// Where connections cannot be opened, for lack of descriptors, probes go on; one line says so.
+// If connections cannot be opened for lack of descriptors, probes go on. One line says so.
 func TestHoldWithoutDescriptors(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -347,7 +349,7 @@ func TestHoldWithoutDescriptors(t *testing.T) {
 	}
 }
 
-// A connection that nobody accepts is given up, and tried again ever more rarely.
+// A connection that nobody accepts is given up. The next attempts are further and further apart.
 func TestHoldUnaccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -365,8 +367,8 @@ func TestHoldUnaccepted(t *testing.T) {
 	})
 }
 
-// A reload keeps connections where the check stays, and closes those that it does not allow any more;
-// the end closes all.
+// A reload keeps the connections of a check that stays, and closes those to endpoints that it no
+// longer allows. The end closes all.
 func TestReloadKeepsConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -402,7 +404,8 @@ func TestReloadKeepsConnections(t *testing.T) {
 	})
 }
 
-// One that goes down while its connection stays, as a frozen process does, is let go.
+// The connection to an endpoint that goes down is closed, even if the peer keeps it open, as a
+// frozen process does.
 func TestDownLetsGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -419,7 +422,7 @@ func TestDownLetsGo(t *testing.T) {
 	})
 }
 
-// An endpoint that is forgotten is let go.
+// The connection to an endpoint that is forgotten is closed.
 func TestForgettingLetsGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -434,7 +437,7 @@ func TestForgettingLetsGo(t *testing.T) {
 	})
 }
 
-// Lines that cannot be opened leave probes as they are.
+// If the lines cannot be opened, the pool goes by probes alone.
 func TestHoldWithoutLines(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -455,7 +458,7 @@ func TestHoldWithoutLines(t *testing.T) {
 	}
 }
 
-// Where more is due than can be done, hints do not wait for all of it, nor all of it for hints.
+// If more probes are due than can be made, neither hinted endpoints nor the others starve.
 func TestHintsDoNotWaitForTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)

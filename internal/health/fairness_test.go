@@ -24,8 +24,8 @@ func detect(t *testing.T, b *backends, s *Subscription, at netip.AddrPort) time.
 	return time.Since(start)
 }
 
-// meanDetection returns how long it takes on average until a dead endpoint of a rule is known, if there are silent
-// endpoints in its own rule, and in another one with the same check.
+// meanDetection returns how long it takes on average until a dead endpoint of a rule is known,
+// beside silent endpoints of its own and of another rule with the same check.
 func meanDetection(t *testing.T, own, neighbours int) (mean time.Duration) {
 	t.Helper()
 	const deaths = 20
@@ -55,7 +55,7 @@ func meanDetection(t *testing.T, own, neighbours int) (mean time.Duration) {
 	return mean
 }
 
-// The silent endpoints of a neighbour, or of the rule itself, do not delay the detection of a death.
+// Silent endpoints, of a neighbour or of the rule itself, do not delay the detection of a death.
 func TestTheSilentDelayNobody(t *testing.T) {
 	alone := meanDetection(t, 0, 0)
 	for _, tc := range []struct{ own, neighbours int }{{0, 10_000}, {1000, 0}, {1000, 9000}} {
@@ -65,7 +65,8 @@ func TestTheSilentDelayNobody(t *testing.T) {
 	}
 }
 
-// A new endpoint waits for one timeout at most, although a neighbour brought thousands of silent ones just before.
+// A new endpoint gets its first verdict at once, although a neighbour brought thousands of silent
+// ones just before.
 func TestNewEndpointsDoNotWaitForANeighbour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -77,14 +78,44 @@ func TestNewEndpointsDoNotWaitForANeighbour(t *testing.T) {
 		}
 		wait(5 * time.Second)
 		s.Seen(a1)
-		wait(defaultTimeout + 100*time.Millisecond)
+		wait(10 * time.Millisecond)
 		if got := s.Seen(a1); got != Up {
-			t.Errorf("%v after the timeout, want up", got)
+			t.Errorf("%v after 10 ms, want up", got)
 		}
 	})
 }
 
-// A rule fills its own places only, and the log names it, once.
+// A neighbour whose thousands of endpoints answer just before the timeout delays no detection.
+func TestTheSlowDelayNobody(t *testing.T) {
+	alone := meanDetection(t, 0, 0)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		c := b.checkOf()
+		s, neighbour := joined(t, c), joinedAs(t, c, in("neighbour.example."))
+		for _, at := range addresses(5000) {
+			b.slow[at] = defaultTimeout - 10*time.Millisecond
+			neighbour.Seen(at)
+		}
+		var mean time.Duration
+		const deaths = 20
+		for i := range deaths {
+			at := endpointAt(fmt.Sprintf("192.0.2.%d", i+1))
+			s.Seen(at)
+			wait(time.Minute)
+			mean += detect(t, b, s, at) / deaths
+		}
+		if mean > alone*3/2 {
+			t.Errorf("%v beside slow endpoints, %v alone", mean, alone)
+		}
+		b.Lock()
+		defer b.Unlock()
+		if b.most < defaultMaxInFlight*3/4 {
+			t.Errorf("%d in flight at most: the neighbour is not as busy as it should be", b.most)
+		}
+	})
+}
+
+// A rule fills its own places only. The log names it once.
 func TestEachRuleHasItsPlaces(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -118,7 +149,7 @@ func TestEachRuleHasItsPlaces(t *testing.T) {
 	}
 }
 
-// More rules than a machine word has bits share a check, and each knows its own endpoints.
+// Hundreds of rules can share a check. Each knows its own endpoints.
 func TestManyRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)

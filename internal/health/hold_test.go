@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// peer is a server that ends idle connections, and is never dead.
+// peer is a server that ends idle connections, and never dies.
 type peer struct {
 	life   func(nth int) time.Duration // of a connection; 0: it lasts for ever
 	accept time.Duration               // until a connection is accepted
 }
 
-// liveWith returns what a peer costs in some time, if its endpoint is probed at every interval: the hints, and the
-// connections.
+// liveWith returns what a peer costs in some time if its endpoint is probed at every interval: the
+// hints and the connections.
 func liveWith(p peer, interval, whole time.Duration) (hints []time.Duration, dials int, covered time.Duration) {
 	h := hold{}
 	step := interval / 20
@@ -51,8 +51,8 @@ func always(life time.Duration) func(int) time.Duration {
 	return func(int) time.Duration { return life }
 }
 
-// However a server treats idle connections, its hints cost at most one probe in ten, and connections are
-// at most as many as probes.
+// However a server treats idle connections, its hints cost at most one probe in ten, and it gets
+// at most as many connections as probes.
 func TestHoldIsNoBurden(t *testing.T) {
 	const interval, whole = 5 * time.Second, 24 * time.Hour
 	tests := []struct {
@@ -129,8 +129,8 @@ func TestHoldStepByStep(t *testing.T) {
 	}
 }
 
-// Two that ended at about the same age teach when the next ones are to be replaced, and those are not opened sooner
-// than others.
+// If two connections ended at about the same age, the next ones are replaced before it. They are
+// not opened sooner than others.
 func TestHoldLearns(t *testing.T) {
 	const interval, second = 5 * time.Second, time.Second
 	h := hold{}
@@ -150,7 +150,7 @@ func TestHoldLearns(t *testing.T) {
 	}
 }
 
-// A greeting is fine; a peer that talks on is not idle.
+// A peer may greet. A peer that goes on talking is not idle.
 func TestHoldHears(t *testing.T) {
 	h, tooMuch := hold{}.opened(time.Second).heard(300)
 	if tooMuch || h.state != held {

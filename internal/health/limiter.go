@@ -37,9 +37,12 @@ func (l *limiter) full(inFlight int) (full, moment bool) {
 	return moment, moment
 }
 
-// silentPart returns how many probes of silent endpoints may be in flight. They may take the whole
-// timeout; the other endpoints do not wait for them.
-func (l *limiter) silentPart() int { return max(1, l.window*3/4) }
+// silentParts returns how many probes of silent endpoints may be in flight: part in general, most
+// if the next one is the only probe of its rule. Silent endpoints may take the whole timeout, and the
+// others must not wait for them.
+func (l *limiter) silentParts() (part, most int) {
+	return max(1, l.window-l.window/4), max(1, l.window-l.window/8)
+}
 
 // after adjusts the window with the lag of a finished probe. The longest lag of a step decides.
 func (l *limiter) after(lag, now time.Duration) {

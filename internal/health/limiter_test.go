@@ -44,7 +44,8 @@ func TestLimiterKeepsToMaxInFlight(t *testing.T) {
 	}
 }
 
-// No probe starts while as many as a query may wait behind have not begun, or as are in flight.
+// No probe starts while too many are in flight, or while so many wait for a processor that a query
+// would have to wait behind them.
 func TestLimiterFull(t *testing.T) {
 	p := limiter{window: 256, most: 256}
 	if full, _ := p.full(255); full {
@@ -59,11 +60,12 @@ func TestLimiterFull(t *testing.T) {
 	}
 }
 
-// Silent endpoints leave a quarter of the window to the others, except for the smallest windows.
-func TestSilentPart(t *testing.T) {
-	for window, want := range map[int]int{1: 1, 2: 1, 4: 3, 32: 24, 256: 192} {
-		if got := (&limiter{window: window}).silentPart(); got != want {
-			t.Errorf("window %d: %d silent ones, want %d", window, got, want)
+// Silent endpoints leave a quarter of the window to the others, or an eighth if some are the only
+// ones of their rule. The smallest windows are exceptions.
+func TestSilentParts(t *testing.T) {
+	for window, want := range map[int][2]int{1: {1, 1}, 2: {2, 2}, 4: {3, 4}, 32: {24, 28}, 256: {192, 224}} {
+		if part, most := (&limiter{window: window}).silentParts(); part != want[0] || most != want[1] {
+			t.Errorf("window %d: %d and %d silent ones, want %v", window, part, most, want)
 		}
 	}
 }

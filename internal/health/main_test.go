@@ -30,7 +30,7 @@ func (logged) Infof(format string, args ...any)    { logTo("INFO", format, args)
 func (logged) Warningf(format string, args ...any) { logTo("WARNING", format, args) }
 func (logged) Errorf(format string, args ...any)   { logTo("ERROR", format, args) }
 
-// captured is where the lines go. Safe for concurrent use.
+// captured has the lines. Safe for concurrent use.
 var captured struct {
 	sync.Mutex
 	lines *logLines
@@ -90,5 +90,5 @@ func metric(t *testing.T, name string, labels ...string) (value float64) {
 	return value
 }
 
-// countLines returns how many lines of the log have a text.
+// count returns how many times the log has a text.
 func (l *logLines) count(text string) int { return strings.Count(l.String(), text) }

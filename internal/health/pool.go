@@ -24,11 +24,12 @@ type pool struct {
 	ended chan struct{}
 	calls chan func() // run by the pool's goroutine, for others that need what it owns
 
-	table   table
-	scopes  scopes
-	timers  timers
-	backlog backlog
-	history bool // a subscriber wants the last probes to be remembered
+	table    table
+	scopes   scopes
+	outdated scopes // to be told that a verdict has changed
+	timers   timers
+	backlog  backlog
+	history  bool // a subscriber wants the last probes to be remembered
 
 	due            chan assignment
 	results        chan result
@@ -50,6 +51,7 @@ type pool struct {
 // assignment is a probe that a worker is to make.
 type assignment struct {
 	endpoint *endpoint
+	scope    *scope        // on whose behalf
 	at       time.Duration // when it was handed to a worker
 	silent   bool          // it counts as silent while it is in flight
 }
@@ -129,7 +131,7 @@ func (p *pool) run(ctx context.Context) {
 func (p *pool) idle() time.Duration {
 	now := p.now()
 	until := min(p.renewal, p.timers.nextDue(p.renewal), p.transitions.nextFlush(p.renewal))
-	if _, moment := p.limiter.full(p.inFlight); moment && !p.backlog.empty(p.silentToo()) {
+	if _, moment := p.limiter.full(p.inFlight); moment && !p.backlog.empty(p.mayServe) {
 		until = min(until, now+time.Millisecond)
 	}
 	return max(0, until-now)
@@ -142,12 +144,13 @@ func (p *pool) dispatch(newWorker func()) {
 		if full, _ := p.limiter.full(p.inFlight); full {
 			return
 		}
-		e := p.backlog.pop(p.silentToo())
+		e, s := p.backlog.pop(p.mayServe)
 		if e == nil {
 			return
 		}
-		a := assignment{e, p.now(), e.class() == silent}
+		a := assignment{e, s, p.now(), e.class() == silent}
 		p.inFlight++
+		s.inFlight++
 		p.silentInFlight += one(a.silent)
 		if p.inFlight > p.workers {
 			p.workers++
@@ -158,8 +161,13 @@ func (p *pool) dispatch(newWorker func()) {
 	}
 }
 
-// silentToo reports whether one more probe of a silent endpoint may be in flight.
-func (p *pool) silentToo() bool { return p.silentInFlight < p.limiter.silentPart() }
+// mayServe reports whether one more probe of a class and scope may be in flight. Silent endpoints
+// leave a part of the window to the others. A scope without any probe in flight may go beyond that
+// part, so that it does not wait for the silent endpoints of the other scopes.
+func (p *pool) mayServe(c class, s *scope) bool {
+	part, most := p.limiter.silentParts()
+	return c != silent || p.silentInFlight < part || s.inFlight == 0 && p.silentInFlight < most
+}
 
 // collectDue moves the endpoints that are due to the backlog, and forgets those that no answer
 // holds any more.

@@ -39,27 +39,30 @@ type backlog struct {
 // push adds an endpoint to the line of a scope.
 func (b *backlog) push(s *scope, e *endpoint) {
 	c := e.class()
+	s.lines[c].scope = s
 	b.queues[c].push(&s.lines[c], e)
 }
 
-// pop removes and returns the next endpoint, nil if there is none. It skips silent ones unless they
-// may be probed.
-func (b *backlog) pop(silentToo bool) *endpoint {
+// pop removes and returns the next endpoint whose line may be served, and its scope. nil: there is
+// none.
+func (b *backlog) pop(mayServe func(class, *scope) bool) (*endpoint, *scope) {
 	for range b.queues {
 		b.turn = (b.turn + 1) % classes
-		if b.turn == silent && !silentToo {
-			continue
-		}
-		if e := b.queues[b.turn].pop(); e != nil {
-			return e
+		if l := b.queues[b.turn].next(b.turn, mayServe); l != nil {
+			return l.pop(), l.scope
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // empty reports whether pop would return nil.
-func (b *backlog) empty(silentToo bool) bool {
-	return b.queues[hinted].empty() && b.queues[proven].empty() && (!silentToo || b.queues[silent].empty())
+func (b *backlog) empty(mayServe func(class, *scope) bool) bool {
+	for c := range b.queues {
+		if b.queues[c].next(class(c), mayServe) != nil { //nolint:gosec // small
+			return false
+		}
+	}
+	return true
 }
 
 // fairQueue holds endpoints in lines, which take turns.
@@ -69,12 +72,21 @@ type fairQueue struct {
 
 // line holds the endpoints of one scope and class, in the order of arrival.
 type line struct {
+	scope   *scope
 	queue   *fairQueue
 	waiting list.List
 	turn    *list.Element // in queue.turns; nil if the line is empty
 }
 
-func (q *fairQueue) empty() bool { return q.turns.Len() == 0 }
+// next returns the first line that may be served, nil if there is none.
+func (q *fairQueue) next(c class, mayServe func(class, *scope) bool) *line {
+	for turn := q.turns.Front(); turn != nil; turn = turn.Next() {
+		if l := turn.Value.(*line); mayServe(c, l.scope) {
+			return l
+		}
+	}
+	return nil
+}
 
 func (q *fairQueue) push(l *line, e *endpoint) {
 	l.queue = q
@@ -84,13 +96,9 @@ func (q *fairQueue) push(l *line, e *endpoint) {
 	}
 }
 
-func (q *fairQueue) pop() *endpoint {
-	first := q.turns.Front()
-	if first == nil {
-		return nil
-	}
-	q.turns.MoveToBack(first)
-	l := first.Value.(*line)
+// pop removes and returns the first endpoint of the line, which then waits for its next turn.
+func (l *line) pop() *endpoint {
+	l.queue.turns.MoveToBack(l.turn)
 	e := l.waiting.Front().Value.(*endpoint)
 	l.remove(e)
 	return e

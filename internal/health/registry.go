@@ -15,7 +15,7 @@ import (
 type Registry struct {
 	log Logger
 
-	sync.Mutex
+	mu      sync.Mutex
 	running map[poolKey]*pool
 }
 
@@ -42,8 +42,8 @@ func keyOf(c *Check) poolKey {
 // question but other timing know about the rule's endpoints, so that a reload that changes an
 // interval keeps the verdicts.
 func (r *Registry) Join(c *Check, sub Subscriber) *Subscription {
-	r.Lock()
-	defer r.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	p := r.running[keyOf(c)]
 	if p == nil {
 		p = startPool(c, r.log)
@@ -72,8 +72,8 @@ func (r *Registry) knownElsewhere(own *pool, scope uint64) (known []knowledge) {
 // leave ends a subscription, and the pool if it was the last. Then it waits until no probe is in
 // flight.
 func (r *Registry) leave(s *Subscription) {
-	r.Lock()
-	defer r.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	empty := false
 	s.pool.do(func() { empty = s.pool.unsubscribe(s) })
 	if empty {
@@ -84,8 +84,8 @@ func (r *Registry) leave(s *Subscription) {
 
 // each calls f for all subscriptions. None leaves meanwhile.
 func (r *Registry) each(f func(*Subscription)) {
-	r.Lock()
-	defer r.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, p := range r.running {
 		var all []*Subscription
 		p.do(func() {

@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// A scrape sees the pools as they are between two steps of a reload: nobody joins or leaves while it looks at them.
+// A scrape sees the pools between two steps of a reload: no rule joins or leaves meanwhile.
 func TestScrapeWhileARuleLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		joined(t, newBackends(t).checkOf())
 		seen := 0
 		pools.each(func(*Subscription) {
 			seen++
-			if pools.TryLock() {
-				pools.Unlock()
+			if pools.mu.TryLock() {
+				pools.mu.Unlock()
 				t.Error("a rule could leave")
 			}
 		})
@@ -49,8 +49,8 @@ func leave(all []*Subscription) {
 	}
 }
 
-// A reload of 200 zones with 4,000 endpoints each, and their end. The reload keeps the check, narrows what is allowed, or
-// changes the interval so that another pool takes over. Time is linear in zones times endpoints.
+// A reload of zones with 4,000 endpoints each. It changes nothing, or what is allowed, or the
+// interval, so that another pool takes over. Time is linear in zones times endpoints.
 func BenchmarkReload(b *testing.B) {
 	backends := &backends{key: b.Name()}
 	for _, zones := range []int{1, 50, 200} {

@@ -25,10 +25,11 @@ type scope struct {
 
 	subscriptions []*Subscription
 	observe       bool // the rule leaves its answers as they are
+	inFlight      int  // probes on its behalf
 	failing       int  // members whose last probe failed
 	allFail       bool // and that was logged
 	full          bool // and that was logged
-	changed       bool // its subscribers must be notified
+	outdated      bool // it is in pool.outdated
 	lines         [classes]line
 }
 

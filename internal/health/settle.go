@@ -28,6 +28,7 @@ func (p *pool) settleMore() {
 // settle updates an endpoint with a result and schedules its next probe.
 func (p *pool) settle(r result) {
 	p.inFlight--
+	r.scope.inFlight--
 	p.silentInFlight -= one(r.silent)
 	p.limiter.after(r.lag, p.now())
 	p.countLate(r)
@@ -167,26 +168,33 @@ func (p *pool) publish(e *endpoint, err error) {
 	affected := scopes(slices.Collect(p.scopes.with(e)))
 	for _, s := range affected {
 		s.counters.transitions[now.verdict].Inc()
-		s.changed = true
+		p.outdate(s)
 	}
 	p.logTransition(transition{e, affected, before, now})
+}
+
+// outdate marks the plans of a rule as outdated.
+func (p *pool) outdate(s *scope) {
+	if !s.outdated {
+		s.outdated = true
+		p.outdated = append(p.outdated, s)
+	}
 }
 
 // announce notifies rules of new verdicts. From time to time it notifies all of them, which makes
 // them look up their endpoints; an endpoint that nobody looks up can then be forgotten.
 func (p *pool) announce() {
-	all := p.now() >= p.renewal
-	if all {
+	outdated := p.outdated
+	if p.now() >= p.renewal {
 		p.renewal = p.now() + p.forgetAfter()/4
+		outdated = p.scopes
 	}
-	for _, s := range p.scopes {
-		if !all && !s.changed {
-			continue
-		}
-		s.changed = false
+	for _, s := range outdated {
+		s.outdated = false
 		for _, one := range s.subscriptions {
 			one.sub.Changed()
 		}
 	}
+	p.outdated = p.outdated[:0]
 	p.flushTransitions(p.now())
 }

@@ -40,7 +40,7 @@ func TestTracker(t *testing.T) {
 	}
 }
 
-// The pause between probes after some results: short while in doubt, longer and longer once down.
+// The pause between probes after some results: short while in doubt, longer and longer while down.
 func TestTrackerPause(t *testing.T) {
 	timing := Timing{Interval: 5 * time.Second, FastInterval: time.Second, MaxInterval: 30 * time.Second, Rise: 2, Fall: 3}
 	results := "+" + "---" + "------" + "+" + "+"
@@ -63,7 +63,8 @@ func TestTrackerPause(t *testing.T) {
 	}
 }
 
-// However long an endpoint is down, the pause stays at the ceiling and costs no time to work out.
+// However long an endpoint is down, the pause stays at the ceiling, and computing it takes no
+// longer.
 func TestTrackerPauseIsBounded(t *testing.T) {
 	timing := Timing{Interval: time.Second, FastInterval: time.Second, MaxInterval: time.Minute, Rise: 2, Fall: 3}
 	var at tracker
@@ -75,8 +76,8 @@ func TestTrackerPauseIsBounded(t *testing.T) {
 	}
 }
 
-// From wherever an endpoint starts it is at its phase within two probes and stays there, and no
-// probe is later than its interval plus 5 %, to which 5 % of jitter are added.
+// Wherever an endpoint starts, it is at its phase within two probes and stays there. No probe is
+// later than its interval plus 5 %, to which 5 % of jitter are added.
 func TestAlign(t *testing.T) {
 	const interval = 5 * time.Second
 	rng := rand.New(rand.NewPCG(5, 6))

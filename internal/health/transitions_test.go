@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Up to twenty new verdicts in a second have a line each. More become one line, after the first three. None is lost.
+// Up to twenty new verdicts in a second have a line each. More become one line after the first
+// three. None is lost.
 func TestManyTransitions(t *testing.T) {
 	for endpoints, lines := range map[int]int{1: 1, 3: 3, 20: 20, 21: 4, 2000: 5} {
 		logged := captureLog(t)
@@ -34,7 +35,7 @@ func TestManyTransitions(t *testing.T) {
 	}
 }
 
-// An outage is told with what went down, and a rule that observes says that nothing changed.
+// An outage is one line with counts. A rule that observes says that its answers stay.
 func TestManyTransitionsOfAnObserver(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -54,7 +55,7 @@ func TestManyTransitionsOfAnObserver(t *testing.T) {
 	}
 }
 
-// What waits when the pool stops is logged.
+// Verdicts that wait to be logged when the pool stops are logged.
 func TestTransitionsAtTheEnd(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
