@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,8 +29,17 @@ func must(t *testing.T, err error) {
 }
 
 // journal is what a file told: the contents taken into force, and the problems. A content that starts
-// with "bad" is an error.
-type journal struct{ told []string }
+// with "bad" is an error. Safe for concurrent use.
+type journal struct {
+	sync.Mutex
+	told []string
+}
+
+func (j *journal) note(what string) {
+	j.Lock()
+	defer j.Unlock()
+	j.told = append(j.told, what)
+}
 
 func (j *journal) file(path string, every time.Duration) *File {
 	return &File{
@@ -38,14 +48,14 @@ func (j *journal) file(path string, every time.Duration) *File {
 			if bytes.HasPrefix(content, []byte("bad")) {
 				return fmt.Errorf("1: found %q", content)
 			}
-			j.told = append(j.told, "use "+string(content))
+			j.note("use " + string(content))
 			return nil
 		},
 		Report: func(problem error) {
 			if problem == nil {
 				problem = errors.New("good again")
 			}
-			j.told = append(j.told, strings.TrimPrefix(problem.Error(), path))
+			j.note(strings.TrimPrefix(problem.Error(), path))
 		},
 	}
 }
@@ -53,6 +63,8 @@ func (j *journal) file(path string, every time.Duration) *File {
 // expect fails unless exactly this was told since the last call.
 func (j *journal) expect(t *testing.T, step string, want ...string) {
 	t.Helper()
+	j.Lock()
+	defer j.Unlock()
 	if got := fmt.Sprintf("%q", j.told); got != fmt.Sprintf("%q", want) {
 		t.Errorf("%s: told %s, want %q", step, got, want)
 	}
