@@ -354,5 +354,29 @@ func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) strin
 	if known.Problem != "" {
 		reason += ": " + text.OneLine(known.Problem)
 	}
+	if said := adviceText(known.Advice); said != "" {
+		reason += "; " + said
+	}
 	return reason
+}
+
+// adviceText describes what an endpoint says about itself, "" if that is nothing.
+func adviceText(a health.Advice) string {
+	if a.NoSay {
+		return "the check has no say on it"
+	}
+	var said []string
+	if a.Drain {
+		said = append(said, "drain")
+	}
+	if a.Weighted {
+		said = append(said, fmt.Sprintf("%d%% of its weight, which is not used yet", a.Percent))
+	}
+	if a.Reason != "" {
+		said = append(said, a.Reason)
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return "the agent says " + strings.Join(said, ", ")
 }

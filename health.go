@@ -39,6 +39,8 @@ type subscription interface {
 	Seen(endpoint netip.AddrPort) health.Verdict
 	// Peek returns what is known of an endpoint, and leaves no trace.
 	Peek(endpoint netip.AddrPort) (known health.Endpoint, ok bool)
+	// Advice returns what an endpoint says about itself, and leaves no trace.
+	Advice(endpoint netip.AddrPort) health.Advice
 	// Endpoints returns what is known of the endpoints that the rule's answers hold.
 	Endpoints() iter.Seq[health.Endpoint]
 	// Leave ends the part that the rule takes.
@@ -50,10 +52,14 @@ var _ subscription = (*health.Subscription)(nil)
 // subscribe has the endpoints of the rule's answers probed from now on.
 func (z *zoneRule) subscribe() {
 	for _, c := range z.checks {
-		z.subscriptions = append(z.subscriptions, probing.Join(&c.Check, health.Subscriber{
+		s := probing.Join(&c.Check, health.Subscriber{
 			Zone: z.zone, Scope: z.scope, Allow: c.allow, History: z.shown(), Observe: z.observe,
 			Changed: func() { z.epoch.Add(1) },
-		}))
+		})
+		z.subscriptions = append(z.subscriptions, s)
+		if c.agent {
+			z.agents = append(z.agents, s)
+		}
 	}
 }
 
@@ -89,20 +95,32 @@ func (z *zoneRule) lastVerdictOn(addr netip.Addr) health.Verdict {
 	return all
 }
 
-// combine asks the checks that may probe an address for their verdict. The others have no say. It reports whether
-// there is one that may.
+// combine asks the checks that may probe an address for their verdict. The others have no say, nor has an agent
+// that cannot be understood. It reports whether there is one that may.
 func (z *zoneRule) combine(addr netip.Addr, ask func(subscription, netip.AddrPort) health.Verdict) (all health.Verdict, checked bool) {
-	all = health.Up
+	var votes health.Votes
 	for _, s := range z.subscriptions {
-		if s.Allows(addr) {
-			checked = true
-			all = all.And(ask(s, endpointOf(addr)))
+		if !s.Allows(addr) {
+			continue
+		}
+		checked = true
+		if v := ask(s, endpointOf(addr)); !z.isMute(s, addr) {
+			votes.Add(v)
 		}
 	}
-	if !checked {
-		return health.Unknown, false
-	}
-	return all, true
+	return votes.Verdict(z.require), checked
+}
+
+// isMute reports whether a check is an agent that has no say on an address.
+func (z *zoneRule) isMute(s subscription, addr netip.Addr) bool {
+	return slices.Contains(z.agents, s) && s.Advice(endpointOf(addr)).NoSay
+}
+
+// agentDrains reports whether an agent that may probe an address wants it drained.
+func (z *zoneRule) agentDrains(addr netip.Addr) bool {
+	return slices.ContainsFunc(z.agents, func(s subscription) bool {
+		return s.Allows(addr) && s.Advice(endpointOf(addr)).Drain
+	})
 }
 
 // mayCheck reports whether a check may probe an address.

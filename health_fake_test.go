@@ -28,11 +28,12 @@ type verdicts struct {
 
 var _ subscription = (*verdicts)(nil)
 
-func (v *verdicts) Name() string                         { return "tcp:80" }
-func (v *verdicts) Allows(addr netip.Addr) bool          { return health.MayProbe(v.allow, addr) }
-func (v *verdicts) Endpoints() iter.Seq[health.Endpoint] { return maps.Values(v.known) }
-func (v *verdicts) Refuse()                              { v.refused++ }
-func (v *verdicts) Leave()                               {}
+func (v *verdicts) Name() string                           { return "tcp:80" }
+func (v *verdicts) Allows(addr netip.Addr) bool            { return health.MayProbe(v.allow, addr) }
+func (v *verdicts) Endpoints() iter.Seq[health.Endpoint]   { return maps.Values(v.known) }
+func (v *verdicts) Refuse()                                { v.refused++ }
+func (v *verdicts) Advice(at netip.AddrPort) health.Advice { return v.known[at].Advice }
+func (v *verdicts) Leave()                                 {}
 func (v *verdicts) Peek(at netip.AddrPort) (health.Endpoint, bool) {
 	known, ok := v.known[at]
 	return known, ok

@@ -103,6 +103,24 @@ func protocolsWith(option string) []string {
 	return slices.DeleteFunc(protocolNames(), func(name string) bool { return !slices.Contains(protocols[name].options, option) })
 }
 
+// parseRequire reads "require all|any|N". 0 stands for all.
+func parseRequire(args []string) (int, error) {
+	if len(args) != 1 {
+		return 0, wrongCount(args)
+	}
+	switch args[0] {
+	case "all":
+		return 0, nil
+	case "any":
+		return 1, nil
+	}
+	n, err := parseNumber(args[0], 1, math.MaxUint16)
+	if err != nil {
+		return 0, fmt.Errorf("bad number %q: want all, any or a whole number from 1", args[0])
+	}
+	return int(n), nil
+}
+
 // addCheck makes the check that a draft describes and adds it to the rule.
 func (s *stanza) addCheck(name string, p protocol, d *checkDraft) error {
 	prober, err := p.build(d)

@@ -286,6 +286,7 @@ func probeOf(s subscription, endpoint netip.AddrPort) statuspage.Probe {
 	}
 	since := known.Since.UTC()
 	probe.Verdict, probe.Since, probe.Failing, probe.Error = known.Verdict.String(), &since, known.Failing, known.Problem
+	probe.Note = adviceText(known.Advice)
 	probe.Milliseconds, probe.Failed = append(probe.Milliseconds, known.Milliseconds...), append(probe.Failed, known.Failed...)
 	return probe
 }

@@ -36,7 +36,8 @@ type rule struct {
 	localities *localities // nil without the option locality
 	ttl        ttlLimits
 	tiers      [][]netip.Prefix
-	checks     []*check // all must pass
+	checks     []*check
+	require    int // how many of the checks must pass; 0: all
 	minHealthy quorum
 	allDown    allDown
 	status     netip.AddrPort      // of the page that shows the rule; zero: none
@@ -184,6 +185,7 @@ type zoneRule struct {
 	scope uint64 // tells apart the turns of rules: the same after a reload
 
 	subscriptions []subscription // one a check, while the server runs
+	agents        []subscription // those of them that may have no say, or ask for a drain
 	unchecked     atomic.Bool    // an address that no check allows was logged
 	watcher       watcher
 	announcer     announcer
@@ -222,7 +224,11 @@ func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now tim
 	}
 	target := m.addr.Unmap()
 	weight, weighed := z.weightOf(owner, m.addr)
-	return standing{weight, z.tierOf(target), v, z.overridesInForce().Of(owner, target, now), z.localities.of(target)}.ruled(), weighed
+	override := z.overridesInForce().Of(owner, target, now)
+	if override == overrides.None && z.agentDrains(target) {
+		override = overrides.Drain
+	}
+	return standing{weight, z.tierOf(target), v, override, z.localities.of(target)}.ruled(), weighed
 }
 
 // verdictFor is verdictOn, or lastVerdictOn if nothing may be registered.

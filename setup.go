@@ -192,6 +192,8 @@ var options = []option[stanza]{
 		read: set(parseTTL, func(s *stanza, l ttlLimits) { s.rule.ttl = l })},
 	{name: "health_check", usage: "PROTOCOL ... { ... }", repeats: true, block: true,
 		read: readHealthCheck},
+	{name: "require", usage: "all|any|N",
+		read: set(parseRequire, func(s *stanza, n int) { s.rule.require = n })},
 	{name: "min_healthy", usage: "N|P%",
 		read: set(parseMinHealthy, func(s *stanza, q quorum) { s.rule.minHealthy = q })},
 	{name: "all_down", usage: "open|nodata|servfail|fallback ADDRESS...",
@@ -288,6 +290,8 @@ func (s *stanza) validate() error {
 		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky, prefer with from or prefer locality"},
 		{"locality", !r.prefersNear(), "no effect, because nothing goes by it: want prefer locality"},
 		{"prefer", r.prefersNear() && r.localities == nil, "locality: no address has one: want locality NAME CIDR... or locality kubernetes"},
+		{"require", len(r.checks) < 2, "no effect, because there are not several checks: want at least two health_check lines"},
+		{"require", r.require > len(r.checks), fmt.Sprintf("%d is more than there are: want at most %d", r.require, len(r.checks))},
 		{"min_healthy", !judges, judging},
 		{"all_down", !judges, judging},
 	} {

@@ -144,6 +144,9 @@ func describe(r *rule) string {
 	if r.minHealthy != (quorum{count: 1}) {
 		fmt.Fprintf(&b, "    min_healthy %+v\n", r.minHealthy)
 	}
+	if r.require != 0 {
+		fmt.Fprintf(&b, "    require %d\n", r.require)
+	}
 	if r.allDown.mode != answerOpen {
 		fmt.Fprintf(&b, "    all_down %s %v\n", allDownNames[r.allDown.mode], r.allDown.fallback)
 	}

@@ -20,15 +20,17 @@ const (
 	success      outcome = iota
 	failure              // the endpoint seems to be down
 	localError           // the probe could not be made
+	noSay                // the check has no say on the endpoint
 	inconclusive         // this host was overloaded, or the endpoint did not say (status 429, for example)
 )
 
 // attempt describes a finished probe.
 type attempt struct {
-	err   error
-	lag   time.Duration // how late it began
-	start time.Duration // as the pool counts time
-	took  time.Duration
+	report probe.Report
+	err    error
+	lag    time.Duration // how late it began
+	start  time.Duration // as the pool counts time
+	took   time.Duration
 }
 
 // doubt counts the probes of one endpoint that proved nothing, in a row. The counts pace its next
@@ -69,7 +71,7 @@ func (a awareness) outcome(one attempt, before doubt, timeout time.Duration) (ou
 	case one.err == nil:
 		return success, doubt{}
 	case errors.Is(one.err, probe.ErrNoSay):
-		return inconclusive, doubt{}
+		return noSay, doubt{}
 	case errors.Is(one.err, probe.ErrInconclusive):
 		return evaded(one.start, before)
 	case !a.overloaded(one, timeout):

@@ -42,7 +42,7 @@ func TestAwareness(t *testing.T) {
 		{"rate limited", awareness{}, attempt{err: limited}, doubt{overloaded: 1}, inconclusive, doubt{evasive: start}},
 		{"rate limited for less than five minutes", awareness{}, attempt{err: limited}, doubt{evasive: start - longestEvasion + 1}, inconclusive, doubt{evasive: start - longestEvasion + 1}},
 		{"rate limited for five minutes", awareness{}, attempt{err: limited}, doubt{evasive: start - longestEvasion}, failure, doubt{evasive: start - longestEvasion}},
-		{"no say", awareness{}, attempt{err: agentless}, doubt{local: 1}, inconclusive, doubt{}},
+		{"no say", awareness{}, attempt{err: agentless}, doubt{local: 1}, noSay, doubt{}},
 	}
 	for _, tc := range tests {
 		tc.one.start = start

@@ -38,6 +38,7 @@ type pool struct {
 	silentInFlight int
 	limiter        limiter
 
+	weighted    bool // an endpoint has asked for a share of its weight, which was logged
 	awareness   awareness
 	transitions transitionLog
 	localLog    time.Duration // when a local error may be logged again
@@ -246,19 +247,22 @@ func (p *pool) probe(c *probeContext, a assignment) result {
 	ctx := c.begin(p.check.Timing.Timeout)
 	defer c.pause()
 	start := p.now()
-	err := p.ask(ctx, a.endpoint.at)
-	return result{a, attempt{err: err, lag: start - a.at, start: start, took: p.now() - start}}
+	report, err := p.ask(ctx, a.endpoint.at)
+	return result{a, attempt{report: report, err: err, lag: start - a.at, start: start, took: p.now() - start}}
 }
 
 // ask calls the prober and turns a panic into a local error, so that no reply of an endpoint can
 // end the server.
-func (p *pool) ask(ctx context.Context, endpoint netip.AddrPort) (err error) {
+func (p *pool) ask(ctx context.Context, endpoint netip.AddrPort) (report probe.Report, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%w: the prober panicked: %s", probe.ErrLocal, printable(fmt.Sprint(r)))
 		}
 	}()
-	return p.check.Probe(ctx, endpoint)
+	if reporter, ok := p.check.Prober.(probe.Reporter); ok {
+		return reporter.Report(ctx, endpoint)
+	}
+	return probe.Report{}, p.check.Probe(ctx, endpoint)
 }
 
 // printable makes text from outside fit for a log line.

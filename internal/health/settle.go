@@ -41,6 +41,10 @@ func (p *pool) settle(r result) {
 		p.discard(e, r)
 		p.letGo(e) // this frees a descriptor, which may be what was missing
 		e.next = r.start + p.pauseAfterLocalError(e)
+	case noSay:
+		p.discard(e, r)
+		p.mute(e, r.err)
+		e.next = r.start + p.pauseInDoubt(e, r.start)
 	case inconclusive:
 		p.discard(e, r)
 		e.next = r.start + retryAfter(e, r.err, p.pauseInDoubt(e, r.start), timing.MaxInterval)
@@ -67,6 +71,7 @@ func (p *pool) conclude(e *endpoint, r result) {
 	if e.tracker.verdict != before.verdict {
 		p.publish(e, r.err)
 	}
+	p.advise(e, adviceOf(r.report))
 }
 
 // discard counts a result that changes nothing. It logs local errors, one a minute.
@@ -160,7 +165,7 @@ func (p *pool) judgeScope(s *scope, err error) {
 // publish stores a new verdict for queries, and tells the rules, the metrics and the log.
 func (p *pool) publish(e *endpoint, err error) {
 	before := e.status.Load()
-	now := &status{verdict: e.tracker.verdict, since: time.Now()}
+	now := &status{verdict: e.tracker.verdict, since: time.Now(), advice: before.advice}
 	if err != nil {
 		now.problem = err.Error()
 	}

@@ -325,7 +325,7 @@ func TestAProberThatPanics(t *testing.T) {
 			t.Errorf("the log has %q", text)
 		}
 	})
-	if err := newPool(&Check{Prober: panicking{newBackends(t)}}, logged{}).ask(t.Context(), a1); !errors.Is(err, probe.ErrLocal) {
+	if _, err := newPool(&Check{Prober: panicking{newBackends(t)}}, logged{}).ask(t.Context(), a1); !errors.Is(err, probe.ErrLocal) {
 		t.Errorf("the error is %v, want one of ours", err)
 	}
 }

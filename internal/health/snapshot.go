@@ -15,6 +15,7 @@ type Endpoint struct {
 	Failing bool      // the last probe failed
 	Problem string    // of the last probe that failed, or why the endpoint is down
 	Held    bool      // a connection to it is held
+	Advice  Advice
 
 	Milliseconds []float64 // of the last probes, oldest first; from Peek and with Subscriber.History only
 	Failed       []int     // indexes of those that failed
@@ -26,7 +27,7 @@ func (e *Endpoint) Name() string { return nameOf(e.At) }
 // snapshot returns what is known of the endpoint, without its history. Safe for concurrent use.
 func (e *endpoint) snapshot() Endpoint {
 	known := e.status.Load()
-	return Endpoint{At: e.at, Verdict: known.verdict, Since: known.since, Failing: e.failing.Load(), Problem: known.problem, Held: e.isHeld()}
+	return Endpoint{At: e.at, Verdict: known.verdict, Since: known.since, Failing: e.failing.Load(), Problem: known.problem, Held: e.isHeld(), Advice: known.said()}
 }
 
 // snapshotWithHistory is snapshot with the last probes.

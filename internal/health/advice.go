@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/probe"
+)
+
+// Advice is what an endpoint says about itself beside its verdict, as an agent does. The zero value
+// says nothing.
+type Advice struct {
+	Drain    bool   // it wants no new clients
+	Weighted bool   // it says which share of its weight it can take
+	Percent  int    // that share
+	Reason   string // in its own words, printable
+	NoSay    bool   // the check has no say on the endpoint, because its agent cannot be understood
+}
+
+// said returns what the endpoint says about itself.
+func (s *status) said() Advice {
+	if s.advice == nil {
+		return Advice{}
+	}
+	return *s.advice
+}
+
+func adviceOf(r probe.Report) Advice {
+	return Advice{Drain: r.Drain, Weighted: r.Weighted, Percent: r.Percent, Reason: r.Reason}
+}
+
+// Advice returns what an endpoint says about itself, and leaves no trace.
+func (s *Subscription) Advice(at netip.AddrPort) Advice {
+	if e := s.pool.table.find(unmapped(at)); e != nil {
+		return e.status.Load().said()
+	}
+	return Advice{}
+}
+
+// advise publishes what an endpoint says about itself, if that is new, and logs what follows from it.
+func (p *pool) advise(e *endpoint, now Advice) {
+	status := e.status.Load()
+	before := status.said()
+	if now == before {
+		return
+	}
+	next := *status
+	next.advice = &now
+	e.status.Store(&next)
+	affected := scopes(slices.Collect(p.scopes.with(e)))
+	for _, s := range affected {
+		p.outdate(s)
+	}
+	if now.Weighted && !p.weighted {
+		p.weighted = true
+		p.log.Infof("%s: endpoint %s %s asks for %d%% of its weight: percentages of agents are shown, and not used yet",
+			affected.zones(), e.name(), p.check.Name(), now.Percent)
+	}
+	if now.Drain != before.Drain {
+		p.logDrain(e, affected.zones(), now)
+	}
+}
+
+// logDrain logs that an endpoint began or ceased to drain.
+func (p *pool) logDrain(e *endpoint, zones string, now Advice) {
+	what, why := "takes new clients again", ""
+	if now.Drain {
+		what = "drains"
+	}
+	if now.Reason != "" {
+		why = ": " + now.Reason
+	}
+	p.log.Infof("%s: endpoint %s %s %s%s", zones, e.name(), p.check.Name(), what, why)
+}
+
+// mute takes the say on an endpoint from the check, and its verdict with it.
+func (p *pool) mute(e *endpoint, err error) {
+	before := e.status.Load()
+	if before.said().NoSay {
+		return
+	}
+	e.tracker, e.silent = tracker{}, false
+	now := &status{since: time.Now(), problem: err.Error(), advice: &Advice{NoSay: true}}
+	e.status.Store(now)
+	affected := scopes(slices.Collect(p.scopes.with(e)))
+	for _, s := range affected {
+		p.outdate(s)
+	}
+	p.log.Infof("%s: endpoint %s %s has no say (was %s): %v", affected.zones(), e.name(), p.check.Name(), before.verdict, err)
+}
