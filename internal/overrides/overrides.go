@@ -18,11 +18,12 @@ import (
 // Override is what an operator says of a member.
 type Override uint8
 
+// The overrides. Drain makes a standby: out of the answers while anything else serves.
 const (
 	None Override = iota
 	Up
 	Down
-	Drain // standby: out of the answers while anything else serves
+	Drain
 )
 
 var words = [...]string{None: "none", Up: "up", Down: "down", Drain: "drain"}

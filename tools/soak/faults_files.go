@@ -67,7 +67,7 @@ const noPermission = "permission denied"
 func mishaps[T any]() []mishap[T] {
 	return []mishap[T]{
 		{"deleted", func(o *operated[T], _ *rand.Rand) error { return os.Remove(o.path) }, whenMissing[T]},
-		{"emptied", func(o *operated[T], _ *rand.Rand) error { return os.Truncate(o.path, 0) }, func(o *operated[T]) *T { return &o.empty }},
+		{"emptied", func(o *operated[T], _ *rand.Rand) error { return os.Truncate(o.path, 0) }, whenMissing[T]},
 		{"replaced by rename", func(o *operated[T], _ *rand.Rand) error { return writeWhole(o.path, o.versions[1].text) }, second[T]},
 		{"replaced by turning a link", func(o *operated[T], _ *rand.Rand) error { return turnLink(o.path, o.versions[1].text) }, second[T]},
 		{"written in place", func(o *operated[T], _ *rand.Rand) error {
@@ -101,7 +101,7 @@ func mishaps[T any]() []mishap[T] {
 
 func second[T any](o *operated[T]) *T { return &o.versions[1].means }
 
-// whenMissing returns what a missing file means: an overrides file is an empty one then, a weight file stays what it was.
+// whenMissing returns what a missing or empty file means: no overrides, but the weights that were.
 func whenMissing[T any](o *operated[T]) *T {
 	if o.missing {
 		return &o.empty
