@@ -151,7 +151,7 @@ func parsePrefixes(args []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// holderOf returns the index of the first of some CIDRs that another lies in, -1 where there is none.
+// holderOf returns the index of the first of some CIDRs that another lies in, -1 if there is none.
 func holderOf(prefixes []netip.Prefix, p netip.Prefix) int {
 	return slices.IndexFunc(prefixes, func(holder netip.Prefix) bool { return holder.Bits() <= p.Bits() && holder.Contains(p.Addr()) })
 }

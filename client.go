@@ -9,17 +9,17 @@ import (
 	"github.com/miekg/dns"
 )
 
-// client is who asks, where a rule goes by that. What is not needed for an answer is never worked out. Owned by
+// client is who asks, if a rule goes by that. What is not needed for an answer is never worked out. Owned by
 // one query.
 type client struct {
 	writer dns.ResponseWriter
 	qname  string            // as asked; plugins below may rewrite the question
-	subnet *dns.EDNS0_SUBNET // of the query, where a resolver sent it that is trusted; else nil
+	subnet *dns.EDNS0_SUBNET // of the query, if a resolver sent it that is trusted; else nil
 
 	consulted bool // an answer depended on who asks
 }
 
-// asksWho tells whether answers may depend on who asks, or on for whom a resolver does.
+// asksWho reports whether answers may depend on who asks, or on for whom a resolver does.
 func (r *rule) asksWho() bool { return r.policy.byClient || len(r.prefer) > 0 || len(r.ecs) > 0 }
 
 // clientOf returns who asks.
@@ -32,7 +32,7 @@ func (r *rule) clientOf(w dns.ResponseWriter, query *dns.Msg) *client {
 }
 
 // addr returns the client's address, which is that of the resolver unless it says for whom it asks.
-// It is the zero Addr where there is none.
+// It is the zero Addr if there is none.
 func (c *client) addr() netip.Addr {
 	c.consulted = true
 	if c.subnet != nil && c.subnet.SourceNetmask > 0 {
@@ -50,7 +50,7 @@ func (c *client) key(r *rule) uint64 {
 	return clientKey(c.addr(), r.sticky, c.qname)
 }
 
-// trustedSubnet returns the client subnet option of a query (RFC 7871), where the rule trusts the
+// trustedSubnet returns the client subnet option of a query (RFC 7871), if the rule trusts the
 // resolver that sent it to say for whom it asks; else nil.
 func (r *rule) trustedSubnet(resolver netip.Addr, query *dns.Msg) *dns.EDNS0_SUBNET {
 	if !slices.ContainsFunc(r.ecs, func(p netip.Prefix) bool { return p.Contains(resolver) }) {
@@ -81,7 +81,7 @@ func addressBits(family uint16) int {
 	return 0
 }
 
-// subnetOf returns the client subnet option of an OPT record, nil where there is none.
+// subnetOf returns the client subnet option of an OPT record, nil if there is none.
 func subnetOf(opt *dns.OPT) *dns.EDNS0_SUBNET {
 	if opt == nil {
 		return nil

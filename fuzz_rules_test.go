@@ -119,7 +119,7 @@ func checkNothingInvented(t *testing.T, in, out *dns.Msg) {
 	}
 }
 
-// isOurs tells whether a record is one of those that a rule answers with of itself.
+// isOurs reports whether a record is one of those that a rule answers with of itself.
 func isOurs(rr dns.RR, out *dns.Msg) bool {
 	switch rr := rr.(type) {
 	case *dns.A:
@@ -223,7 +223,7 @@ func checkSubnet(t *testing.T, out *dns.Msg, want *dns.EDNS0_SUBNET) {
 	}
 }
 
-// received returns a message with an option as it comes from the wire, nil where none can come so.
+// received returns a message with an option as it comes from the wire, nil if none can come so.
 func received(t *testing.T, m *dns.Msg, option dns.EDNS0) *dns.Msg {
 	t.Helper()
 	m.SetEdns0(1232, false)

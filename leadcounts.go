@@ -64,7 +64,7 @@ func (l *leadCounts) counts() []uint32 {
 	return counts
 }
 
-// alignedTo returns the counts of some members as those of others, 0 where they have none. Both are sorted.
+// alignedTo returns the counts of some members as those of others, 0 if they have none. Both are sorted.
 func alignedTo(members, counted []member, counts []uint32) []uint32 {
 	aligned := make([]uint32, len(members))
 	for i, j := 0, 0; i < len(members) && j < len(counted); {
@@ -130,7 +130,7 @@ type mark struct {
 	others  uint32
 }
 
-// announce puts an RRset onto the list of those that want to be listed, where there is room.
+// announce puts an RRset onto the list of those that want to be listed, if there is room.
 func (l *listing) announce(ledger *leadCounts) {
 	if l.announced.Load() >= maxAnnounced || !ledger.entry.listed.CompareAndSwap(false, true) {
 		return // another query was faster, or will be
@@ -166,7 +166,7 @@ func (l *listing) update(now time.Time) {
 	}
 }
 
-// admit lists what was announced; where there is no room, instead of what was unused for longest, if that
+// admit lists what was announced; if there is no room, instead of what was unused for longest, if that
 // was so for the whole window.
 func (l *listing) admit(now time.Time) {
 	full := false // of names in use
@@ -188,7 +188,7 @@ func (l *listing) admit(now time.Time) {
 	}
 }
 
-// makeRoom drops the RRset that was unused for longest, and tells whether there was one.
+// makeRoom drops the RRset that was unused for longest, and reports whether there was one.
 func (l *listing) makeRoom(now time.Time) bool {
 	var oldest *listedName
 	for _, n := range l.names {
@@ -234,7 +234,7 @@ func (l *listing) all() []listedName {
 	return all
 }
 
-// mark reads the ledger, and tells whether there is one. Marks from before the window go, but for one.
+// mark reads the ledger, and reports whether there is one. Marks from before the window go, but for one.
 func (n *listedName) mark(now time.Time) bool {
 	s := n.entry.state.Load()
 	if s == nil || s.leads == nil {

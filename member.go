@@ -37,7 +37,7 @@ func memberOf(rr dns.RR) member {
 	return member{}
 }
 
-// is tells whether rr is this member.
+// is reports whether rr is this member.
 func (m *member) is(rr dns.RR) bool {
 	switch rr := rr.(type) {
 	case *dns.A:
@@ -80,7 +80,7 @@ func addrOfAAAA(rr *dns.AAAA) netip.Addr {
 	return addr
 }
 
-// addrOf returns the address of a client, without zone and unmapped: the zero Addr where it has
+// addrOf returns the address of a client, without zone and unmapped: the zero Addr if it has
 // none.
 func addrOf(client net.Addr) netip.Addr {
 	switch client := client.(type) {

@@ -29,7 +29,7 @@ func lifeOf(h plugin.Handler) *life {
 	return l
 }
 
-// shownOf returns what the page shows of an owner's RRset in a section, nil where it does not.
+// shownOf returns what the page shows of an owner's RRset in a section, nil if it does not.
 func shownOf(h plugin.Handler, owner string, where section) *statuspage.Name {
 	for _, n := range newOverview([]*life{lifeOf(h)}).document().Names {
 		if n.Name == owner && n.Section == sectionNames[where] {

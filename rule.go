@@ -53,13 +53,13 @@ type rule struct {
 	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }
 
-// judges tells whether members may be down.
+// judges reports whether members may be down.
 func (r *rule) judges() bool { return r.checked() || r.overrides != nil }
 
-// shown tells whether there is a page that shows the rule.
+// shown reports whether there is a page that shows the rule.
 func (r *rule) shown() bool { return r.status.IsValid() }
 
-// checked tells whether the rule has its members' endpoints probed.
+// checked reports whether the rule has its members' endpoints probed.
 func (r *rule) checked() bool { return len(r.checks) > 0 }
 
 // limitOf returns the most members like m that an answer may hold.
@@ -86,7 +86,7 @@ func (r *rule) overridesInForce() overrides.Set {
 	return *r.overrides.set.Load()
 }
 
-// timeOfDay returns what time it is for the overrides, the zero time where there are none.
+// timeOfDay returns what time it is for the overrides, the zero time if there are none.
 func (r *rule) timeOfDay() time.Time {
 	if r.overrides == nil {
 		return time.Time{}
@@ -269,11 +269,11 @@ func (r *servedRule) countersFor(ctx context.Context) *counters {
 // rules are the stanzas of a server block in one chain. Immutable once built.
 type rules struct {
 	byZone map[string]*servedRule
-	only   *servedRule // where there is one for one zone, which needs no search
+	only   *servedRule // if there is one for one zone, which needs no search
 }
 
 // of returns the rule of a query: the one with the longest zone that holds the question's name,
-// nil where there is none.
+// nil if there is none.
 func (r *rules) of(query *dns.Msg) *servedRule {
 	if len(query.Question) == 0 {
 		return nil
@@ -294,5 +294,5 @@ func (r *rules) of(query *dns.Msg) *servedRule {
 	return r.byZone["."]
 }
 
-// holds tells whether a name is in the zone.
+// holds reports whether a name is in the zone.
 func (z *zoneRule) holds(name string) bool { return names.InZone(name, z.zone) }

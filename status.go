@@ -107,7 +107,7 @@ func (l *life) statusAddress() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// join shows the rules of a life, if it has such. It returns an error where the page cannot be served.
+// join shows the rules of a life, if it has such. It returns an error if the page cannot be served.
 func (p *statusPages) join(l *life) error {
 	at := l.statusAddress()
 	if !at.IsValid() {

@@ -38,7 +38,7 @@ type watcher struct {
 	logged atomic.Pointer[time.Time] // of the last line about a panic
 }
 
-// mayLog tells whether a minute has passed since it last said so.
+// mayLog reports whether a minute has passed since it last said so.
 func (w *watcher) mayLog() bool {
 	last, now := w.logged.Load(), time.Now()
 	return (last == nil || now.Sub(*last) > time.Minute) && w.logged.CompareAndSwap(last, &now)
@@ -88,7 +88,7 @@ func (z *zoneRule) watch(ctx context.Context, names []string) {
 	}
 }
 
-// resolve looks the addresses of names up and tells whether there is a verdict on each of them. A
+// resolve looks the addresses of names up and reports whether there is a verdict on each of them. A
 // name that has none is done, one that cannot be resolved now is not.
 func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
 	judged = true
@@ -108,7 +108,7 @@ func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
 // give up.
 const maxAsking = 16
 
-// lookup asks the plugins below. It returns nil where they give no answer, or not in time: then it
+// lookup asks the plugins below. It returns nil if they give no answer, or not in time: then it
 // leaves one that does not heed its context to itself, up to maxAsking.
 func (z *zoneRule) lookup(ctx context.Context, name string, qtype uint16) *dns.Msg {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
@@ -153,7 +153,7 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 	return w.msg
 }
 
-// judged tells whether there is a verdict on every address in an answer.
+// judged reports whether there is a verdict on every address in an answer.
 func (z *zoneRule) judged(m *dns.Msg) bool {
 	all := true
 	for _, rr := range m.Answer {

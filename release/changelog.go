@@ -57,7 +57,7 @@ func sections(changelog []byte) ([]section, error) {
 	return all, nil
 }
 
-// place returns an error where s cannot follow the sections above it.
+// place returns an error if s cannot follow the sections above it.
 func (s section) place(above []section) error {
 	if len(above) == 0 {
 		if s.version != "" {

@@ -25,7 +25,7 @@ func wantedGo(tree string) (string, error) {
 	return "go" + strings.TrimSpace(string(version)), err
 }
 
-// checkGo returns an error where this is not the Go of the tree: another one makes other bytes.
+// checkGo returns an error if this is not the Go of the tree: another one makes other bytes.
 func checkGo(tree string) error {
 	want, err := wantedGo(tree)
 	if err != nil {

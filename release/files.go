@@ -26,7 +26,7 @@ type file struct {
 	name       string // relative to the root; a directory ends in a slash
 	mode       int64  // permission bits
 	content    []byte
-	capability []byte // extended attribute security.capability, none where empty
+	capability []byte // extended attribute security.capability, none if empty
 }
 
 func (f file) isDir() bool { return strings.HasSuffix(f.name, "/") }
@@ -146,7 +146,7 @@ func bindCapability() []byte {
 	return value
 }
 
-// writeFile writes a file for everybody to read; its directory is made where it is missing.
+// writeFile writes a file for everybody to read; its directory is made if it is missing.
 func writeFile(name string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil { //nolint:gosec // for everybody
 		return err

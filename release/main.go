@@ -33,7 +33,7 @@ type release struct {
 	tree     string    // root of the source tree
 	out      string    // directory for what is made
 	version  string    // as git describe has it: "v0.1.0", or "v0.1.0-3-gabcdef0" between releases
-	revision string    // commit, or empty where it is not known
+	revision string    // commit, or empty if it is not known
 	image    string    // name of the image, without a tag
 	when     time.Time // time of everything that is made
 	log      io.Writer // for progress

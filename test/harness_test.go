@@ -242,7 +242,7 @@ func (l leads) exactly(t testing.TB, n, times int) {
 	}
 }
 
-// isRotation tells whether got is want rotated.
+// isRotation reports whether got is want rotated.
 func isRotation(got, want []string) bool {
 	if len(got) != len(want) {
 		return false

@@ -31,7 +31,7 @@ func TestStreaksOutliveAReload(t *testing.T) {
 	}
 }
 
-// streakOutlives asks for the verdict around a reload with another interval. It tells whether that says something: while
+// streakOutlives asks for the verdict around a reload with another interval. It reports whether that says something: while
 // the old Corefile and the new one both live, both probe.
 func streakOutlives(t *testing.T, again string) (wrong string, said bool) {
 	s := &script{statuses: []int{200, 500}, looks: 5}

@@ -79,7 +79,7 @@ func (s *shown) ask(times int, qtype uint16) leads {
 	return lead
 }
 
-// countedAs tells whether the page shows the leads that were seen, and shares that are wanted.
+// countedAs reports whether the page shows the leads that were seen, and shares that are wanted.
 func countedAs(name statuspage.Name, seen leads, wanted map[string]float64) bool {
 	total := 0
 	for _, n := range seen {

@@ -256,7 +256,7 @@ func TestSignedTransactionsVerify(t *testing.T) {
 		for range 20 {
 			q := query("example.org.", dns.TypeMX)
 			q.SetTsig(key, dns.HmacSHA256, 300, time.Now().Unix())
-			reply, _, err := c.Exchange(q, addr) // an error where the signature does not verify
+			reply, _, err := c.Exchange(q, addr) // an error if the signature does not verify
 			if err != nil {
 				t.Fatal(err)
 			}

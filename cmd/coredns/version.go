@@ -10,7 +10,7 @@ import (
 
 const module = "github.com/seed-f1518d44/balance"
 
-// nameBalance says which balance this is where CoreDNS has the commit it was built from: at the end
+// nameBalance says which balance this is if CoreDNS has the commit it was built from: at the end
 // of what -version prints, and as the revision in coredns_build_info. CoreDNS' own version stays as
 // it is. A build that was given a stamp, as those of the Makefile are, keeps it.
 func nameBalance() {

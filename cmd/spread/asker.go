@@ -26,7 +26,7 @@ func newAsker(o *options) *asker { return &asker{o: o} }
 
 // reply is what became of a question.
 type reply struct {
-	message   *dns.Msg // nil where there is none
+	message   *dns.Msg // nil if there is none
 	lost      bool     // no answer came in time
 	problem   error    // why there is none otherwise
 	truncated bool     // the answer over UDP was, so it was asked again over TCP
@@ -60,7 +60,7 @@ func (a *asker) askAll(ctx context.Context, count int, take func(reply)) {
 	}
 }
 
-// tickets returns a function that waits until the next question may be asked, and is false where
+// tickets returns a function that waits until the next question may be asked, and is false if
 // ctx is done instead.
 func (a *asker) tickets(ctx context.Context) (wait func() bool, stop func()) {
 	if a.o.rate == 0 {
@@ -77,7 +77,7 @@ func (a *asker) tickets(ctx context.Context) (wait func() bool, stop func()) {
 	}, ticks.Stop
 }
 
-// ask asks once, over TCP too where the answer over UDP was truncated.
+// ask asks once, over TCP too if the answer over UDP was truncated.
 func (a *asker) ask(ctx context.Context, turn uint64) reply {
 	network := a.o.over
 	if network == "both" {

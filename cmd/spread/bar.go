@@ -8,7 +8,7 @@ import (
 )
 
 // bar returns a bar that fills a part of so many columns, 0 to 1, with a mark at another part, or none
-// where that is negative.
+// if that is negative.
 func (s screen) bar(part, mark float64, columns int) string {
 	if columns < 1 {
 		return ""
@@ -52,7 +52,7 @@ func (s screen) cut(text string, columns int) string {
 	return string(runes[:columns-1]) + "~"
 }
 
-// pad fills text up to some columns: on the right, or on the left where they are negative.
+// pad fills text up to some columns: on the right, or on the left if they are negative.
 func pad(text string, columns int) string {
 	fill := strings.Repeat(" ", max(0, max(columns, -columns)-len([]rune(text))))
 	if columns < 0 {

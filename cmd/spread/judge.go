@@ -19,7 +19,7 @@ const (
 // judgement is how leads compare with what is wanted.
 type judgement struct {
 	verdict   string
-	chiSquare float64 // Pearson's; infinite where one leads that should not at all
+	chiSquare float64 // Pearson's; infinite if one leads that should not at all
 	degrees   int     // of freedom
 	p         float64 // probability that chance, with the wanted shares, strays as far or farther
 	enough    int     // answers that it takes for a verdict

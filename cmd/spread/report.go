@@ -57,7 +57,7 @@ type memberReport struct {
 	Share   float64 `json:"share"`      // of all leads, 0 to 1
 	Wanted  float64 `json:"wanted"`     // of all leads, 0 to 1
 	Answers int     `json:"answers"`    // that hold it
-	Place   float64 `json:"mean_place"` // in these, the lead being 1; 0 where there are none
+	Place   float64 `json:"mean_place"` // in these, the lead being 1; 0 if there are none
 }
 
 // newReport puts together what was counted in a run that took some time.

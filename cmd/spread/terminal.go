@@ -62,7 +62,7 @@ const (
 	blue   colour = 34
 )
 
-// paint puts text into a colour where the screen has any.
+// paint puts text into a colour if the screen has any.
 func (s screen) paint(c colour, text string) string {
 	if !s.colour || text == "" {
 		return text

@@ -23,7 +23,7 @@ type wanted struct {
 	named []string          // those of the command line that are one member each
 }
 
-// readWanted reads -weights: a list where it has an equals sign, else the name of a file.
+// readWanted reads -weights: a list if it has an equals sign, else the name of a file.
 func readWanted(text string, q dns.Question) (*wanted, error) {
 	switch {
 	case text == "":
@@ -131,7 +131,7 @@ func (w *wanted) missing(v4, v6 bool, seen map[memberID]*member) (ids []memberID
 	return ids
 }
 
-// shares returns the share of the leads that is wanted of each member: by weight, or equal where all
+// shares returns the share of the leads that is wanted of each member: by weight, or equal if all
 // weigh nothing, as standbys that are alone do.
 func (w *wanted) shares(owner string, ids []memberID) []float64 {
 	shares, sum := make([]float64, len(ids)), 0.0

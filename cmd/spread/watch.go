@@ -47,7 +47,7 @@ func watch(ctx context.Context, o *options, s streams) error {
 	return nil
 }
 
-// look asks one round. It is not ok where ctx ended it.
+// look asks one round. It is not ok if ctx ended it.
 func look(ctx context.Context, a *asker, o *options) (seen sight, ok bool) {
 	t := newTally(o.question())
 	a.askAll(ctx, o.count, t.add)

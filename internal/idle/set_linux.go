@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Supported tells whether sets can be made here.
+// Supported reports whether sets can be made here.
 const Supported = true
 
 // Set holds connections. Wait is for one goroutine, all else for one, perhaps another.
@@ -102,7 +102,7 @@ func (s *Set[T]) set(fd int, from netip.Addr, to netip.AddrPort) error {
 	return nil
 }
 
-// refused tells whether an error is the peer's doing: an event says so too.
+// refused reports whether an error is the peer's doing: an event says so too.
 func refused(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)
 }
@@ -119,7 +119,7 @@ var options = [...]struct{ level, name, value int }{
 	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
 }
 
-// scarce tells whether three quarters of the descriptors are taken: the kernel gives out the lowest
+// scarce reports whether three quarters of the descriptors are taken: the kernel gives out the lowest
 // that is free.
 func scarce(fd int) bool {
 	var limit unix.Rlimit

@@ -6,7 +6,7 @@ package idle
 
 import "net/netip"
 
-// Supported tells whether sets can be made here.
+// Supported reports whether sets can be made here.
 const Supported = false
 
 // Set is what New would make.

@@ -162,7 +162,7 @@ func (f *echoFamily) exchange(conn echoConn, echo *icmp.Echo) error {
 	}
 }
 
-// answers tells whether a packet is the reply to echo. Its identifier is not asked about: the
+// answers reports whether a packet is the reply to echo. Its identifier is not asked about: the
 // token says more.
 func (f *echoFamily) answers(packet []byte, echo *icmp.Echo) bool {
 	m, err := icmp.ParseMessage(f.protocol, packet)

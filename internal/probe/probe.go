@@ -88,7 +88,7 @@ func (c *Check) ask(ctx context.Context, start time.Time, endpoint netip.AddrPor
 	return explain(ctx, start, err)
 }
 
-// routed tells whether this host knows a way to an address, which takes no packet. Without it, what
+// routed reports whether this host knows a way to an address, which takes no packet. Without it, what
 // looks like a router's reply that a network is unreachable is this host's own.
 func routed(addr netip.Addr) bool {
 	const discard = 9 // RFC 863; nothing is sent to it

@@ -298,7 +298,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// hasIPv6 tells whether this host has the address ::1.
+// hasIPv6 reports whether this host has the address ::1.
 func hasIPv6() bool {
 	l, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {

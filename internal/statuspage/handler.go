@@ -117,7 +117,7 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// namesThisHost tells whether the Host header of a request is one that a browser sends only where
+// namesThisHost reports whether the Host header of a request is one that a browser sends only where
 // somebody typed it in, or followed a link: an address or localhost. Any other name may be one whose
 // owner turned it to 127.0.0.1 so as to read this page with the browser of somebody here.
 func namesThisHost(host string) bool {
@@ -205,7 +205,7 @@ var states = map[string]string{
 	"answers": "in turn", "limit": "beyond the limit", "drained": "standby", "tier": "other tier answers", "down": "left out",
 }
 
-// ago says how long before now a moment was, roughly; nothing where it is unknown.
+// ago says how long before now a moment was, roughly; nothing if it is unknown.
 func ago(now time.Time, moment *time.Time) string {
 	if moment == nil {
 		return ""

@@ -31,7 +31,7 @@ type client struct {
 	look func(t *testing.T, name string, times int) [][]netip.Addr
 	// keep does the same for one name as the client comes, in one process; nil: as look.
 	keep func(t *testing.T, name string, times int) [][]netip.Addr
-	// goesOn tells whether the client gets to a member behind one that refuses; nil where it does not connect.
+	// goesOn reports whether the client gets to a member behind one that refuses; nil if it does not connect.
 	goesOn func(t *testing.T, name string) bool
 	// needs starts what the client needs; nil: nothing.
 	needs func(t *testing.T)
@@ -267,7 +267,7 @@ func curl(args ...string) func(*testing.T, string, int) [][]netip.Addr {
 	return asking("curl", append([]string{"-sS", "http://NAME/"}, args...)...)
 }
 
-// gets tells whether a program, of which URL stands for the URL, gets past members that refuse, whoever leads.
+// gets reports whether a program, of which URL stands for the URL, gets past members that refuse, whoever leads.
 func gets(env []string, program string, args ...string) func(*testing.T, string) bool {
 	return func(t *testing.T, name string) bool {
 		t.Helper()

@@ -113,7 +113,7 @@ func orderOf(members []netip.Addr, lists [][]netip.Addr) string {
 	return "even"
 }
 
-// apart tells whether members are not equally far from the client.
+// apart reports whether members are not equally far from the client.
 func apart(members []netip.Addr) bool {
 	prefix := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()/2).Masked() }
 	return slices.ContainsFunc(members, func(a netip.Addr) bool { return prefix(a) != prefix(members[0]) })
@@ -145,7 +145,7 @@ func filtered(addrs []netip.Addr, keep func(netip.Addr) bool) (kept []netip.Addr
 	return kept
 }
 
-// isRotation tells whether got is the sorted members, rotated.
+// isRotation reports whether got is the sorted members, rotated.
 func isRotation(got, members []netip.Addr) bool {
 	sorted := slices.SortedFunc(slices.Values(members), netip.Addr.Compare)
 	at := slices.Index(sorted, got[0])

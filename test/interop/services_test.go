@@ -24,7 +24,7 @@ func at(texts ...string) (all []netip.AddrPort) {
 // own is the A record of services that have one.
 var own = at("198.51.100.1:443")
 
-// What Firefox makes of HTTPS records over DoH: the port; the hints where there are no addresses, as we leave and order them. Where there are,
+// What Firefox makes of HTTPS records over DoH: the port; the hints if there are no addresses, as we leave and order them. Where there are,
 // it depends on which answer is first.
 var firefoxOverDoH = destinations{"noaddr": at("198.51.100.5:443", "198.51.100.6:443"), "down": at("198.51.100.6:443"),
 	"port": at("198.51.100.1:8443"), "priority": own, "alias": own}

@@ -36,7 +36,7 @@ func (tb table) String() string {
 	return b.String()
 }
 
-// isPartOf tells whether text holds these rows, where only some clients were run.
+// isPartOf reports whether text holds these rows, where only some clients were run.
 func (tb table) isPartOf(text string) bool {
 	if len(tb.rows) == len(lookupClients)+len(connectClients) {
 		return false

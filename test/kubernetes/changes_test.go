@@ -131,7 +131,7 @@ func (w *watched) versionsFrom(from int) [][]string {
 	return w.versions[from:]
 }
 
-// versionOf returns the version that an answer holds, in rotation, -1 where it holds none.
+// versionOf returns the version that an answer holds, in rotation, -1 if it holds none.
 func (w *watched) versionOf(got []string, from int) int {
 	for i, version := range w.versionsFrom(from) {
 		if len(got) > 0 && isRotation(got, version) {

@@ -106,7 +106,7 @@ func setUpNetwork() error {
 	return nil
 }
 
-// noProcesses returns an error where a process but this one runs in our namespace.
+// noProcesses returns an error if a process but this one runs in our namespace.
 func noProcesses() error {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

@@ -57,7 +57,7 @@ func start(cmd *exec.Cmd, log string) (*process, error) {
 	return p, nil
 }
 
-// end sends a signal and waits for the end. It returns what the process returned, nil where the signal itself ended it.
+// end sends a signal and waits for the end. It returns what the process returned, nil if the signal itself ended it.
 func (p *process) end(signal syscall.Signal) error {
 	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -93,7 +93,7 @@ func (p *process) tail() []byte {
 	return bytes.Join(lines[max(0, len(lines)-30):], []byte("\n"))
 }
 
-// await calls done until it returns nil; an error where that never comes, or where the process ends before.
+// await calls done until it returns nil; an error if that never comes, or where the process ends before.
 func (p *process) await(done func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -168,7 +168,7 @@ func (b *backend) become(m *manner) error {
 // oldConnection is an age that connections of probes do not reach: one that is older is held.
 const oldConnection = time.Second
 
-// isHeld tells whether the server holds a connection to the backend.
+// isHeld reports whether the server holds a connection to the backend.
 func (b *backend) isHeld() bool { return b.farm.held && b.conns.olderThan(oldConnection) > 0 }
 
 // seen returns what a probe sees of a manner. A gRPC client tries again until its time is over.

@@ -105,7 +105,7 @@ func (w *world) load(ctx context.Context, v variant) error {
 	return ctx.Err()
 }
 
-// filesWereBad tells whether a file that a Corefile names was bad at some time since.
+// filesWereBad reports whether a file that a Corefile names was bad at some time since.
 func (w *world) filesWereBad(since time.Time) bool {
 	return slices.Contains(w.filesBad.during(since, time.Now()), true)
 }

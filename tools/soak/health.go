@@ -90,7 +90,7 @@ func (t *checkTiming) expect(history *timeline[health], from, to time.Time, busy
 	return either
 }
 
-// only tells whether all values are among those allowed.
+// only reports whether all values are among those allowed.
 func only[T comparable](values []T, allowed ...T) bool {
 	return !slices.ContainsFunc(values, func(v T) bool { return !slices.Contains(allowed, v) })
 }

@@ -69,7 +69,7 @@ func furnish() error {
 	return netns.LoopbackUp()
 }
 
-// rootOutside tells whether we are root, rather than in a namespace that says so: then the server runs as nobody.
+// rootOutside reports whether we are root, rather than in a namespace that says so: then the server runs as nobody.
 func rootOutside() bool {
 	mapping, err := os.ReadFile("/proc/self/uid_map")
 	var inside, outside, n uint32

@@ -142,7 +142,7 @@ func (c *counts) lost(zone, network, why string) {
 	c.meanwhile(func(o *occurrences) { o.asked++; o.lost++ })
 }
 
-// violation counts a violation and tells whether it is one of the first of its kind.
+// violation counts a violation and reports whether it is one of the first of its kind.
 func (c *counts) violation(class, text string) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -155,7 +155,7 @@ func listOf(value any) []any {
 	return []any{value}
 }
 
-// isA tells whether a value has a type of JSON Schema.
+// isA reports whether a value has a type of JSON Schema.
 func isA(value, name any) bool {
 	switch value := value.(type) {
 	case nil:

@@ -46,7 +46,7 @@ type reality struct {
 // by its own health checks, every half a second, and cache keeps a SERVFAIL for a second.
 const grace = 4 * time.Second
 
-// upstreamExplains tells whether a failed answer for an RRset is the upstream's, or the lack of descriptors to ask it.
+// upstreamExplains reports whether a failed answer for an RRset is the upstream's, or the lack of descriptors to ask it.
 func (r *reality) upstreamExplains(set *rrset, from, to time.Time) bool {
 	if !set.forwarded {
 		return false
@@ -55,12 +55,12 @@ func (r *reality) upstreamExplains(set *rrset, from, to time.Time) bool {
 	return slices.Contains(r.starved.during(from, to), true) || !only(r.quirk.during(from, to), nil)
 }
 
-// mayBeCut tells whether an answer may be truncated.
+// mayBeCut reports whether an answer may be truncated.
 func (r *reality) mayBeCut(set *rrset, from, to time.Time) bool {
 	return set.forwarded && slices.ContainsFunc(r.quirk.during(from.Add(-grace-r.busy()), to), func(q *quirk) bool { return q != nil && q.cut })
 }
 
-// starvation tells whether descriptors were short.
+// starvation reports whether descriptors were short.
 func (r *reality) starvation(from, to time.Time) bool {
 	return slices.Contains(r.starved.during(from.Add(-grace-r.busy()), to), true)
 }
@@ -100,7 +100,7 @@ func (r *reality) judge(set *rrset, q, reply *dns.Msg, from, to time.Time) (wron
 	return wrong, false
 }
 
-// bare tells whether the upstream may have left the addresses of targets away: then nobody knows which are dead.
+// bare reports whether the upstream may have left the addresses of targets away: then nobody knows which are dead.
 func (r *reality) bare(set *rrset, from, to time.Time) bool {
 	return set.forwarded && slices.ContainsFunc(r.quirk.during(from.Add(-grace-r.busy()), to), func(q *quirk) bool { return q != nil && q.bare })
 }

@@ -353,7 +353,7 @@ func (w *world) answered(set *rrset, network string, excused bool) {
 	w.count.query(set.kind(), network, excused)
 }
 
-// lost counts a query without a reply, and tells whether a fault explains it.
+// lost counts a query without a reply, and reports whether a fault explains it.
 func (w *world) lost(set *rrset, network string, from, to time.Time, err error) {
 	why := ""
 	switch {
@@ -373,7 +373,7 @@ func (w *world) lost(set *rrset, network string, from, to time.Time, err error) 
 	}
 }
 
-// reloaded tells whether a reload was under way. CoreDNS gives the old servers five seconds to answer what they have in hand, and
+// reloaded reports whether a reload was under way. CoreDNS gives the old servers five seconds to answer what they have in hand, and
 // closes their sockets then.
 func (w *world) reloaded(from, to time.Time) bool {
 	return slices.Contains(w.reloading.during(from.Add(-grace), to), true)
