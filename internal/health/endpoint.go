@@ -12,24 +12,24 @@ import (
 )
 
 // endpoint is what a check probes. Queries and scrapes read the atomic fields; everything else is
-// owned by the goroutine of its pool.
+// owned by the goroutine of its pool. There may be very many: the order of the fields saves memory.
 type endpoint struct {
 	at     netip.AddrPort // IPv4-mapped addresses are stored as IPv4; port 0 is the check's own
 	number uint32         // in the table
 
+	failing atomic.Bool // its last probe failed
 	status  atomic.Pointer[status]
 	seen    atomic.Int64            // when an answer last held it, in the pool's time
-	failing atomic.Bool             // its last probe failed
 	holding atomic.Pointer[holding] // the connection held to it; nil for none
 	history atomic.Pointer[history] // nil unless a subscriber wants it
 
 	tracker tracker
+	silent  bool  // its last probe ended at the timeout
+	scopes  int32 // number of scopes whose answers hold it
+	heap    int32 // index in the timers; -1: not there
 	doubt   doubt
-	silent  bool // its last probe ended at the timeout
-	scopes  int  // number of scopes whose answers hold it
 
 	next  time.Duration // when the next probe is due, in the pool's time
-	heap  int32         // index in the timers; -1: not there
 	place *list.Element // its place in a line of the backlog; nil: in none
 	line  *line         // that line
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 )
 
 // With the default timing, a dead endpoint is down within a bound, whenever in its interval it
@@ -262,5 +263,12 @@ func TestTimesAreMonotonic(t *testing.T) {
 		if !strings.Contains(at.String(), " m=") {
 			t.Errorf("%s: %s has no monotonic reading", what, at)
 		}
+	}
+}
+
+// An endpoint takes little memory: a rule may have thousands.
+func TestEndpointIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(endpoint{}); size > 128 {
+		t.Errorf("an endpoint takes %d bytes, want at most 128", size)
 	}
 }

@@ -29,8 +29,9 @@ type transitionLog struct {
 
 // transitionLine is a line of the log.
 type transitionLine struct {
-	endpoint, text string
-	down           bool
+	text  string
+	brief string // the endpoint, and why it is down
+	down  bool
 }
 
 const (
@@ -87,9 +88,9 @@ func (l *transitionLog) summary(check string, waiting int) transitionLine {
 	}
 	var first []string
 	for _, line := range l.waiting[:min(len(l.waiting), maxAtOnce)] {
-		first = append(first, line.endpoint)
+		first = append(first, line.brief)
 	}
-	text := fmt.Sprintf("%s: %s: %d %schanges of verdict within a second: %d down, %d up; the first of %s",
+	text := fmt.Sprintf("%s: %s: %d %schanges of verdict within a second: %d down, %d up; the first: %s",
 		l.scopes.zones(), check, waiting, more, l.counts[Down], l.counts[Up], strings.Join(first, ", "))
 	if observing := l.scopes.observing(); len(observing) > 0 {
 		text += "; observe: the answers of " + observing.zones() + " stay as they are"
@@ -127,9 +128,9 @@ func (p *pool) writeTransition(line transitionLine) {
 func (t *transition) line(check string) transitionLine {
 	before, now, name := t.before, t.now, t.endpoint.name()
 	reason, noticed := before.problem, ""
-	is := now.verdict.String()
+	is, brief := now.verdict.String(), name
 	if now.verdict == Down {
-		is, reason = "down: "+now.problem, ""
+		is, reason, brief = "down: "+now.problem, "", name+" ("+now.problem+")"
 		if t.endpoint.isHinted() {
 			noticed = ", noticed by hold"
 		}
@@ -139,7 +140,7 @@ func (t *transition) line(check string) transitionLine {
 	}
 	was := now.since.Sub(before.since).Round(time.Millisecond)
 	text := fmt.Sprintf("%s: endpoint %s %s is %s (was %s for %s%s%s)%s", t.scopes.zones(), name, check, is, before.verdict, was, reason, noticed, t.observed())
-	return transitionLine{endpoint: name, text: text, down: now.verdict == Down}
+	return transitionLine{text: text, brief: brief, down: now.verdict == Down}
 }
 
 // observed says what the verdict would do to the answers of the rules that only observe.

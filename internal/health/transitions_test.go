@@ -27,7 +27,7 @@ func TestManyTransitions(t *testing.T) {
 			t.Errorf("%d endpoints: %d lines, want %d:\n%s", endpoints, len(got), lines, logged)
 		}
 		if endpoints == 21 {
-			want := "[INFO] example.org.: fake:1: 18 more changes of verdict within a second: 0 down, 18 up; the first of 10.0.0."
+			want := "[INFO] example.org.: fake:1: 18 more changes of verdict within a second: 0 down, 18 up; the first: 10.0.0."
 			if !strings.HasPrefix(got[3], want) {
 				t.Errorf("logged %q, want %q", got[3], want)
 			}
@@ -49,7 +49,7 @@ func TestManyTransitionsOfAnObserver(t *testing.T) {
 		}
 		wait(2 * time.Second)
 	})
-	want := "97 more changes of verdict within a second: 97 down, 0 up; the first of 10.0.0."
+	want := "97 more changes of verdict within a second: 97 down, 0 up; the first: 10.0.0."
 	if logged.count(want) != 1 || logged.count("; observe: the answers of example.org. stay as they are") != 1 || logged.count("[WARNING]") < 4 {
 		t.Errorf("logged\n%swant %q", logged, want)
 	}
