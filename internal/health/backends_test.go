@@ -41,19 +41,19 @@ func (b *backends) Name() string { return "fake:1" }
 func (b *backends) Key() string  { return b.key }
 
 func (b *backends) Probe(ctx context.Context, addr netip.AddrPort) error {
-	err, hang := b.begin(addr)
+	hang, took, err := b.begin(addr)
 	defer b.end(addr)
 	if hang {
 		<-ctx.Done()
 		return errors.New("no answer")
 	}
-	if took := max(b.took, b.slow[addr]); took > 0 {
+	if took > 0 {
 		<-time.After(took)
 	}
 	return err
 }
 
-func (b *backends) begin(addr netip.AddrPort) (error, bool) {
+func (b *backends) begin(addr netip.AddrPort) (hang bool, took time.Duration, err error) {
 	b.Lock()
 	defer b.Unlock()
 	b.probes[addr] = append(b.probes[addr], time.Now())
@@ -61,7 +61,14 @@ func (b *backends) begin(addr netip.AddrPort) (error, bool) {
 	b.now++
 	b.most = max(b.most, b.now)
 	b.twice = b.twice || b.inFlight[addr] > 1
-	return b.err[addr], b.hang[addr]
+	return b.hang[addr], max(b.took, b.slow[addr]), b.err[addr]
+}
+
+// delay has an endpoint take its time to answer.
+func (b *backends) delay(addr netip.AddrPort, took time.Duration) {
+	b.Lock()
+	defer b.Unlock()
+	b.slow[addr] = took
 }
 
 func (b *backends) end(addr netip.AddrPort) {

@@ -93,7 +93,7 @@ func TestTheSlowDelayNobody(t *testing.T) {
 		c := b.checkOf()
 		s, neighbour := joined(t, c), joinedAs(t, c, in("neighbour.example."))
 		for _, at := range addresses(5000) {
-			b.slow[at] = defaultTimeout - 10*time.Millisecond
+			b.delay(at, defaultTimeout-10*time.Millisecond)
 			neighbour.Seen(at)
 		}
 		var mean time.Duration
