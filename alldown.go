@@ -53,13 +53,13 @@ func (a *arrangement) replace(set *rrset, now *state) {
 	for _, slot := range set.slots {
 		a.out[slot] = nil
 	}
-	rule := a.answer.rule
+	rule := a.answer.query.rule
 	how := rule.allDown
 	if how.mode == answerServfail {
 		a.denial = answerServfail
 		return
 	}
-	records := fallbackRecords(set, how.fallback, rule.ttl.of(set, true))
+	records := fallbackRecords(set, how.fallback, now.plan.limits.of(set, true))
 	if len(records) == 0 {
 		a.denial = max(a.denial, answerNoData)
 		return

@@ -25,8 +25,20 @@ type announcer struct {
 	omitted atomic.Int32 // since the last line
 }
 
+// warnOfAlias logs once if a name that the rule checks gets no checks when it is asked for itself.
+func (z *zoneRule) warnOfAlias(name string, other *zoneRule) {
+	if z.checked() && !other.checked() && z.aliased.CompareAndSwap(false, true) {
+		log.Warningf("%s: answers hold addresses of %s, which get no health_check when asked for themselves: want one in the rule for %s too",
+			z.zone, text.OneLine(name), other.zone)
+	}
+}
+
 // announce logs what is different with a new plan for an RRset. The state before may be nil.
-func (z *zoneRule) announce(e *entry, before *state, p *plan) {
+func (r applied) announce(e *entry, before *state, p *plan) {
+	z := r.question
+	if r.owner != nil {
+		z.warnOfAlias(e.owner, r.owner)
+	}
 	change := changeOf(before, p, z.allDown)
 	if change == "" {
 		return
@@ -45,7 +57,7 @@ func (z *zoneRule) log(text string, omitted int32) {
 }
 
 // sectionNotes say which records of a name a line is about.
-var sectionNotes = [...]string{inAnswer: "", inExtra: " in the additional section", inHints: " hints"}
+var sectionNotes = [...]string{inAnswer: "", inExtra: " in the additional section", inHints: " hints", inGlue: "", inWatch: ""}
 
 // changeOf returns what changes with a plan, empty for nothing that an operator must know.
 func changeOf(before *state, p *plan, d allDown) string {

@@ -14,16 +14,18 @@ import (
 // one client query and owned by it.
 type answer struct {
 	dns.ResponseWriter
-	rule *servedRule
+	query clientQuery // with the rule
 
 	counters *counters
-	client   *client // nil unless the rule depends on it
-	query    clientQuery
+	client   *client   // nil unless the rule depends on it
 	reply    dns.Msg   // the first message that goes out, unless it is the one that came up
 	few      [3]dns.RR // the first section of reply if it is so small; it fills a size class of the allocator
 	used     bool      // reply is taken
 	fewUsed  bool      // few is taken
 	shard    uint8     // of the counters
+	nested   bool      // another balance above orders what this one filters
+	size     uint16    // of the reply that the client takes over UDP, for answers fit; 0: any
+	most     uint16    // the most members of an RRset that fit; 0: all
 
 	explanation *explanation // nil unless somebody asks why
 }
@@ -31,16 +33,36 @@ type answer struct {
 // answerTo returns the writer for a query's answer, nil if the answer is not ours to balance.
 func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) *answer {
 	rule := r.of(query)
-	if rule == nil || nested(ctx) {
+	if rule == nil {
 		return nil
 	}
-	a := &answer{ResponseWriter: w, rule: rule, counters: rule.countersFor(ctx), query: clientQuery{ctx}}
+	above := queryAbove(ctx)
+	if above != nil && !rule.mustFilter(above, query) {
+		return nil
+	}
+	a := &answer{ResponseWriter: w, query: clientQuery{ctx, rule}, counters: rule.countersFor(ctx), nested: above != nil}
 	a.shard = uint8(rand.Uint32()) //nolint:gosec // no secret
 	rule.watcher.note(ctx)
+	if a.nested {
+		return a
+	}
 	if rule.asksWho() {
 		a.client = rule.clientOf(w, query)
 	}
+	if rule.fits {
+		a.size = sizeFor(w, query)
+	}
 	return a
+}
+
+// mustFilter reports whether the rule filters the answer to a query that another balance has in hand
+// for a client. That one takes the turn. A query of our own, and one under the same rule, passes.
+func (r *servedRule) mustFilter(above *clientQuery, query *dns.Msg) bool {
+	if above.rule == nil || above.rule.zoneRule == r.zoneRule {
+		return false
+	}
+	above.rule.warnOfAlias(query.Question[0].Name, r.zoneRule)
+	return r.judges() || r.ttl.limited || r.block != nil
 }
 
 // WriteMsg implements dns.ResponseWriter. It writes neither to res nor to what res refers to: both
@@ -50,7 +72,7 @@ func (a *answer) WriteMsg(res *dns.Msg) error {
 		return errNoMessage
 	}
 	decided := a.balance(res)
-	if a.rule.observe {
+	if a.query.rule.observe {
 		return a.ResponseWriter.WriteMsg(res)
 	}
 	return a.ResponseWriter.WriteMsg(a.withSubnet(decided))
@@ -67,7 +89,7 @@ func (a *answer) Write(packed []byte) (int, error) {
 // balance returns what goes out for res: res itself if nothing changes. Its frame is gone before the
 // next writer is called, which keeps a query's stack small.
 func (a *answer) balance(res *dns.Msg) *dns.Msg {
-	if !a.rule.balances(res) {
+	if !a.query.rule.balances(res) {
 		a.counters.count(a.shard, passed)
 		return res
 	}
@@ -76,13 +98,20 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 
 	answers := arrangement{answer: a, buf: b, in: res.Answer}
 	extra := arrangement{answer: a, buf: b, in: res.Extra}
+	if a.size > 0 {
+		a.most = b.scan.mostThatFit(res, int(a.size))
+	}
 	b.scan.scan(res.Answer)
-	if b.scan.carriesTargets {
+	switch {
+	case b.scan.carriesTargets:
 		extra.arrangeTargets()
+		b.scan.scan(res.Answer)
+	case len(res.Extra) > 1:
+		extra.arrangeGlue()
 		b.scan.scan(res.Answer)
 	}
 	answers.arrangeAnswer(res)
-	if len(b.targets.dead) > 0 && answers.removed[wasDown] > 0 {
+	if b.targets.anyDead && answers.removed[wasDown] > 0 {
 		extra.dropGlue(answers.sectionNow())
 	}
 	a.counters.count(b.shard, max(answers.outcome, extra.outcome))
@@ -101,7 +130,9 @@ func (a *arrangement) arrangeTargets() {
 	b.scan.scan(a.in)
 	a.arrange(turnKey{where: inExtra})
 	a.outcome = min(a.outcome, filtered) // only the answer section fails open
-	b.targets.learn(b.scan.sets, b.plans)
+	if a.answer.query.rule.judges() || a.answer.query.rule.block != nil {
+		b.targets.learn(b.scan.sets, b.plans)
+	}
 }
 
 // arrangeAnswer arranges the answer section, which was scanned, with its CNAMEs first.
@@ -119,10 +150,18 @@ func (a *arrangement) arrangeAnswer(res *dns.Msg) {
 
 // preference returns what the client prefers of an RRset.
 func (a *answer) preference(set *rrset) choice {
-	if len(a.rule.prefer) == 0 || !set.holdsAddresses() {
+	if len(a.query.rule.prefer) == 0 || a.nested || !set.holdsAddresses() {
 		return choice{line: noPreference}
 	}
-	return a.rule.choiceFor(a.client.addr())
+	return a.query.rule.choiceFor(a.client.addr())
+}
+
+// limitFor returns the most members of an RRset that fit, 0 for no limit.
+func (a *answer) limitFor(set *rrset, key turnKey) uint16 {
+	if a.most == 0 || set.sealed || !set.holdsAddresses() || key.where == inHints || int(a.most) >= len(set.slots) {
+		return 0
+	}
+	return a.most
 }
 
 // message returns res with the sections arranged: res itself if they are its own. The copy is made
@@ -143,7 +182,7 @@ func (a *answer) message(res *dns.Msg, answers, extra *arrangement) *dns.Msg {
 		reply.AuthenticatedData = false
 	}
 	if answers.denial != answerOpen {
-		a.rule.deny(reply, answers.denial, answers.denied)
+		a.query.rule.deny(reply, answers.denial, answers.denied)
 	}
 	return reply
 }

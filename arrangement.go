@@ -38,21 +38,26 @@ func (a *arrangement) arrange(key turnKey) {
 
 // arrangeSet arranges an RRset and returns its plan, nil if the RRset is left alone.
 func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
-	rule := a.answer.rule
+	rules := a.answer.query.rule.appliedTo(set.owner)
+	rules.ordersOnly = key.where == inGlue
 	alone := len(set.slots) < 2
-	if alone && !rule.judges() {
+	if alone && !rules.judges() {
 		return nil
 	}
-	key.rrtype, key.prefer = set.rrtype, a.answer.preference(set)
-	now, order := a.answer.stateOf(a.buf, key, set, a.in)
+	key.rrtype, key.prefer, key.most = set.rrtype, a.answer.preference(set), a.answer.limitFor(set, key)
+	key.prefer.spilled = key.prefer.spilled || rules.ordersOnly // nothing is left out then
+	now, order := a.answer.stateOf(rules, a.buf, key, set, a.in)
 	a.countAsItCame(now, order)
+	allDown := rules.question.allDown
 	switch {
-	case now.plan.allDown && key.where != inExtra && !set.sealed && rule.allDown.replaces(set.holdsAddresses()):
+	case now.plan.allDown && key.where != inExtra && !set.sealed && allDown.replaces(set.holdsAddresses()):
 		a.replace(set, now)
-	case !alone || rule.allDown.mode != answerOpen:
-		a.place(set, now, order)
-	default: // a single record is left alone, with its TTL
+	case alone && allDown.mode == answerOpen: // a single record is left alone, with its TTL
 		a.leave(now)
+	case a.answer.nested:
+		a.filter(set, now, order)
+	default:
+		a.place(set, now, order)
 	}
 	if x := a.answer.explanation; x != nil {
 		x.note(a, key, set, now)
@@ -65,7 +70,7 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 func (a *arrangement) place(set *rrset, now *state, order *recordOrder) {
 	p := now.plan
 	a.outcome = max(a.outcome, p.outcome())
-	a.degraded = a.degraded || p.degraded
+	a.degraded = a.degraded || p.lowTTL()
 	a.choose(set, now)
 	if x := a.answer.explanation; x != nil {
 		x.picked = slices.Clone(a.buf.picked)
@@ -74,7 +79,12 @@ func (a *arrangement) place(set *rrset, now *state, order *recordOrder) {
 		l.count(a.buf.picked[0])
 	}
 	a.toRecords(p, order)
-	ttl := a.answer.rule.ttl.of(set, p.degraded)
+	a.put(set, p, order)
+}
+
+// put puts the picked records into the slots of their RRset, with the TTL that the plan allows.
+func (a *arrangement) put(set *rrset, p *plan, order *recordOrder) {
+	ttl := p.limits.of(set, p.lowTTL())
 	if len(a.buf.picked) == len(set.slots) && inOrder(a.buf.picked) && ttl == set.ttl && !set.mixed {
 		return
 	}
@@ -150,7 +160,7 @@ func (a *arrangement) pick(now *state, wanted int) {
 
 // turn returns the turn of a group and increments it. Policies that go by the client have its key.
 func (a *arrangement) turn(t *turns, group int) uint64 {
-	if rule := a.answer.rule; rule.policy.byClient {
+	if rule := a.answer.query.rule; rule.policy.byClient {
 		return a.answer.client.key(rule.rule)
 	}
 	return t.next(group)

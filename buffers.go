@@ -5,6 +5,7 @@ package balance
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // buffers is the memory in which an answer is worked out. One answer uses it at a time, and gives it
@@ -15,6 +16,7 @@ type buffers struct {
 	scan      scanner
 	lineup    lineup     // the members of one RRset
 	standings []standing // of these
+	awaited   time.Time  // until when a first verdict on one of these is waited for; zero: it is not
 	picked    []uint16   // the members, then the records, that go out
 	fates     []fate     // of every member; only for RRsets with repeated records
 	plans     []*plan    // of the RRsets of the last section; nil for one that is left alone
@@ -28,11 +30,18 @@ var (
 	bufferPool = sync.Pool{New: func() any {
 		return &buffers{
 			shard: uint8(bufferCount.Add(1)),
-			scan:  scanner{index: make(map[setKey]int)}, targets: glueTargets{dead: make(map[string]bool)},
+			scan:  scanner{index: make(map[setKey]int)}, targets: glueTargets{known: make(map[string]bool)},
 		}
 	}}
 	bufferCount atomic.Uint32
 )
+
+// await notes until when a first verdict is waited for.
+func (b *buffers) await(until time.Time) {
+	if until.After(b.awaited) {
+		b.awaited = until
+	}
+}
 
 // release gives b back, without references to the message.
 func (b *buffers) release() {

@@ -34,6 +34,18 @@ func (s standing) ruled() standing {
 	return s
 }
 
+// and returns the standing if another rule says something of the member too: it is down if either says
+// so.
+func (s standing) and(other standing) standing {
+	if other.verdict == health.Down {
+		s.verdict = health.Down
+	}
+	if s.override == overrides.None && other.override != overrides.Up {
+		s.override = other.override
+	}
+	return s
+}
+
 // hash returns a number that differs for different standings.
 func (s standing) hash() uint64 {
 	return uint64(s.place)<<48 | uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)

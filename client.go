@@ -123,7 +123,7 @@ func (a *answer) withSubnet(res *dns.Msg) *dns.Msg {
 	if a.client == nil || a.client.subnet == nil || res == nil {
 		return res
 	}
-	return a.client.withSubnet(a.rule.rule, res)
+	return a.client.withSubnet(a.query.rule.rule, res)
 }
 
 func (c *client) withSubnet(r *rule, res *dns.Msg) *dns.Msg {

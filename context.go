@@ -4,9 +4,12 @@ package balance
 
 import "context"
 
-// clientQuery is the context that the plugins below get. It marks the client's query as one that is
-// balanced already. It is part of the answer because context.WithValue would cost an allocation.
-type clientQuery struct{ context.Context }
+// clientQuery is the context that the plugins below get. It marks a query that a rule has in hand. It
+// is part of the answer because context.WithValue would cost an allocation.
+type clientQuery struct {
+	context.Context
+	rule *servedRule // nil for a query of our own
+}
 
 type clientQueryKey struct{}
 
@@ -18,5 +21,8 @@ func (q *clientQuery) Value(key any) any {
 	return q.Context.Value(key)
 }
 
-// nested reports whether ctx belongs to a query that a balance above has in hand.
-func nested(ctx context.Context) bool { return ctx.Value(clientQueryKey{}) != nil }
+// queryAbove returns the query that a balance above has in hand, nil if there is none.
+func queryAbove(ctx context.Context) *clientQuery {
+	q, _ := ctx.Value(clientQueryKey{}).(*clientQuery)
+	return q
+}

@@ -7,10 +7,8 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/coredns/coredns/core/dnsserver"
@@ -18,23 +16,12 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/filewatch"
-	"github.com/seed-f1518d44/balance/internal/health"
-	"github.com/seed-f1518d44/balance/internal/names"
-	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // Why a client gets an answer: the query takes the way of every other one, except that it works on
 // copies of the turns, looks verdicts up without a trace, and counts nowhere.
-
-// explanation is what an answer notes on its way while somebody asks why. Owned by one answer.
-type explanation struct {
-	now    time.Time
-	result outcome
-	picked []uint16 // the members of the RRset at hand that go out
-	sets   []statuspage.WhyRRset
-}
 
 // explain returns the answer that a client would get from each server block that has a rule for the
 // name.
@@ -114,7 +101,7 @@ func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *expl
 	query.SetQuestion(q.Name, q.Type)
 	w := &recorder{from: &net.TCPAddr{IP: q.Client.AsSlice(), Port: 53}}
 	a := &answer{
-		ResponseWriter: w, rule: &servedRule{zoneRule: r.zoneRule}, counters: new(counters), query: clientQuery{ctx}, explanation: x,
+		ResponseWriter: w, query: clientQuery{ctx, &servedRule{zoneRule: r.zoneRule}}, counters: new(counters), explanation: x,
 	}
 	if r.dependsOnClient() {
 		a.client = r.clientOf(a, query)
@@ -139,244 +126,4 @@ func serveBelow(next plugin.Handler, a *answer, query *dns.Msg) (rcode int, err 
 		}
 	}()
 	return plugin.NextOrFailure(pluginName, next, &a.query, a, query)
-}
-
-// stateOf returns the plan and turns for the records of a set, and which records are which members.
-func (a *answer) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	now, order := a.stateFor(b, key, set, rrs)
-	if a.rule.spillsFor(key.prefer) {
-		return a.spilled(b, key, set, rrs, now, order)
-	}
-	return now, order
-}
-
-// stateFor is stateOf for clients that do not spill.
-func (a *answer) stateFor(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	if a.explanation != nil {
-		return a.rule.copyOf(b, key, set, rrs)
-	}
-	return a.rule.stateOf(b, key, set, rrs)
-}
-
-// copyOf returns the state that the next answer for a set would be made with. It is a copy, so that
-// the turn stays, and a look at what is known registers nothing.
-func (z *zoneRule) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	b.lineup.sort(rrs, set)
-	b.leavesNoTrace = true
-	defer func() { b.leavesNoTrace = false }()
-	z.assess(set.owner, len(b.lineup.order.first), b.lineup.member, b)
-	p := newPlan(z.rule, z.epoch.Load(), key.prefer, b)
-	var last *state
-	if e := allTurns.known(z.scope, key, set.owner); e != nil {
-		last = e.state.Load()
-	}
-	return newState(p, turnsAfter(last, p).clone(p)), &b.lineup.order
-}
-
-// clone returns a copy for a plan, which has as many groups.
-func (t *turns) clone(p *plan) *turns {
-	c := newTurns(p)
-	for i := range p.groups {
-		c.of(i).Store(t.of(i).Load())
-	}
-	return c
-}
-
-// note adds what became of a set.
-func (x *explanation) note(a *arrangement, key turnKey, set *rrset, now *state) {
-	picked := x.picked
-	x.picked = nil
-	z, p := a.answer.rule.zoneRule, now.plan
-	owner := names.Spell(set.owner)
-	shown := statuspage.WhyRRset{
-		Name: strings.ToLower(set.owner), Type: dns.TypeToString[set.rrtype], Section: sectionNames[key.where],
-		Steps: z.stepsFor(p, key, set, a.answer, len(picked)), Members: []statuspage.WhyMember{},
-	}
-	place := make([]int, len(p.members))
-	for i, m := range picked {
-		place[m] = i + 1
-	}
-	for i := range p.members {
-		shown.Members = append(shown.Members, statuspage.WhyMember{
-			Member: p.members[i].String(), Place: place[i], State: p.stateOf(i, place[i]), Reasons: z.reasonsFor(owner, p, i, x.now),
-		})
-	}
-	slices.SortStableFunc(shown.Members, func(a, b statuspage.WhyMember) int {
-		return cmp.Compare(uint(a.Place-1), uint(b.Place-1)) // 0 comes last
-	})
-	x.sets = append(x.sets, shown)
-}
-
-// stateOf says whether an answer holds a member and, if not, why.
-func (p *plan) stateOf(i, place int) string {
-	if place > 0 {
-		return "answers"
-	}
-	for _, x := range p.excluded {
-		if int(x.member) == i {
-			return reasonNames[x.why]
-		}
-	}
-	if p.allDown {
-		return reasonNames[wasDown]
-	}
-	return reasonNames[limit]
-}
-
-// stepsFor returns what was decided about an RRset, step by step.
-func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int) (steps []string) {
-	step := func(format string, values ...any) { steps = append(steps, fmt.Sprintf(format, values...)) }
-	total, serving := len(p.members), len(p.members)-len(p.excluded)
-	switch {
-	case p.allDown && z.replaces(set, key):
-		step("all %d members are down: %s", total, z.at("all_down "+allDownNames[z.allDown.mode], "all_down"))
-	case p.allDown:
-		step("all %d members are down: the answer fails open, as if all were up%s", total, z.openAt())
-	case z.judges() || len(z.tiers) > 0:
-		step("%d of %d members can answer%s", serving, total, z.tierStep(p, set))
-	}
-	if set.sealed && len(p.excluded) > 0 {
-		step("an RRSIG covers the RRset: the others stay and go last")
-	}
-	if key.prefer.line != noPreference {
-		step("the client %s comes under prefer%s, %s", a.client.addr(), key.prefer.inPlace(), z.prefer[key.prefer.line].at)
-	}
-	if out > 0 {
-		step("order: %s", z.orderStep(a))
-	}
-	if p.wanted < serving && !set.sealed {
-		step("%s: %d of %d members", z.at(fmt.Sprintf("answers %d", z.answers), "answers"), p.wanted, serving)
-	}
-	return append(steps, z.ttlStep(p, set))
-}
-
-// openAt says where the option is that lets an answer fail open.
-func (z *zoneRule) openAt() string {
-	if at, ok := z.options["all_down"]; ok {
-		return fmt.Sprintf(" (%s)", at)
-	}
-	return " (the default of all_down)"
-}
-
-// replaces reports whether all_down replaces an RRset of which all members are down.
-func (z *zoneRule) replaces(set *rrset, key turnKey) bool {
-	return key.where != inExtra && set.holdsAddresses() && !set.sealed && z.allDown.mode != answerOpen
-}
-
-// tierStep says which tier serves, if there are several.
-func (z *zoneRule) tierStep(p *plan, set *rrset) string {
-	if len(z.tiers) == 0 || len(p.groups) == 0 || !set.holdsAddresses() {
-		return ""
-	}
-	return fmt.Sprintf(": tier %d serves", p.groups[0].id.tier+1)
-}
-
-// orderStep says what the order comes from.
-func (z *zoneRule) orderStep(a *answer) string {
-	how := z.at("policy "+z.policy.name, "policy")
-	if z.policy.byClient {
-		return fmt.Sprintf("%s, by the prefix and the name that the client %s asks for", how, a.client.addr())
-	}
-	return how + ", at the next turn of this replica"
-}
-
-// ttlStep says what the TTL comes from.
-func (z *zoneRule) ttlStep(p *plan, set *rrset) string {
-	ttl := z.ttl.of(set, p.degraded)
-	switch {
-	case ttl == set.ttl:
-		return fmt.Sprintf("TTL %d, as it came", ttl)
-	case p.degraded:
-		return fmt.Sprintf("TTL %d instead of %d, because the answer is degraded: %s", ttl, set.ttl, z.at("ttl", "ttl"))
-	}
-	return fmt.Sprintf("TTL %d instead of %d: %s", ttl, set.ttl, z.at("ttl", "ttl"))
-}
-
-// at returns a text about an option with the line that gives it.
-func (r *rule) at(text, option string) string {
-	if at, ok := r.options[option]; ok {
-		return fmt.Sprintf("%s (%s)", text, at)
-	}
-	return text + " (the default)"
-}
-
-// reasonsFor returns what is known of a member: the override, the verdicts, the tier and the weight.
-func (z *zoneRule) reasonsFor(owner string, p *plan, i int, now time.Time) (reasons []string) {
-	m, at := &p.members[i], p.standings[i]
-	reasons = []string{}
-	add := func(format string, values ...any) { reasons = append(reasons, fmt.Sprintf(format, values...)) }
-	if m.host != "" {
-		if at.verdict == health.Down {
-			add("down: all addresses of its target are down")
-		}
-		return reasons
-	}
-	addr := m.addr.Unmap()
-	if line := z.overridesInForce().Find(owner, addr, now); line != nil {
-		add("%s", overrideReason(line, z.overrides.Name()))
-	}
-	for _, s := range z.subscriptions {
-		add("%s", verdictReason(s, endpointOf(addr), now))
-	}
-	if len(z.tiers) > 0 {
-		add("tier %d", at.tier+1)
-	}
-	if z.policy.weighs {
-		add("weight %d", at.weight)
-	}
-	return reasons
-}
-
-// overrideReason describes an override of a file.
-func overrideReason(l *overrides.Line, path string) string {
-	reason := fmt.Sprintf("override %s (%s:%d)", l.Override, path, l.Number)
-	if !l.Until.IsZero() {
-		reason += " until " + l.Until.Format(time.RFC3339)
-	}
-	if l.Why != "" {
-		reason += ": " + text.OneLine(l.Why)
-	}
-	return reason
-}
-
-// verdictReason describes what a check knows of an endpoint.
-func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) string {
-	known, ok := s.Peek(endpoint)
-	switch {
-	case !s.Allows(endpoint.Addr()):
-		return fmt.Sprintf("unknown: outside allow of %s", s.Name())
-	case !ok:
-		return fmt.Sprintf("unknown: %s has not probed it", s.Name())
-	case known.Since.IsZero():
-		return fmt.Sprintf("%s: %s has no result yet", known.Verdict, s.Name())
-	}
-	reason := fmt.Sprintf("%s for %s: %s", known.Verdict, now.Sub(known.Since).Round(time.Second), s.Name())
-	if known.Problem != "" {
-		reason += ": " + text.OneLine(known.Problem)
-	}
-	if said := adviceText(known.Advice); said != "" {
-		reason += "; " + said
-	}
-	return reason
-}
-
-// adviceText describes what an endpoint says about itself, "" if that is nothing.
-func adviceText(a health.Advice) string {
-	if a.NoSay {
-		return "the check has no say on it"
-	}
-	var said []string
-	if a.Drain {
-		said = append(said, "drain")
-	}
-	if a.Weighted {
-		said = append(said, fmt.Sprintf("%d%% of its weight, which is not used yet", a.Percent))
-	}
-	if a.Reason != "" {
-		said = append(said, a.Reason)
-	}
-	if len(said) == 0 {
-		return ""
-	}
-	return "the agent says " + strings.Join(said, ", ")
 }

@@ -19,20 +19,32 @@ type forecast struct {
 
 // forecastOf returns the forecast for an entry. It registers nothing for probing.
 func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
-	p, owner := s.plan, names.Spell(e.owner)
+	p, owner, rules := s.plan, names.Spell(e.owner), z.appliedTo(e.owner)
+	if rules.ordersOnly = e.key.where == inGlue; rules.ordersOnly {
+		return forecast{p, e.owner, "members"}
+	}
 	standings := make([]standing, len(p.members))
 	for i := range p.members {
 		if m := &p.members[i]; m.host != "" {
 			standings[i] = p.standings[i] // only an answer shows whether a target is down
 		} else {
-			standings[i], _ = z.standingOf(owner, m, z.lastVerdictOn(m.addr.Unmap()), now)
+			standings[i] = rules.peek(owner, m, now)
 		}
 	}
-	if !s.by(z.rule) || !slices.Equal(standings, p.standings) {
-		p = &plan{rule: z.rule, prefer: p.prefer, members: p.members, standings: standings}
+	if !s.like(rules.basis(e.key)) || !slices.Equal(standings, p.standings) {
+		p = &plan{basis: rules.basis(e.key), members: p.members, standings: standings}
 		p.divide(classify(standings, z.minHealthy))
 	}
 	return forecast{p, e.owner, z.answerOf(p, e.key.where)}
+}
+
+// peek is standingOf, and registers nothing for probing.
+func (r applied) peek(owner string, m *member, now time.Time) standing {
+	s := r.question.standingOf(owner, m, r.question.lastVerdictOn(m.addr.Unmap()), now)
+	if r.owner != nil {
+		s = s.and(r.owner.standingOf(owner, m, r.owner.lastVerdictOn(m.addr.Unmap()), now))
+	}
+	return s
 }
 
 // answerOf returns what answers are made of. The option all_down is for records that were asked for.
@@ -58,10 +70,10 @@ func (f *forecast) wanted() []float64 {
 	first := &f.plan.groups[0]
 	sum := 0.0
 	for _, w := range first.weights {
-		sum += f.plan.rule.policy.effective(w)
+		sum += f.plan.basis.rule.policy.effective(w)
 	}
 	for i, w := range first.weights {
-		shares[f.plan.answering(i)] = f.plan.rule.policy.effective(w) / sum
+		shares[f.plan.answering(i)] = f.plan.basis.rule.policy.effective(w) / sum
 	}
 	return shares
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/seed-f1518d44/balance/internal/health"
 
@@ -37,6 +38,8 @@ type subscription interface {
 	Refuse()
 	// Seen returns the verdict on an endpoint that an answer holds, and registers it for probing.
 	Seen(endpoint netip.AddrPort) health.Verdict
+	// Awaited returns until when a first verdict on an endpoint is waited for, the zero time if none is.
+	Awaited(endpoint netip.AddrPort) time.Time
 	// Peek returns what is known of an endpoint, and leaves no trace.
 	Peek(endpoint netip.AddrPort) (known health.Endpoint, ok bool)
 	// Advice returns what an endpoint says about itself, and leaves no trace.
@@ -140,4 +143,14 @@ func (z *zoneRule) noteUnchecked(addr netip.Addr) {
 		want = "if it is a backend, allow a CIDR inside its own special range"
 	}
 	log.Warningf("%s: no health_check allows %s, so it is answered unchecked: %s", z.zone, addr, want)
+}
+
+// awaitedOn returns until when a first verdict on an address is waited for, the zero time if none is.
+func (z *zoneRule) awaitedOn(addr netip.Addr) (until time.Time) {
+	for _, s := range z.subscriptions {
+		if t := s.Awaited(endpointOf(addr)); t.After(until) {
+			until = t
+		}
+	}
+	return until
 }

@@ -24,6 +24,7 @@ type verdicts struct {
 	refused int
 	known   map[netip.AddrPort]health.Endpoint
 	seen    map[netip.AddrPort]bool
+	awaited map[netip.AddrPort]time.Time
 }
 
 var _ subscription = (*verdicts)(nil)
@@ -34,6 +35,7 @@ func (v *verdicts) Endpoints() iter.Seq[health.Endpoint]   { return maps.Values(
 func (v *verdicts) Refuse()                                { v.refused++ }
 func (v *verdicts) Advice(at netip.AddrPort) health.Advice { return v.known[at].Advice }
 func (v *verdicts) Leave()                                 {}
+func (v *verdicts) Awaited(at netip.AddrPort) time.Time    { return v.awaited[at] }
 func (v *verdicts) Peek(at netip.AddrPort) (health.Endpoint, bool) {
 	known, ok := v.known[at]
 	return known, ok

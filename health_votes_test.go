@@ -44,7 +44,7 @@ func TestChecksTogether(t *testing.T) {
 		for _, c := range tc.checks {
 			z.subscriptions, z.agents = append(z.subscriptions, c), append(z.agents, c)
 		}
-		at, _ := z.standingOf("www.h.", &member{addr: a1}, z.verdictOn(a1), z.timeOfDay())
+		at := z.standingOf("www.h.", &member{addr: a1}, z.verdictOn(a1), z.timeOfDay())
 		if at.verdict != tc.want || at.override != tc.override {
 			t.Errorf("%s: got %v, %v, want %v, %v", tc.name, at.verdict, at.override, tc.want, tc.override)
 		}

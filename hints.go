@@ -32,7 +32,7 @@ func (a *arrangement) arrangeHints() {
 			a.removedUnsigned = true // the rest was not validated so
 		}
 	}
-	if h.found > 0 && h.denied == h.found && a.answer.rule.allDown.mode == answerServfail {
+	if h.found > 0 && h.denied == h.found && a.answer.query.rule.allDown.mode == answerServfail {
 		a.denial = answerServfail
 	}
 	if h.found > 0 || h.sealed || a.degraded {
@@ -198,7 +198,7 @@ func signedHints(rrs []dns.RR) map[setKey]bool {
 
 // limitHintTTL lowers the TTL of the records that carry hints, with that of their signatures.
 func (a *arrangement) limitHintTTL() {
-	limits := a.answer.rule.ttl
+	limits := a.answer.query.rule.ttl
 	if !limits.limited {
 		return
 	}

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"cmp"
+	"fmt"
 	"hash/maphash"
 	"net"
 	"net/netip"
@@ -110,3 +111,14 @@ var memberSeed = maphash.MakeSeed()
 
 // hash returns a hash that members which are equal to the letter have in common.
 func (m *member) hash() uint64 { return maphash.Comparable(memberSeed, *m) }
+
+// String returns the member as the data of its record.
+func (m *member) String() string {
+	switch {
+	case m.host == "":
+		return m.addr.String()
+	case m.port == 0 && m.load == 0:
+		return fmt.Sprintf("%d %s", m.rank, m.host)
+	}
+	return fmt.Sprintf("%d %d %d %s", m.rank, m.load, m.port, m.host)
+}

@@ -16,11 +16,3 @@ func sayWhatIsObserved(rules []*rule) {
 		}
 	}
 }
-
-// observeNote is put behind what is logged of a rule, if it observes.
-func (r *rule) observeNote() string {
-	if r.observe {
-		return "; observe: answers stay as they are"
-	}
-	return ""
-}

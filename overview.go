@@ -176,8 +176,6 @@ func urgency(n statuspage.Name) int {
 	return 2
 }
 
-var sectionNames = [...]string{inAnswer: "answer", inExtra: "additional", inHints: "hints"}
-
 // name returns what is known of an RRset in use.
 func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 	z := &o.rules[rule]
@@ -260,17 +258,6 @@ func shownOverride(l *overrides.Line, path string) *statuspage.Override {
 		shown.Until = new(l.Until)
 	}
 	return shown
-}
-
-// String returns the member as the data of its record.
-func (m *member) String() string {
-	switch {
-	case m.host == "":
-		return m.addr.String()
-	case m.port == 0 && m.load == 0:
-		return fmt.Sprintf("%d %s", m.rank, m.host)
-	}
-	return fmt.Sprintf("%d %d %d %s", m.rank, m.load, m.port, m.host)
 }
 
 // probeOf returns what a check knows of an endpoint.

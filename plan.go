@@ -5,17 +5,18 @@ package balance
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // plan says how one set of members is answered under one rule. It holds all that can be worked out
 // before an answer: a new one is made when the members, the rule or what is known of them changes.
 // Immutable, safe for concurrent use.
 type plan struct {
-	rule      *rule
-	epoch     uint64 // of the rule when the plan was made
-	prefer    choice
-	members   []member // sorted, without duplicates
+	basis     basis
+	limits    ttlLimits // of all rules that apply
+	members   []member  // sorted, without duplicates
 	standings []standing
+	awaited   time.Time // until when a first verdict on a member is waited for; zero: it is not
 
 	groups   []group     // members that are ordered among themselves, the first group first
 	ranked   []uint16    // the members that answer, group by group; nil if one group has them all
@@ -34,6 +35,16 @@ type plan struct {
 	shared *sharedPlan // one for all copies of the plan
 }
 
+// basis is what a plan is made from, apart from its members and what is known of them.
+type basis struct {
+	rule       *rule  // of the question
+	owner      *rule  // that holds the owner, if it is another one of the server block
+	epoch      uint64 // of these rules when the plan was made
+	prefer     choice
+	most       uint16 // the most members that fit the client's size; 0: all
+	ordersOnly bool
+}
+
 // sharedPlan is what the copies of a plan, and the states that use them, have in common. Safe for
 // concurrent use.
 type sharedPlan struct {
@@ -42,29 +53,30 @@ type sharedPlan struct {
 }
 
 // newPlan makes a plan of the members lined up and what is known of them.
-func newPlan(r *rule, epoch uint64, prefer choice, b *buffers) *plan {
+func newPlan(from basis, limits ttlLimits, b *buffers) *plan {
 	l := &b.lineup
-	p := &plan{rule: r, epoch: epoch, prefer: prefer, members: make([]member, len(l.order.first)), standings: slices.Clone(b.standings)}
+	p := &plan{basis: from, limits: limits, members: make([]member, len(l.order.first)), standings: slices.Clone(b.standings), awaited: b.awaited}
 	for i := range p.members {
 		p.members[i] = l.member(i).owned()
 	}
 	p.index = newMemberIndex(p.members)
 	p.last = remember(&l.order, p.members)
-	p.divide(classify(p.standings, r.minHealthy))
+	p.divide(classify(p.standings, from.rule.minHealthy))
 	p.shared = &sharedPlan{footprint: footprint{cost: p.cost()}}
 	return p
 }
 
 // divide splits the members that answer into groups and prepares the order of each.
 func (p *plan) divide(c classification) {
-	if p.rule.spillsFor(p.prefer) {
+	r := p.basis.rule
+	if r.spillsFor(p.basis.prefer) {
 		p.weights = weightsByPlace(p.standings, c.answering)
 	}
-	prefer := p.rule.prefers(p.prefer, p.standings, &c)
+	prefer := r.prefers(p.basis.prefer, p.standings, &c)
 	p.excluded, p.degraded, p.failedOver, p.allDown = c.excluded, c.degraded, c.failedOver, c.allDown
-	p.wanted = min(len(c.answering), p.rule.limitOf(&p.members[0]))
+	p.wanted = min(len(c.answering), p.basis.limitOf(&p.members[0]))
 	groupOf := func(m uint16) groupID {
-		return groupID{p.standings[m].tier, p.rule.groupOf(prefer, &p.members[m], p.standings[m].place)}
+		return groupID{p.standings[m].tier, r.groupOf(prefer, &p.members[m], p.standings[m].place)}
 	}
 	slices.SortStableFunc(c.answering, func(a, b uint16) int { return cmp.Compare(groupOf(a).rank, groupOf(b).rank) })
 	for from := 0; from < len(c.answering); {
@@ -82,7 +94,7 @@ func (p *plan) divide(c classification) {
 
 // group makes a group of some members, of which an answer usually holds at most wanted.
 func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
-	g := group{id: id, policy: p.rule.policy, weights: make([]uint16, len(indexes))}
+	g := group{id: id, policy: p.basis.rule.policy, weights: make([]uint16, len(indexes))}
 	for at, i := range indexes {
 		g.weights[at] = p.standings[i].share()
 	}
@@ -125,7 +137,7 @@ func (p *plan) cost() (members int64) {
 	for i := range p.members {
 		members += 1 + int64(len(p.members[i].host)/memberSize)
 	}
-	if p.rule.ttl.limited {
+	if p.limits.limited {
 		members += int64(len(p.members)) // their records with a lowered TTL
 	}
 	for i := range p.groups {
@@ -147,17 +159,29 @@ func (p *plan) holds(l *lineup) bool {
 	return true
 }
 
-// isCurrent reports whether nothing that the plan was made of can have changed, at an epoch and with
-// the targets that the message shows to be down.
-func (p *plan) isCurrent(epoch uint64, t *glueTargets) bool {
-	return p.epoch == epoch && (p.members[0].host == "" || !p.degraded && len(t.dead) == 0)
+// at returns the plan for another epoch, in which nothing else has changed.
+func (p *plan) at(epoch uint64, awaited time.Time) *plan {
+	other := *p
+	other.basis.epoch, other.awaited = epoch, awaited
+	return &other
 }
 
-// at returns the plan for another epoch, in which nothing of it has changed.
-func (p *plan) at(epoch uint64) *plan {
-	other := *p
-	other.epoch = epoch
-	return &other
+// lowTTL reports whether answers get the lower TTL.
+func (p *plan) lowTTL() bool { return p.degraded || !p.awaited.IsZero() }
+
+// limitOf returns the most members like m that an answer may hold.
+func (b *basis) limitOf(m *member) int {
+	most := maxRecords
+	if b.ordersOnly || m.host != "" {
+		return most
+	}
+	if b.most > 0 {
+		most = int(b.most)
+	}
+	if b.rule.answers > 0 {
+		most = min(most, b.rule.answers)
+	}
+	return most
 }
 
 // remembering returns the plan with another order to remember.

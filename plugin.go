@@ -13,7 +13,7 @@
 //	answer.balance            arranges the sections of the message                           answer.go
 //	scanner.scan              finds the RRsets of a section, with their positions            scanner.go
 //	arrangement.arrangeSet    arranges one RRset; all that follows is for each               arrangement.go
-//	zoneRule.stateOf          finds its plan and its turns in the turn cache                 turns.go
+//	applied.stateOf           finds its plan and its turns in the turn cache                 applied.go
 //	classify                  decides which members answer, by tier and verdict              classify.go
 //	plan                      keeps that decision until something it depends on changes      plan.go
 //	group.schedule            makes an order of a turn                                       policy.go
@@ -38,6 +38,9 @@
 //	buffers.go      the memory in which an answer is worked out
 //	recordorder.go  which records are which members; index.go finds members by hash
 //	member.go       one record of an RRset, as a comparable value; svcb.go HTTPS and SVCB records
+//	nested.go       answers to a server's own queries: filtered, not ordered; glue.go name servers
+//	fit.go          how many members fit the client's size
+//	announce.go     what is logged of a new plan
 //	group.go        members that take turns among themselves
 //	turncache.go    where turns are kept: found without a lock, and bounded
 //	policy.go       the table of policies; roundrobin.go, weighted.go, random.go, sticky.go

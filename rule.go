@@ -47,27 +47,28 @@ type rule struct {
 	warnings   []string            // of its stanza, said when the server starts
 	observe    bool                // answers go out as they came
 	answers    int                 // the most members of an RRset of addresses in an answer; 0: all
+	fits       bool                // an answer over UDP holds as many members as the client takes
 
 	unweighed atomic.Bool // a name to which no weight applies was logged
 
 	epoch atomic.Uint64 // moves on after something changed that plans are made of
 }
 
-// judges reports whether members may be down.
+// judges reports whether members can be down.
 func (r *rule) judges() bool { return r.checked() || r.overrides != nil }
 
-// shown reports whether there is a page that shows the rule.
+// shown reports whether a page shows the rule.
 func (r *rule) shown() bool { return r.status.IsValid() }
 
-// checked reports whether the rule has its members' endpoints probed.
+// checked reports whether the rule has its members probed.
 func (r *rule) checked() bool { return len(r.checks) > 0 }
 
-// limitOf returns the most members like m that an answer may hold.
-func (r *rule) limitOf(m *member) int {
-	if r.answers == 0 || m.host != "" {
-		return maxRecords
+// observeNote is appended to what is logged of a rule that observes.
+func (r *rule) observeNote() string {
+	if r.observe {
+		return "; observe: answers stay as they are"
 	}
-	return r.answers
+	return ""
 }
 
 // usesFiles returns the rule as its files know it.
@@ -132,8 +133,17 @@ func (r *rule) hasWeights() bool {
 
 // warnUnweighed warns that no weight applies to any member of an RRset, once for every content of the
 // weight file. The name in the file may be misspelled, or an alias of the owner.
-func (r *rule) warnUnweighed(owner string) {
-	if !r.unweighed.Load() && r.hasWeights() && r.unweighed.CompareAndSwap(false, true) {
+func (r *rule) warnUnweighed(owner string, n int, memberAt func(i int) *member) {
+	if r.unweighed.Load() || !r.hasWeights() {
+		return
+	}
+	for i := range n {
+		m := memberAt(i)
+		if _, weighed := r.weightOf(owner, m.addr); weighed || m.host != "" {
+			return
+		}
+	}
+	if r.unweighed.CompareAndSwap(false, true) {
 		log.Warningf("policy %s: no weight applies to %s: its members have equal shares", r.policy.name, text.OneLine(owner))
 	}
 }
@@ -161,7 +171,7 @@ func (r *rule) tierOf(addr netip.Addr) uint16 {
 // a truncated answer because the client will ask again, an answer to ANY (RFC 8482) and a zone
 // transfer because they offer no choice. A single record is a choice if it can be down.
 func (r *rule) balances(res *dns.Msg) bool {
-	if res == nil || len(res.Answer) == 0 || len(res.Answer) == 1 && !r.judges() && svcbOf(res.Answer[0]) == nil {
+	if res == nil || !r.hasChoice(res) {
 		return false
 	}
 	if res.Rcode != dns.RcodeSuccess || res.Opcode != dns.OpcodeQuery || res.Truncated {
@@ -177,6 +187,18 @@ func (r *rule) balances(res *dns.Msg) bool {
 	return len(res.Answer) <= maxRecords && len(res.Extra) <= maxRecords
 }
 
+// hasChoice reports whether a message can have records to choose from: several in the answer, or
+// addresses in the additional section. Without an answer, only a referral has those.
+func (r *rule) hasChoice(res *dns.Msg) bool {
+	switch len(res.Answer) {
+	case 0:
+		return len(res.Extra) > 1 && len(res.Ns) > 0 && res.Ns[0].Header().Rrtype == dns.TypeNS
+	case 1:
+		return r.judges() || len(res.Extra) > 1 || svcbOf(res.Answer[0]) != nil
+	}
+	return true
+}
+
 // zoneRule is a rule in one of its zones. The chains of a server block share it. Safe for
 // concurrent use.
 type zoneRule struct {
@@ -189,46 +211,23 @@ type zoneRule struct {
 	unchecked     atomic.Bool    // an address that no check allows was logged
 	watcher       watcher
 	announcer     announcer
+	aliased       atomic.Bool // an alias to an address of a rule without checks was logged
+
+	block   map[string]*zoneRule // the rules of the server block, by zone; nil if there is no other
+	divided bool                 // another rule's zone lies in this one
 
 	plans [64]atomic.Pointer[plan] // recently made, found by their members
 }
 
-// assess leaves in b.standings what is known of n members of an owner's RRset. It registers their
-// addresses for probing.
-func (z *zoneRule) assess(owner string, n int, memberAt func(i int) *member, b *buffers) {
-	b.standings = b.standings[:0]
-	owner = names.Spell(owner) // a zone file's names come as it spells them
-	now := z.timeOfDay()
-	weighed := n < 2
-	for i := range n {
-		m, v := memberAt(i), health.Unknown
-		if m.host == "" {
-			v = z.verdictFor(m.addr, b)
-		} else if b.targets.isDead(m) {
-			v = health.Down
-		}
-		at, hasWeight := z.standingOf(owner, m, v, now)
-		weighed = weighed || hasWeight
-		b.standings = append(b.standings, at)
+// judge returns what is known of a member with an address, and notes in b if a first verdict is waited
+// for. It registers the address for probing.
+func (z *zoneRule) judge(owner string, m *member, b *buffers) standing {
+	v := z.verdictFor(m.addr, b)
+	s := z.standingOf(owner, m, v, z.timeOfDay())
+	if s.verdict == health.Unknown && z.checked() {
+		b.await(z.awaitedOn(m.addr))
 	}
-	if !weighed && !b.leavesNoTrace {
-		z.warnUnweighed(owner)
-	}
-}
-
-// standingOf returns what is known of a member, given what probes say of it, and whether the rule has
-// a weight for it.
-func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now time.Time) (at standing, weighed bool) {
-	if m.host != "" {
-		return standing{weight: weights.Default, verdict: v}, true // which takes none
-	}
-	target := m.addr.Unmap()
-	weight, weighed := z.weightOf(owner, m.addr)
-	override := z.overridesInForce().Of(owner, target, now)
-	if override == overrides.None && z.agentDrains(target) {
-		override = overrides.Drain
-	}
-	return standing{weight, z.tierOf(target), v, override, z.localities.of(target)}.ruled(), weighed
+	return s
 }
 
 // verdictFor is verdictOn, or lastVerdictOn if nothing may be registered.
@@ -237,6 +236,17 @@ func (z *zoneRule) verdictFor(addr netip.Addr, b *buffers) health.Verdict {
 		return z.lastVerdictOn(addr.Unmap())
 	}
 	return z.verdictOn(addr)
+}
+
+// standingOf returns what is known of a member with an address, given what probes say of it.
+func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now time.Time) standing {
+	target := m.addr.Unmap()
+	weight, _ := z.weightOf(owner, m.addr)
+	override := z.overridesInForce().Of(owner, target, now)
+	if override == overrides.None && z.agentDrains(target) {
+		override = overrides.Drain
+	}
+	return standing{weight, z.tierOf(target), v, override, z.localities.of(target)}.ruled()
 }
 
 // servedRule is a zoneRule in one chain. Safe for concurrent use.
@@ -285,13 +295,20 @@ func (r *rules) of(query *dns.Msg) *servedRule {
 		}
 		return nil
 	}
+	served, _ := longestZone(r.byZone, name)
+	return served
+}
+
+// longestZone returns the value of the longest zone that holds a name.
+func longestZone[T any](byZone map[string]T, name string) (value T, ok bool) {
 	name = strings.ToLower(name)
 	for off, end := 0, false; !end; off, end = dns.NextLabel(name, off) {
-		if served := r.byZone[name[off:]]; served != nil {
-			return served
+		if value, ok = byZone[name[off:]]; ok {
+			return value, true
 		}
 	}
-	return r.byZone["."]
+	value, ok = byZone["."]
+	return value, ok
 }
 
 // holds reports whether a name is in the zone.

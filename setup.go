@@ -17,6 +17,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/text"
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
@@ -78,7 +79,21 @@ func rulesByZone(stanzas []*rule) map[string]*zoneRule {
 			byZone[zone] = &zoneRule{rule: stanza, zone: zone}
 		}
 	}
+	introduce(byZone)
 	return byZone
+}
+
+// introduce has the rules of a server block know each other.
+func introduce(byZone map[string]*zoneRule) {
+	if len(byZone) < 2 {
+		return
+	}
+	for _, z := range byZone {
+		z.block = byZone
+		for zone := range byZone {
+			z.divided = z.divided || zone != z.zone && names.InZone(zone, z.zone)
+		}
+	}
 }
 
 // serve returns the rules for one chain.
@@ -186,8 +201,8 @@ var options = []option[stanza]{
 		read: addAt(parsePrefer, (*stanza).addPreference)},
 	{name: "tier", usage: "ADDRESS|CIDR...", repeats: true,
 		read: add(parsePrefixes, func(s *stanza, targets []netip.Prefix) error { return s.rule.addTier(targets) })},
-	{name: "answers", usage: "N",
-		read: set(parseCount(maxRecords), func(s *stanza, n int) { s.rule.answers = n })},
+	{name: "answers", usage: "N | fit",
+		read: set(parseAnswers, func(s *stanza, n int) { s.rule.answers, s.rule.fits = n, n == 0 })},
 	{name: "ttl", usage: "MAX [DEGRADED] | keep",
 		read: set(parseTTL, func(s *stanza, l ttlLimits) { s.rule.ttl = l })},
 	{name: "health_check", usage: "PROTOCOL ... { ... }", repeats: true, block: true,

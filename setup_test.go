@@ -163,6 +163,9 @@ func describe(r *rule) string {
 	if r.observe {
 		b.WriteString("    observe\n")
 	}
+	if r.fits {
+		fmt.Fprintf(&b, "    answers fit\n")
+	}
 	if r.answers > 0 {
 		fmt.Fprintf(&b, "    answers %d\n", r.answers)
 	}

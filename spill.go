@@ -196,11 +196,11 @@ func (r *rule) spillsFor(c choice) bool {
 
 // spilled returns the state for an answer that spills: that of the locality whose members lead it, or
 // now if they are the client's own.
-func (a *answer) spilled(b *buffers, key turnKey, set *rrset, rrs []dns.RR, now *state, order *recordOrder) (*state, *recordOrder) {
+func (a *answer) spilled(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR, now *state, order *recordOrder) (*state, *recordOrder) {
 	own := key.prefer
 	shared := key
 	shared.where, shared.prefer = key.where+inSpill, choice{line: own.line}
-	way := allTurns.entry(a.rule.scope, shared, set.owner).spillway()
+	way := allTurns.entry(a.query.rule.scope, shared, set.owner).spillway()
 	lead := way.next(own.place)
 	if a.explanation == nil {
 		lead = way.lead(own.place, now.plan.weights, time.Now())
@@ -208,6 +208,6 @@ func (a *answer) spilled(b *buffers, key turnKey, set *rrset, rrs []dns.RR, now 
 	if lead == own.place {
 		return now, order
 	}
-	key.prefer.place, key.prefer.spilled = lead, a.rule.prefer[own.line].near.only
-	return a.stateFor(b, key, set, rrs)
+	key.prefer.place, key.prefer.spilled = lead, a.query.rule.prefer[own.line].near.only
+	return a.stateFor(rules, b, key, set, rrs)
 }

@@ -11,37 +11,73 @@ import (
 // glueTargets is what the addresses in a message say of the names that MX, SRV, HTTPS and SVCB records
 // lead to.
 type glueTargets struct {
-	dead map[string]bool // names in lower case whose addresses are all down
+	known   map[string]bool // names in lower case that have addresses, and whether all are down
+	anyDead bool
 }
 
 // reset forgets the last message.
 func (t *glueTargets) reset() {
-	if len(t.dead) > 0 {
-		clear(t.dead)
+	if len(t.known) > 0 {
+		clear(t.known)
 	}
+	t.anyDead = false
 }
 
-// learn finds the dead targets among the RRsets of a section, of which the plans are known: a name is
-// dead if it has addresses and all of them, of both families, are down.
+// learn notes the names that have addresses among the RRsets of a section, of which the plans are
+// known. A name is dead if all its addresses, of both families, are down.
 func (t *glueTargets) learn(sets []rrset, plans []*plan) {
 	for i, p := range plans {
-		if p != nil && p.allDown {
-			t.dead[strings.ToLower(sets[i].owner)] = true
+		if !sets[i].holdsAddresses() {
+			continue
 		}
+		name := strings.ToLower(sets[i].owner)
+		dead, again := t.known[name]
+		t.known[name] = p != nil && p.allDown && (dead || !again)
 	}
-	if len(t.dead) == 0 {
-		return
-	}
-	for i, p := range plans {
-		if sets[i].holdsAddresses() && (p == nil || !p.allDown) {
-			delete(t.dead, strings.ToLower(sets[i].owner))
-		}
+	for _, dead := range t.known {
+		t.anyDead = t.anyDead || dead
 	}
 }
 
-// isDead reports whether a member leads to a dead target.
-func (t *glueTargets) isDead(m *member) bool {
-	return len(t.dead) > 0 && m.host != "" && t.dead[strings.ToLower(m.host)]
+// isDead reports whether a name is dead, and whether it has addresses in the message.
+func (t *glueTargets) isDead(host string) (dead, ok bool) {
+	if len(t.known) == 0 {
+		return false, false
+	}
+	dead, ok = t.known[strings.ToLower(host)]
+	return dead, ok
+}
+
+// eachKnown calls yield for the addresses of a name that answers of the rule, and its watch, have
+// taught, until it returns false. It reports whether it never did.
+func (z *zoneRule) eachKnown(name string, yield func(*member) bool) bool {
+	for _, where := range []section{inAnswer, inWatch} {
+		for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			key := turnKey{where: where, rrtype: rrtype, prefer: choice{line: noPreference}}
+			if !allTurns.known(z.scope, key, name).each(yield) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// each calls yield for the members of the entry's plan, until it returns false. It reports whether it
+// never did. The entry may be nil.
+func (e *entry) each(yield func(*member) bool) bool {
+	if e == nil {
+		return true
+	}
+	s := e.state.Load()
+	if s == nil {
+		return true
+	}
+	for i := range s.plan.members {
+		if !yield(&s.plan.members[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // dropGlue removes the addresses of dead targets, with their signatures, unless a record of the
@@ -53,7 +89,7 @@ func (a *arrangement) dropGlue(answers []dns.RR) {
 			continue
 		}
 		owner := strings.ToLower(rr.Header().Name)
-		if !a.buf.targets.dead[owner] || needed[owner] {
+		if !a.buf.targets.known[owner] || needed[owner] {
 			continue
 		}
 		a.own()

@@ -28,6 +28,17 @@ func (l ttlLimits) of(set *rrset, degraded bool) uint32 {
 	return min(set.ttl, l.limit(degraded))
 }
 
+// and returns the lower of two limits.
+func (l ttlLimits) and(other ttlLimits) ttlLimits {
+	switch {
+	case !l.limited:
+		return other
+	case !other.limited:
+		return l
+	}
+	return ttlLimits{limited: true, max: min(l.max, other.max), degraded: min(l.degraded, other.degraded)}
+}
+
 // limit returns the highest TTL that goes out, if TTLs are limited.
 func (l ttlLimits) limit(degraded bool) uint32 {
 	if degraded {
@@ -52,6 +63,7 @@ type loweredCache struct {
 // loweredRecords are the records of a plan's members with a lowered TTL. Immutable.
 type loweredRecords struct {
 	owner   string
+	ttl     uint32
 	records []dns.RR // of every member
 }
 
@@ -64,13 +76,13 @@ func (p *plan) lowered(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {
 		return nil
 	}
 	cache := &p.shared.lowered
-	if kept := cache.kept.Load(); kept != nil && kept.owner == set.owner {
+	if kept := cache.kept.Load(); kept != nil && kept.ttl == ttl && kept.owner == set.owner {
 		return kept.records
 	}
 	if h := maphash.String(memberSeed, set.owner); cache.wanted.Swap(h) != h {
 		return nil
 	}
-	next := &loweredRecords{owner: strings.Clone(set.owner), records: make([]dns.RR, len(p.members))}
+	next := &loweredRecords{owner: strings.Clone(set.owner), ttl: ttl, records: make([]dns.RR, len(p.members))}
 	for i, slot := range set.slots {
 		rr := dns.Copy(rrs[slot])
 		h := rr.Header()
@@ -83,7 +95,7 @@ func (p *plan) lowered(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {
 
 // isLimit reports whether a TTL is the one that the plan's answers are limited to.
 func (p *plan) isLimit(ttl uint32) bool {
-	return p.rule.ttl.limited && ttl == p.rule.ttl.limit(p.degraded)
+	return p.limits.limited && ttl == p.limits.limit(p.lowTTL())
 }
 
 // parseTTL reads "ttl MAX [DEGRADED]" and "ttl keep".

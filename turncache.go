@@ -31,6 +31,7 @@ type turnKey struct {
 	priority uint16 // of the HTTPS or SVCB record that hints are in
 	rrtype   uint16
 	prefer   choice // each has an order of its own
+	most     uint16 // the most members that fit the client's size; 0: all
 }
 
 // section is a section of a message that is balanced. An RRset has turns of its own in each, so that
@@ -41,9 +42,14 @@ const (
 	inAnswer section = iota
 	inExtra
 	inHints // of HTTPS and SVCB records
+	inGlue  // the additional section, beside records that are not balanced, such as NS
+	inWatch // the answers that the option watch gets, of which nobody takes a turn
 
 	inSpill = 8 // added to the others: the entry of the RRset's spillway
 )
+
+// sectionNames are for people.
+var sectionNames = [...]string{inAnswer: "answer", inExtra: "additional", inHints: "hints", inGlue: "glue", inWatch: "watch"}
 
 // turnCache finds the turns of an RRset without a lock: entries are only added, by compare-and-swap,
 // and evicted a generation at a time. An entry that is used moves to the youngest generation. When
@@ -162,7 +168,8 @@ func (t *turnCache) known(scope uint64, key turnKey, owner string) *entry {
 
 // hash returns a number that differs for different keys of different scopes.
 func (k turnKey) hash(scope uint64) uint64 {
-	return schedule.Mix(scope + uint64(k.where)<<56 + uint64(k.priority)<<40 + uint64(k.rrtype)<<24 ^ k.prefer.hash()<<1) //nolint:gosec // bits
+	packed := uint64(k.where)<<56 + uint64(k.priority)<<40 + uint64(k.rrtype)<<24 ^ uint64(k.most)<<8
+	return schedule.Mix(scope + packed ^ k.prefer.hash()<<1)
 }
 
 // findOlder returns an entry of any generation except the youngest, nil if there is none.

@@ -58,30 +58,9 @@ func newState(p *plan, t *turns) *state {
 	return s
 }
 
-// by reports whether a rule made the plan.
-func (s *state) by(r *rule) bool { return s != nil && s.plan.rule == r }
-
-// stateOf returns the plan and turns for the records of a set, and which records are which members.
-func (z *zoneRule) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	e := allTurns.entry(z.scope, key, set.owner)
-	epoch := z.epoch.Load() // before all that it covers
-	now := e.state.Load()
-	if !now.by(z.rule) {
-		return z.renew(e, now, epoch, b, set, rrs)
-	}
-	order := now.match(b, set, rrs)
-	if order == nil {
-		return z.renew(e, now, epoch, b, set, rrs)
-	}
-	fresh := z.refresh(e, now, epoch, b)
-	if fresh == nil {
-		return z.renew(e, now, epoch, b, set, rrs)
-	}
-	if order == &now.plan.last.order {
-		return fresh, &fresh.plan.last.order
-	}
-	e.rememberOrder(fresh, order)
-	return fresh, order
+// like reports whether the plan was made for the same rules.
+func (s *state) like(from basis) bool {
+	return s != nil && s.plan.basis.rule == from.rule && s.plan.basis.owner == from.owner
 }
 
 // match returns which records of a set are which members of the plan, nil if they are others.
@@ -100,24 +79,6 @@ func (s *state) match(b *buffers, set *rrset, rrs []dns.RR) *recordOrder {
 	return nil
 }
 
-// refresh returns the state at an epoch if nothing has changed that concerns its members, else nil.
-func (z *zoneRule) refresh(e *entry, now *state, epoch uint64, b *buffers) *state {
-	p := now.plan
-	if p.isCurrent(epoch, &b.targets) {
-		return now
-	}
-	z.assess(e.owner, len(p.members), func(i int) *member { return &p.members[i] }, b)
-	switch {
-	case !slices.Equal(b.standings, p.standings):
-		return nil
-	case p.epoch == epoch:
-		return now
-	}
-	next := &state{p.at(epoch), now.turns, now.leads, now.cost}
-	e.state.CompareAndSwap(now, next)
-	return next
-}
-
 // rememberOrder has the plan remember an order that comes twice in a row, as it does if a cache below
 // keeps an answer of a shuffling upstream for a while. An order that comes once is not worth it.
 func (e *entry) rememberOrder(now *state, order *recordOrder) {
@@ -134,54 +95,6 @@ func (e *entry) rememberOrder(now *state, order *recordOrder) {
 	if e.state.CompareAndSwap(now, next) {
 		allTurns.account(now, next)
 	}
-}
-
-// renew puts a state with a new plan in the place of now, which may be nil. The turns go on.
-func (z *zoneRule) renew(e *entry, now *state, epoch uint64, b *buffers, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	b.lineup.sort(rrs, set)
-	for {
-		next := z.successor(e, now, epoch, b)
-		if e.state.CompareAndSwap(now, next) {
-			allTurns.account(now, next)
-			z.announce(e, now, next.plan)
-			return next, &b.lineup.order
-		}
-		now = e.state.Load() // of another query that was faster
-		if now.by(z.rule) && now.plan.holds(&b.lineup) {
-			if fresh := z.refresh(e, now, epoch, b); fresh != nil {
-				return fresh, &b.lineup.order
-			}
-		}
-	}
-}
-
-// successor returns the state that follows now for the members lined up: with a plan for them, and
-// with the turns of now.
-func (z *zoneRule) successor(e *entry, now *state, epoch uint64, b *buffers) *state {
-	z.assess(e.owner, len(b.lineup.order.first), b.lineup.member, b)
-	p := z.planFor(epoch, e.key.prefer, b)
-	next := newState(p, turnsAfter(now, p))
-	if z.shown() {
-		next.leads = newLeadCounts(e, p, now)
-	}
-	return next
-}
-
-// planFor returns a plan for the members lined up and what is known of them. RRsets of the same
-// members, such as all names that a wildcard answers, share one if they come close together.
-func (z *zoneRule) planFor(epoch uint64, prefer choice, b *buffers) *plan {
-	h := schedule.Mix(uint64(len(b.standings))) ^ prefer.hash()
-	for i := range b.standings {
-		h = schedule.Mix(h ^ b.lineup.member(i).hash() ^ b.standings[i].hash())
-	}
-	recent := &z.plans[h%uint64(len(z.plans))]
-	if p := recent.Load(); p != nil && p.epoch == epoch && p.prefer == prefer && p.holds(&b.lineup) && slices.Equal(p.standings, b.standings) {
-		p.shared.footprint.several.Store(true)
-		return p
-	}
-	p := newPlan(z.rule, epoch, prefer, b)
-	recent.Store(p)
-	return p
 }
 
 // turnsAfter returns the turns of p, which go on from now's if there is one.

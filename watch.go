@@ -147,7 +147,7 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 	query := new(dns.Msg)
 	query.SetQuestion(name, qtype)
 	w := &recorder{}
-	if _, err := plugin.NextOrFailure(pluginName, *next, &clientQuery{ctx}, w, query); err != nil {
+	if _, err := plugin.NextOrFailure(pluginName, *next, &clientQuery{Context: ctx}, w, query); err != nil {
 		return nil
 	}
 	return w.msg
@@ -155,6 +155,7 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 
 // judged reports whether there is a verdict on every address in an answer.
 func (z *zoneRule) judged(m *dns.Msg) bool {
+	z.teach(m)
 	all := true
 	for _, rr := range m.Answer {
 		if memberHeader(rr) == nil {
@@ -168,6 +169,21 @@ func (z *zoneRule) judged(m *dns.Msg) bool {
 		}
 	}
 	return all
+}
+
+// teach keeps the addresses in an answer for records that lead to their names.
+func (z *zoneRule) teach(m *dns.Msg) {
+	if len(m.Answer) > maxRecords {
+		return
+	}
+	b := bufferPool.Get().(*buffers)
+	defer b.release()
+	b.scan.scan(m.Answer)
+	for i := range b.scan.sets {
+		if set := &b.scan.sets[i]; set.holdsAddresses() {
+			z.appliedTo(set.owner).stateOf(b, turnKey{where: inWatch, rrtype: set.rrtype, prefer: choice{line: noPreference}}, set, m.Answer)
+		}
+	}
 }
 
 // recorder is the writer of a query that no client sent: it keeps the answer.

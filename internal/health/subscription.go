@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/netip"
 	"sync/atomic"
+	"time"
 )
 
 // Subscriber is a rule, in one of its zones, that has endpoints probed.
@@ -65,6 +66,31 @@ func (s *Subscription) register(at netip.AddrPort) {
 	}
 	s.scope.arrived.Add(1)
 	s.pool.table.arrive(at, s)
+}
+
+// patience is how much longer than the timeout a first verdict is waited for.
+const patience = 2 * time.Second
+
+// Awaited returns until when a first verdict on an endpoint is waited for. It is the zero time if there is a
+// verdict, if the wait is over, and if the endpoint is not probed.
+func (s *Subscription) Awaited(at netip.AddrPort) time.Time {
+	at = unmapped(at)
+	if !s.Allows(at.Addr()) {
+		return time.Time{}
+	}
+	e, now := s.pool.table.find(at), time.Now()
+	if e == nil {
+		if s.scope.isFull() {
+			return time.Time{}
+		}
+		return now.Add(s.pool.check.Timing.Timeout + patience)
+	}
+	known := e.status.Load()
+	until := known.since.Add(s.pool.check.Timing.Timeout + patience)
+	if known.verdict != Unknown || !now.Before(until) {
+		return time.Time{}
+	}
+	return until
 }
 
 // unmapped returns an endpoint with an IPv4-mapped address turned into IPv4.

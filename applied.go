@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/schedule"
+	"github.com/seed-f1518d44/balance/internal/weights"
+)
+
+// applied is the rules that apply to an RRset. The question's rule decides. If a CNAME led to an owner
+// that another rule of the server block holds, a member is also down if that rule says so.
+type applied struct {
+	question   *zoneRule
+	owner      *zoneRule // nil if it is the question's
+	ordersOnly bool      // no member is judged, none is left out, and TTLs stay
+}
+
+// appliedTo returns the rules that apply to the RRsets of an owner, if the question is for the rule.
+func (z *zoneRule) appliedTo(owner string) applied {
+	if z.block == nil || !z.divided && names.InZone(owner, z.zone) {
+		return applied{question: z}
+	}
+	if other, _ := longestZone(z.block, owner); other != z {
+		return applied{question: z, owner: other}
+	}
+	return applied{question: z}
+}
+
+// judges reports whether members can be down.
+func (r applied) judges() bool {
+	return !r.ordersOnly && (r.question.judges() || r.owner != nil && r.owner.judges())
+}
+
+// limits returns the lower of the rules' limits of the TTL.
+func (r applied) limits() ttlLimits {
+	switch {
+	case r.ordersOnly:
+		return ttlLimits{}
+	case r.owner != nil:
+		return r.question.ttl.and(r.owner.ttl)
+	}
+	return r.question.ttl
+}
+
+// basis returns what a plan for a key is made from, apart from its members.
+func (r applied) basis(key turnKey) basis {
+	b := basis{rule: r.question.rule, epoch: r.question.epoch.Load(), prefer: key.prefer, most: key.most, ordersOnly: r.ordersOnly}
+	if r.owner != nil {
+		b.owner = r.owner.rule
+		b.epoch += r.owner.epoch.Load() // neither ever goes back, so the sum stays only if both do
+	}
+	return b
+}
+
+// assess leaves in b.standings what is known of n members of an owner's RRset. It registers their
+// addresses for probing.
+func (r applied) assess(owner string, n int, memberAt func(i int) *member, b *buffers) {
+	b.standings, b.awaited = b.standings[:0], time.Time{}
+	owner = names.Spell(owner) // a zone file's names come as it spells them
+	for i := range n {
+		m := memberAt(i)
+		switch {
+		case r.ordersOnly:
+			weight, _ := r.question.weightOf(owner, m.addr)
+			b.standings = append(b.standings, standing{weight: weight, place: r.question.localities.of(m.addr.Unmap())})
+		case m.host == "":
+			b.standings = append(b.standings, r.standingOf(owner, m, b))
+		default:
+			b.standings = append(b.standings, standing{weight: weights.Default, verdict: r.verdictOnTarget(m.host, b)})
+		}
+	}
+	if n > 1 && !b.leavesNoTrace {
+		r.question.warnUnweighed(owner, n, memberAt)
+	}
+}
+
+// standingOf returns what is known of a member with an address.
+func (r applied) standingOf(owner string, m *member, b *buffers) standing {
+	s := r.question.judge(owner, m, b)
+	if r.owner != nil {
+		s = s.and(r.owner.judge(owner, m, b))
+	}
+	return s
+}
+
+// verdictOnTarget returns down if all addresses of a target are down: those in the additional section
+// or, if it has none, those that answers and watch have taught.
+func (r applied) verdictOnTarget(host string, b *buffers) health.Verdict {
+	if !r.judges() {
+		return health.Unknown
+	}
+	if dead, ok := b.targets.isDead(host); ok {
+		if dead {
+			return health.Down
+		}
+		return health.Unknown
+	}
+	known, target := false, r.question.appliedTo(host)
+	spelled := names.Spell(host)
+	for m := range target.known(host) {
+		if target.standingOf(spelled, m, b).verdict != health.Down {
+			return health.Unknown
+		}
+		known = true
+	}
+	if known {
+		return health.Down
+	}
+	return health.Unknown
+}
+
+// known returns the addresses of a name that answers of the rules, and their watch, have taught.
+func (r applied) known(name string) func(yield func(*member) bool) {
+	return func(yield func(*member) bool) {
+		if r.question.eachKnown(name, yield) && r.owner != nil {
+			r.owner.eachKnown(name, yield)
+		}
+	}
+}
+
+// stateOf returns the plan and turns for the records of a set, and which records are which members.
+func (r applied) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+	e := allTurns.entry(r.question.scope, key, set.owner)
+	from := r.basis(key) // before all that it covers
+	now := e.state.Load()
+	if !now.like(from) {
+		return r.renew(e, now, from, b, set, rrs)
+	}
+	order := now.match(b, set, rrs)
+	if order == nil {
+		return r.renew(e, now, from, b, set, rrs)
+	}
+	fresh := r.refresh(e, now, from, b)
+	if fresh == nil {
+		return r.renew(e, now, from, b, set, rrs)
+	}
+	if order == &now.plan.last.order {
+		return fresh, &fresh.plan.last.order
+	}
+	e.rememberOrder(fresh, order)
+	return fresh, order
+}
+
+// refresh returns the state as it is now if nothing has changed that concerns its members, else nil.
+func (r applied) refresh(e *entry, now *state, from basis, b *buffers) *state {
+	p := now.plan
+	if p.basis.epoch == from.epoch && !r.mustLook(p) {
+		return now
+	}
+	r.assess(e.owner, len(p.members), func(i int) *member { return &p.members[i] }, b)
+	switch {
+	case !slices.Equal(b.standings, p.standings):
+		return nil
+	case p.basis.epoch == from.epoch && p.awaited.Equal(b.awaited):
+		return now
+	}
+	next := &state{p.at(from.epoch, b.awaited), now.turns, now.leads, now.cost}
+	e.state.CompareAndSwap(now, next)
+	return next
+}
+
+// mustLook reports whether more can have changed than an epoch tells: the addresses of targets, and
+// the time that a first verdict was waited for.
+func (r applied) mustLook(p *plan) bool {
+	return p.members[0].host != "" && r.judges() || !p.awaited.IsZero() && !time.Now().Before(p.awaited)
+}
+
+// renew puts a state with a new plan in the place of now, which may be nil. The turns go on.
+func (r applied) renew(e *entry, now *state, from basis, b *buffers, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+	b.lineup.sort(rrs, set)
+	for {
+		next := r.successor(e, now, from, b)
+		if e.state.CompareAndSwap(now, next) {
+			allTurns.account(now, next)
+			r.announce(e, now, next.plan)
+			r.teach(e, next)
+			return next, &b.lineup.order
+		}
+		now = e.state.Load() // of another query that was faster
+		if now.like(from) && now.plan.holds(&b.lineup) {
+			if fresh := r.refresh(e, now, from, b); fresh != nil {
+				return fresh, &b.lineup.order
+			}
+		}
+	}
+}
+
+// teach keeps the members of an address RRset where records that lead to its owner look for them, if
+// the entry is for some clients alone.
+func (r applied) teach(e *entry, now *state) {
+	key := turnKey{where: inWatch, rrtype: e.key.rrtype, prefer: choice{line: noPreference}}
+	if e.key.where == inAnswer && now.plan.members[0].host == "" && e.key.prefer.line != noPreference && r.judges() {
+		allTurns.entry(r.question.scope, key, e.owner).state.Store(&state{plan: now.plan, turns: now.turns})
+	}
+}
+
+// successor returns the state that follows now for the members lined up: with a plan for them, and
+// with the turns of now.
+func (r applied) successor(e *entry, now *state, from basis, b *buffers) *state {
+	r.assess(e.owner, len(b.lineup.order.first), b.lineup.member, b)
+	p := r.planFor(from, b)
+	next := newState(p, turnsAfter(now, p))
+	if r.question.shown() {
+		next.leads = newLeadCounts(e, p, now)
+	}
+	return next
+}
+
+// planFor returns a plan for the members lined up and what is known of them. RRsets of the same
+// members, such as all names that a wildcard answers, share one if they come close together.
+func (r applied) planFor(from basis, b *buffers) *plan {
+	h := schedule.Mix(uint64(len(b.standings))) ^ from.prefer.hash()
+	for i := range b.standings {
+		h = schedule.Mix(h ^ b.lineup.member(i).hash() ^ b.standings[i].hash())
+	}
+	recent := &r.question.plans[h%uint64(len(r.question.plans))]
+	if p := recent.Load(); p != nil && p.basis == from && p.awaited.Equal(b.awaited) && p.holds(&b.lineup) && slices.Equal(p.standings, b.standings) {
+		p.shared.footprint.several.Store(true)
+		return p
+	}
+	p := newPlan(from, r.limits(), b)
+	recent.Store(p)
+	return p
+}
