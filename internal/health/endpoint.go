@@ -31,7 +31,7 @@ type endpoint struct {
 
 	next  time.Duration // when the next probe is due, in the pool's time
 	place *list.Element // its place in a line of the backlog; nil: in none
-	line  *line         // that line
+	line  *line         // the line that place is in
 }
 
 // status is a verdict as queries see it. Immutable.

@@ -27,8 +27,8 @@ type scope struct {
 	observe       bool // the rule leaves its answers as they are
 	inFlight      int  // probes on its behalf
 	failing       int  // members whose last probe failed
-	allFail       bool // and that was logged
-	full          bool // and that was logged
+	allFail       bool // all members fail, which was logged
+	full          bool // max_endpoints was reached, which was logged
 	outdated      bool // it is in pool.outdated
 	lines         [classes]line
 }

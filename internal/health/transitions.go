@@ -24,7 +24,7 @@ type transitionLog struct {
 	waiting []transitionLine
 	counts  [len(verdictNames)]int // of those that wait, by the new verdict
 	scopes  scopes                 // of those that wait
-	busy    time.Duration          // until then nothing is logged at once
+	busy    time.Duration          // changes before this time wait
 }
 
 // transitionLine is a line of the log.
@@ -40,7 +40,7 @@ const (
 	maxLines         = 20 // changes in a window that have a line each
 )
 
-// nextFlush returns when the changes that wait are to be logged, otherwise if there is no window.
+// nextFlush returns when to log the changes that wait, or otherwise if there is no window.
 func (l *transitionLog) nextFlush(otherwise time.Duration) time.Duration {
 	if l.began == 0 {
 		return otherwise
