@@ -15,6 +15,7 @@ import (
 
 // Configurations of other servers that the documents show are what those take.
 func TestConfigurationsOfOthers(t *testing.T) {
+	onlyWhole(t, "it runs programs that test/install installs")
 	found := 0
 	for _, path := range documents(t) {
 		for _, b := range blocksOf(t, path) {

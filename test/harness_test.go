@@ -67,6 +67,14 @@ var (
 
 const patience = testserver.Patience
 
+// onlyWhole skips a test in "make test-fast".
+func onlyWhole(t testing.TB, why string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip(why)
+	}
+}
+
 // nowhere is a log that nobody reads.
 var nowhere = golog.New(io.Discard, "", 0)
 

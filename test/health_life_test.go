@@ -122,6 +122,7 @@ func TestVerdictsOutliveAReload(t *testing.T) {
 // A hundred reloads under load lose no query and no verdict, send no more probes than none would,
 // and leave no goroutine behind.
 func TestAHundredReloadsWhileProbing(t *testing.T) {
+	onlyWhole(t, "it takes long")
 	probed := new(atomic.Int64)
 	f := newFarm(t, 3, counting(probed))
 	f.kill(2)

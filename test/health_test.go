@@ -652,6 +652,7 @@ func TestDeadGlueIsRemoved(t *testing.T) {
 
 // While backends come and go, no answer is empty, and none fails.
 func TestNoAnswerIsEmptyWhileBackendsFlap(t *testing.T) {
+	onlyWhole(t, "it takes long")
 	for _, options := range []string{"", "answers 1", "policy weighted\nweight 127.1.0.1 0\ntier 127.1.0.2"} {
 		f := newFarm(t, 3, listening)
 		k := startChecked(t, rule(options, f.check("tcp", "", "rise 1", "fall 1")), "cache", "file "+zone(t, "example.org.", f.as("www")))

@@ -20,6 +20,7 @@ func TestAZoneOnTwoPortsOfABlock(t *testing.T) {
 
 // Nobody leads more often than others because Corefiles are reloaded while queries are in flight.
 func TestTurnsAreExactOverReloadsUnderLoad(t *testing.T) {
+	onlyWhole(t, "it takes long")
 	corefile := block("balance", "file "+zone(t, "example.org.", threeAs))
 	s := start(t, corefile)
 	crowd := newCrowd(t, s, 8)

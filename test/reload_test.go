@@ -101,6 +101,7 @@ func TestSetupErrorsNameTheLine(t *testing.T) {
 // No query is lost while the Corefile is reloaded a hundred times, every fourth of them broken. The
 // clients use UDP: CoreDNS closes TCP connections when it reloads.
 func TestAHundredReloadsUnderLoad(t *testing.T) {
+	onlyWhole(t, "it takes long")
 	db := "file " + zone(t, "example.org.", threeAs)
 	corefiles := []string{
 		block("balance", db), block("balance", "cache", db), block("balance {\n ttl 5\n }", db), block("balance {\n nonsense\n }", db),

@@ -8,6 +8,7 @@
 package interop
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -45,6 +46,10 @@ func init() {
 func TestMain(m *testing.M) {
 	if way := os.Getenv(goClientEnv); way != "" {
 		beGoClient(way, os.Args[1:])
+		return
+	}
+	if flag.Parse(); testing.Short() {
+		fmt.Println("not in make test-fast: these tests run clients that test/install installs")
 		return
 	}
 	if os.Getenv(roomEnv) == "" {
