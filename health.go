@@ -76,8 +76,8 @@ func (z *zoneRule) unsubscribe() {
 // endpointOf returns the endpoint of an address, at the port of the check.
 func endpointOf(addr netip.Addr) netip.AddrPort { return netip.AddrPortFrom(addr, 0) }
 
-// verdictOn returns the verdict on an address in an answer: what the checks that may probe it say together. It
-// registers the address for probing.
+// verdictOn returns the verdict on an address in an answer: what the checks that may probe it say
+// together. It registers the address for probing.
 func (z *zoneRule) verdictOn(addr netip.Addr) health.Verdict {
 	if len(z.subscriptions) == 0 || !addr.IsValid() {
 		return health.Unknown
@@ -98,8 +98,8 @@ func (z *zoneRule) lastVerdictOn(addr netip.Addr) health.Verdict {
 	return all
 }
 
-// combine asks the checks that may probe an address for their verdict. The others have no say, nor has an agent
-// that cannot be understood. It reports whether there is one that may.
+// combine asks the checks that may probe an address for their verdict. The others have no say, nor
+// has an agent that cannot be understood. It reports whether there is one that may.
 func (z *zoneRule) combine(addr netip.Addr, ask func(subscription, netip.AddrPort) health.Verdict) (all health.Verdict, checked bool) {
 	var votes health.Votes
 	for _, s := range z.subscriptions {
@@ -131,8 +131,8 @@ func (z *zoneRule) mayCheck(addr netip.Addr) bool {
 	return slices.ContainsFunc(z.subscriptions, func(s subscription) bool { return s.Allows(addr) })
 }
 
-// noteUnchecked counts an address that no check may probe, and logs the first one: an allow line that misses the
-// backends switches the checks off.
+// noteUnchecked counts an address that no check may probe, and logs the first one: an allow line
+// that misses the backends switches the checks off.
 func (z *zoneRule) noteUnchecked(addr netip.Addr) {
 	z.subscriptions[0].Refuse()
 	if z.unchecked.Swap(true) {
@@ -145,7 +145,8 @@ func (z *zoneRule) noteUnchecked(addr netip.Addr) {
 	log.Warningf("%s: no health_check allows %s, so it is answered unchecked: %s", z.zone, addr, want)
 }
 
-// awaitedOn returns until when a first verdict on an address is waited for, the zero time if none is.
+// awaitedOn returns until when a first verdict on an address is waited for, the zero time if none
+// is.
 func (z *zoneRule) awaitedOn(addr netip.Addr) (until time.Time) {
 	for _, s := range z.subscriptions {
 		if t := s.Awaited(endpointOf(addr)); t.After(until) {

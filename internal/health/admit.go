@@ -36,7 +36,9 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 		p.logFull(s)
 		return nil
 	}
-	s.full = s.full && s.size.Load() >= s.limit/10*9
+	if s.size.Load() < s.limit/10*9 {
+		s.full.Store(false)
+	}
 	if known != nil {
 		s.add(known)
 		known.seen.Store(int64(p.now()))
@@ -54,8 +56,7 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 // logFull logs that a rule has reached max_endpoints: once, and again only after a tenth of its
 // endpoints had gone meanwhile.
 func (p *pool) logFull(s *scope) {
-	if !s.full {
-		s.full = true
+	if !s.full.Swap(true) {
 		p.log.Warningf("%s: health_check %s: max_endpoints %d reached: further endpoints are not probed, and answers hold them as if they were up",
 			s.zone, p.check.Name(), s.limit)
 	}

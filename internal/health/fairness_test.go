@@ -123,6 +123,13 @@ func TestEachRuleHasItsPlaces(t *testing.T) {
 		c := b.checkOf()
 		c.MaxEndpoints = 100
 		greedy, modest := joined(t, c), joinedAs(t, c, in("modest.example."))
+		for _, at := range addresses(100) { // no more than it may
+			greedy.Seen(at)
+		}
+		wait(time.Second)
+		if logged.count("max_endpoints") != 0 {
+			t.Error("the log says that it is full before it needs more")
+		}
 		for range 5 {
 			for _, at := range addresses(1000) {
 				greedy.Seen(at)

@@ -22,13 +22,13 @@ type scope struct {
 	members bitset       // of endpoints, by their numbers
 	size    atomic.Int32 // of members
 	arrived atomic.Int32 // endpoints that wait to become members
+	full    atomic.Bool  // that it has no more places was logged
 
 	subscriptions []*Subscription
 	observe       bool // the rule leaves its answers as they are
 	inFlight      int  // probes on its behalf
 	failing       int  // members whose last probe failed
 	allFail       bool // all members fail, which was logged
-	full          bool // max_endpoints was reached, which was logged
 	outdated      bool // it is in pool.outdated
 	lines         [classes]line
 }

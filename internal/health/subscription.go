@@ -60,7 +60,7 @@ func (s *Subscription) Seen(at netip.AddrPort) Verdict {
 
 // register notes that an answer held an endpoint that the scope does not have.
 func (s *Subscription) register(at netip.AddrPort) {
-	if s.scope.isFull() || s.scope.arrived.Load() >= 2*s.scope.limit {
+	if s.scope.isFull() && s.scope.full.Load() || s.scope.arrived.Load() >= 2*s.scope.limit {
 		s.scope.counters.full.Inc()
 		return
 	}
