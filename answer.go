@@ -52,6 +52,9 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 	if rule.fits {
 		a.size = sizeFor(w, query)
 	}
+	if rule.conditional {
+		a.client.held = rule.conditionsFor(ctx, w, query)
+	}
 	return a
 }
 
@@ -153,7 +156,7 @@ func (a *answer) preference(set *rrset) choice {
 	if len(a.query.rule.prefer) == 0 || a.nested || !set.holdsAddresses() {
 		return choice{line: noPreference}
 	}
-	return a.query.rule.choiceFor(a.client.addr())
+	return a.query.rule.choiceFor(a.client)
 }
 
 // limitFor returns the most members of an RRset that fit, 0 for no limit.

@@ -16,7 +16,8 @@ type client struct {
 	qname  string            // as asked; plugins below may rewrite the question
 	subnet *dns.EDNS0_SUBNET // of the query, if a resolver sent it that is trusted; else nil
 
-	consulted bool // an answer depended on who asks
+	held      conditionSet // of the rule's prefer lines
+	consulted bool         // an answer depended on who asks
 }
 
 // asksWho reports whether answers may depend on who asks, or on for whom a resolver does.
@@ -67,7 +68,7 @@ func (r *rule) trustedSubnet(resolver netip.Addr, query *dns.Msg) *dns.EDNS0_SUB
 
 // dependsOnClient reports whether answers may differ from client to client.
 func (r *rule) dependsOnClient() bool {
-	return r.policy.byClient || slices.ContainsFunc(r.prefer, func(p preference) bool { return len(p.from) > 0 || p.near != nil })
+	return r.policy.byClient || slices.ContainsFunc(r.prefer, func(p preference) bool { return !p.isBare() })
 }
 
 // addressBits returns how many bits the addresses of a family in the option have, 0 for one that is unknown.
@@ -133,6 +134,9 @@ func (c *client) withSubnet(r *rule, res *dns.Msg) *dns.Msg {
 	bits := uint8(addressBits(query.Family))
 	if c.consulted && query.SourceNetmask > 0 {
 		reply.SourceScope = uint8(r.scopeOf(int(bits)))
+		if r.conditional { // an expression may depend on all of it
+			reply.SourceScope = max(reply.SourceScope, query.SourceNetmask)
+		}
 	}
 	if upstream := subnetOf(res.IsEdns0()); upstream != nil && upstream.Family == query.Family && upstream.SourceNetmask == query.SourceNetmask && upstream.Address.Equal(query.Address) {
 		reply.SourceScope = min(max(reply.SourceScope, upstream.SourceScope), bits) // its answer may be for some clients only

@@ -106,6 +106,9 @@ func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *expl
 	if r.dependsOnClient() {
 		a.client = r.clientOf(a, query)
 	}
+	if r.conditional {
+		a.client.held = r.conditionsFor(ctx, w, query)
+	}
 	rcode, err := serveBelow(*next, a, query)
 	switch {
 	case err != nil:

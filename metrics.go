@@ -66,6 +66,13 @@ var (
 var overridesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "overrides"),
 	"Overrides in force: up, down or drain.", []string{"zone", "override"}, nil)
 
+var expressionFailures = promauto.NewCounterVec(prometheus.CounterOpts{
+	Namespace: plugin.Namespace,
+	Subsystem: pluginName,
+	Name:      "prefer_expression_failures_total",
+	Help:      "Counter of expressions of prefer ... when that failed for a query, and counted as false.",
+}, []string{"zone"})
+
 var fileReloadFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 	Namespace: plugin.Namespace,
 	Subsystem: pluginName,

@@ -73,8 +73,22 @@ func warnOfChain(config *dnsserver.Config, rules []*rule) {
 	for _, warning := range chainWarnings(dnsserver.Directives, config.Handler("loadbalance") != nil) {
 		log.Warning(warning)
 	}
+	if config.Handler("metadata") == nil {
+		warnOfMetadata(rules)
+	}
 	trusts := slices.ContainsFunc(rules, func(r *rule) bool { return len(r.ecs) > 0 })
 	if trusts && config.Handler("cache") != nil && config.Handler("forward") != nil {
 		log.Warning(cacheWarning)
+	}
+}
+
+// warnOfMetadata logs which prefer lines read metadata that no plugin collects.
+func warnOfMetadata(rules []*rule) {
+	for _, r := range rules {
+		for _, p := range r.prefer {
+			if p.when != nil && p.when.usesMetadata() {
+				log.Warningf(`%s: prefer: no effect, because its metadata is not collected: add the line "metadata" to the server block`, p.at)
+			}
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 type preference struct {
 	targets []netip.Prefix // in the order of preference
 	from    []netip.Prefix // the clients it is for; none: for all
+	when    *condition     // what has to hold for a query; nil: nothing
 	near    *near          // the line goes by locality instead; nil: it does not
 	at      position       // for people
 }
@@ -46,23 +47,33 @@ const maxPreferences = 100
 
 // choiceFor returns what a client prefers: the first prefer line that is for it decides. One that goes
 // by locality is for clients of a known place.
-func (r *rule) choiceFor(client netip.Addr) choice {
+func (r *rule) choiceFor(c *client) choice {
+	addr := c.addr()
 	for i := range r.prefer {
 		p := &r.prefer[i]
-		if p.near != nil {
-			if place := r.localities.of(client); place.Known() {
+		switch {
+		case p.near != nil:
+			if place := r.localities.of(addr); place.Known() {
 				return choice{line: int8(i), place: place}
 			}
-		} else if p.isFor(client) {
+		case p.when != nil:
+			if c.held.has(i) {
+				return choice{line: int8(i)}
+			}
+		case p.isFor(addr):
 			return choice{line: int8(i)}
 		}
 	}
 	return choice{line: noPreference}
 }
 
+// isFor reports whether a line without a condition is for a client.
 func (p *preference) isFor(client netip.Addr) bool {
 	return len(p.from) == 0 || slices.ContainsFunc(p.from, func(from netip.Prefix) bool { return from.Contains(client) })
 }
+
+// isBare reports whether the line is for all clients.
+func (p *preference) isBare() bool { return len(p.from) == 0 && p.when == nil && p.near == nil }
 
 // groupOf returns the number of the group that a member takes turns in, the first to answer being
 // the lowest: that of the place that the client prefers, the CIDR of the prefer line that holds its
@@ -86,18 +97,19 @@ func (r *rule) groupOf(c choice, m *member, place locality.Locality) int {
 	return len(targets)
 }
 
-// parsePrefer reads "prefer CIDR... [from CIDR...]" and "prefer locality [only] [spill]". Bits behind
-// the length of a target stay.
+// parsePrefer reads "prefer CIDR... [from CIDR... | when EXPRESSION]" and "prefer locality [only]
+// [spill]". Bits behind the length of a target stay.
 func parsePrefer(args []string) (p preference, err error) {
 	if len(args) > 0 && args[0] == "locality" {
 		p.near, err = parseNear(args[1:])
 		return p, err
 	}
-	targets, from, found := args, []string(nil), slices.Index(args, "from")
-	if found >= 0 {
-		targets, from = args[:found], args[found+1:]
+	targets, clients := args, []string(nil)
+	at := slices.IndexFunc(args, func(arg string) bool { return arg == "from" || arg == "when" })
+	if at >= 0 {
+		targets, clients = args[:at], args[at+1:]
 	}
-	if len(targets) == 0 || found >= 0 && len(from) == 0 {
+	if len(targets) == 0 || at >= 0 && len(clients) == 0 {
 		return p, wrongCount(args)
 	}
 	for _, target := range targets {
@@ -107,12 +119,16 @@ func parsePrefer(args []string) (p preference, err error) {
 		}
 		p.targets = append(p.targets, prefix)
 	}
-	if found >= 0 {
-		if p.from, err = parsePrefixes(from); err != nil {
-			return p, fmt.Errorf("from: %w", err)
+	switch {
+	case at < 0:
+	case args[at] == "when":
+		p.when, err = parseCondition(clients)
+	default:
+		if p.from, err = parsePrefixes(clients); err != nil {
+			err = fmt.Errorf("from: %w", err)
 		}
 	}
-	return p, nil
+	return p, err
 }
 
 // parseNear reads what stands behind "prefer locality".
@@ -135,15 +151,13 @@ func parseNear(args []string) (*near, error) {
 // of what loadbalance takes too, but has no effect.
 func (r *rule) addPreference(p preference) (warnings []string, err error) {
 	var bare *preference
-	if last := len(r.prefer) - 1; last >= 0 && len(r.prefer[last].from) == 0 && r.prefer[last].near == nil {
+	if last := len(r.prefer) - 1; last >= 0 && r.prefer[last].isBare() {
 		bare = &r.prefer[last]
 	}
 	switch {
-	case bare != nil && p.near != nil:
-		return nil, fmt.Errorf(`never reached: the first line that fits wins, and the one at %s, without "from", fits all clients`, bare.at)
 	case p.near != nil && slices.ContainsFunc(r.prefer, func(e preference) bool { return e.near != nil }):
 		return nil, errors.New(`"prefer locality" is given twice: want it once`)
-	case bare != nil && len(p.from) > 0:
+	case bare != nil && !p.isBare():
 		return nil, fmt.Errorf(`never reached: the first line that fits wins, and the one at %s, without "from", fits all clients`, bare.at)
 	case bare == nil && len(r.prefer) == maxPreferences:
 		return nil, fmt.Errorf("too many lines: want at most %d", maxPreferences)
@@ -151,7 +165,7 @@ func (r *rule) addPreference(p preference) (warnings []string, err error) {
 		if err := p.reached(r.prefer); err != nil {
 			return nil, err
 		}
-		r.prefer = append(r.prefer, preference{from: p.from, near: p.near, at: p.at})
+		r.prefer = append(r.prefer, preference{from: p.from, when: p.when, near: p.near, at: p.at})
 		bare = &r.prefer[len(r.prefer)-1]
 	}
 	for _, target := range p.targets {

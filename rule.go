@@ -25,29 +25,30 @@ import (
 // rule is one balance stanza. Safe for concurrent use: the configuration never changes, and what is
 // known of members is published whole.
 type rule struct {
-	zones      []string // lower case, fully qualified
-	policy     *policy
-	sticky     prefixLengths  // of clients
-	ecs        []netip.Prefix // resolvers that may say for whom they ask
-	weights    weights.List   // inline
-	file       *weightFile    // nil without the option weights
-	overrides  *overridesFile // nil without the option overrides
-	prefer     []preference
-	localities *localities // nil without the option locality
-	ttl        ttlLimits
-	tiers      [][]netip.Prefix
-	checks     []*check
-	require    int // how many of the checks must pass; 0: all
-	minHealthy quorum
-	allDown    allDown
-	status     netip.AddrPort      // of the page that shows the rule; zero: none
-	lines      []string            // of the stanza, without blocks, for that page
-	stands     position            // of the stanza
-	options    map[string]position // where each option stands first
-	warnings   []string            // of its stanza, said when the server starts
-	observe    bool                // answers go out as they came
-	answers    int                 // the most members of an RRset of addresses in an answer; 0: all
-	fits       bool                // an answer over UDP holds as many members as the client takes
+	zones       []string // lower case, fully qualified
+	policy      *policy
+	sticky      prefixLengths  // of clients
+	ecs         []netip.Prefix // resolvers that may say for whom they ask
+	weights     weights.List   // inline
+	file        *weightFile    // nil without the option weights
+	overrides   *overridesFile // nil without the option overrides
+	prefer      []preference
+	conditional bool        // a prefer line has a condition
+	localities  *localities // nil without the option locality
+	ttl         ttlLimits
+	tiers       [][]netip.Prefix
+	checks      []*check
+	require     int // how many of the checks must pass; 0: all
+	minHealthy  quorum
+	allDown     allDown
+	status      netip.AddrPort      // of the page that shows the rule; zero: none
+	lines       []string            // of the stanza, without blocks, for that page
+	stands      position            // of the stanza
+	options     map[string]position // where each option stands first
+	warnings    []string            // of its stanza, said when the server starts
+	observe     bool                // answers go out as they came
+	answers     int                 // the most members of an RRset of addresses in an answer; 0: all
+	fits        bool                // an answer over UDP holds as many members as the client takes
 
 	unweighed atomic.Bool // a name to which no weight applies was logged
 

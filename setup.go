@@ -197,7 +197,7 @@ var options = []option[stanza]{
 		read: set(parseFile(defaultWeightsInterval), func(s *stanza, f fileOption) { s.weights = f })},
 	{name: "locality", usage: "NAME CIDR... | kubernetes [KUBECONFIG [CONTEXT]]", repeats: true,
 		read: add(parseLocality, (*stanza).addLocality)},
-	{name: "prefer", usage: "CIDR... [from CIDR...] | locality [only] [spill]", repeats: true,
+	{name: "prefer", usage: "CIDR... [from CIDR... | when EXPRESSION] | locality [only] [spill]", repeats: true,
 		read: addAt(parsePrefer, (*stanza).addPreference)},
 	{name: "tier", usage: "ADDRESS|CIDR...", repeats: true,
 		read: add(parsePrefixes, func(s *stanza, targets []netip.Prefix) error { return s.rule.addTier(targets) })},
@@ -288,6 +288,7 @@ func (s *stanza) warn(at position, format string, args ...any) {
 func (s *stanza) validate() error {
 	r := s.rule
 	r.weights.Sort()
+	r.conditional = slices.ContainsFunc(r.prefer, func(p preference) bool { return p.when != nil })
 	if _, given := s.at["ttl"]; !given && r.checked() {
 		r.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
 	}
@@ -302,7 +303,7 @@ func (s *stanza) validate() error {
 		{"weight", !r.policy.weighs, weighing},
 		{"weights", !r.policy.weighs, weighing},
 		{"reload", !s.moved || s.weights.path == "", `goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`},
-		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky, prefer with from or prefer locality"},
+		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky, prefer with from or when, or prefer locality"},
 		{"locality", !r.prefersNear(), "no effect, because nothing goes by it: want prefer locality"},
 		{"prefer", r.prefersNear() && r.localities == nil, "locality: no address has one: want locality NAME CIDR... or locality kubernetes"},
 		{"require", len(r.checks) < 2, "no effect, because there are not several checks: want at least two health_check lines"},

@@ -136,6 +136,9 @@ func describe(r *rule) string {
 		if len(p.from) > 0 {
 			fmt.Fprintf(&b, " from %s", prefixes(p.from))
 		}
+		if p.when != nil {
+			fmt.Fprintf(&b, " when %s", p.when.text)
+		}
 		b.WriteString("\n")
 	}
 	for _, tier := range r.tiers {
