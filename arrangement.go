@@ -72,12 +72,7 @@ func (a *arrangement) place(set *rrset, now *state, order *recordOrder) {
 	a.outcome = max(a.outcome, p.outcome())
 	a.degraded = a.degraded || p.lowTTL()
 	a.choose(set, now)
-	if x := a.answer.explanation; x != nil {
-		x.picked = slices.Clone(a.buf.picked)
-	}
-	if l := a.leadsOf(now); l != nil {
-		l.count(a.buf.picked[0])
-	}
+	a.countLead(set, now)
 	a.toRecords(p, order)
 	a.put(set, p, order)
 }
@@ -91,6 +86,21 @@ func (a *arrangement) put(set *rrset, p *plan, order *recordOrder) {
 	a.fill(set)
 	if ttl != set.ttl || set.mixed {
 		a.setTTL(set, p, order, ttl)
+	}
+}
+
+// countLead counts the member that leads an RRset, which goes out as picked.
+func (a *arrangement) countLead(set *rrset, now *state) {
+	lead, rule := a.buf.picked[0], a.answer.rule
+	if x := a.answer.explanation; x != nil {
+		x.picked = slices.Clone(a.buf.picked)
+		return
+	}
+	if l := a.leadsOf(now); l != nil {
+		l.count(lead)
+	}
+	if rule.nearFirst && set.holdsAddresses() && !a.stays {
+		rule.led.count(rule.zone, localityPair{a.answer.client.place, now.plan.standings[lead].place})
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/locality"
 )
 
 // client is who asks, if a rule goes by that. What is not needed for an answer is never worked out. Owned by
@@ -16,8 +18,9 @@ type client struct {
 	qname  string            // as asked; plugins below may rewrite the question
 	subnet *dns.EDNS0_SUBNET // of the query, if a resolver sent it that is trusted; else nil
 
-	held      conditionSet // of the rule's prefer lines
-	consulted bool         // an answer depended on who asks
+	held      conditionSet      // of the rule's prefer lines
+	place     locality.Locality // if a prefer line goes by it
+	consulted bool              // an answer depended on who asks
 }
 
 // asksWho reports whether answers may depend on who asks, or on for whom a resolver does.

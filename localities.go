@@ -195,11 +195,6 @@ func (r *rule) prefers(own choice, standings []standing, c *classification) choi
 	return own
 }
 
-// prefersNear reports whether the rule has "prefer locality".
-func (r *rule) prefersNear() bool {
-	return slices.ContainsFunc(r.prefer, func(p preference) bool { return p.near != nil })
-}
-
 // spills reports whether the rule has "prefer locality spill".
 func (r *rule) spills() bool {
 	return slices.ContainsFunc(r.prefer, func(p preference) bool { return p.near != nil && p.near.spill })

@@ -106,6 +106,9 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 	for _, s := range r.subscriptions {
 		shown.Checks = append(shown.Checks, checkOf(s))
 	}
+	if r.nearFirst {
+		shown.Localities, shown.Nodes = r.led.shown(), r.localities.shownNodes()
+	}
 	for _, f := range r.files() {
 		shown.Files = append(shown.Files, fileOf(f))
 	}

@@ -53,8 +53,8 @@ func (r *rule) choiceFor(c *client) choice {
 		p := &r.prefer[i]
 		switch {
 		case p.near != nil:
-			if place := r.localities.of(addr); place.Known() {
-				return choice{line: int8(i), place: place}
+			if c.place = r.localities.of(addr); c.place.Known() {
+				return choice{line: int8(i), place: c.place}
 			}
 		case p.when != nil:
 			if c.held.has(i) {

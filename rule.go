@@ -34,6 +34,7 @@ type rule struct {
 	overrides   *overridesFile // nil without the option overrides
 	prefer      []preference
 	conditional bool        // a prefer line has a condition
+	nearFirst   bool        // a prefer line goes by locality
 	localities  *localities // nil without the option locality
 	ttl         ttlLimits
 	tiers       [][]netip.Prefix
@@ -207,6 +208,7 @@ type zoneRule struct {
 	zone  string
 	scope uint64 // tells apart the turns of rules: the same after a reload
 
+	led           localityCounts // with prefer locality
 	subscriptions []subscription // one a check, while the server runs
 	agents        []subscription // those of them that may have no say, or ask for a drain
 	unchecked     atomic.Bool    // an address that no check allows was logged

@@ -25,6 +25,8 @@ func (rulesCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- fileGoodDesc
 	descs <- fileMissingDesc
 	descs <- overridesDesc
+	descs <- localityNodesDesc
+	descs <- localityReachedDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -32,6 +34,7 @@ func (rulesCollector) Collect(metrics chan<- prometheus.Metric) {
 	collectRules(metrics)
 	collectFiles(metrics)
 	collectOverrides(metrics)
+	collectNodes(metrics)
 }
 
 // zoneFile is a file of a rule, in one of its zones. Rules that share it, or replace each other, say the same.

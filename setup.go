@@ -288,6 +288,7 @@ func (s *stanza) warn(at position, format string, args ...any) {
 func (s *stanza) validate() error {
 	r := s.rule
 	r.weights.Sort()
+	r.nearFirst = slices.ContainsFunc(r.prefer, func(p preference) bool { return p.near != nil })
 	r.conditional = slices.ContainsFunc(r.prefer, func(p preference) bool { return p.when != nil })
 	if _, given := s.at["ttl"]; !given && r.checked() {
 		r.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
@@ -304,8 +305,8 @@ func (s *stanza) validate() error {
 		{"weights", !r.policy.weighs, weighing},
 		{"reload", !s.moved || s.weights.path == "", `goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`},
 		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky, prefer with from or when, or prefer locality"},
-		{"locality", !r.prefersNear(), "no effect, because nothing goes by it: want prefer locality"},
-		{"prefer", r.prefersNear() && r.localities == nil, "locality: no address has one: want locality NAME CIDR... or locality kubernetes"},
+		{"locality", !r.nearFirst, "no effect, because nothing goes by it: want prefer locality"},
+		{"prefer", r.nearFirst && r.localities == nil, "locality: no address has one: want locality NAME CIDR... or locality kubernetes"},
 		{"require", len(r.checks) < 2, "no effect, because there are not several checks: want at least two health_check lines"},
 		{"require", r.require > len(r.checks), fmt.Sprintf("%d is more than there are: want at most %d", r.require, len(r.checks))},
 		{"min_healthy", !judges, judging},

@@ -77,6 +77,9 @@ func TestEveryCorefileInTheDocumentsStarts(t *testing.T) {
 	if err := os.CopyFS(examples, os.DirFS(filepath.Join("..", "examples"))); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink(geoipDatabase(t), filepath.Join(examples, "GeoLite2-City.mmdb")); err != nil {
+		t.Fatal(err)
+	}
 	t.Chdir(examples)
 	t.Setenv("PROBE_INTERVAL", "2s") // of docs/recipes.md
 	defaultPort := dnsserver.Port

@@ -62,6 +62,32 @@ type Rule struct {
 	Options []string `json:"options"` // as the Corefile has them, without blocks, which may hold secrets
 	Checks  []Check  `json:"checks"`
 	Files   []File   `json:"files"`
+
+	Localities []Locality `json:"localities,omitempty"` // of clients, with prefer locality
+	Nodes      *Nodes     `json:"nodes,omitempty"`      // with locality kubernetes
+}
+
+// Locality says whose members led the answers to the clients of a locality, since the rule began.
+// "unknown" stands for addresses of no known locality.
+type Locality struct {
+	Name    string          `json:"name"`
+	Answers int             `json:"answers"`
+	Leads   []LocalityLeads `json:"leads"` // most first
+}
+
+// LocalityLeads counts the answers that were led by members of a locality.
+type LocalityLeads struct {
+	Name    string `json:"name"`
+	Answers int    `json:"answers"`
+}
+
+// Nodes says what is known of a cluster's nodes. Problem says why its API server cannot be reached; then
+// the last state stays in force.
+type Nodes struct {
+	Cluster string `json:"cluster"`
+	Synced  bool   `json:"synced"`
+	Count   int    `json:"count"`
+	Problem string `json:"problem,omitempty"`
 }
 
 // Check is a health_check of a rule, with the number of its endpoints by verdict.

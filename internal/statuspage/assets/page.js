@@ -234,6 +234,14 @@ function ruleArticle(rule, i) {
   for (const check of rule.checks) {
     lines.push(el("p", {}, el("code", {}, check.name), `: ${check.up} up, ${check.down} down, ${check.unknown} unknown`));
   }
+  if (rule.nodes) {
+    const state = rule.nodes.synced ? `: ${rule.nodes.count} nodes` : ": nodes not read yet";
+    lines.push(el("p", {}, el("code", {}, rule.nodes.cluster), state, rule.nodes.problem ? el("span", { class: "bad" }, ` ${rule.nodes.problem}`) : ""));
+  }
+  for (const place of rule.localities ?? []) {
+    const leads = place.leads.map((lead) => `${lead.name} ${lead.answers}`).join(", ");
+    lines.push(el("p", {}, `clients in ${place.name}: ${place.answers} answers, led by ${leads}`));
+  }
   for (const file of rule.files) {
     const state = file.missing ? `: missing${file.problem ? "" : ", as if it were empty"}` : `: read and good ${ago(file.last_success)} ago`;
     lines.push(el("p", {}, el("code", {}, file.path), state, file.problem ? el("span", { class: "bad" }, ` ${file.problem}`) : ""));

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/seed-f1518d44/balance/internal/locality"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+)
+
+var localityAnswers = promauto.NewCounterVec(prometheus.CounterOpts{
+	Namespace: plugin.Namespace,
+	Subsystem: pluginName,
+	Name:      "locality_answers_total",
+	Help:      "Counter of answers of rules with prefer locality, by the locality of the client and of the member that leads.",
+}, []string{"zone", "client", "lead"})
+
+// localityCounts counts whose members lead for whose clients. There are at most as many counts as pairs
+// of known localities. Safe for concurrent use.
+type localityCounts struct {
+	byPair sync.Map // localityPair to *localityCount
+}
+
+type localityPair struct{ client, lead locality.Locality }
+
+// localityCount is one count: for Prometheus, where it outlives the rule, and for the page.
+type localityCount struct {
+	total   prometheus.Counter
+	answers atomic.Uint64
+}
+
+// count counts an answer.
+func (c *localityCounts) count(zone string, pair localityPair) {
+	found, ok := c.byPair.Load(pair)
+	if !ok {
+		fresh := &localityCount{total: localityAnswers.WithLabelValues(zone, placeName(pair.client), placeName(pair.lead))}
+		found, _ = c.byPair.LoadOrStore(pair, fresh)
+	}
+	one := found.(*localityCount)
+	one.total.Inc()
+	one.answers.Add(1)
+}
+
+// placeName returns the name of a locality, "unknown" for the unknown place.
+func placeName(l locality.Locality) string {
+	if !l.Known() {
+		return "unknown"
+	}
+	return l.String()
+}
+
+// shown returns what the page shows of the counts, the clients' localities by name.
+func (c *localityCounts) shown() []statuspage.Locality {
+	byClient := make(map[locality.Locality]*statuspage.Locality)
+	c.byPair.Range(func(key, value any) bool {
+		pair, n := key.(localityPair), int(value.(*localityCount).answers.Load())
+		client := byClient[pair.client]
+		if client == nil {
+			client = &statuspage.Locality{Name: placeName(pair.client)}
+			byClient[pair.client] = client
+		}
+		client.Answers += n
+		client.Leads = append(client.Leads, statuspage.LocalityLeads{Name: placeName(pair.lead), Answers: n})
+		return true
+	})
+	all := []statuspage.Locality{}
+	for _, client := range byClient {
+		slices.SortFunc(client.Leads, func(a, b statuspage.LocalityLeads) int {
+			return cmp.Or(cmp.Compare(b.Answers, a.Answers), cmp.Compare(a.Name, b.Name))
+		})
+		all = append(all, *client)
+	}
+	slices.SortFunc(all, func(a, b statuspage.Locality) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+var (
+	localityNodesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_nodes"),
+		"Nodes that localities come from.", []string{"zone"}, nil)
+	localityReachedDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_api_server_reached"),
+		"1 if the API server that localities come from answered when it was last asked, else 0: then the last state stays in force.",
+		[]string{"zone"}, nil)
+)
+
+// collectNodes writes how many nodes localities come from, and whether their API server answers.
+func collectNodes(metrics chan<- prometheus.Metric) {
+	shown := make(map[string]*statuspage.Nodes)
+	eachRule(func(r *rule, zone string) {
+		if r.localities == nil {
+			return
+		}
+		if nodes := r.localities.shownNodes(); nodes != nil {
+			shown[zone] = nodes
+		}
+	})
+	for zone, nodes := range shown {
+		metrics <- prometheus.MustNewConstMetric(localityNodesDesc, prometheus.GaugeValue, float64(nodes.Count), zone)
+		metrics <- gauge(localityReachedDesc, nodes.Problem == "", zone)
+	}
+}
+
+// shownNodes returns what the page shows of the cluster that localities come from, nil if there is none.
+func (l *localities) shownNodes() *statuspage.Nodes {
+	if l.nodes == nil {
+		return nil
+	}
+	return &statuspage.Nodes{Cluster: l.cluster.String(), Synced: l.nodes.Synced(), Count: l.nodes.Len(), Problem: l.nodes.Problem()}
+}
