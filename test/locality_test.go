@@ -38,7 +38,7 @@ func askForSubnet(t testing.TB, addr, name, client string) *dns.Msg {
 
 // The country that geoip finds for a client decides which members lead.
 func TestPreferWhenCountry(t *testing.T) {
-	db := zone(t, "example.org", "www A 192.0.2.1\nwww A 192.0.2.2\nwww A 192.0.2.3")
+	db := zone(t, "example.org.", "www A 192.0.2.1\nwww A 192.0.2.2\nwww A 192.0.2.3")
 	s := start(t, `example.org:0 {
     bind 127.0.0.1
     metadata
@@ -65,7 +65,7 @@ func TestPreferWhenCountry(t *testing.T) {
 
 // Without metadata in the block an expression that reads it is never true, and a warning says so.
 func TestPreferWhenWithoutMetadata(t *testing.T) {
-	db := zone(t, "example.org", "www A 192.0.2.1\nwww A 192.0.2.2")
+	db := zone(t, "example.org.", "www A 192.0.2.1\nwww A 192.0.2.2")
 	logged := capture(t, func() {
 		start(t, `example.org:0 {
     bind 127.0.0.1
