@@ -91,7 +91,7 @@ func (a *arrangement) put(set *rrset, p *plan, order *recordOrder) {
 
 // countLead counts the member that leads an RRset, which goes out as picked.
 func (a *arrangement) countLead(set *rrset, now *state) {
-	lead, rule := a.buf.picked[0], a.answer.rule
+	lead, rule := a.buf.picked[0], a.answer.query.rule
 	if x := a.answer.explanation; x != nil {
 		x.picked = slices.Clone(a.buf.picked)
 		return
