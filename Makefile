@@ -46,11 +46,11 @@ spread: ## Build the command that shows who leads how often
 	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/spread ./cmd/spread
 
 .PHONY: test
-test: ## Pass every test; installs the Debian packages that they run
+test: ## Run every test; installs the Debian packages that some need
 	@test/all test-packages test-go test-coredns test-tools test-soak test-release test-kubernetes
 
 .PHONY: test-fast
-test-fast: ## Pass what tells most in three minutes: no race detector, no packages, no root
+test-fast: ## Run most tests in three minutes: no race detector, no packages, no root
 	go vet -pgo=off ./...
 	go test -pgo=off -short ./...
 
@@ -60,15 +60,15 @@ test-packages:
 	test/unpack unpacked $(CACHE)/debian
 
 .PHONY: test-go
-test-go: ## Pass the tests of this module, with the race detector
+test-go: ## Run the tests of this module, with the race detector
 	go test -race -pgo=off -timeout 40m ./...
 
 .PHONY: test-coredns
-test-coredns: ## Pass CoreDNS' own tests with a balance stanza in every server block (Linux; root or user namespaces)
+test-coredns: ## Run CoreDNS' own tests with a balance stanza in every server block (Linux; root or user namespaces)
 	test/coredns/run
 
 .PHONY: test-soak
-test-soak: ## Have all kinds of faults happen to a server under load, for a minute
+test-soak: ## Make all kinds of faults happen to a server under load, for a minute
 	@mkdir -p $(CACHE)
 	go build -race -pgo=off -tags $(GOTAGS) -o $(CACHE)/coredns-race ./cmd/coredns
 	$(TOOL)/soak ./soak
@@ -79,7 +79,7 @@ soak: ## The same for DURATION, an hour by default (root, Linux; SEED=n for the 
 	@$(MAKE) --no-print-directory test-soak DURATION=$(or $(DURATION),1h) SEED=$(or $(SEED),0)
 
 .PHONY: test-tools
-test-tools: test-packages ## Pass the tests of tools: measurements, soak, alerts and dashboard, the status page in a browser
+test-tools: test-packages ## Run the tests of tools: measurements, soak, alerts and dashboard, the status page in a browser
 	cd tools && go vet ./... && go test -race -timeout 30m ./...
 
 .PHONY: dashboard
@@ -89,7 +89,7 @@ dashboard: ## Write deploy/observability/dashboard.json
 	mv $(CACHE)/dashboard.json deploy/observability/dashboard.json
 
 .PHONY: test-release
-test-release: test-packages ## Pass the tests of the image and the release (as root, or with sudo)
+test-release: test-packages ## Run the tests of the image and the release (as root, or with sudo)
 	cd release && $(RELEASE_GO) go test -count=1 ./manual && $(RELEASE_GO) go test -timeout 40m ./...
 
 .PHONY: image
@@ -102,7 +102,7 @@ release: ## Make all of a release in DIST: image, archives, SBOMs, licences, not
 	$(RELEASE) dist
 
 .PHONY: test-kubernetes
-test-kubernetes: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Check the manifests and pass the tests against a Kubernetes API (Linux; root or user namespaces)
+test-kubernetes: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Check the manifests and run the tests against a Kubernetes API (Linux; root or user namespaces)
 	go build -race -pgo=off -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(KUBERNETES)/coredns-race ./cmd/coredns
 	cd test/kubernetes && go test -race -count 1 -timeout 20m ./...
 
