@@ -72,7 +72,7 @@ func newHandler(source func() *Document, explain Explainer, loopback bool) *hand
 
 // policy lets the page have its own script, style, icon and documents, and nothing else from anywhere.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -107,6 +107,8 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request) {
 		h.serveJSON(w, r)
 	case WhyPath:
 		h.serveWhy(w, r)
+	case whyPagePath:
+		h.serveWhyPage(w, r)
 	default:
 		f, ok := h.files[r.URL.Path]
 		if !ok {

@@ -112,7 +112,7 @@ func TestHeaders(t *testing.T) {
 	}
 	for i, w := range replies {
 		policy := w.Header().Get("Content-Security-Policy")
-		for _, part := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} {
+		for _, part := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} {
 			if !strings.Contains(policy, part) {
 				t.Errorf("reply %d: the policy has no %s: %s", i, part, policy)
 			}

@@ -3,10 +3,13 @@
 package statuspage
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -125,21 +128,11 @@ func (a questions) ask(ctx context.Context, q Question) (*Why, error) {
 	}
 }
 
-// serveWhy answers a question.
+// serveWhy answers a question for programs.
 func (h *handler) serveWhy(w http.ResponseWriter, r *http.Request) {
-	q, err := parseQuestion(r.URL.Query())
+	why, code, err := h.answer(r)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	why, err := h.questions.ask(r.Context(), q)
-	switch {
-	case errors.Is(err, errTooMany):
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, err.Error(), http.StatusTooManyRequests)
-		return
-	case err != nil:
-		http.Error(w, err.Error(), http.StatusGatewayTimeout)
+		refuse(w, code, err)
 		return
 	}
 	content, err := json.Marshal(why)
@@ -148,6 +141,62 @@ func (h *handler) serveWhy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	write(w, "application/json", content)
+}
+
+// answer answers the question of a request. The code is that of the error.
+func (h *handler) answer(r *http.Request) (why *Why, code int, err error) {
+	q, err := parseQuestion(r.URL.Query())
+	if err != nil {
+		return nil, http.StatusBadRequest, err
+	}
+	switch why, err = h.questions.ask(r.Context(), q); {
+	case errors.Is(err, errTooMany):
+		return nil, http.StatusTooManyRequests, err
+	case err != nil:
+		return nil, http.StatusGatewayTimeout, err
+	}
+	return why, http.StatusOK, nil
+}
+
+// refuse answers a request with an error.
+func refuse(w http.ResponseWriter, code int, err error) {
+	if code == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", "1")
+	}
+	http.Error(w, err.Error(), code)
+}
+
+// whyPagePath is where people ask.
+const whyPagePath = "/why"
+
+var whyPage = template.Must(template.ParseFS(assets, "assets/why.html"))
+
+// serveWhyPage shows a form and, if it is filled in, the answer.
+func (h *handler) serveWhyPage(w http.ResponseWriter, r *http.Request) {
+	values := r.URL.Query()
+	shown := struct{ Name, Type, Client, Problem, Text string }{
+		Name: values.Get("name"), Type: cmp.Or(values.Get("type"), "A"), Client: cmp.Or(values.Get("client"), "127.0.0.1"),
+	}
+	code := http.StatusOK
+	if len(values) > 0 {
+		var why *Why
+		var err error
+		if why, code, err = h.answer(r); err != nil {
+			shown.Problem = err.Error()
+		} else {
+			var text strings.Builder
+			_ = why.WriteText(&text) // a Builder has no errors
+			shown.Text = text.String()
+		}
+	}
+	var b bytes.Buffer
+	if err := whyPage.Execute(&b, shown); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = w.Write(b.Bytes()) // whoever asked is gone if this fails
 }
 
 // parseQuestion reads the parameters of a request.

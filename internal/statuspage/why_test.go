@@ -83,3 +83,42 @@ func TestWhyIsLimited(t *testing.T) {
 		t.Errorf("%d questions at once were all answered, want at most %d a second", 10*whyBurst, whyRate)
 	}
 }
+
+// The page has a form, and shows the answer as text, whatever a name holds.
+func TestWhyPage(t *testing.T) {
+	h := newHandler(sample, func(_ context.Context, q Question) *Why {
+		return &Why{Name: q.Name, Type: dns.TypeToString[q.Type], Client: q.Client.String(), Answers: []WhyAnswer{{
+			Servers: []string{"dns://:53"}, Zone: "example.org.", Rule: "Corefile:3", Rcode: "NOERROR", Result: "filtered",
+			Answer: []string{"www.example.org.\t5\tIN\tA\t192.0.2.1"},
+			RRsets: []WhyRRset{{Name: "www.example.org.", Type: "A", Section: "answer", Steps: []string{"1 of 2 members can answer"}, Members: []WhyMember{
+				{Member: "192.0.2.1", Place: 1, State: "answers", Reasons: []string{"up for 7s: tcp:80"}},
+				{Member: "192.0.2.2", State: "down", Reasons: []string{"down for 3s: tcp:80: connection refused", "weight 5"}},
+			}}},
+		}}}
+	}, true)
+	get := func(query string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, whyPagePath+query, nil)
+		r.Host = "localhost"
+		h.ServeHTTP(w, r)
+		return w
+	}
+	if w := get(""); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `<form action="/why" method="get">`) {
+		t.Errorf("%d %s: want the form", w.Code, w.Body)
+	}
+	if w := get("?name=a..b"); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "want a domain name") {
+		t.Errorf("%d %s: want the error beside the form", w.Code, w.Body)
+	}
+	w := get("?name=%3Cscript%3E.example.org")
+	for _, want := range []string{
+		";; dns://:53, rule example.org. (Corefile:3)\n;; NOERROR, filtered\nwww.example.org.\t5\tIN\tA\t192.0.2.1\n",
+		";;   1 of 2 members can answer\n;;   1     192.0.2.1  up for 7s: tcp:80\n;;   down  192.0.2.2  down for 3s: tcp:80: connection refused; weight 5\n",
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("the page lacks %q:\n%s", want, w.Body)
+		}
+	}
+	if strings.Contains(w.Body.String(), "<script>") {
+		t.Errorf("a name became markup:\n%s", w.Body)
+	}
+}
