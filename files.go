@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"sync"
-	"weak"
 
 	"github.com/seed-f1518d44/balance/internal/filewatch"
 )
@@ -43,22 +42,20 @@ type ruleFile interface {
 // isBlank reports whether a file holds nothing, not even a comment.
 func isBlank(content []byte) bool { return len(bytes.TrimSpace(content)) == 0 }
 
-// lastContents has the last content of every file, as long as a rule has it in force. A reload reads
-// the files of the new rules while the old ones serve, so that it finds here what changes.
+// lastContents has the last good content of every file that was read, so that a reload, which reads
+// files anew, finds what they change.
 type lastContents[T any] struct{ byPath sync.Map }
 
 // swap stores the content of a file and returns the one before, nil if there is none.
 func (l *lastContents[T]) swap(path string, now *T) (before *T) {
-	if last, ok := l.byPath.Swap(path, weak.Make(now)); ok {
-		return last.(weak.Pointer[T]).Value()
-	}
-	return nil
+	last, _ := l.byPath.Swap(path, now)
+	before, _ = last.(*T)
+	return before
 }
 
 // get returns the last content of a file, nil if there is none.
 func (l *lastContents[T]) get(path string) *T {
-	if last, ok := l.byPath.Load(path); ok {
-		return last.(weak.Pointer[T]).Value()
-	}
-	return nil
+	last, _ := l.byPath.Load(path)
+	before, _ := last.(*T)
+	return before
 }

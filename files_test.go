@@ -96,10 +96,10 @@ func TestFilesOverAReload(t *testing.T) {
 	writeFile(t, overrides, "192.0.2.1 drain\n")
 	parsedRule(t, stanza)
 	writeFile(t, weights, "www.example.org\n192.0.2.1 1\n")
-	serving := parsedRule(t, stanza)
+	parsedRule(t, stanza)
 	must(t, os.Remove(overrides))
 	logged := captureLog(t)
-	next := parsedRule(t, stanza)
+	parsedRule(t, stanza)
 	if want := overrides + " is missing, which lifted 1 override: 192.0.2.1 drain"; !strings.Contains(logged.String(), want) {
 		t.Errorf("logged %q, want %q", logged.String(), want)
 	}
@@ -107,9 +107,6 @@ func TestFilesOverAReload(t *testing.T) {
 	want := weights + ":1: the file is empty, and had 1 weight: write a comment line if it is to have none"
 	if _, err := newWeightFile(fileUser{}, weights, 0); fmt.Sprint(err) != want {
 		t.Errorf("error is %v, want %s", err, want)
-	}
-	if serving.file == nil || next.file == nil { // both are in use until here
-		t.Error("no weight file")
 	}
 }
 
