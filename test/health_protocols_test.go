@@ -3,6 +3,7 @@
 package test
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -14,7 +15,9 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +25,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // issuer is a certificate authority. Immutable once made.
@@ -184,6 +189,11 @@ func TestEveryProtocol(t *testing.T) {
 		{"grpc", "grpc", "", nil, []opener{healthServer("", serves), healthServer("", refuses), serving(ok), listening, silent, nil}},
 		{"grpc service", "grpc", "example.v1.Users", nil, []opener{healthServer("example.v1.Users", serves), healthServer("example.v1.Users", refuses),
 			healthServer("example.v1.Other", serves)}},
+		{"http2", "http", "/", []string{"http2", `body well`}, []opener{overHTTP2(saying(200, "all is well")), says(200, "well"), silent, nil}},
+		{"http proxy", "http", "/", []string{"proxy v1"}, []opener{behindProxy(saying(200, "")), listening, silent, nil}},
+		{"tcp proxy", "tcp", "", []string{"proxy v2", `receive "\x00\x00\x00"`}, []opener{repeating, silent, nil}},
+		{"udp", "udp", "", []string{`send "\xffping"`, `receive "ping"`}, []opener{echoing, nil}},
+		{"agent", "agent", "", nil, []opener{greeting("up 75%\n"), greeting("down # disk full\n"), greeting("stopped\n")}},
 		{"dns", "dns", "", nil, []opener{nameServer(dns.RcodeRefused), nil}},
 		{"dns name", "dns", "health.example.org AAAA", nil, []opener{nameServer(dns.RcodeSuccess), nameServer(dns.RcodeServerFailure), nameServer(dns.RcodeNameError), nil}},
 	}
@@ -202,6 +212,96 @@ func TestEveryProtocol(t *testing.T) {
 			k.answers(5, f.addrs[0])
 		})
 	}
+}
+
+// overHTTP2 is a web server that speaks HTTP/2 with prior knowledge, and nothing else.
+func overHTTP2(handle http.HandlerFunc) opener {
+	return onListener(func(l net.Listener) (func() error, func() error) {
+		s := &http.Server{Handler: handle, ErrorLog: nowhere, Protocols: new(http.Protocols)}
+		s.Protocols.SetUnencryptedHTTP2(true)
+		return func() error { return s.Serve(l) }, s.Close
+	})
+}
+
+// behindProxy is a web server that wants version 1 of the PROXY protocol.
+func behindProxy(handle http.HandlerFunc) opener {
+	const header = "PROXY UNKNOWN\r\n"
+	return accepting(func(c net.Conn) {
+		got := make([]byte, len(header))
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != header {
+			return
+		}
+		if r, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			w := httptest.NewRecorder()
+			handle(w, r)
+			w.Result().Write(c)
+		}
+	})
+}
+
+// echoing sends datagrams back.
+func echoing(t *testing.T, addr string) func() {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for packet := make([]byte, 1500); ; {
+			n, from, err := conn.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			conn.WriteTo(packet[:n], from)
+		}
+	})
+	return func() { conn.Close(); wg.Wait() }
+}
+
+// An agent drains its member, and has no say once it is gone.
+func TestAgent(t *testing.T) {
+	log := newJournal(t)
+	f, agents := newFarm(t, 2, listening), newFarm(t, 2, greeting("up\n"))
+	k := startChecked(t, rule(f.check("tcp", ""), agents.check("agent", "")), "file "+zone(t, "example.org.", f.as("www")))
+	k.verdicts(4, 0)
+	k.answers(30, f.addrs...)
+	agents.replace(0, greeting("drain # disk swap\n"))
+	k.answers(30, f.addrs[1])
+	agents.replace(0, greeting("ready\n"))
+	k.answers(30, f.addrs...)
+	agents.replace(0, greeting("down\n"))
+	k.answers(5, f.addrs[1])
+	agents.kill(0)
+	k.answers(30, f.addrs...)
+	for _, line := range []string{`drains: "disk swap"`, "takes new clients again", "is down: the agent says down", "has no say (was down): connection refused"} {
+		log.says(line)
+	}
+}
+
+// With "require any" a member is up as long as one of its checks passes.
+func TestAnyCheckMayPass(t *testing.T) {
+	one, two := newFarm(t, 2, listening), newFarm(t, 2, listening)
+	k := startChecked(t, rule(one.check("tcp", ""), two.check("tcp", ""), "require any"), "file "+zone(t, "example.org.", one.as("www")))
+	k.verdicts(4, 0)
+	one.kill(0)
+	k.verdicts(3, 1)
+	k.answers(30, one.addrs...)
+	two.kill(0)
+	k.verdicts(2, 2)
+	k.answers(5, one.addrs[1])
+}
+
+// A rate limit is no verdict: what was up stays up.
+func TestRateLimit(t *testing.T) {
+	f := newFarm(t, 2, serving(saying(200, "")))
+	k := startChecked(t, rule(f.check("http", "/")), "file "+zone(t, "example.org.", f.as("www")))
+	k.verdicts(2, 0)
+	f.replace(0, serving(saying(429, "")))
+	testserver.Eventually(t, "some rate limits", func() bool { return k.grown(probes("http:"+f.port+"/", "inconclusive")) > 5 })
+	k.verdicts(2, 0)
+	f.replace(0, serving(saying(500, "")))
+	k.verdicts(1, 1)
 }
 
 // Every address of 127.0.0.0/8 answers echo requests but for the broadcast address.
