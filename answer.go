@@ -26,8 +26,6 @@ type answer struct {
 	nested   bool      // another balance above orders what this one filters
 	size     uint16    // of the reply that the client takes over UDP, for answers fit; 0: any
 	most     uint16    // the most members of an RRset that fit; 0: all
-
-	explanation *explanation // nil unless somebody asks why
 }
 
 // answerTo returns the writer for a query's answer, nil if the answer is not ours to balance.
@@ -40,7 +38,7 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 	if above != nil && !rule.mustFilter(above, query) {
 		return nil
 	}
-	a := &answer{ResponseWriter: w, query: clientQuery{ctx, rule}, counters: rule.countersFor(ctx), nested: above != nil}
+	a := &answer{ResponseWriter: w, query: clientQuery{Context: ctx, rule: rule}, counters: rule.countersFor(ctx), nested: above != nil}
 	a.shard = uint8(rand.Uint32()) //nolint:gosec // no secret
 	rule.watcher.note(ctx)
 	if a.nested {
@@ -117,10 +115,13 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	if b.targets.anyDead && answers.removed[wasDown] > 0 {
 		extra.dropGlue(answers.sectionNow())
 	}
+	if a.nested && !a.query.rule.observe && (answers.degraded || extra.degraded || a.query.degraded.Load()) {
+		queryAbove(a.query.Context).degraded.Store(true)
+	}
 	a.counters.count(b.shard, max(answers.outcome, extra.outcome))
 	a.counters.countRemoved(b.shard, &answers.removed)
 	a.counters.countRemoved(b.shard, &extra.removed)
-	if x := a.explanation; x != nil {
+	if x := a.explanation(); x != nil {
 		x.result = max(answers.outcome, extra.outcome)
 	}
 	return a.message(res, &answers, &extra)
@@ -149,6 +150,14 @@ func (a *arrangement) arrangeAnswer(res *dns.Msg) {
 	if hints {
 		a.arrangeHints()
 	}
+}
+
+// explanation returns what the answer notes, nil unless somebody asks why.
+func (a *answer) explanation() *explanation {
+	if a.client == nil {
+		return nil
+	}
+	return a.client.explanation
 }
 
 // preference returns what the client prefers of an RRset.

@@ -59,7 +59,7 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 	default:
 		a.place(set, now, order)
 	}
-	if x := a.answer.explanation; x != nil {
+	if x := a.answer.explanation(); x != nil {
 		x.note(a, key, set, now)
 	}
 	return now.plan
@@ -79,7 +79,7 @@ func (a *arrangement) place(set *rrset, now *state, order *recordOrder) {
 
 // put puts the picked records into the slots of their RRset, with the TTL that the plan allows.
 func (a *arrangement) put(set *rrset, p *plan, order *recordOrder) {
-	ttl := p.limits.of(set, p.lowTTL())
+	ttl := p.limits.of(set, p.lowTTL() || a.answer.query.degraded.Load())
 	if len(a.buf.picked) == len(set.slots) && inOrder(a.buf.picked) && ttl == set.ttl && !set.mixed {
 		return
 	}
@@ -92,7 +92,7 @@ func (a *arrangement) put(set *rrset, p *plan, order *recordOrder) {
 // countLead counts the member that leads an RRset, which goes out as picked.
 func (a *arrangement) countLead(set *rrset, now *state) {
 	lead, rule := a.buf.picked[0], a.answer.query.rule
-	if x := a.answer.explanation; x != nil {
+	if x := a.answer.explanation(); x != nil {
 		x.picked = slices.Clone(a.buf.picked)
 		return
 	}
@@ -135,7 +135,7 @@ func (a *arrangement) leave(now *state) {
 
 // leadsOf returns where to count who leads, nil for nowhere.
 func (a *arrangement) leadsOf(now *state) *leadCounts {
-	if a.stays || a.answer.explanation != nil {
+	if a.stays || a.answer.explanation() != nil {
 		return nil
 	}
 	return now.leads
@@ -143,7 +143,7 @@ func (a *arrangement) leadsOf(now *state) *leadCounts {
 
 // countAsItCame counts the member that leads a section that goes out as it came.
 func (a *arrangement) countAsItCame(now *state, order *recordOrder) {
-	if a.stays && now.leads != nil && a.answer.explanation == nil {
+	if a.stays && now.leads != nil && a.answer.explanation() == nil {
 		now.leads.count(uint16(slices.Index(order.first, 0)))
 	}
 }

@@ -21,6 +21,8 @@ type client struct {
 	held      conditionSet      // of the rule's prefer lines
 	place     locality.Locality // if a prefer line goes by it
 	consulted bool              // an answer depended on who asks
+
+	explanation *explanation // nil unless somebody asks why
 }
 
 // asksWho reports whether answers may depend on who asks, or on for whom a resolver does.

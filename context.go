@@ -2,13 +2,17 @@
 
 package balance
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // clientQuery is the context that the plugins below get. It marks a query that a rule has in hand. It
 // is part of the answer because context.WithValue would cost an allocation.
 type clientQuery struct {
 	context.Context
-	rule *servedRule // nil for a query of our own
+	rule     *servedRule // nil for a query of our own
+	degraded atomic.Bool // the answer holds what a rule below degraded
 }
 
 type clientQueryKey struct{}

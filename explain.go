@@ -100,12 +100,10 @@ func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *expl
 	query := new(dns.Msg)
 	query.SetQuestion(q.Name, q.Type)
 	w := &recorder{from: &net.TCPAddr{IP: q.Client.AsSlice(), Port: 53}}
-	a := &answer{
-		ResponseWriter: w, query: clientQuery{ctx, &servedRule{zoneRule: r.zoneRule}}, counters: new(counters), explanation: x,
-	}
-	if r.dependsOnClient() {
-		a.client = r.clientOf(a, query)
-	}
+	a := &answer{ResponseWriter: w, counters: new(counters)}
+	a.query.Context, a.query.rule = ctx, &servedRule{zoneRule: r.zoneRule}
+	a.client = r.clientOf(a, query)
+	a.client.explanation = x
 	if r.conditional {
 		a.client.held = r.conditionsFor(ctx, w, query)
 	}

@@ -38,7 +38,7 @@ func (a *answer) stateOf(rules applied, b *buffers, key turnKey, set *rrset, rrs
 
 // stateFor is stateOf for clients that do not spill.
 func (a *answer) stateFor(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	if a.explanation != nil {
+	if a.explanation() != nil {
 		return rules.copyOf(b, key, set, rrs)
 	}
 	return rules.stateOf(b, key, set, rrs)

@@ -84,6 +84,7 @@ func TestAliasIntoAnotherBlock(t *testing.T) {
 		{outer: "balance", leads: "map[192.0.2.1:100 192.0.2.2:100 192.0.2.3:100]", ttl: 30},
 		{outer: "balance {\n ttl 20 10\n}", leads: "map[192.0.2.1:100 192.0.2.2:100 192.0.2.3:100]", ttl: 20},
 		{outer: "balance {\n ttl 3\n}", dead: []string{"192.0.2.3"}, leads: "map[192.0.2.1:150 192.0.2.2:150]", ttl: 3},
+		{outer: "balance {\n ttl 60 2\n}", dead: []string{"192.0.2.3"}, leads: "map[192.0.2.1:150 192.0.2.2:150]", ttl: 2},
 		{outer: "balance", inner: "tier 192.0.2.1", leads: "map[192.0.2.1:300]", ttl: 30},
 		{outer: "balance", inner: "all_down nodata", dead: []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, leads: "map[]"},
 		{outer: "balance", inner: "all_down fallback 198.51.100.1", dead: []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}, leads: "map[198.51.100.1:300]", ttl: 5},

@@ -202,7 +202,7 @@ func (a *answer) spilled(rules applied, b *buffers, key turnKey, set *rrset, rrs
 	shared.where, shared.prefer = key.where+inSpill, choice{line: own.line}
 	way := allTurns.entry(a.query.rule.scope, shared, set.owner).spillway()
 	lead := way.next(own.place)
-	if a.explanation == nil {
+	if a.explanation() == nil {
 		lead = way.lead(own.place, now.plan.weights, time.Now())
 	}
 	if lead == own.place {

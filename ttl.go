@@ -93,9 +93,9 @@ func (p *plan) lowered(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {
 	return next.records
 }
 
-// isLimit reports whether a TTL is the one that the plan's answers are limited to.
+// isLimit reports whether a TTL is one of those that the plan's answers are limited to.
 func (p *plan) isLimit(ttl uint32) bool {
-	return p.limits.limited && ttl == p.limits.limit(p.lowTTL())
+	return p.limits.limited && (ttl == p.limits.max || ttl == p.limits.degraded)
 }
 
 // parseTTL reads "ttl MAX [DEGRADED]" and "ttl keep".
