@@ -208,7 +208,7 @@ func (z *zoneRule) reasonsFor(owner string, p *plan, i int, now time.Time) (reas
 		add("tier %d", at.tier+1)
 	}
 	if z.policy.weighs {
-		add("weight %d", at.weight)
+		add("weight %d (%s)", at.weight, z.weightSource(owner, addr))
 	}
 	return reasons
 }

@@ -128,6 +128,19 @@ func (r *rule) weightOf(owner string, addr netip.Addr) (weight uint16, ok bool) 
 	return weights.Default, false
 }
 
+// weightSource says where the weight of an address stands.
+func (r *rule) weightSource(owner string, addr netip.Addr) string {
+	if _, inline := r.weights.Of(addr); inline {
+		return "the option weight"
+	}
+	if r.file != nil {
+		if line := r.file.weights.Load().LineOf(owner, addr); line > 0 {
+			return fmt.Sprintf("%s:%d", r.file.Name(), line)
+		}
+	}
+	return "the default"
+}
+
 // hasWeights reports whether the rule has any weight, inline or in its file.
 func (r *rule) hasWeights() bool {
 	return len(r.weights.Lines()) > 0 || r.file != nil && r.file.weights.Load().Len() > 0

@@ -58,6 +58,11 @@ func TestWeightPrecedence(t *testing.T) {
 			t.Errorf("%s %s has weight %d, want %d", tc.owner, tc.addr, got, tc.want)
 		}
 	}
+	for addr, want := range map[string]string{"192.0.2.66": "the option weight", "192.0.2.200": file + ":4", "198.51.100.1": file + ":7", "203.0.113.99": "the default"} {
+		if got := r.weightSource("www.example.org.", netip.MustParseAddr(addr)); got != want {
+			t.Errorf("the weight of %s comes from %s, want %s", addr, got, want)
+		}
+	}
 }
 
 // A new content is seen however it came, a bad one changes nothing and is reported once.

@@ -45,6 +45,14 @@ func (f *File) Find(owner string, addr netip.Addr) (weight uint16, ok bool) {
 	return line.Weight, true
 }
 
+// LineOf returns the number of the line that has the weight of an address, 0 if none has.
+func (f *File) LineOf(owner string, addr netip.Addr) int {
+	if line := f.line(owner, addr); line != nil {
+		return int(line.number)
+	}
+	return 0
+}
+
 func (f *File) line(owner string, addr netip.Addr) *Line {
 	if line := f.Names[owner].find(addr); line != nil {
 		return line
