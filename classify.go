@@ -4,11 +4,9 @@ package balance
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
-	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/locality"
 	"github.com/seed-f1518d44/balance/internal/overrides"
@@ -194,26 +192,6 @@ func allUp(standings []standing) []standing {
 
 // maxTiers is the most tier lines in a stanza.
 const maxTiers = 1000
-
-// addTier adds a tier after those before it.
-func (r *rule) addTier(targets []netip.Prefix) error {
-	if len(r.tiers) == maxTiers {
-		return fmt.Errorf("too many lines: want at most %d", maxTiers)
-	}
-	for _, earlier := range r.tiers {
-		for _, p := range targets {
-			if slices.Contains(earlier, p) {
-				return fmt.Errorf("%q is in two tiers: want it in one", cidr.Word(p))
-			}
-			if i := holderOf(earlier, p); i >= 0 {
-				return fmt.Errorf("never reached: the first line that holds an address wins, and %q lies in %q of an earlier one: want its line before that",
-					cidr.Word(p), cidr.Word(earlier[i]))
-			}
-		}
-	}
-	r.tiers = append(r.tiers, targets)
-	return nil
-}
 
 // parseMinHealthy reads "min_healthy N|P%".
 func parseMinHealthy(args []string) (q quorum, err error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/locality"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
 // localities are the places of a rule's clients and members: those that its lines name, and those of
@@ -111,35 +112,6 @@ func parseLocality(args []string) (o localityOption, err error) {
 	return o, err
 }
 
-// addLocality adds a locality line.
-func (s *stanza) addLocality(o localityOption) error {
-	if s.rule.localities == nil {
-		s.rule.localities = new(localities)
-	}
-	l := s.rule.localities
-	if o.cluster != nil {
-		if l.cluster != nil {
-			return fmt.Errorf("kubernetes: given twice: want one cluster for a stanza")
-		}
-		l.cluster = o.cluster
-		if path := &l.cluster.Kubeconfig; *path != "" {
-			*path = pathIn(s.root, *path)
-		}
-		return nil
-	}
-	place := locality.Named(o.name)
-	if !place.Known() {
-		return fmt.Errorf("too many names: want at most %d in a process", locality.MaxLocalities)
-	}
-	for _, prefix := range o.ranges {
-		if i := slices.IndexFunc(l.ranges, func(r locality.Range) bool { return r.Prefix == prefix }); i >= 0 {
-			return fmt.Errorf("%q is in %s already: want it in one locality", cidr.Word(prefix), l.ranges[i].Locality)
-		}
-		l.ranges = append(l.ranges, locality.Range{Prefix: prefix, Locality: place})
-	}
-	return nil
-}
-
 // inPlace describes the place of a choice, if it goes by one.
 func (c choice) inPlace() string {
 	if !c.place.Known() {
@@ -198,4 +170,12 @@ func (r *rule) prefers(own choice, standings []standing, c *classification) choi
 // spills reports whether the rule has "prefer locality spill".
 func (r *rule) spills() bool {
 	return slices.ContainsFunc(r.prefer, func(p preference) bool { return p.near != nil && p.near.spill })
+}
+
+// shownNodes returns what the page shows of the cluster that localities come from, nil if there is none.
+func (l *localities) shownNodes() *statuspage.Nodes {
+	if l.nodes == nil {
+		return nil
+	}
+	return &statuspage.Nodes{Cluster: l.cluster.String(), Synced: l.nodes.Synced(), Count: l.nodes.Len(), Problem: l.nodes.Problem()}
 }

@@ -81,36 +81,3 @@ func (c *localityCounts) shown() []statuspage.Locality {
 	slices.SortFunc(all, func(a, b statuspage.Locality) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
-
-var (
-	localityNodesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_nodes"),
-		"Nodes that localities come from.", []string{"zone"}, nil)
-	localityReachedDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_api_server_reached"),
-		"1 if the API server that localities come from answered when it was last asked, else 0: then the last state stays in force.",
-		[]string{"zone"}, nil)
-)
-
-// collectNodes writes how many nodes localities come from, and whether their API server answers.
-func collectNodes(metrics chan<- prometheus.Metric) {
-	shown := make(map[string]*statuspage.Nodes)
-	eachRule(func(r *rule, zone string) {
-		if r.localities == nil {
-			return
-		}
-		if nodes := r.localities.shownNodes(); nodes != nil {
-			shown[zone] = nodes
-		}
-	})
-	for zone, nodes := range shown {
-		metrics <- prometheus.MustNewConstMetric(localityNodesDesc, prometheus.GaugeValue, float64(nodes.Count), zone)
-		metrics <- gauge(localityReachedDesc, nodes.Problem == "", zone)
-	}
-}
-
-// shownNodes returns what the page shows of the cluster that localities come from, nil if there is none.
-func (l *localities) shownNodes() *statuspage.Nodes {
-	if l.nodes == nil {
-		return nil
-	}
-	return &statuspage.Nodes{Cluster: l.cluster.String(), Synced: l.nodes.Synced(), Count: l.nodes.Len(), Problem: l.nodes.Problem()}
-}

@@ -122,3 +122,6 @@ func (m *member) String() string {
 	}
 	return fmt.Sprintf("%d %d %d %s", m.rank, m.load, m.port, m.host)
 }
+
+// memberSize is about how many bytes a member takes.
+const memberSize = 128

@@ -329,3 +329,23 @@ func longestZone[T any](byZone map[string]T, name string) (value T, ok bool) {
 
 // holds reports whether a name is in the zone.
 func (z *zoneRule) holds(name string) bool { return names.InZone(name, z.zone) }
+
+// addTier adds a tier after those before it.
+func (r *rule) addTier(targets []netip.Prefix) error {
+	if len(r.tiers) == maxTiers {
+		return fmt.Errorf("too many lines: want at most %d", maxTiers)
+	}
+	for _, earlier := range r.tiers {
+		for _, p := range targets {
+			if slices.Contains(earlier, p) {
+				return fmt.Errorf("%q is in two tiers: want it in one", cidr.Word(p))
+			}
+			if i := holderOf(earlier, p); i >= 0 {
+				return fmt.Errorf("never reached: the first line that holds an address wins, and %q lies in %q of an earlier one: want its line before that",
+					cidr.Word(p), cidr.Word(earlier[i]))
+			}
+		}
+	}
+	r.tiers = append(r.tiers, targets)
+	return nil
+}

@@ -8,8 +8,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/overrides"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
 // rulesCollector makes the series of the rules that run when they are scraped, so that they end with
@@ -112,4 +114,29 @@ func gauge(desc *prometheus.Desc, on bool, labels ...string) prometheus.Metric {
 		value = 1
 	}
 	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
+
+var (
+	localityNodesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_nodes"),
+		"Nodes that localities come from.", []string{"zone"}, nil)
+	localityReachedDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_api_server_reached"),
+		"1 if the API server that localities come from answered when it was last asked, else 0: then the last state stays in force.",
+		[]string{"zone"}, nil)
+)
+
+// collectNodes writes how many nodes localities come from, and whether their API server answers.
+func collectNodes(metrics chan<- prometheus.Metric) {
+	shown := make(map[string]*statuspage.Nodes)
+	eachRule(func(r *rule, zone string) {
+		if r.localities == nil {
+			return
+		}
+		if nodes := r.localities.shownNodes(); nodes != nil {
+			shown[zone] = nodes
+		}
+	})
+	for zone, nodes := range shown {
+		metrics <- prometheus.MustNewConstMetric(localityNodesDesc, prometheus.GaugeValue, float64(nodes.Count), zone)
+		metrics <- gauge(localityReachedDesc, nodes.Problem == "", zone)
+	}
 }

@@ -16,7 +16,9 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/locality"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/text"
 	"github.com/seed-f1518d44/balance/internal/weights"
@@ -413,4 +415,33 @@ func shownLines(lines []line) (shown []string) {
 		shown = append(shown, lines[i].String())
 	}
 	return shown
+}
+
+// addLocality adds a locality line.
+func (s *stanza) addLocality(o localityOption) error {
+	if s.rule.localities == nil {
+		s.rule.localities = new(localities)
+	}
+	l := s.rule.localities
+	if o.cluster != nil {
+		if l.cluster != nil {
+			return fmt.Errorf("kubernetes: given twice: want one cluster for a stanza")
+		}
+		l.cluster = o.cluster
+		if path := &l.cluster.Kubeconfig; *path != "" {
+			*path = pathIn(s.root, *path)
+		}
+		return nil
+	}
+	place := locality.Named(o.name)
+	if !place.Known() {
+		return fmt.Errorf("too many names: want at most %d in a process", locality.MaxLocalities)
+	}
+	for _, prefix := range o.ranges {
+		if i := slices.IndexFunc(l.ranges, func(r locality.Range) bool { return r.Prefix == prefix }); i >= 0 {
+			return fmt.Errorf("%q is in %s already: want it in one locality", cidr.Word(prefix), l.ranges[i].Locality)
+		}
+		l.ranges = append(l.ranges, locality.Range{Prefix: prefix, Locality: place})
+	}
+	return nil
 }

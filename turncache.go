@@ -19,9 +19,6 @@ const exactRRsets = 1 << 16
 // weights and records with a lowered TTL count as members too, by the memory that they take.
 const exactMembers = 8 * exactRRsets
 
-// memberSize is about how many bytes a member takes.
-const memberSize = 128
-
 // allTurns holds the turns of the process. They belong to no Corefile, so a reload keeps them.
 var allTurns = newTurnCache()
 
