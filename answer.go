@@ -42,6 +42,7 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 	a.shard = uint8(rand.Uint32()) //nolint:gosec // no secret
 	rule.watcher.note(ctx)
 	if a.nested {
+		a.explainedBy(ctx)
 		return a
 	}
 	if rule.asksWho() {

@@ -97,6 +97,7 @@ func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *expl
 	if server := r.watcher.server.Load(); server != nil { // plugins look up there what a CNAME leads to
 		ctx = context.WithValue(ctx, dnsserver.Key{}, server)
 	}
+	ctx = context.WithValue(ctx, explanationKey{}, x)
 	query := new(dns.Msg)
 	query.SetQuestion(q.Name, q.Type)
 	w := &recorder{from: &net.TCPAddr{IP: q.Client.AsSlice(), Port: 53}}

@@ -13,6 +13,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
@@ -102,5 +103,39 @@ func TestWhyOfTheDead(t *testing.T) {
 	got := why(t, h, owner, dns.TypeA, "127.0.0.1")
 	if len(got.Answer) != 0 || len(got.Authority) != 1 || !strings.Contains(fmt.Sprint(got.RRsets[0].Steps), "all 2 members are down: all_down nodata (") {
 		t.Errorf("%+v: want NODATA with an SOA, because of all_down nodata", got)
+	}
+}
+
+// A rule of another block, which filters what a CNAME leads to, leaves no trace either, and says what it did.
+func TestWhyOfAnAlias(t *testing.T) {
+	defer inUse.forget()
+	const owner = "pool.south.example."
+	inner := judged(t, "status", answering(message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2")))
+	v := inner.(*Balance).rules.only.subscriptions[0].(*verdicts)
+	at := endpointOf(netip.MustParseAddr("192.0.2.2"))
+	v.known[at] = health.Endpoint{At: at, Verdict: health.Down}
+	outer := newHandler(t, "balance {\nstatus\n}", inner)
+	counted := func() (n float64) {
+		if known := inner.(*Balance).rules.only.counters.Load(); known != nil {
+			for _, c := range *known {
+				n += c.responses[filtered].value()
+			}
+		}
+		return n
+	}
+	why(t, outer, owner, dns.TypeA, "127.0.0.1")
+	before := counted()
+	got := why(t, outer, owner, dns.TypeA, "127.0.0.1")
+	if len(got.Answer) != 1 || !strings.HasSuffix(got.Answer[0], "192.0.2.1") {
+		t.Errorf("answer %q, want 192.0.2.1 alone", got.Answer)
+	}
+	if len(v.seen) > 0 {
+		t.Errorf("endpoints %v are registered for probing", v.seen)
+	}
+	if n := counted() - before; n > 0 {
+		t.Errorf("%v answers are counted, want none", n)
+	}
+	if len(got.RRsets) != 1 || !strings.HasPrefix(got.RRsets[0].Steps[0], "on the way, the rule . (Testfile:1) filters this RRset") {
+		t.Errorf("%+v: want the inner rule's RRset with its steps", got.RRsets)
 	}
 }

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -25,6 +26,17 @@ type explanation struct {
 	result outcome
 	picked []uint16 // the members of the RRset at hand that go out
 	sets   []statuspage.WhyRRset
+}
+
+// explanationKey is where the context of a query has the explanation that is asked for.
+type explanationKey struct{}
+
+// explainedBy has a pass of a query through another block add to the explanation that is asked for, if
+// one is.
+func (a *answer) explainedBy(ctx context.Context) {
+	if x, ok := ctx.Value(explanationKey{}).(*explanation); ok {
+		a.client, a.counters = &client{explanation: x}, new(counters)
+	}
 }
 
 // stateOf returns the plan and turns for the records of a set, and which records are which members.
@@ -82,9 +94,13 @@ func (x *explanation) note(a *arrangement, key turnKey, set *rrset, now *state) 
 	for i, m := range picked {
 		place[m] = i + 1
 	}
+	if a.answer.nested {
+		step := fmt.Sprintf("on the way, the rule %s (%s) filters this RRset; it takes no turn", z.zone, z.stands)
+		shown.Steps = slices.Insert(shown.Steps, 0, step)
+	}
 	for i := range p.members {
 		shown.Members = append(shown.Members, statuspage.WhyMember{
-			Member: p.members[i].String(), Place: place[i], State: p.stateOf(i, place[i]), Reasons: z.reasonsFor(owner, p, i, x.now),
+			Member: p.members[i].String(), Place: place[i], State: p.stateOf(i, place[i], a.answer.nested), Reasons: z.reasonsFor(owner, p, i, x.now),
 		})
 	}
 	slices.SortStableFunc(shown.Members, func(a, b statuspage.WhyMember) int {
@@ -94,7 +110,7 @@ func (x *explanation) note(a *arrangement, key turnKey, set *rrset, now *state) 
 }
 
 // stateOf says whether an answer holds a member and, if not, why.
-func (p *plan) stateOf(i, place int) string {
+func (p *plan) stateOf(i, place int, nested bool) string {
 	if place > 0 {
 		return "answers"
 	}
@@ -103,7 +119,10 @@ func (p *plan) stateOf(i, place int) string {
 			return reasonNames[x.why]
 		}
 	}
-	if p.allDown {
+	switch {
+	case nested:
+		return "answers"
+	case p.allDown:
 		return reasonNames[wasDown]
 	}
 	return reasonNames[limit]
@@ -127,7 +146,7 @@ func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int
 	if key.prefer.line != noPreference {
 		step("the client %s comes under prefer%s, %s", a.client.addr(), key.prefer.inPlace(), z.prefer[key.prefer.line].at)
 	}
-	if out > 0 {
+	if out > 0 && !a.nested {
 		step("order: %s", z.orderStep(a))
 	}
 	if p.wanted < serving && !set.sealed {
@@ -172,6 +191,8 @@ func (z *zoneRule) ttlStep(p *plan, set *rrset) string {
 	switch {
 	case ttl == set.ttl:
 		return fmt.Sprintf("TTL %d, as it came", ttl)
+	case !p.awaited.IsZero() && !p.degraded:
+		return fmt.Sprintf("TTL %d instead of %d, until the first verdicts are there: %s", ttl, set.ttl, z.at("ttl", "ttl"))
 	case p.lowTTL():
 		return fmt.Sprintf("TTL %d instead of %d, because the answer is degraded: %s", ttl, set.ttl, z.at("ttl", "ttl"))
 	}
