@@ -28,33 +28,45 @@
 //
 // # Where things are
 //
+// The Corefile:
+//
 //	setup.go        the directive, the table of options, checks across options
 //	corefile.go     lines, their positions in errors, how a table of options is read; arguments.go words
 //	zones.go        the zones of a stanza, and stanzas with the same zone
 //	moved.go        what loadbalance takes
 //	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block
 //	rule.go         a stanza, and the search for the one that a name belongs to
+//	weights.go      the weight file; overrides.go operators' overrides; files.go both files
+//
+// An answer:
+//
 //	client.go       who asks, or for whom; context.go queries that this server makes itself
+//	applied.go      the rules that apply to an RRset; nested.go a pass through another block's rule
 //	buffers.go      the memory in which an answer is worked out
 //	recordorder.go  which records are which members; index.go finds members by hash
 //	member.go       one record of an RRset, as a comparable value; svcb.go HTTPS and SVCB records
-//	nested.go       answers to a server's own queries: filtered, not ordered; glue.go name servers
-//	fit.go          how many members fit the client's size
-//	announce.go     what is logged of a new plan
 //	group.go        members that take turns among themselves
 //	turncache.go    where turns are kept: found without a lock, and bounded
 //	policy.go       the table of policies; roundrobin.go, weighted.go, random.go, sticky.go
 //	targets.go      MX and SRV records whose targets are down; hints.go addresses in HTTPS and SVCB
-//	prefer.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
-//	weights.go      the weight file; overrides.go operators' overrides; files.go both files
-//	health.go       what a rule asks of internal/health; watch.go names resolved from the start
-//	life.go         what starts and stops with a server
-//	status.go       the page that shows rules; overview.go what is on it; forecast.go what answers
-//	process.go      what the page says of the process
-//	                will be made of; leadcounts.go who led; internal/statuspage serves it
+//	glue.go         addresses that no record of the answer leads to, such as those of name servers
+//	prefer.go       preferences; condition.go when, localities.go and spill.go prefer locality
+//	fit.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
+//
+// What operators see:
+//
+//	status.go       the status page; overview.go what is on it, process.go about the process
+//	forecast.go     what the next answers are made of; explain.go, explanation.go why
+//	leadcounts.go   who led; localitycounts.go for whose clients; internal/statuspage serves it all
+//	announce.go     what is logged of a new plan; log.go the logger
 //	outcome.go      the results of an answer, and the reasons why records left it
 //	metrics.go      counters; scrape.go metrics made at a scrape
-//	log.go          the logger; position.go warnings about the place in the chain
+//	position.go     warnings about the position in plugin.cfg
+//
+// Life:
+//
+//	health.go       what a rule asks of internal/health; watch.go names resolved from the start
+//	life.go         what starts and stops with a server
 package balance
 
 import (
