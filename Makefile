@@ -40,10 +40,10 @@ run: build ## Start the demo on 127.0.0.1:1053
 	CGO_ENABLED=0 go build -o $(CACHE)/backend ./examples/backend
 	@exec examples/demo
 
-.PHONY: spread
-spread: ## Build the command that shows who leads how often
+.PHONY: balancectl
+balancectl: ## Build the command that shows what balance does and takes members out
 	@mkdir -p $(CACHE)
-	CGO_ENABLED=0 go build -trimpath -o $(CACHE)/spread ./cmd/spread
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(CACHE)/balancectl ./cmd/balancectl
 
 .PHONY: test
 test: ## Run every test; installs the Debian packages that some need
@@ -113,10 +113,12 @@ $(KUBERNETES)/etcd: test/kubernetes/go.mod
 	test/kubernetes/build go.etcd.io/etcd/server/v3 $@
 
 .PHONY: man
-man: ## Make the manual page man/coredns-balance.7 from README.md
+man: ## Make the manual pages in man/ from README.md and docs/balancectl.md
 	@mkdir -p $(CACHE)
-	$(RELEASE_GO) go run -C release ./manual < README.md > $(CACHE)/balance.7
-	mv $(CACHE)/balance.7 man/coredns-balance.7
+	$(RELEASE_GO) go run -C release ./manual coredns-balance 7 < README.md > $(CACHE)/page
+	mv $(CACHE)/page man/coredns-balance.7
+	$(RELEASE_GO) go run -C release ./manual balancectl 1 < docs/balancectl.md > $(CACHE)/page
+	mv $(CACHE)/page man/balancectl.1
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME

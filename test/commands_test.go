@@ -23,7 +23,7 @@ import (
 // Corefile that the document showed last before them, or with that of the demo. What the server logs is in coredns.log.
 
 // runnable are the first words of commands that are run. They must succeed and print something, after a while at the latest.
-var runnable = []string{"dig", "curl", "grep", "for", "spread", ".cache/spread", "coredns"}
+var runnable = []string{"dig", "curl", "grep", "for", "balancectl", ".cache/balancectl", "coredns"}
 
 // wordless commands are run too, and print nothing.
 var wordless = []string{"echo", "kill -USR1"}
@@ -47,7 +47,7 @@ var unrunnable = map[string]string{
 }
 
 // ours are our own commands, by what starts them, with where they are.
-var ours = map[string]string{".cache/spread": "cmd/spread", "spread": "cmd/spread", ".cache/soak": "tools/soak"}
+var ours = map[string]string{".cache/balancectl": "cmd/balancectl", "balancectl": "cmd/balancectl", ".cache/soak": "tools/soak"}
 
 // fenced is a block of a document.
 type fenced struct{ at, kind, text string }
@@ -203,7 +203,7 @@ func (d *document) show(corefile string) {
 // run runs a command until it succeeds.
 func (d *document) run(at, command string, prints bool) {
 	d.serve()
-	command = strings.ReplaceAll(d.ports.Replace(command), ".cache/spread", "spread")
+	command = strings.ReplaceAll(d.ports.Replace(command), ".cache/balancectl", "balancectl")
 	var out []byte
 	var err error
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
@@ -235,7 +235,7 @@ func (d *document) serve() {
 	for _, addr := range []string{"127.0.0.101", "127.0.0.103"} {
 		d.t.Cleanup(serving(saying(200, "ok"))(d.t, addr+":"+web))
 	}
-	build(d.t, ourModule(d.t), filepath.Join(d.dir, "bin", "spread"), "./cmd/spread")
+	build(d.t, ourModule(d.t), filepath.Join(d.dir, "bin", "balancectl"), "./cmd/balancectl")
 	self, err := os.Executable()
 	if err != nil {
 		d.t.Fatal(err)
@@ -330,7 +330,7 @@ func (d *document) targetsExist(at string, words []string) {
 }
 
 func (d *document) flagsExist(at, command, dir string) {
-	out := run(d.t, d.tree, "bash", "-c", "cat "+dir+"/*.go")
+	out := run(d.t, d.tree, "bash", "-c", "cat $(find "+dir+" -name '*.go')")
 	for _, flag := range flagsIn.FindAllStringSubmatch(command, -1) {
 		if !strings.Contains(out, fmt.Sprintf("%q", flag[1])) {
 			d.t.Errorf("%s: %s has no flag -%s", at, dir, flag[1])

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// spreadReport is what of the JSON of cmd/spread matters here.
+// spreadReport is what of the JSON of cmd/balancectl matters here.
 type spreadReport struct {
 	Answered int            `json:"answered"`
 	Lost     int            `json:"lost"`
@@ -34,7 +34,7 @@ type spreadReport struct {
 // spread runs the command and returns its report and exit status.
 func spread(t *testing.T, binary string, args ...string) (r spreadReport, status int) {
 	t.Helper()
-	out, err := command(t, "", binary, append([]string{"-json", "-timeout", "1m"}, args...)...).Output()
+	out, err := command(t, "", binary, append([]string{"spread", "-json", "-timeout", "1m"}, args...)...).Output()
 	var failed *exec.ExitError
 	if err != nil && !errors.As(err, &failed) {
 		t.Fatal(err)
@@ -48,10 +48,10 @@ func spread(t *testing.T, binary string, args ...string) (r spreadReport, status
 	return r, status
 }
 
-// What cmd/spread says of a server is what it does.
+// What cmd/balancectl says of a server is what it does.
 func TestSpread(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "spread")
-	build(t, ourModule(t), binary, "./cmd/spread")
+	binary := filepath.Join(t.TempDir(), "balancectl")
+	build(t, ourModule(t), binary, "./cmd/balancectl")
 	records := threeAs + "api IN A 192.0.2.11\napi IN A 192.0.2.12\napi IN A 192.0.2.13\n" +
 		"@ IN MX 10 a\n@ IN MX 10 b\n@ IN MX 20 c\n"
 	weights := file(t, "weights", "api.example.org\n192.0.2.11 5\n192.0.2.12 1\n192.0.2.13 1\n")
@@ -92,12 +92,12 @@ func TestSpread(t *testing.T) {
 
 // A backend that dies and comes back is seen by -watch.
 func TestSpreadWatch(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "spread")
-	build(t, ourModule(t), binary, "./cmd/spread")
+	binary := filepath.Join(t.TempDir(), "balancectl")
+	build(t, ourModule(t), binary, "./cmd/balancectl")
 	f := newFarm(t, 3, listening)
 	k := startChecked(t, rule(f.check("tcp", ""), "answers 1"), "file "+zone(t, "example.org.", f.as("www")))
 	k.verdicts(3, 0)
-	cmd := command(t, "", binary, "-watch", "-every", "50ms", "-timeout", "1m", "www.example.org", "@"+k.udp())
+	cmd := command(t, "", binary, "spread", "-watch", "-every", "50ms", "-timeout", "1m", "www.example.org", "@"+k.udp())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

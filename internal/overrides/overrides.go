@@ -58,6 +58,10 @@ func (l *Line) isFor(owner string) bool {
 	return l.name == "" || l.owner == owner
 }
 
+// SameTarget reports whether two lines are for the same name and the same addresses, as they are
+// written.
+func (l *Line) SameTarget(other *Line) bool { return l.name == other.name && l.targets == other.targets }
+
 func (l *Line) inForce(now time.Time) bool { return l.Until.IsZero() || now.Before(l.Until) }
 
 // String writes the line as it may stand in a file.
@@ -135,6 +139,14 @@ func (s Set) Texts() (texts []string) {
 		texts = append(texts, l.String())
 	}
 	return texts
+}
+
+// Targets returns what the lines are for: names, addresses or CIDRs.
+func (s Set) Targets() (targets []string) {
+	for _, l := range s {
+		targets = append(targets, strings.TrimSpace(l.name+" "+cidr.Word(l.targets)))
+	}
+	return targets
 }
 
 // Differ reports whether other lines are in force at one time than at another.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command manual makes the manual page coredns-balance(7) from README.md, as CoreDNS makes those of its plugins: it reads the
-// one from standard input and writes the other to standard output.
+// Command manual makes a manual page from Markdown, as CoreDNS makes those of its plugins: it reads the one from standard input
+// and writes the other to standard output. Its arguments are the page's name and section: "coredns-balance 7", of README.md, or
+// "balancectl 1", of docs/balancectl.md.
 package main
 
 import (
@@ -16,7 +17,7 @@ import (
 )
 
 // title is that of CoreDNS' own pages, without a date: the page is as old as the commit that it is in.
-const title = `% "COREDNS-BALANCE" "7" "" "CoreDNS" "CoreDNS Plugins"` + "\n\n"
+const title = `%% "%s" "%s" "" "CoreDNS" "CoreDNS Plugins"` + "\n\n"
 
 var (
 	// intro is what only a reader of the tree needs: the title, and all ahead of the section Name.
@@ -28,9 +29,8 @@ var (
 	fences   = regexp.MustCompile("(?ms)^~~~.*?^~~~$")
 )
 
-// manual returns the page, in roff. It fails where the README is no manual page: where its first section but the quick start is not
-// Name.
-func manual(readme string) (string, error) {
+// manual returns the page, in roff. It fails if the text is no manual page: it has no section Name.
+func manual(name, section, readme string) (string, error) {
 	if !intro.MatchString(readme) {
 		return "", fmt.Errorf("found %.40q: want a title and a section %q", readme, "## Name")
 	}
@@ -39,7 +39,7 @@ func manual(readme string) (string, error) {
 		text = inner.ReplaceAllString(text, "**$1**")
 		return sections.ReplaceAllStringFunc(text, strings.ToUpper)
 	})
-	return roff(title + page), nil
+	return roff(fmt.Sprintf(title, strings.ToUpper(name), section) + page), nil
 }
 
 // roff renders Markdown. Lines are neither hyphenated nor stretched, for names of metrics are to be copied.
@@ -124,15 +124,24 @@ func outsideFences(text string, change func(string) string) string {
 }
 
 func main() {
-	readme, err := io.ReadAll(os.Stdin)
-	if err == nil {
-		var page string
-		if page, err = manual(string(readme)); err == nil {
-			_, err = os.Stdout.WriteString(page)
-		}
-	}
-	if err != nil {
+	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "manual:", err)
 		os.Exit(1)
 	}
+}
+
+func run(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("found %q: want the page's name and section", args)
+	}
+	text, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
+	page, err := manual(args[0], args[1], string(text))
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.WriteString(page)
+	return err
 }

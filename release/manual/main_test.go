@@ -9,7 +9,11 @@ import (
 	"testing"
 )
 
-const page = "../../man/coredns-balance.7"
+// pages are made of documents.
+var pages = []struct{ name, section, document, whatis string }{
+	{"coredns-balance", "7", "README.md", "balance - decides which records of an answer a client gets, and in which order."},
+	{"balancectl", "1", "docs/balancectl.md", "balancectl - shows what balance does, and takes members out of the answers."},
+}
 
 func content(t *testing.T, path string) string {
 	t.Helper()
@@ -20,33 +24,38 @@ func content(t *testing.T, path string) string {
 	return string(text)
 }
 
-// What is installed with the server says what README.md says.
-func TestPageIsUpToDate(t *testing.T) {
-	want, err := manual(content(t, "../../README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if content(t, page) != want {
-		t.Error("man/coredns-balance.7 is not what README.md says: run make man")
+// What is installed with the server says what the documents say.
+func TestPagesAreUpToDate(t *testing.T) {
+	for _, p := range pages {
+		want, err := manual(p.name, p.section, content(t, "../../"+p.document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if content(t, "../../man/"+p.name+"."+p.section) != want {
+			t.Errorf("man/%s.%s is not what %s says: run make man", p.name, p.section, p.document)
+		}
 	}
 }
 
-// Groff finds no fault with the page, in any line of it, and man finds its name.
-func TestPageRenders(t *testing.T) {
-	out, err := exec.Command("groff", "-t", "-man", "-Tutf8", "-Kutf8", "-ww", "-z", page).CombinedOutput()
-	if err != nil || len(out) > 0 {
-		t.Errorf("groff: %v: %s", err, out)
-	}
-	out, err = exec.Command("lexgrog", page).CombinedOutput()
-	if want := `"balance - decides which records of an answer a client gets, and in which order."`; err != nil || !strings.Contains(string(out), want) {
-		t.Errorf("lexgrog: %v: %s, want %s", err, out, want)
+// Groff finds no fault with the pages, in any line of them, and man finds their names.
+func TestPagesRender(t *testing.T) {
+	for _, p := range pages {
+		path := "../../man/" + p.name + "." + p.section
+		out, err := exec.Command("groff", "-t", "-man", "-Tutf8", "-Kutf8", "-ww", "-z", path).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("groff: %v: %s", err, out)
+		}
+		out, err = exec.Command("lexgrog", path).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), `"`+p.whatis+`"`) {
+			t.Errorf("lexgrog: %v: %s, want %q", err, out, p.whatis)
+		}
 	}
 }
 
 func TestManual(t *testing.T) {
 	const readme = "# balance\n\n*A plugin.*\n\n## Quick start\n\n~~~ sh\nmake run\n~~~\n\n## Name\n\n*balance* - does it.\n\n" +
 		"## See Also\n\nSee [Sticky](#sticky).\n\n~~~ txt\n## no [heading](#x)\n~~~\n\n| a | b |\n|---|---|\n| one | a text of more than twelve |\n"
-	got, err := manual(readme)
+	got, err := manual("coredns-balance", "7", readme)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +95,7 @@ T}
 }
 
 func TestReadmeWithoutAName(t *testing.T) {
-	_, err := manual("# balance\n\n## Syntax\n")
+	_, err := manual("coredns-balance", "7", "# balance\n\n## Syntax\n")
 	if want := `found "# balance\n\n## Syntax\n": want a title and a section "## Name"`; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}

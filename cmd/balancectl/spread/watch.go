@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package spread
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
 // watch asks a round of questions now and then and says who came and went, until ctx is done. A round
@@ -24,7 +26,7 @@ func watch(ctx context.Context, o *options, s streams) error {
 	ticks := time.NewTicker(o.every)
 	defer ticks.Stop()
 	if !o.json {
-		_, _ = fmt.Fprintf(s.out, "%s at %s, %s every %v; interrupt to end\n", s.screen.paint(bold, o.name+" "+dns.TypeToString[o.qtype]), o.server,
+		_, _ = fmt.Fprintf(s.out, "%s at %s, %s every %v; interrupt to end\n", s.screen.Paint(terminal.Bold, o.name+" "+dns.TypeToString[o.qtype]), o.server,
 			counted(o.count, "question", ""), o.every)
 	}
 	for ctx.Err() == nil {
@@ -91,7 +93,7 @@ func names[K int | uint32](counts map[K]int, name func(K) string) string {
 }
 
 // eventColours are those of the events' signs.
-var eventColours = map[string]colour{"came": green, "went": red, "silent": red, "answers": green, "rcode": yellow, "ttl": yellow}
+var eventColours = map[string]terminal.Colour{"came": terminal.Green, "went": terminal.Red, "silent": terminal.Red, "answers": terminal.Green, "rcode": terminal.Yellow, "ttl": terminal.Yellow}
 
 // tell writes events, a line each.
 func tell(events []event, o *options, s streams) error {
@@ -113,7 +115,7 @@ func tell(events []event, o *options, s streams) error {
 func (e event) line(s screen) string {
 	at := e.At.Format("15:04:05.0")
 	sign := map[string]string{"came": "+ " + e.Member, "went": "- " + e.Member, "silent": "! no answers", "answers": "! answers", "rcode": "! rcode", "ttl": "! TTL"}[e.Event]
-	line := at + "  " + s.paint(eventColours[e.Event], sign)
+	line := at + "  " + s.Paint(eventColours[e.Event], sign)
 	switch {
 	case e.Detail == "":
 		return line + "\n"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package spread
 
 import (
 	"encoding/json"
@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
 // sample returns the report of a run whose answers are given as zone files, each so many times.
@@ -79,10 +81,10 @@ func samples(t *testing.T) map[string]*report {
 
 func TestTable(t *testing.T) {
 	for name, r := range samples(t) {
-		golden(t, name+".txt", r.table(screen{width: 80, unicode: true}))
+		golden(t, name+".txt", r.table(screen{terminal.Screen{Width: 80, Unicode: true}}))
 		golden(t, name+".svg", r.svg())
-		for _, width := range []int{leastWidth, 60, 100, mostWidth} {
-			for _, line := range strings.Split(r.table(screen{width: width}), "\n") {
+		for _, width := range []int{terminal.LeastWidth, 60, 100, terminal.MostWidth} {
+			for _, line := range strings.Split(r.table(screen{terminal.Screen{Width: width}}), "\n") {
 				if n := utf8.RuneCountInString(line); n > width && width >= 60 {
 					t.Errorf("%s: a line of %d columns where there are %d: %q", name, n, width, line)
 				}
@@ -92,8 +94,8 @@ func TestTable(t *testing.T) {
 			}
 		}
 	}
-	golden(t, "exact_narrow.txt", samples(t)["exact"].table(screen{width: 60}))
-	golden(t, "uneven_wide_colour.txt", samples(t)["uneven"].table(screen{width: 120, unicode: true, colour: true}))
+	golden(t, "exact_narrow.txt", samples(t)["exact"].table(screen{terminal.Screen{Width: 60}}))
+	golden(t, "uneven_wide_colour.txt", samples(t)["uneven"].table(screen{terminal.Screen{Width: 120, Unicode: true, Colour: true}}))
 }
 
 func TestJSON(t *testing.T) {
@@ -118,7 +120,7 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-func TestScreen(t *testing.T) {
+func TestBar(t *testing.T) {
 	tests := []struct {
 		part, mark float64
 		columns    int
@@ -134,21 +136,8 @@ func TestScreen(t *testing.T) {
 		{0.5, 1, 0, false, ""},
 	}
 	for _, tc := range tests {
-		if got := (screen{unicode: tc.unicode}).bar(tc.part, tc.mark, tc.columns); got != tc.want {
+		if got := (screen{terminal.Screen{Unicode: tc.unicode}}).bar(tc.part, tc.mark, tc.columns); got != tc.want {
 			t.Errorf("bar(%v, %v, %d) is %q, want %q", tc.part, tc.mark, tc.columns, got, tc.want)
-		}
-	}
-	for _, tc := range []struct {
-		env  map[string]string
-		want bool
-	}{
-		{map[string]string{"LANG": "C.UTF-8"}, true},
-		{map[string]string{"LANG": "de_DE.utf8"}, true},
-		{map[string]string{"LANG": "C.UTF-8", "LC_ALL": "C"}, false},
-		{map[string]string{}, false},
-	} {
-		if got := isUTF8(func(name string) string { return tc.env[name] }); got != tc.want {
-			t.Errorf("with %v UTF-8 is %v, want %v", tc.env, got, tc.want)
 		}
 	}
 }
@@ -157,7 +146,7 @@ func TestProgress(t *testing.T) {
 	counted := newTally(dns.Question{})
 	counted.asked, counted.lost = 512, 2
 	var out strings.Builder
-	p := newProgress(&out, screen{terminal: true, width: 60}, 1024)
+	p := newProgress(&out, screen{terminal.Screen{Terminal: true, Width: 60}}, 1024)
 	p.draw(counted, p.start.Add(time.Millisecond))
 	if out.Len() > 0 {
 		t.Errorf("drawn at once: %q", &out)
@@ -169,7 +158,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("drawn is\n%q, want\n%q", got, want)
 	}
 	out.Reset()
-	p = newProgress(&out, screen{width: 60}, 1024)
+	p = newProgress(&out, screen{terminal.Screen{Width: 60}}, 1024)
 	p.draw(counted, p.start.Add(time.Second))
 	p.clear()
 	if out.Len() > 0 {

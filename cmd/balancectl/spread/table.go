@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package spread
 
 import (
 	"cmp"
@@ -9,18 +9,20 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
 // table returns the report as text for a screen.
 func (r *report) table(s screen) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s over %s\n", s.paint(bold, r.Name+" "+r.Type), r.Server, overInWords(r.Over))
+	fmt.Fprintf(&b, "%s at %s over %s\n", s.Paint(terminal.Bold, r.Name+" "+r.Type), r.Server, overInWords(r.Over))
 	for i := range r.Sets {
 		b.WriteString("\n" + r.Sets[i].table(s))
 	}
 	b.WriteString("\n")
 	for _, line := range r.circumstances() {
-		b.WriteString(wrap(line, s.width) + "\n")
+		b.WriteString(wrap(line, s.Width) + "\n")
 	}
 	return b.String()
 }
@@ -56,9 +58,9 @@ func (r *setReport) columns(width int) columns {
 
 // table returns a set as text: a line for each member, and the verdict.
 func (r *setReport) table(s screen) string {
-	c := r.columns(s.width)
+	c := r.columns(s.Width)
 	var b strings.Builder
-	b.WriteString(s.paint(faint, pad(s.cut(r.What, c.member), c.member)+pad("leads", -7)+pad("share", -9)+pad("wanted", -9)+pad("present", -9)+pad("place", -8)) + "\n")
+	b.WriteString(s.Paint(terminal.Faint, pad(s.cut(r.What, c.member), c.member)+pad("leads", -7)+pad("share", -9)+pad("wanted", -9)+pad("present", -9)+pad("place", -8)) + "\n")
 	for _, m := range r.Members {
 		place := "-"
 		if m.Answers > 0 {
@@ -71,11 +73,11 @@ func (r *setReport) table(s screen) string {
 		}
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
-	b.WriteString(wrap(s.paint(verdictColours[r.Verdict], r.Verdict)+r.reason(), s.width) + "\n")
+	b.WriteString(wrap(s.Paint(verdictColours[r.Verdict], r.Verdict)+r.reason(), s.Width) + "\n")
 	return b.String()
 }
 
-var verdictColours = map[string]colour{exact: green, asWanted: green, notAsWanted: red, tooFew: yellow, onlyOne: yellow}
+var verdictColours = map[string]terminal.Colour{exact: terminal.Green, asWanted: terminal.Green, notAsWanted: terminal.Red, tooFew: terminal.Yellow, onlyOne: terminal.Yellow}
 
 func percent(part float64) string { return fmt.Sprintf("%.1f %%", 100*part) }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package spread
 
 import (
 	"fmt"
@@ -27,7 +27,7 @@ func newProgress(out io.Writer, s screen, count int) *progress {
 
 // draw draws what was counted so far, if it is time to.
 func (p *progress) draw(t *tally, now time.Time) {
-	if !p.screen.terminal || now.Before(p.next) {
+	if !p.screen.Terminal || now.Before(p.next) {
 		return
 	}
 	p.next = now.Add(drawEvery)
@@ -35,14 +35,14 @@ func (p *progress) draw(t *tally, now time.Time) {
 	if t.lost > 0 {
 		text += fmt.Sprintf(", %d lost", t.lost)
 	}
-	width := max(0, min(40, p.screen.width-len(text)-1))
+	width := max(0, min(40, p.screen.Width-len(text)-1))
 	done := min(t.asked, p.count)
 	_, _ = fmt.Fprintf(p.out, "\r\x1b[K%s%s", p.screen.bar(float64(done)/float64(p.count), -1, width), text)
 }
 
 // clear takes the drawing away.
 func (p *progress) clear() {
-	if p.screen.terminal {
+	if p.screen.Terminal {
 		_, _ = io.WriteString(p.out, "\r\x1b[K")
 	}
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package spread
 
 import (
 	"math"
 	"strings"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
 // bar returns a bar that fills a part of so many columns, 0 to 1, with a mark at another part, or none
@@ -19,22 +21,22 @@ func (s screen) bar(part, mark float64, columns int) string {
 		cells[i] = s.cell(eighths - 8*i)
 	}
 	if mark < 0 {
-		return s.paint(blue, string(cells))
+		return s.Paint(terminal.Blue, string(cells))
 	}
 	at := min(columns-1, max(0, int(math.Round(mark*float64(columns)))-1))
 	cells[at] = '|'
-	if s.unicode {
+	if s.Unicode {
 		cells[at] = '│'
 	}
-	return s.paint(blue, string(cells[:at])) + string(cells[at]) + s.paint(blue, string(cells[at+1:]))
+	return s.Paint(terminal.Blue, string(cells[:at])) + string(cells[at]) + s.Paint(terminal.Blue, string(cells[at+1:]))
 }
 
 // cell returns the sign for a cell that is filled by some eighths.
 func (s screen) cell(eighths int) rune {
 	switch {
-	case !s.unicode && eighths >= 4:
+	case !s.Unicode && eighths >= 4:
 		return '#'
-	case !s.unicode || eighths <= 0:
+	case !s.Unicode || eighths <= 0:
 		return ' '
 	}
 	return []rune(" ▏▎▍▌▋▊▉█")[min(eighths, 8)]
@@ -46,7 +48,7 @@ func (s screen) cut(text string, columns int) string {
 	if len(runes) <= columns {
 		return text
 	}
-	if s.unicode {
+	if s.Unicode {
 		return string(runes[:columns-1]) + "…"
 	}
 	return string(runes[:columns-1]) + "~"

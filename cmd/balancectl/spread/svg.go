@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package spread
 
 import (
 	"fmt"
 	"html"
 	"os"
 	"strings"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
 // The drawing, in its units: pixels at full size.
@@ -100,7 +102,7 @@ func (r *setReport) draw(d *drawing) {
 // draw draws a member: a full bar is all leads.
 func (m *memberReport) draw(d *drawing) {
 	x := func(part float64) float64 { return svgBarFrom + (svgBarTo-svgBarFrom)*part }
-	d.text("", svgMargin, screen{unicode: true}.cut(m.Member, 38))
+	d.text("", svgMargin, screen{terminal.Screen{Unicode: true}}.cut(m.Member, 38))
 	_, _ = fmt.Fprintf(d, "<rect class=\"back\" x=\"%d\" y=\"%d\" width=\"%d\" height=\"16\" rx=\"2\"/>\n", svgBarFrom, d.y-13, svgBarTo-svgBarFrom)
 	_, _ = fmt.Fprintf(d, "<rect class=\"bar\" x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"16\" rx=\"2\"/>\n", svgBarFrom, d.y-13, x(m.Share)-svgBarFrom)
 	_, _ = fmt.Fprintf(d, "<line class=\"wanted\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x(m.Wanted), x(m.Wanted), d.y-16, d.y+6)

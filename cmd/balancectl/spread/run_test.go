@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package spread
 
 import (
 	"bytes"
@@ -17,6 +17,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
 // serve runs a name server over UDP and TCP on one port of 127.0.0.1.
@@ -205,7 +207,7 @@ func TestInterrupt(t *testing.T) {
 		return true
 	}))
 	var out strings.Builder
-	code := run(ctx, []string{patient, "www.example.org", "@" + addr, "-n", "1000000000"}, streams{out: &out, err: &out, screen: screen{width: 80}})
+	code := run(ctx, []string{patient, "www.example.org", "@" + addr, "-n", "1000000000"}, streams{out: &out, err: &out, screen: screen{terminal.Screen{Width: 80}}})
 	if code != 0 || !strings.Contains(out.String(), "\nexact: ") {
 		t.Errorf("status %d after\n%s", code, &out)
 	}
@@ -230,7 +232,7 @@ func TestSVGFile(t *testing.T) {
 	}
 	var out, problems strings.Builder
 	code := run(t.Context(), []string{patient, "a.", "@" + serve(t, rotating(nil)), "-n", "1", "-svg", path + "/x"}, streams{out: &out, err: &problems})
-	if want := "spread: open " + path + "/x: not a directory\n"; code != exitNoVerdict || problems.String() != want {
+	if want := "balancectl spread: open " + path + "/x: not a directory\n"; code != exitNoVerdict || problems.String() != want {
 		t.Errorf("status %d and %q, want %q", code, &problems, want)
 	}
 	if !strings.Contains(out.String(), "\n192.0.2.1 ") {
@@ -264,7 +266,7 @@ func TestWatch(t *testing.T) {
 	defer interrupt()
 	out, ended := make(lines), make(chan int)
 	go func() {
-		ended <- run(ctx, []string{patient, "-watch", "-every", "10ms", "-n", "2", "www.example.org", "@" + addr}, streams{out: out, err: out, screen: screen{width: 80}})
+		ended <- run(ctx, []string{patient, "-watch", "-every", "10ms", "-n", "2", "www.example.org", "@" + addr}, streams{out: out, err: out, screen: screen{terminal.Screen{Width: 80}}})
 		close(out)
 	}()
 	var got []string

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package spread
 
 import (
 	"errors"
@@ -42,9 +42,9 @@ func (o *options) question() dns.Question {
 	return dns.Question{Name: o.name, Qtype: o.qtype, Qclass: dns.ClassINET}
 }
 
-const usage = `spread asks for a name many times and shows which member led how often, against what was wanted.
+const usage = `balancectl spread asks for a name many times and shows which member led how often, against what was wanted.
 
-  spread [flags] NAME [TYPE] [@SERVER[:PORT]]
+  balancectl spread [flags] NAME [TYPE] [@SERVER[:PORT]]
 
 TYPE is A (the default), AAAA, MX, SRV, HTTPS or SVCB. Without @SERVER the first of /etc/resolv.conf is asked.
 
@@ -53,16 +53,16 @@ TYPE is A (the default), AAAA, MX, SRV, HTTPS or SVCB. Without @SERVER the first
 const usageEnd = `
 Exit status: 0 as wanted or exact, 1 not as wanted, 2 no verdict.
 
-  spread www.example.org @127.0.0.1:1053                      strict round robin?
-  spread -weights 192.0.2.1=5,192.0.2.2=1 api.example.org     one in six?
-  spread -ecs 10.0.0.0/8/24 -n 10000 cdn.example.org @::1     by client network
-  spread -watch app.example.org                               who comes and goes
+  balancectl spread www.example.org @127.0.0.1:1053                      strict round robin?
+  balancectl spread -weights 192.0.2.1=5,192.0.2.2=1 api.example.org     one in six?
+  balancectl spread -ecs 10.0.0.0/8/24 -n 10000 cdn.example.org @::1     by client network
+  balancectl spread -watch app.example.org                               who comes and goes
 `
 
 // readOptions reads a command line. Help and what is wrong with flags goes to out.
 func readOptions(args []string, out io.Writer) (*options, error) {
 	o := &options{}
-	flags := flag.NewFlagSet("spread", flag.ContinueOnError)
+	flags := flag.NewFlagSet("balancectl spread", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.IntVar(&o.count, "n", 0, "questions to ask; with -watch in each round (default 1000, 10)")
 	flags.IntVar(&o.workers, "c", 1, "questions in flight at a time")

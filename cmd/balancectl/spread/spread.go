@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command spread shows how a DNS server spreads its answers: it asks for a name many times and says
+// Package spread is "balancectl spread": it shows how a DNS server spreads its answers: it asks for a name many times and says
 // which member led how often, against what was wanted. It works against any server.
 //
-//	spread [flags] NAME [TYPE] [@SERVER[:PORT]]
+//	balancectl spread [flags] NAME [TYPE] [@SERVER[:PORT]]
 //
 // What happens, from top to bottom:
 //
@@ -15,8 +15,8 @@
 //	               shows it as text, JSON or SVG               table.go, bar.go, svg.go
 //
 // With -watch there is no verdict, but a line whenever a member comes or goes: watch.go, presence.go.
-// What a terminal can show is in terminal.go, progress.go draws on it while questions are asked.
-package main
+// progress.go draws on it while questions are asked.
+package spread
 
 import (
 	"context"
@@ -26,9 +26,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
 // Exit statuses, as -h tells them.
@@ -38,13 +38,16 @@ const (
 	exitNoVerdict   = 2
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	s := streams{out: os.Stdout, err: os.Stderr, screen: screenOf(os.Stdout, os.Getenv), progress: screenOf(os.Stderr, os.Getenv)}
-	code := run(ctx, os.Args[1:], s)
-	stop()
-	os.Exit(code)
+// Run carries out "balancectl spread" and returns the exit status.
+func Run(ctx context.Context, args []string, out, problems *os.File) int {
+	return run(ctx, args, streams{
+		out: out, err: problems,
+		screen: screen{terminal.Of(out, os.Getenv)}, progress: screen{terminal.Of(problems, os.Getenv)},
+	})
 }
+
+// screen is what a stream can show, and how tables are drawn there.
+type screen struct{ terminal.Screen }
 
 // streams is where a run writes to.
 type streams struct {
@@ -59,7 +62,7 @@ func run(ctx context.Context, args []string, s streams) int {
 		return exitAsWanted
 	}
 	if err != nil {
-		_, _ = fmt.Fprintln(s.err, "spread:", err)
+		_, _ = fmt.Fprintln(s.err, "balancectl spread:", err)
 		return exitNoVerdict
 	}
 	return status

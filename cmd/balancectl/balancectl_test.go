@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+)
+
+var epoch = time.Date(2026, 12, 1, 10, 0, 0, 0, time.UTC)
+
+// sample is a page with one name of two members, of which one is down.
+func sample(file string) *statuspage.Document {
+	before := epoch.Add(-90 * time.Minute)
+	return &statuspage.Document{
+		Version: statuspage.Version, Time: epoch, Window: 60,
+		Process:  statuspage.Process{Host: "ns1", Version: "CoreDNS-1.15.0", Started: epoch.Add(-50 * time.Hour)},
+		Problems: []statuspage.Problem{{Kind: "all_failing", Zone: "other.example.org.", Text: "every endpoint fails"}},
+		Rules: []statuspage.Rule{{
+			Zone: "example.org.", Policy: "round_robin", Options: []string{"overrides " + file + " 1s"},
+			Files: []statuspage.File{{Path: file, Since: time.Now().Add(time.Hour)}},
+		}},
+		Names: []statuspage.Name{{
+			Name: "www.example.org.", Type: "A", Answer: "members", Answers: 12,
+			Members: []statuspage.Member{
+				{Member: "192.0.2.1", Verdict: "up", Since: &before, State: "answers", Weight: 1, Leads: statuspage.Leads{Wanted: 1, Served: 1}},
+				{Member: "192.0.2.2", Verdict: "down", Since: &before, State: "down", Weight: 1, Probes: []statuspage.Probe{{Check: "tcp:80", Verdict: "down", Error: "connection refused"}}},
+			},
+		}},
+	}
+}
+
+// serve serves a page and returns its address.
+func serve(t *testing.T, d *statuspage.Document) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != statuspage.JSONPath {
+			http.NotFound(w, r)
+			return
+		}
+		json.NewEncoder(w).Encode(d)
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// ctl runs a command line.
+func ctl(t *testing.T, args ...string) (status int, out, problems string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	status = carryOut(t.Context(), args, streams{&o, &e, terminal.Screen{}})
+	return status, o.String(), e.String()
+}
+
+func TestStatus(t *testing.T) {
+	at := serve(t, sample("/etc/overrides"))
+	status, out, problems := ctl(t, "status", "-at", at)
+	want := `ns1, CoreDNS-1.15.0, up for 2d
+problem: other.example.org. every endpoint fails
+
+www.example.org. A  round_robin, 12 answers in 1m
+  member     verdict  for    state    weight  leads    wanted
+  192.0.2.1  up       1h30m  answers  1       100.0 %  100.0 %
+  192.0.2.2  down     1h30m  down     1       0.0 %    0.0 %    tcp:80: connection refused
+`
+	if diff := cmp.Diff(want, out); diff != "" || status != exitNot || problems != "" {
+		t.Errorf("exit status %d, %q, and (- want, + got):\n%s", status, problems, diff)
+	}
+	status, out, _ = ctl(t, "status", "--json", "-at", at)
+	if !json.Valid([]byte(out)) || status != exitNot {
+		t.Errorf("exit status %d with %s", status, out)
+	}
+	if _, out, _ := ctl(t, "status", "-at", at, "other.example.org"); strings.Contains(out, "www") {
+		t.Errorf("it shows %s, want another name alone", out)
+	}
+	if status, _, problems := ctl(t, "status", "-at", "127.0.0.1:1"); status != exitFailure || !strings.Contains(problems, "cannot ask the status page") {
+		t.Errorf("without a page: exit status %d, %q", status, problems)
+	}
+}
+
+// Every edit of a file, and what it leaves.
+func TestEdits(t *testing.T) {
+	const file = "# ours\n10.0.0.0/8 drain # rack 4\nwww.example.org 192.0.2.2 down\n"
+	tests := []struct {
+		name     string
+		args     []string
+		status   int
+		want     string // the file; "": unchanged
+		problems string // part of what it says
+	}{
+		{"drain", []string{"drain", "192.0.2.2", "-why", "disk swap"}, exitDone, file + "192.0.2.2 drain # disk swap\n", ""},
+		{"until", []string{"down", "192.0.2.0/25", "-until", "2999-01-01T00:00:00Z", "-why", "x", "-force"}, exitDone, file + "192.0.2.0/25 down until 2999-01-01T00:00:00Z # x\n", ""},
+		{"one name", []string{"up", "-name", "app.example.org", "192.0.2.2", "--why", "x"}, exitDone, file + "app.example.org. 192.0.2.2 up # x\n", ""},
+		{"a name as a whole", []string{"drain", "old.example.org", "-why", "x"}, exitDone, file + "old.example.org. 0.0.0.0/0 drain # x\nold.example.org. ::/0 drain # x\n", ""},
+		{"replaces the line for the same", []string{"down", "10.0.0.0/8", "-why", "y"}, exitDone, "# ours\nwww.example.org 192.0.2.2 down\n10.0.0.0/8 down # y\n", ""},
+		{"clear", []string{"clear", "-name", "WWW.example.org.", "192.0.2.2"}, exitDone, "# ours\n10.0.0.0/8 drain # rack 4\n", ""},
+		{"clear what is not there", []string{"clear", "192.0.2.2"}, exitNot, "", "has no line for 192.0.2.2"},
+		{"the last one", []string{"down", "192.0.2.1", "-why", "x"}, exitNot, "", "no member would be left to serve www.example.org. A"},
+		{"the last one, forced", []string{"down", "192.0.2.1", "-why", "x", "-force"}, exitDone, file + "192.0.2.1 down # x\n", ""},
+		{"a dry run", []string{"drain", "192.0.2.2", "-why", "x", "-dry-run"}, exitDone, "", ""},
+		{"no reason", []string{"drain", "192.0.2.2"}, exitFailure, "", "-why is required"},
+		{"no target", []string{"drain", "-why", "x"}, exitFailure, "", "want a name, an address or a CIDR"},
+		{"a bad target", []string{"drain", "192.0.2.0/33", "-why", "x"}, exitFailure, "", `bad target "192.0.2.0/33"`},
+		{"two ends", []string{"drain", "192.0.2.2", "-why", "x", "-for", "1h", "-until", "2999-01-01T00:00:00Z"}, exitFailure, "", "want one of them"},
+		{"an end that is past", []string{"drain", "192.0.2.2", "-why", "x", "-until", "2001-01-01T00:00:00Z"}, exitFailure, "", "want a time to come"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "overrides")
+			if err := os.WriteFile(path, []byte(file), 0o640); err != nil {
+				t.Fatal(err)
+			}
+			status, _, problems := ctl(t, append(tc.args, "-at", serve(t, sample(path)))...)
+			got, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tc.want
+			if want == "" {
+				want = file
+			}
+			if diff := cmp.Diff(want, string(got)); diff != "" || status != tc.status || !strings.Contains(problems, tc.problems) {
+				t.Errorf("exit status %d, %q, and the file (- want, + got):\n%s", status, problems, diff)
+			}
+			if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+				t.Errorf("mode %v, %v: want it as it was", info.Mode(), err)
+			}
+			if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 1 {
+				t.Errorf("files %v, %v: want one", left, err)
+			}
+		})
+	}
+}
+
+// A file with an error is not made worse, and a server that refuses one says why.
+func TestBadFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "overrides")
+	if err := os.WriteFile(path, []byte("\n192.0.2.1 sideways\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, _, problems := ctl(t, "drain", "192.0.2.2", "-why", "x", "-at", serve(t, sample(path)))
+	if status != exitFailure || !strings.Contains(problems, path+`:2: unknown override "sideways"`) {
+		t.Errorf("exit status %d, %q", status, problems)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	d := sample(path)
+	d.Rules[0].Files[0].Problem = "overrides: too many lines"
+	status, _, problems = ctl(t, "drain", "192.0.2.2", "-why", "x", "-at", serve(t, d))
+	if status != exitNot || !strings.Contains(problems, "does not take it: overrides: too many lines") {
+		t.Errorf("exit status %d, %q", status, problems)
+	}
+	d.Rules[0].Files[0] = statuspage.File{Path: path}
+	status, _, problems = ctl(t, "drain", "192.0.2.2", "-why", "y", "-at", serve(t, d), "-wait", "1ms")
+	if status != exitNot || !strings.Contains(problems, "has not taken it within 1ms") {
+		t.Errorf("exit status %d, %q", status, problems)
+	}
+}
+
+// A mounted ConfigMap is left alone: kubectl changes it, with content that the shell leaves as it is.
+func TestConfigMap(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "..data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "..data", "overrides"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "overrides")
+	if err := os.Symlink(filepath.Join("..data", "overrides"), path); err != nil {
+		t.Fatal(err)
+	}
+	status, out, problems := ctl(t, "drain", "192.0.2.2", "-why", "it's \"old\"", "-at", serve(t, sample(path)))
+	_, command, found := strings.Cut(out, "kubectl ")
+	if !found || status != exitDone {
+		t.Fatalf("exit status %d, %s, %s", status, out, problems)
+	}
+	words, err := exec.Command("bash", "-c", "printf '%s\\n' "+command).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "--namespace\nkube-system\npatch\nconfigmap\ncoredns-overrides\n--type\nmerge\n--patch\n" +
+		`{"data":{"overrides":"192.0.2.2 drain # it's \"old\"\n"}}` + "\n"
+	if diff := cmp.Diff(want, string(words)); diff != "" {
+		t.Errorf("words (- want, + got):\n%s", diff)
+	}
+}
+
+// The shells take the completion, and every flag is in it.
+func TestCompletion(t *testing.T) {
+	_, script, _ := ctl(t, "completion", "bash")
+	script += "\nCOMP_WORDS=(balancectl drain -wh); COMP_CWORD=2; _balancectl; echo \"${COMPREPLY[@]}\"\n" +
+		"COMP_WORDS=(balancectl sp); COMP_CWORD=1; _balancectl; echo \"${COMPREPLY[@]}\"\n"
+	out, err := exec.Command("bash", "-euc", script).CombinedOutput()
+	if err != nil || string(out) != "-why\nspread\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+	if status, _, problems := ctl(t, "complete"); status != exitFailure || !strings.Contains(problems, `unknown command "complete"`) {
+		t.Errorf("exit status %d, %q", status, problems)
+	}
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/overrides"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+)
+
+// overridesFiles returns the paths of the overrides files that rules on the page read.
+func overridesFiles(d *statuspage.Document) (paths []string) {
+	for i := range d.Rules {
+		if path := overridesFile(&d.Rules[i]); path != "" && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// overridesFile returns the path of a rule's overrides file. The option has it as the Corefile
+// spells it, perhaps relative to "root".
+func overridesFile(r *statuspage.Rule) string {
+	for _, option := range r.Options {
+		words := strings.Fields(option)
+		if len(words) < 2 || words[0] != "overrides" {
+			continue
+		}
+		spelled := filepath.Clean(strings.Trim(words[1], `"`))
+		for _, f := range r.Files {
+			if f.Path == spelled || strings.HasSuffix(f.Path, "/"+spelled) {
+				return f.Path
+			}
+		}
+	}
+	return ""
+}
+
+// isSame reports whether a file is that of a page, which may have a path relative to its server's
+// directory.
+func isSame(file, onPage string) bool {
+	return onPage != "" && (filepath.Clean(file) == filepath.Clean(onPage) || strings.HasSuffix(file, "/"+onPage))
+}
+
+// leftWithout returns the names that a change of a file leaves without a member that can serve,
+// and that had one before.
+func leftWithout(d *statuspage.Document, file string, before, after overrides.Set, now time.Time) (left []string) {
+	for i := range d.Names {
+		n := &d.Names[i]
+		if n.MembersOmitted > 0 || !isSame(file, overridesFile(&d.Rules[n.Rule])) {
+			continue
+		}
+		if canServe(n, before, now) && !canServe(n, after, now) {
+			left = append(left, n.Name+" "+n.Type)
+		}
+	}
+	return left
+}
+
+// canServe reports whether a name has a member that is neither down nor drained. One that has
+// members other than addresses is taken to have one.
+func canServe(n *statuspage.Name, set overrides.Set, now time.Time) bool {
+	owner := names.Spell(n.Name)
+	return slices.ContainsFunc(n.Members, func(m statuspage.Member) bool {
+		addr, err := netip.ParseAddr(m.Member)
+		if err != nil {
+			return true
+		}
+		switch set.Of(owner, addr, now) {
+		case overrides.Up:
+			return true
+		case overrides.Down, overrides.Drain:
+			return false
+		}
+		return !slices.ContainsFunc(m.Probes, func(p statuspage.Probe) bool { return p.Verdict == "down" })
+	})
+}
+
+// refusal returns why a change is refused, nil if it is not.
+func (c *change) refusal(d *statuspage.Document, before, after overrides.Set, now time.Time) error {
+	if c.force {
+		return nil
+	}
+	if !slices.ContainsFunc(overridesFiles(d), func(path string) bool { return isSame(c.file, path) }) {
+		return fmt.Errorf("%w: no rule on the page reads %s; -force does it all the same", errRefused, c.file)
+	}
+	if left := leftWithout(d, c.file, before, after, now); len(left) > 0 {
+		return fmt.Errorf("%w: no member would be left to serve %s; -force does it all the same", errRefused, strings.Join(left, ", "))
+	}
+	return nil
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+	"github.com/seed-f1518d44/balance/internal/text"
+)
+
+// runStatus is "balancectl status".
+func runStatus(ctx context.Context, args []string, s streams) (status int, err error) {
+	flags := newFlags("status", "[flags] [NAME...]", "Shows the names in use, or those given: their members, verdicts and shares.\n"+
+		"Exit status: 0 without problems, 1 if there are any, 2 if the page cannot be read.", s)
+	at := flags.String("at", defaultPage, "`ADDRESS:PORT` or URL of the status page")
+	asJSON := flags.Bool("json", false, "write the page's JSON document")
+	watch := flags.Bool("watch", false, "show it again until interrupted")
+	every := flags.Duration("every", 2*time.Second, "time between two looks of -watch")
+	only, err := flags.words(args)
+	if err != nil {
+		return 0, err
+	}
+	if *every <= 0 {
+		return 0, fmt.Errorf("-every %v: want more than 0", *every)
+	}
+	for {
+		status, err := showStatus(ctx, page(*at), only, *asJSON, *watch, s)
+		if !*watch || ctx.Err() != nil {
+			return status, err
+		}
+		if err != nil { // it may come back
+			fmt.Fprintln(s.err, "balancectl status:", err)
+		}
+		select {
+		case <-time.After(*every):
+		case <-ctx.Done():
+			return status, nil
+		}
+	}
+}
+
+// clearScreen moves a terminal's cursor home and clears what follows (ECMA-48).
+const clearScreen = "\x1b[H\x1b[J"
+
+func showStatus(ctx context.Context, at page, only []string, asJSON, again bool, s streams) (status int, err error) {
+	d, raw, err := at.get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(d.Problems) > 0 {
+		status = exitNot
+	}
+	if asJSON {
+		_, err = s.out.Write(append(bytes.TrimSpace(raw), '\n'))
+		return status, err
+	}
+	shown := table(d, only, s.screen)
+	if again && s.screen.Terminal {
+		shown = clearScreen + shown
+	}
+	_, err = fmt.Fprint(s.out, shown)
+	return status, err
+}
+
+// table writes a document for people.
+func table(d *statuspage.Document, only []string, on terminal.Screen) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %s, up for %s\n", d.Process.Host, d.Process.Version, short(d.Time.Sub(d.Process.Started)))
+	for _, p := range d.Problems {
+		b.WriteString(on.Paint(terminal.Red, strings.TrimSpace("problem: "+p.Zone+" "+p.Text)) + "\n")
+	}
+	for i := range d.Names {
+		if wants(only, d.Names[i].Name) {
+			writeName(&b, d, &d.Names[i], on)
+		}
+	}
+	if d.NamesOmitted > 0 {
+		fmt.Fprintf(&b, "\n%d more names\n", d.NamesOmitted)
+	}
+	return b.String()
+}
+
+// wants reports whether a name is among some, or there are none.
+func wants(only []string, name string) bool {
+	for _, o := range only {
+		if strings.EqualFold(strings.TrimSuffix(o, "."), strings.TrimSuffix(name, ".")) {
+			return true
+		}
+	}
+	return len(only) == 0
+}
+
+func writeName(b *strings.Builder, d *statuspage.Document, n *statuspage.Name, on terminal.Screen) {
+	about := d.Rules[n.Rule].Policy
+	if n.Answer != "members" {
+		about += ", " + strings.ReplaceAll(n.Answer, "_", " ")
+	}
+	if n.FailedOver {
+		about += fmt.Sprintf(", failed over to tier %d", n.Tier)
+	}
+	fmt.Fprintf(b, "\n%s  %s, %s in %s\n", on.Paint(terminal.Bold, n.Name+" "+n.Type), about, text.Count(n.Answers, "answer"), short(time.Duration(d.Window)*time.Second))
+	var plain bytes.Buffer
+	w := tabwriter.NewWriter(&plain, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "  member\tverdict\tfor\tstate\tweight\tleads\twanted\t")
+	for i := range n.Members {
+		m := &n.Members[i]
+		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", m.Member, m.Verdict, age(d.Time, m.Since), m.State, m.Weight, percent(m.Leads.Served), percent(m.Leads.Wanted), because(m))
+	}
+	_ = w.Flush() // into memory
+	for i, line := range strings.Split(strings.TrimSuffix(plain.String(), "\n"), "\n") {
+		line = strings.TrimRight(line, " ")
+		if i == 0 {
+			line = on.Paint(terminal.Faint, line)
+		} else {
+			line = paintMember(&n.Members[i-1], line, on)
+		}
+		b.WriteString(line + "\n")
+	}
+	if n.MembersOmitted > 0 {
+		fmt.Fprintf(b, "  %d more members\n", n.MembersOmitted)
+	}
+}
+
+func paintMember(m *statuspage.Member, line string, on terminal.Screen) string {
+	switch {
+	case m.Verdict == "down" || m.State == "down":
+		return on.Paint(terminal.Red, line)
+	case m.Verdict == "unknown" || m.State != "answers":
+		return on.Paint(terminal.Yellow, line)
+	}
+	return line
+}
+
+// because says why a member is as it is: the override, or what failed last.
+func because(m *statuspage.Member) string {
+	if o := m.Override; o != nil {
+		reason := o.What + " at " + o.Where
+		if o.Until != nil {
+			reason += " until " + o.Until.Format(time.RFC3339)
+		}
+		if o.Why != "" {
+			reason += ": " + o.Why
+		}
+		return reason
+	}
+	for _, p := range m.Probes {
+		if p.Error != "" && (p.Verdict == "down" || p.Failing) {
+			return p.Check + ": " + p.Error
+		}
+	}
+	return ""
+}
+
+func age(now time.Time, since *time.Time) string {
+	if since == nil {
+		return "-"
+	}
+	return short(now.Sub(*since))
+}
+
+// short writes a duration in its largest two units.
+func short(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return d.Truncate(time.Second).String()
+	case d < time.Hour:
+		return strings.TrimSuffix(d.Truncate(time.Second).String(), "0s")
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
+	}
+	return strconv.Itoa(int(d.Hours()/24)) + "d"
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
