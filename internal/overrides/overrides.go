@@ -60,7 +60,9 @@ func (l *Line) isFor(owner string) bool {
 
 // SameTarget reports whether two lines are for the same name and the same addresses, as they are
 // written.
-func (l *Line) SameTarget(other *Line) bool { return l.name == other.name && l.targets == other.targets }
+func (l *Line) SameTarget(other *Line) bool {
+	return l.name == other.name && l.targets == other.targets
+}
 
 func (l *Line) inForce(now time.Time) bool { return l.Until.IsZero() || now.Before(l.Until) }
 
