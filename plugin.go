@@ -46,7 +46,7 @@
 //	recordorder.go  which records are which members; index.go finds members by hash
 //	member.go       one record of an RRset, as a comparable value; svcb.go HTTPS and SVCB records
 //	group.go        members that take turns among themselves
-//	turncache.go    where turns are kept: found without a lock, and bounded
+//	turncache.go    where turns are kept: found without a lock, and bounded; turns.go the turns
 //	policy.go       the table of policies; roundrobin.go, weighted.go, random.go, sticky.go
 //	targets.go      MX and SRV records whose targets are down; hints.go addresses in HTTPS and SVCB
 //	glue.go         addresses that no record of the answer leads to, such as those of name servers
