@@ -204,29 +204,29 @@ func parseProxy(args []string) (probe.Proxy, error) {
 }
 
 // parseTLS reads "tls [CERT KEY] [CA]". Relative paths stay so.
-func parseTLS(args []string) (t probe.TLS, err error) {
+func parseTLS(args []string) (n credentialNames, err error) {
 	if len(args) > 3 {
-		return t, wrongCount(args)
+		return n, wrongCount(args)
 	}
 	if slices.Contains(args, "") {
-		return t, errors.New(`found "": want a file`)
+		return n, errors.New(`found "": want a file`)
 	}
 	if len(args) > 1 {
-		t.CertFile, t.KeyFile, args = args[0], args[1], args[2:]
+		n.cert, n.key, args = args[0], args[1], args[2:]
 	}
 	if len(args) > 0 {
-		t.CAFile = args[0]
+		n.ca = args[0]
 	}
-	return t, nil
+	return n, nil
 }
 
-func (d *checkDraft) setTLS(t probe.TLS) {
-	for _, file := range []*string{&t.CertFile, &t.KeyFile, &t.CAFile} {
+func (d *checkDraft) setTLS(n credentialNames) {
+	for _, file := range []*string{&n.cert, &n.key, &n.ca} {
 		if *file != "" {
 			*file = pathIn(d.root, *file)
 		}
 	}
-	d.tls = &t
+	d.tls = &probe.TLS{Files: credentialsOf(n)}
 }
 
 // parseHold reads "hold".

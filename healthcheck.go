@@ -133,6 +133,13 @@ func (s *stanza) addCheck(name string, p protocol, d *checkDraft) error {
 			return fmt.Errorf("%s: the same check of the same addresses is given twice: want it once", name)
 		}
 	}
+	if d.tls != nil {
+		files, err := newCredentialFiles(s.rule.usesFiles(), d.tls.Files)
+		if err != nil {
+			return d.errorf("tls", "%w", err)
+		}
+		s.rule.secrets = append(s.rule.secrets, files...)
+	}
 	c := d.check(prober)
 	c.agent = name == "agent"
 	s.rule.checks = append(s.rule.checks, c)

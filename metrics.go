@@ -95,6 +95,9 @@ var fileLastSuccessDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Names
 	"Unix time when a file was last read and found good.",
 	[]string{"zone", "file"}, nil)
 
+var tlsNotAfterDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "tls_not_after_timestamp_seconds"),
+	"When the certificate of a health check expires, or the first of its issuers.", []string{"zone", "file"}, nil)
+
 var fileGoodDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "file_good"),
 	"1 if the file was good when last read, 0 if it was bad or a missing weight file: its last good content is in force.",
 	[]string{"zone", "file"}, nil)

@@ -27,11 +27,12 @@ import (
 type rule struct {
 	zones       []string // lower case, fully qualified
 	policy      *policy
-	sticky      prefixLengths  // of clients
-	ecs         []netip.Prefix // resolvers that may say for whom they ask
-	weights     weights.List   // inline
-	file        *weightFile    // nil without the option weights
-	overrides   *overridesFile // nil without the option overrides
+	sticky      prefixLengths     // of clients
+	ecs         []netip.Prefix    // resolvers that may say for whom they ask
+	weights     weights.List      // inline
+	file        *weightFile       // nil without the option weights
+	overrides   *overridesFile    // nil without the option overrides
+	secrets     []*credentialFile // of the checks
 	prefer      []preference
 	conditional bool        // a prefer line has a condition
 	nearFirst   bool        // a prefer line goes by locality
@@ -104,6 +105,9 @@ func (r *rule) files() (all []ruleFile) {
 	}
 	if r.overrides != nil {
 		all = append(all, r.overrides)
+	}
+	for _, f := range r.secrets {
+		all = append(all, f)
 	}
 	return all
 }

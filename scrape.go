@@ -26,6 +26,7 @@ func (rulesCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- ruleInfoDesc
 	descs <- fileGoodDesc
 	descs <- fileMissingDesc
+	descs <- tlsNotAfterDesc
 	descs <- overridesDesc
 	descs <- localityNodesDesc
 	descs <- localityReachedDesc
@@ -35,6 +36,7 @@ func (rulesCollector) Describe(descs chan<- *prometheus.Desc) {
 func (rulesCollector) Collect(metrics chan<- prometheus.Metric) {
 	collectRules(metrics)
 	collectFiles(metrics)
+	collectExpiries(metrics)
 	collectOverrides(metrics)
 	collectNodes(metrics)
 }
@@ -85,6 +87,19 @@ func collectFiles(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(fileLastSuccessDesc, prometheus.GaugeValue, float64(good.UnixNano())/1e9, at.zone, at.file)
 		metrics <- gauge(fileGoodDesc, !bad[at], at.zone, at.file)
 		metrics <- gauge(fileMissingDesc, missing[at], at.zone, at.file)
+	}
+}
+
+// collectExpiries writes until when certificates are valid.
+func collectExpiries(metrics chan<- prometheus.Metric) {
+	ends := make(map[zoneFile]time.Time)
+	eachRule(func(r *rule, zone string) {
+		for _, f := range r.secrets {
+			ends[zoneFile{zone, f.Name()}] = f.notAfter()
+		}
+	})
+	for at, end := range ends {
+		metrics <- prometheus.MustNewConstMetric(tlsNotAfterDesc, prometheus.GaugeValue, float64(end.Unix()), at.zone, at.file)
 	}
 }
 

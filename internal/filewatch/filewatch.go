@@ -26,8 +26,12 @@ type File struct {
 	Optional bool          // a missing file counts as an empty one
 	Dated    *Dated        // nil if the content is valid for ever
 
+	// Load reads the content if that is not the content of Path alone, such as that of two files which
+	// belong together. nil: Path is read.
+	Load func() ([]byte, error)
+
 	// Use takes new content into force. The content is nil if an optional file is missing. An error
-	// starts with the number of a line: "3: bad weight". The content before stays in force then.
+	// starts with the number of a line, "3: bad weight", or with a space if no line is to blame. The content before stays in force then.
 	Use func(content []byte) error
 
 	// Report is called by Poll when a problem appears or changes, and with nil when it is gone.
@@ -164,9 +168,16 @@ type ContentError string
 
 func (e ContentError) Error() string { return string(e) }
 
+func (f *File) read() ([]byte, error) {
+	if f.Load != nil {
+		return f.Load()
+	}
+	return ReadRegular(f.Path)
+}
+
 // look reads the file.
 func (f *File) look() look {
-	content, err := readRegular(f.Path)
+	content, err := f.read()
 	missing := errors.Is(err, fs.ErrNotExist)
 	if missing && f.Optional {
 		return look{missing: true}

@@ -18,9 +18,9 @@ import (
 
 const maxSize = 64 << 20 // bytes; a weight file of a million addresses has a third of that
 
-// readRegular returns the content of a file of at most maxSize bytes. Devices and pipes, which may
+// ReadRegular returns the content of a file of at most maxSize bytes. Devices and pipes, which may
 // never end, are errors.
-func readRegular(path string) ([]byte, error) {
+func ReadRegular(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator's choice; opening a pipe would block
 	if err != nil {
 		return nil, withoutPath(err)

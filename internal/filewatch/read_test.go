@@ -29,7 +29,7 @@ func TestReadRegular(t *testing.T) {
 		"loop":      "too many levels of symbolic links",
 		"none":      "no such file or directory",
 	} {
-		content, err := readRegular(path(name))
+		content, err := ReadRegular(path(name))
 		if fmt.Sprint(err) != want || err == nil && string(content) != "good" {
 			t.Errorf("%s: %q, %v, want %s", name, content, err, want)
 		}

@@ -153,14 +153,14 @@ func TestGRPCOverTLS(t *testing.T) {
 	service := seen{metadata: make(chan metadata.MD, 1)}
 	port := serveGRPC(t, creds, service)
 
-	c := must(t)(NewGRPC(GRPC{Port: port, Host: "www.example.org", TLS: &TLS{CAFile: a.file}}))
+	c := must(t)(NewGRPC(GRPC{Port: port, Host: "www.example.org", TLS: &TLS{Files: a.trusted(t)}}))
 	if got := verdict(t, c, patience); got != "" {
 		t.Fatal(got)
 	}
 	if got := next(t, service.metadata).Get(":authority"); len(got) != 1 || got[0] != "www.example.org" {
 		t.Errorf("the authority was %q", got)
 	}
-	c = must(t)(NewGRPC(GRPC{Port: port, Host: "example.net", TLS: &TLS{CAFile: a.file}}))
+	c = must(t)(NewGRPC(GRPC{Port: port, Host: "example.net", TLS: &TLS{Files: a.trusted(t)}}))
 	if got, want := verdict(t, c, patience), `tls: certificate is not for "example.net"`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -23,7 +23,8 @@ const maxRead = 64 << 10
 type line struct {
 	source source
 	proxy  Proxy
-	tls    *tls.Config // nil: plaintext
+	tls    *tls.Config  // nil: plaintext
+	files  *Credentials // nil without tls
 }
 
 // newLine validates what all TCP-based protocols share, and returns the line with the part of the
@@ -38,6 +39,9 @@ func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protoco
 	if t != nil {
 		if l.tls, encryption, err = t.load(nameOf(host), protocols); err != nil {
 			return nil, "", err
+		}
+		if l.files = t.Files; l.files == nil {
+			l.files = new(Credentials)
 		}
 	}
 	key := fmt.Sprintf("port=%d source=%s tls=%s", port, own, encryption)
@@ -140,7 +144,7 @@ func (l *line) open(ctx context.Context, endpoint netip.AddrPort) (*call, error)
 	if l.tls == nil {
 		return c, nil
 	}
-	secure := tls.Client(tcp, l.tls)
+	secure := tls.Client(tcp, l.files.configured(l.tls))
 	if err := secure.Handshake(); err != nil {
 		c.hangUp()
 		return nil, &connected{&unmet{awaited: "TLS handshake", err: err}}

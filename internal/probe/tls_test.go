@@ -120,31 +120,31 @@ func TestTLS(t *testing.T) {
 		client TLS
 		want   string
 	}{
-		{"verified", &tls.Config{Certificates: []tls.Certificate{good}}, "www.example.org", TLS{CAFile: a.file}, ""},
-		{"host with port", &tls.Config{Certificates: []tls.Certificate{good}}, "www.example.org:8443", TLS{CAFile: a.file}, ""},
-		{"TLS 1.2", &tls.Config{Certificates: []tls.Certificate{good}, MaxVersion: tls.VersionTLS12}, "www.example.org", TLS{CAFile: a.file}, ""},
+		{"verified", &tls.Config{Certificates: []tls.Certificate{good}}, "www.example.org", TLS{Files: a.trusted(t)}, ""},
+		{"host with port", &tls.Config{Certificates: []tls.Certificate{good}}, "www.example.org:8443", TLS{Files: a.trusted(t)}, ""},
+		{"TLS 1.2", &tls.Config{Certificates: []tls.Certificate{good}, MaxVersion: tls.VersionTLS12}, "www.example.org", TLS{Files: a.trusted(t)}, ""},
 		{"TLS 1.1", &tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11},
-			"www.example.org", TLS{CAFile: a.file}, `tls: the peer says "protocol version not supported"`},
-		{"wrong name", &tls.Config{Certificates: []tls.Certificate{good}}, "example.net", TLS{CAFile: a.file},
+			"www.example.org", TLS{Files: a.trusted(t)}, `tls: the peer says "protocol version not supported"`},
+		{"wrong name", &tls.Config{Certificates: []tls.Certificate{good}}, "example.net", TLS{Files: a.trusted(t)},
 			`tls: certificate is not for "example.net"`},
 		{"wrong name, insecure", &tls.Config{Certificates: []tls.Certificate{good}}, "example.net", TLS{Insecure: true}, ""},
 		{"insecure without a name", &tls.Config{Certificates: []tls.Certificate{good}}, "", TLS{Insecure: true}, ""},
-		{"unknown issuer", &tls.Config{Certificates: []tls.Certificate{good}}, "www.example.org", TLS{CAFile: stranger.file},
+		{"unknown issuer", &tls.Config{Certificates: []tls.Certificate{good}}, "www.example.org", TLS{Files: stranger.trusted(t)},
 			"tls: certificate of an unknown issuer"},
 		{"unknown to the host", &tls.Config{Certificates: []tls.Certificate{good}}, "www.example.org", TLS{},
 			"tls: certificate of an unknown issuer"},
-		{"expired", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "www.example.org", past)}}, "www.example.org", TLS{CAFile: a.file},
+		{"expired", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "www.example.org", past)}}, "www.example.org", TLS{Files: a.trusted(t)},
 			"tls: certificate expired on 2020-01-02T04:04:05Z"},
 		{"expired, insecure", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "www.example.org", past)}}, "", TLS{Insecure: true}, ""},
-		{"not yet valid", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "www.example.org", future)}}, "www.example.org", TLS{CAFile: a.file},
+		{"not yet valid", &tls.Config{Certificates: []tls.Certificate{a.issue(t, "www.example.org", future)}}, "www.example.org", TLS{Files: a.trusted(t)},
 			"tls: certificate not valid before 2200-01-02T03:04:05Z"},
 		{"client certificate", &tls.Config{Certificates: []tls.Certificate{good}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool},
-			"www.example.org", TLS{CAFile: a.file, CertFile: clientCert, KeyFile: clientKey}, ""},
+			"www.example.org", TLS{Files: loaded(t, clientCert, clientKey, a.file)}, ""},
 		{"no client certificate", &tls.Config{Certificates: []tls.Certificate{good}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool},
-			"www.example.org", TLS{CAFile: a.file}, `tls: the peer says "certificate required"`},
+			"www.example.org", TLS{Files: a.trusted(t)}, `tls: the peer says "certificate required"`},
 		{"no client certificate, TLS 1.2", &tls.Config{Certificates: []tls.Certificate{good}, MaxVersion: tls.VersionTLS12,
 			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool},
-			"www.example.org", TLS{CAFile: a.file}, `tls: the peer says "handshake failure"`},
+			"www.example.org", TLS{Files: a.trusted(t)}, `tls: the peer says "handshake failure"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -183,26 +183,13 @@ func TestTLSWithoutPeer(t *testing.T) {
 
 func TestTLSOptions(t *testing.T) {
 	a := newAuthority(t)
-	cert, key := a.files(t, a.issue(t, "probe", time.Now()))
-	missing, empty := filepath.Join(a.dir, "missing.pem"), a.write(t, "empty.pem", "NOTHING", nil)
-	long := a.write(t, "long.pem", "NOTHING", make([]byte, maxPEM)) // and longer, in PEM
 	for _, tc := range []struct {
 		host string
 		tls  TLS
 		want string
 	}{
 		{"", TLS{}, "tls: no host: want the name in the certificate, or tls_insecure"},
-		{"a", TLS{CertFile: cert}, fmt.Sprintf("tls: certificate %q with key \"\": want both or neither", cert)},
-		{"a", TLS{CAFile: a.file, Insecure: true}, fmt.Sprintf("tls: issuers %q with tls_insecure: want one of them", a.file)},
-		{"a", TLS{CAFile: missing}, fmt.Sprintf("tls: cannot read %q: no such file or directory", missing)},
-		{"a", TLS{CertFile: missing, KeyFile: key}, fmt.Sprintf("tls: cannot read %q: no such file or directory", missing)},
-		{"a", TLS{CertFile: cert, KeyFile: missing}, fmt.Sprintf("tls: cannot read %q: no such file or directory", missing)},
-		{"a", TLS{CAFile: "/dev/zero"}, `tls: cannot read "/dev/zero": want a regular file of at most 1048576 bytes`},
-		{"a", TLS{CAFile: a.dir}, fmt.Sprintf("tls: cannot read %q: want a regular file of at most 1048576 bytes", a.dir)},
-		{"a", TLS{CAFile: long}, fmt.Sprintf("tls: cannot read %q: want a regular file of at most 1048576 bytes", long)},
-		{"a", TLS{CAFile: empty}, fmt.Sprintf("tls: no certificate in %q: want PEM", empty)},
-		{"a", TLS{CertFile: a.file, KeyFile: key},
-			fmt.Sprintf("tls: certificate %q with key %q: private key does not match public key", a.file, key)},
+		{"a", TLS{Files: a.trusted(t), Insecure: true}, fmt.Sprintf("tls: issuers %q with tls_insecure: want one of them", a.file)},
 	} {
 		if _, err := NewTCP(TCP{Port: 1, Host: tc.host, TLS: &tc.tls}); err == nil || err.Error() != tc.want {
 			t.Errorf("got  %v\nwant %s", err, tc.want)
@@ -210,19 +197,86 @@ func TestTLSOptions(t *testing.T) {
 	}
 }
 
-// A file with other content is another check, the same content after a reload the same one.
-func TestTLSKeyHoldsContent(t *testing.T) {
-	a := newAuthority(t)
-	build := func() string {
-		return must(t)(NewTCP(TCP{Port: 1, Host: "a", TLS: &TLS{CAFile: a.file}})).Key()
+// A renewed client certificate, and another issuer, count from the next probe on. The check stays the
+// same one.
+func TestTLSFollowsItsFiles(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	server := &tls.Config{Certificates: []tls.Certificate{a.issue(t, "a", time.Now().Add(-time.Minute))}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: x509.NewCertPool()}
+	server.ClientCAs.AddCert(a.cert)
+	port := serve(t, overTLS(server, "hello"))
+	expired, expiredKey := a.files(t, a.issue(t, "probe", time.Now().Add(-2*time.Hour)))
+	files := loaded(t, expired, expiredKey, a.file)
+	c := must(t)(NewTCP(TCP{Port: port, Host: "a", Receive: "hello", TLS: &TLS{Files: files}}))
+	key := c.Key()
+	if got := verdict(t, c, patience); got == "" {
+		t.Error("up with an expired certificate")
 	}
-	before := build()
-	if again := build(); again != before {
-		t.Errorf("the key went from %s to %s", before, again)
+	fresh := a.issue(t, "probe", time.Now().Add(-time.Minute))
+	a.files(t, fresh)
+	set(t, files)
+	if got := verdict(t, c, patience); got != "" || !files.PairNotAfter().Equal(fresh.Leaf.NotAfter) {
+		t.Errorf("%s, valid until %v", got, files.PairNotAfter())
 	}
-	other := newAuthority(t)
 	a.write(t, "ca.pem", "CERTIFICATE", other.cert.Raw)
-	if after := build(); after == before || !strings.Contains(after, a.file) {
-		t.Errorf("the key was %s and is %s", before, after)
+	set(t, files)
+	if got := verdict(t, c, patience); got != "tls: certificate of an unknown issuer" || !files.IssuersNotAfter().Equal(other.cert.NotAfter) {
+		t.Errorf("%s, issuers until %v", got, files.IssuersNotAfter())
 	}
+	if c.Key() != key || !strings.Contains(key, a.file) {
+		t.Errorf("the key was %s and is %s", key, c.Key())
+	}
+}
+
+func TestCredentialsAreChecked(t *testing.T) {
+	a, c := newAuthority(t), new(Credentials)
+	cert, key := a.files(t, a.issue(t, "probe", time.Now()))
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{c.SetPair(read(t, a.file), read(t, key)), "private key does not match public key"},
+		{c.SetPair(nil, read(t, key)), "failed to find any PEM data in certificate input"},
+		{c.SetIssuers(nil), "no certificate: want PEM"},
+		{c.SetIssuers(read(t, key)), "no certificate: want PEM"},
+		{c.SetPair(read(t, cert), read(t, key)), "<nil>"},
+	} {
+		if got := fmt.Sprint(tc.err); got != tc.want {
+			t.Errorf("got  %s\nwant %s", got, tc.want)
+		}
+	}
+}
+
+// trusted returns the authority as the issuer to trust.
+func (a *authority) trusted(t testing.TB) *Credentials { return loaded(t, "", "", a.file) }
+
+// loaded returns credentials with the content of their files.
+func loaded(t testing.TB, cert, key, issuers string) *Credentials {
+	t.Helper()
+	c := &Credentials{CertFile: cert, KeyFile: key, CAFile: issuers}
+	set(t, c)
+	return c
+}
+
+// set reads the files of credentials.
+func set(t testing.TB, c *Credentials) {
+	t.Helper()
+	if c.CertFile != "" {
+		if err := c.SetPair(read(t, c.CertFile), read(t, c.KeyFile)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.CAFile != "" {
+		if err := c.SetIssuers(read(t, c.CAFile)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func read(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }

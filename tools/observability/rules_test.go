@@ -341,6 +341,8 @@ func TestAlertsAtTheirThresholds(t *testing.T) {
 		{"file bad for five minutes", line("file_good", `,file="w"`, "0x20"), 5, "BalanceFileBad z", true},
 		{"for four", line("file_good", `,file="w"`, "0x20"), 4, "BalanceFileBad z", false},
 		{"file good", line("file_good", `,file="w"`, "1x20"), 20, "BalanceFileBad z", false},
+		{"a certificate that expires in five days", line("tls_not_after_timestamp_seconds", `,file="c"`, "432000x90"), 80, "BalanceCertificateExpires z", true},
+		{"in nine", line("tls_not_after_timestamp_seconds", `,file="c"`, "777600x90"), 80, "BalanceCertificateExpires z", false},
 		{"overrides lifted", line("overrides_lifted_total", `,file="o"`, "0x9 2x40"), 12, "BalanceOverridesLifted z", true},
 		{"half an hour ago", line("overrides_lifted_total", `,file="o"`, "0x9 2x40"), 40, "BalanceOverridesLifted z", false},
 		{"never", line("overrides_lifted_total", `,file="o"`, "2x40"), 12, "BalanceOverridesLifted z", false},
