@@ -70,7 +70,10 @@ func (r shownRule) explain(ctx context.Context, q statuspage.Question) statuspag
 	shown.Rcode = dns.RcodeToString[reply.Rcode]
 	shown.Answer, shown.Authority, shown.Additional = texts(reply.Answer), texts(reply.Ns), texts(reply.Extra)
 	shown.Result = outcomeNames[x.result]
-	if len(x.sets) == 0 && len(reply.Answer) > 0 {
+	switch {
+	case reply.Rcode == dns.RcodeServerFailure && r.watcher.server.Load() == nil:
+		shown.Problem = "no client has asked yet: before that, nothing follows a CNAME into another server block"
+	case len(x.sets) == 0 && len(reply.Answer) > 0:
 		shown.Problem = "the rule leaves this answer as it is: it offers no choice"
 	}
 	shown.RRsets = append(shown.RRsets, x.sets...)

@@ -89,6 +89,20 @@ func TestWhyLeavesNoTrace(t *testing.T) {
 	}
 }
 
+// Before a client has asked, no plugin below can follow an alias into another server block: whoever asks
+// why is told.
+func TestWhyBeforeTheFirstClient(t *testing.T) {
+	defer inUse.forget()
+	h := newHandler(t, "balance {\nstatus\n}", plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, q *dns.Msg) (int, error) {
+		m := new(dns.Msg).SetRcode(q, dns.RcodeServerFailure)
+		m.Answer = records(t, "www.north. 300 CNAME pool.south.")
+		return dns.RcodeSuccess, w.WriteMsg(m)
+	}))
+	if got := why(t, h, "www.north.", dns.TypeA, "127.0.0.1").Problem; !strings.Contains(got, "no client has asked yet") {
+		t.Errorf("problem %q, want that no client has asked yet", got)
+	}
+}
+
 func TestWhyOfTheDead(t *testing.T) {
 	defer inUse.forget()
 	const owner = "dead.example.org."

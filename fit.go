@@ -4,6 +4,7 @@ package balance
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
@@ -23,6 +24,9 @@ func parseAnswers(args []string) (int, error) {
 	return n, err
 }
 
+// longestHostname is what nsid adds to a reply at most, if it is not given another text.
+const longestHostname = 64
+
 // sizeFor returns the size of the reply that a client takes, without what is added to it above. It is
 // 0 for a client that does not ask over UDP.
 func sizeFor(w dns.ResponseWriter, query *dns.Msg) uint16 {
@@ -32,7 +36,10 @@ func sizeFor(w dns.ResponseWriter, query *dns.Msg) uint16 {
 	}
 	size := state.Size()
 	if opt := query.IsEdns0(); opt != nil {
-		size -= dns.Len(opt) // the reply has one of at most that size
+		size -= dns.Len(opt) // the reply has one of at most that size, and what nsid adds
+		if slices.ContainsFunc(opt.Option, func(o dns.EDNS0) bool { return o.Option() == dns.EDNS0NSID }) {
+			size -= longestHostname
+		}
 	}
 	if tsig := query.IsTsig(); tsig != nil {
 		size -= dns.Len(tsig)

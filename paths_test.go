@@ -333,3 +333,16 @@ func TestAnswersFitOverTCP(t *testing.T) {
 		t.Errorf("%d addresses, %v", len(rec.Msg.Answer), err)
 	}
 }
+
+// An answer that is to fit leaves room for the host name that nsid adds, if the client asks for it.
+func TestAnswersFitBesideNSID(t *testing.T) {
+	h := newHandler(t, "balance {\n answers fit\n}", echo)
+	q := aSet("nsid.fit.", 0, 60)
+	q.SetEdns0(512, false)
+	plain := len(ask(t, h, q).Answer)
+	opt := q.IsEdns0()
+	opt.Option = append(opt.Option, &dns.EDNS0_NSID{Code: dns.EDNS0NSID})
+	if with := len(ask(t, h, q).Answer); with != plain-4 { // 64 bytes
+		t.Errorf("%d addresses beside an NSID, %d without: want 4 fewer", with, plain)
+	}
+}
