@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -175,6 +176,42 @@ func (a *answer) limitFor(set *rrset, key turnKey) uint16 {
 		return 0
 	}
 	return a.most
+}
+
+// stateOf returns the plan and turns for the records of a set, and which records are which members.
+func (a *answer) stateOf(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+	now, order := a.stateFor(rules, b, key, set, rrs)
+	if a.query.rule.spillsFor(key.prefer) {
+		return a.spilled(rules, b, key, set, rrs, now, order)
+	}
+	return now, order
+}
+
+// stateFor is stateOf for the client's own choice, without spilling. It takes no turn if somebody asks
+// why.
+func (a *answer) stateFor(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+	if a.explanation() != nil {
+		return rules.copyOf(b, key, set, rrs)
+	}
+	return rules.stateOf(b, key, set, rrs)
+}
+
+// spilled returns the state for an answer that spills: that of the locality whose members lead it, or
+// now if they are the client's own.
+func (a *answer) spilled(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR, now *state, order *recordOrder) (*state, *recordOrder) {
+	own := key.prefer
+	shared := key
+	shared.where, shared.prefer = key.where+inSpill, choice{line: own.line}
+	way := allTurns.entry(a.query.rule.scope, shared, set.owner).spillway()
+	lead := way.next(own.place)
+	if a.explanation() == nil {
+		lead = way.lead(own.place, now.plan.weights, time.Now())
+	}
+	if lead == own.place {
+		return now, order
+	}
+	key.prefer.place, key.prefer.spilled = lead, a.query.rule.nearOf(own).only
+	return a.stateFor(rules, b, key, set, rrs)
 }
 
 // message returns res with the sections arranged: res itself if they are its own. The copy is made

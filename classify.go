@@ -190,9 +190,6 @@ func allUp(standings []standing) []standing {
 	return open
 }
 
-// maxTiers is the most tier lines in a stanza.
-const maxTiers = 1000
-
 // parseMinHealthy reads "min_healthy N|P%".
 func parseMinHealthy(args []string) (q quorum, err error) {
 	if len(args) != 1 {

@@ -15,7 +15,6 @@ import (
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/vm"
-	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/text"
 )
@@ -63,32 +62,3 @@ type conditionSet [2]uint64
 
 func (s *conditionSet) add(line int)      { s[line/64] |= 1 << (line % 64) }
 func (s *conditionSet) has(line int) bool { return s[line/64]&(1<<(line%64)) != 0 }
-
-// conditionsFor evaluates the conditions of the rule for a query. They are evaluated before the plugins
-// below see it, because these may rewrite it.
-func (z *zoneRule) conditionsFor(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) (held conditionSet) {
-	state := &request.Request{W: w, Req: query}
-	for i := range z.prefer {
-		c := z.prefer[i].when
-		if c == nil {
-			continue
-		}
-		holds, err := c.holds(ctx, state)
-		if err != nil {
-			z.conditionFailed(&z.prefer[i], err)
-		}
-		if holds {
-			held.add(i)
-		}
-	}
-	return held
-}
-
-// conditionFailed counts an expression that failed, and logs it now and then.
-func (z *zoneRule) conditionFailed(p *preference, err error) {
-	expressionFailures.WithLabelValues(z.zone).Inc()
-	now := time.Now().UnixNano()
-	if last := p.when.logged.Load(); now-last > int64(conditionLogInterval) && p.when.logged.CompareAndSwap(last, now) {
-		log.Warningf("%s: prefer ... when (%s) failed, and counts as false: %s", z.zone, p.at, text.OneLine(err.Error()))
-	}
-}

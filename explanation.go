@@ -39,23 +39,6 @@ func (a *answer) explainedBy(ctx context.Context) {
 	}
 }
 
-// stateOf returns the plan and turns for the records of a set, and which records are which members.
-func (a *answer) stateOf(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	now, order := a.stateFor(rules, b, key, set, rrs)
-	if a.query.rule.spillsFor(key.prefer) {
-		return a.spilled(rules, b, key, set, rrs, now, order)
-	}
-	return now, order
-}
-
-// stateFor is stateOf for clients that do not spill.
-func (a *answer) stateFor(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	if a.explanation() != nil {
-		return rules.copyOf(b, key, set, rrs)
-	}
-	return rules.stateOf(b, key, set, rrs)
-}
-
 // copyOf returns the state that the next answer for a set would be made with. It is a copy, so that
 // the turn stays, and a look at what is known registers nothing.
 func (r applied) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {

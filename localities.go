@@ -112,64 +112,29 @@ func parseLocality(args []string) (o localityOption, err error) {
 	return o, err
 }
 
-// inPlace describes the place of a choice, if it goes by one.
-func (c choice) inPlace() string {
-	if !c.place.Known() {
-		return ""
-	}
-	return fmt.Sprintf(" locality, in %s", c.place)
-}
-
-// near is the option prefer locality. Immutable.
-type near struct {
-	only  bool // members of other localities are left out if there are enough
-	spill bool
-}
-
-// keepNear leaves only the members of a locality in the answer, if at least min_healthy and at least
-// half of its members in the serving tier can answer. It reports whether it does.
-func (c *classification) keepNear(standings []standing, place locality.Locality, q quorum) bool {
-	tier, total := standings[c.answering[0]].tier, 0
-	for _, s := range standings {
-		if s.tier == tier && s.place == place {
-			total++
+// add adds a locality line, whose path may be relative to a directory.
+func (l *localities) add(o localityOption, root string) error {
+	if o.cluster != nil {
+		if l.cluster != nil {
+			return fmt.Errorf("kubernetes: given twice: want one cluster for a stanza")
 		}
-	}
-	var kept []uint16
-	var far []exclusion
-	for _, m := range c.answering {
-		if standings[m].place == place {
-			kept = append(kept, m)
-		} else {
-			far = append(far, exclusion{m, notNear})
+		l.cluster = o.cluster
+		if path := &l.cluster.Kubeconfig; *path != "" {
+			*path = pathIn(root, *path)
 		}
+		return nil
 	}
-	if len(kept) == 0 || len(kept) < q.of(total) || 2*len(kept) < total {
-		return false
+	place := locality.Named(o.name)
+	if !place.Known() {
+		return fmt.Errorf("too many names: want at most %d in a process", locality.MaxLocalities)
 	}
-	c.degraded = c.allDown || c.failedOver || slices.ContainsFunc(c.excluded, func(x exclusion) bool {
-		s := standings[x.member]
-		return x.why == wasDown && s.tier == tier && s.place == place
-	})
-	c.answering, c.excluded = kept, slices.Concat(far, c.excluded)
-	return true
-}
-
-// prefers returns the choice that a plan follows. It is the client's own, except that "only" has the
-// whole set answer if too few near members can.
-func (r *rule) prefers(own choice, standings []standing, c *classification) choice {
-	if own.line == noPreference || r.prefer[own.line].near == nil || !r.prefer[own.line].near.only || own.spilled || len(c.answering) == 0 {
-		return own
+	for _, prefix := range o.ranges {
+		if i := slices.IndexFunc(l.ranges, func(r locality.Range) bool { return r.Prefix == prefix }); i >= 0 {
+			return fmt.Errorf("%q is in %s already: want it in one locality", cidr.Word(prefix), l.ranges[i].Locality)
+		}
+		l.ranges = append(l.ranges, locality.Range{Prefix: prefix, Locality: place})
 	}
-	if !c.keepNear(standings, own.place, r.minHealthy) {
-		return choice{line: noPreference}
-	}
-	return own
-}
-
-// spills reports whether the rule has "prefer locality spill".
-func (r *rule) spills() bool {
-	return slices.ContainsFunc(r.prefer, func(p preference) bool { return p.near != nil && p.near.spill })
+	return nil
 }
 
 // shownNodes returns what the page shows of the cluster that localities come from, nil if there is none.

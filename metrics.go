@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/coredns/coredns/plugin"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -140,3 +139,11 @@ func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
 		return true
 	})
 }
+
+var (
+	localityNodesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_nodes"),
+		"Nodes that localities come from.", []string{"zone"}, nil)
+	localityReachedDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_api_server_reached"),
+		"1 if the API server that localities come from answered when it was last asked, else 0: then the last state stays in force.",
+		[]string{"zone"}, nil)
+)

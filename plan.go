@@ -72,7 +72,7 @@ func (p *plan) divide(c classification) {
 	if r.spillsFor(p.basis.prefer) {
 		p.weights = weightsByPlace(p.standings, c.answering)
 	}
-	prefer := r.prefers(p.basis.prefer, p.standings, &c)
+	prefer := r.narrow(p.basis.prefer, p.standings, &c)
 	p.excluded, p.degraded, p.failedOver, p.allDown = c.excluded, c.degraded, c.failedOver, c.allDown
 	p.wanted = min(len(c.answering), p.basis.limitOf(&p.members[0]))
 	groupOf := func(m uint16) groupID {

@@ -33,6 +33,7 @@
 //	setup.go        the directive, the table of options, checks across options
 //	corefile.go     lines, their positions in errors, how a table of options is read; arguments.go words
 //	zones.go        the zones of a stanza, and stanzas with the same zone
+//	listeners.go    where a server block listens
 //	moved.go        what loadbalance takes
 //	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block
 //	rule.go         a stanza, and the search for the one that a name belongs to
@@ -50,7 +51,8 @@
 //	policy.go       the table of policies; roundrobin.go, weighted.go, random.go, sticky.go
 //	targets.go      MX and SRV records whose targets are down; hints.go addresses in HTTPS and SVCB
 //	glue.go         addresses that no record of the answer leads to, such as those of name servers
-//	prefer.go       preferences; condition.go when, localities.go and spill.go prefer locality
+//	prefer.go       preferences; condition.go when, near.go and spill.go prefer locality
+//	localities.go   which locality an address is in
 //	fit.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
 //
 // What operators see:

@@ -3,10 +3,15 @@
 package balance
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
+
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/locality"
@@ -82,7 +87,7 @@ func (r *rule) groupOf(c choice, m *member, place locality.Locality) int {
 	if m.host != "" || c.line == noPreference {
 		return int(m.rank)
 	}
-	if r.prefer[c.line].near != nil {
+	if r.nearOf(c) != nil {
 		if place == c.place {
 			return 0
 		}
@@ -196,4 +201,41 @@ func (p *preference) reached(earlier []preference) error {
 		}
 	}
 	return nil
+}
+
+// inPlace describes the place of a choice, if it goes by one.
+func (c choice) inPlace() string {
+	if !c.place.Known() {
+		return ""
+	}
+	return fmt.Sprintf(" locality, in %s", c.place)
+}
+
+// conditionsFor evaluates the conditions of the rule for a query. They are evaluated before the plugins
+// below see it, because these may rewrite it.
+func (z *zoneRule) conditionsFor(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) (held conditionSet) {
+	state := &request.Request{W: w, Req: query}
+	for i := range z.prefer {
+		c := z.prefer[i].when
+		if c == nil {
+			continue
+		}
+		holds, err := c.holds(ctx, state)
+		if err != nil {
+			z.conditionFailed(&z.prefer[i], err)
+		}
+		if holds {
+			held.add(i)
+		}
+	}
+	return held
+}
+
+// conditionFailed counts an expression that failed, and logs it now and then.
+func (z *zoneRule) conditionFailed(p *preference, err error) {
+	expressionFailures.WithLabelValues(z.zone).Inc()
+	now := time.Now().UnixNano()
+	if last := p.when.logged.Load(); now-last > int64(conditionLogInterval) && p.when.logged.CompareAndSwap(last, now) {
+		log.Warningf("%s: prefer ... when (%s) failed, and counts as false: %s", z.zone, p.at, text.OneLine(err.Error()))
+	}
 }

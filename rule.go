@@ -353,3 +353,6 @@ func (r *rule) addTier(targets []netip.Prefix) error {
 	r.tiers = append(r.tiers, targets)
 	return nil
 }
+
+// maxTiers is the most tier lines in a stanza.
+const maxTiers = 1000

@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/coredns/coredns/plugin"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
@@ -130,14 +129,6 @@ func gauge(desc *prometheus.Desc, on bool, labels ...string) prometheus.Metric {
 	}
 	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 }
-
-var (
-	localityNodesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_nodes"),
-		"Nodes that localities come from.", []string{"zone"}, nil)
-	localityReachedDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_api_server_reached"),
-		"1 if the API server that localities come from answered when it was last asked, else 0: then the last state stays in force.",
-		[]string{"zone"}, nil)
-)
 
 // collectNodes writes how many nodes localities come from, and whether their API server answers.
 func collectNodes(metrics chan<- prometheus.Metric) {

@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,9 +15,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
-	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
-	"github.com/seed-f1518d44/balance/internal/locality"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/text"
 	"github.com/seed-f1518d44/balance/internal/weights"
@@ -119,28 +116,6 @@ func enter(byZone map[string]*zoneRule, listeners string) {
 		_, _ = h.Write([]byte(zone + "\x00" + listeners))
 		z.scope = h.Sum64()
 	}
-}
-
-// listenersOf says where a server block listens and for whom: what tells it apart from another
-// block with the same zone.
-func listenersOf(config *dnsserver.Config, keys []string) string {
-	var ports []string
-	for _, key := range keys {
-		transport, port := listenerOf(key)
-		ports = append(ports, transport+port)
-	}
-	slices.Sort(ports)
-	hosts := slices.Sorted(slices.Values(config.ListenHosts))
-	return fmt.Sprintf("%q %q %q", slices.Compact(ports), hosts, config.ViewName)
-}
-
-// listenerOf returns the transport and the port in a key of a server block, as "dns://example.org.:53".
-func listenerOf(key string) (transport, port string) {
-	transport, rest, found := strings.Cut(key, "://")
-	if !found {
-		transport, rest = "dns", key
-	}
-	return transport, rest[strings.LastIndexByte(rest, ':')+1:]
 }
 
 // parse reads all balance stanzas of a server block.
@@ -280,6 +255,14 @@ func (s *stanza) addPreference(p preference, at position) error {
 	return err
 }
 
+// addLocality adds a locality line.
+func (s *stanza) addLocality(o localityOption) error {
+	if s.rule.localities == nil {
+		s.rule.localities = new(localities)
+	}
+	return s.rule.localities.add(o, s.root)
+}
+
 // warn has something said when the server starts.
 func (s *stanza) warn(at position, format string, args ...any) {
 	s.rule.warnings = append(s.rule.warnings, text.OneLine(fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))))
@@ -415,33 +398,4 @@ func shownLines(lines []line) (shown []string) {
 		shown = append(shown, lines[i].String())
 	}
 	return shown
-}
-
-// addLocality adds a locality line.
-func (s *stanza) addLocality(o localityOption) error {
-	if s.rule.localities == nil {
-		s.rule.localities = new(localities)
-	}
-	l := s.rule.localities
-	if o.cluster != nil {
-		if l.cluster != nil {
-			return fmt.Errorf("kubernetes: given twice: want one cluster for a stanza")
-		}
-		l.cluster = o.cluster
-		if path := &l.cluster.Kubeconfig; *path != "" {
-			*path = pathIn(s.root, *path)
-		}
-		return nil
-	}
-	place := locality.Named(o.name)
-	if !place.Known() {
-		return fmt.Errorf("too many names: want at most %d in a process", locality.MaxLocalities)
-	}
-	for _, prefix := range o.ranges {
-		if i := slices.IndexFunc(l.ranges, func(r locality.Range) bool { return r.Prefix == prefix }); i >= 0 {
-			return fmt.Errorf("%q is in %s already: want it in one locality", cidr.Word(prefix), l.ranges[i].Locality)
-		}
-		l.ranges = append(l.ranges, locality.Range{Prefix: prefix, Locality: place})
-	}
-	return nil
 }

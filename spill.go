@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/seed-f1518d44/balance/internal/locality"
 	"github.com/seed-f1518d44/balance/internal/schedule"
 )
@@ -187,27 +185,4 @@ func weightsByPlace(standings []standing, answering []uint16) (weights []localWe
 	}
 	slices.SortFunc(weights, func(a, b localWeight) int { return cmp.Compare(a.place, b.place) })
 	return weights
-}
-
-// spillsFor reports whether the answers for a choice may be led by members of another locality.
-func (r *rule) spillsFor(c choice) bool {
-	return c.line != noPreference && r.prefer[c.line].near != nil && r.prefer[c.line].near.spill
-}
-
-// spilled returns the state for an answer that spills: that of the locality whose members lead it, or
-// now if they are the client's own.
-func (a *answer) spilled(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR, now *state, order *recordOrder) (*state, *recordOrder) {
-	own := key.prefer
-	shared := key
-	shared.where, shared.prefer = key.where+inSpill, choice{line: own.line}
-	way := allTurns.entry(a.query.rule.scope, shared, set.owner).spillway()
-	lead := way.next(own.place)
-	if a.explanation() == nil {
-		lead = way.lead(own.place, now.plan.weights, time.Now())
-	}
-	if lead == own.place {
-		return now, order
-	}
-	key.prefer.place, key.prefer.spilled = lead, a.query.rule.prefer[own.line].near.only
-	return a.stateFor(rules, b, key, set, rrs)
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -18,8 +17,6 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
-
-	"github.com/coredns/coredns/core/dnsserver"
 )
 
 // defaultStatus is where the page of the option status is.
@@ -67,17 +64,6 @@ func hidesPort(arg string) (addr netip.Addr, port string, ok bool) {
 	addr, err := netip.ParseAddr(arg[:at])
 	const shortest = 3 // digits: fewer are the end of an address
 	return addr, arg[at+1:], err == nil && notDecimal == nil && len(arg)-at > shortest
-}
-
-// serversOf returns where a server block listens, for people.
-func serversOf(config *dnsserver.Config, keys []string) (servers []string) {
-	for _, key := range keys {
-		transport, port := listenerOf(key)
-		for _, host := range config.ListenHosts {
-			servers = append(servers, transport+"://"+net.JoinHostPort(host, port))
-		}
-	}
-	return distinct(servers)
 }
 
 // statusPages are those of the process. A new server takes part in one before the old one leaves, so that a
