@@ -15,9 +15,9 @@ import (
 // Supported reports whether sets can be made here.
 const Supported = true
 
-// Set holds connections. Wait is for one goroutine, all else for one, perhaps another.
+// Set holds connections. One goroutine may call Wait, and one, perhaps another, everything else.
 type Set[T any] struct {
-	epoll *os.File // the runtime waits for it, so that no thread has to
+	epoll *os.File // the runtime polls it, so that waiting takes no thread
 	raw   syscall.RawConn
 	fd    int // of epoll
 	made  uint32
@@ -33,7 +33,7 @@ func New[T any]() (*Set[T], error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // without it os.NewFile would not have the runtime wait
+	if err := unix.SetNonblock(fd, true); err != nil { // otherwise the runtime would not poll it
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
@@ -46,9 +46,9 @@ func New[T any]() (*Set[T], error) {
 	return &Set[T]{epoll: epoll, raw: raw, fd: fd, open: make(map[Conn]T)}, nil
 }
 
-// Dial begins to open a connection, from an address of this host, the zero one for any; an event tells
-// how that ends. Look says whose it is. The error is an errno of this host's own, or ErrNoRoom where a quarter
-// of the descriptors that this process may have would not be left for others.
+// Dial begins to open a connection from an address of this host; the zero address leaves the choice to
+// the kernel. An event says how that ends, and Look returns the owner. The error is a local error, or
+// ErrNoRoom if less than a quarter of the process's descriptors would be left for others.
 func (s *Set[T]) Dial(from netip.Addr, to netip.AddrPort, owner T) (Conn, error) {
 	family := unix.AF_INET6
 	if to.Addr().Is4() {
@@ -73,8 +73,8 @@ func (s *Set[T]) Dial(from netip.Addr, to netip.AddrPort, owner T) (Conn, error)
 	return conn, nil
 }
 
-// interests are said on edges: what a peer says and we do not read wakes nobody twice, and its farewell
-// is seen behind it.
+// interests are edge-triggered: unread data wakes nobody twice, and the end of the connection is seen
+// behind it.
 const interests = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
 // set prepares a socket and connects it.
@@ -87,7 +87,7 @@ func (s *Set[T]) set(fd int, from netip.Addr, to netip.AddrPort) error {
 			return err
 		}
 	}
-	// A reset leaves nothing behind on either host, as at the end of a probe.
+	// A reset leaves nothing behind on either host.
 	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
 		return err
 	}
@@ -102,15 +102,15 @@ func (s *Set[T]) set(fd int, from netip.Addr, to netip.AddrPort) error {
 	return nil
 }
 
-// refused reports whether an error is the peer's doing: an event says so too.
+// refused reports whether an error comes from the peer. An event says so too.
 func refused(err error) bool {
 	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)
 }
 
-// options of a socket. Bound to an address, it takes its port when it connects, so that it shares
-// the port with connections to others. Keep-alive says "still there" often enough for firewalls
-// and translators on the way to remember the connection, and ends one whose peer is gone without a word
-// after 60 + 3*15 s: that is for tidiness, for probes notice sooner.
+// options of a socket. Bound to an address, it takes its port only when it connects, so that it can
+// share the port with connections to other peers. Keep-alive is frequent enough for firewalls and NAT on
+// the way to remember the connection. It also ends connections whose peer has vanished, after
+// 60 + 3*15 s; probes notice sooner.
 var options = [...]struct{ level, name, value int }{
 	{unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1},
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
@@ -119,8 +119,8 @@ var options = [...]struct{ level, name, value int }{
 	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
 }
 
-// scarce reports whether three quarters of the descriptors are taken: the kernel gives out the lowest
-// that is free.
+// scarce reports whether three quarters of the descriptors are taken. The kernel assigns the lowest free
+// one, so the number says how many are.
 func scarce(fd int) bool {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
@@ -136,19 +136,19 @@ func sockaddr(at netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }
 
-// Close ends a connection, with a reset. One that is closed already is left alone.
+// Close ends a connection with a reset. Closing it twice is harmless.
 func (s *Set[T]) Close(conn Conn) {
 	if _, ok := s.open[conn]; !ok {
 		return
 	}
 	delete(s.open, conn)
-	_ = unix.Close(fdOf(conn)) // which takes it out of epoll
+	_ = unix.Close(fdOf(conn)) // this removes it from epoll
 }
 
 func fdOf(conn Conn) int { return int(uint32(conn)) }
 
-// Wait returns what happened, in the memory given, once anything has. The error is ErrClosed, or what
-// the kernel says.
+// Wait waits until something happens, and returns it in the memory given. The error is ErrClosed or one
+// of the kernel.
 func (s *Set[T]) Wait(into []Event) ([]Event, error) {
 	var failed error
 	n := 0
@@ -168,7 +168,7 @@ func (s *Set[T]) Wait(into []Event) ([]Event, error) {
 	return into[:n], nil
 }
 
-// poll returns how much has happened, without waiting for more.
+// poll returns the number of events that are there, without waiting.
 func poll(epoll int, happened []unix.EpollEvent) (n int, err error) {
 	for {
 		n, err = unix.EpollWait(epoll, happened, 0)
@@ -178,8 +178,8 @@ func poll(epoll int, happened []unix.EpollEvent) (n int, err error) {
 	}
 }
 
-// Look says what an event means, and whom it concerns. What the peer said is dropped, at most MostDropped
-// bytes of it: how many is returned.
+// Look returns what an event means and the owner of its connection. It drops what the peer sent, at
+// most MostDropped bytes, and returns how many.
 func (s *Set[T]) Look(e Event) (owner T, change Change, dropped int) {
 	owner, ok := s.open[e.Conn]
 	switch {
@@ -206,7 +206,7 @@ func (s *Set[T]) drop(fd int) (dropped int) {
 	return dropped
 }
 
-// Shut closes everything. Wait returns then.
+// Shut closes everything, which ends Wait.
 func (s *Set[T]) Shut() {
 	for conn := range s.open {
 		s.Close(conn)

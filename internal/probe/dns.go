@@ -19,14 +19,14 @@ import (
 // counts as a complete one. Replies with another ID or question are ignored, up to a bound.
 type DNS struct {
 	Port   uint16     // 1 to 65535
-	Name   string     // to ask for; "" asks for the name servers of the root
-	Type   uint16     // of the records to ask for; default A; only with Name
+	Name   string     // to query; "" queries the name servers of the root
+	Type   uint16     // to query; default A; only with Name
 	Source netip.Addr // to probe from, for endpoints of its family; zero for any
 }
 
 type dnsProbe struct {
 	source source
-	wire   []byte // the query but for its ID
+	wire   []byte // the query, without an ID
 	named  bool
 }
 

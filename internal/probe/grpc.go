@@ -31,8 +31,8 @@ type GRPC struct {
 	Source  netip.Addr // to probe from, for endpoints of its family; zero for any
 }
 
-// grpcProbe makes its one unary call without the client of grpc-go, whose channel has seven
-// goroutines and more for each endpoint that it waits for.
+// grpcProbe makes its unary call over call2. The client of grpc-go takes seven goroutines for each
+// endpoint, also for a silent one.
 type grpcProbe struct {
 	*line
 	service string
@@ -74,7 +74,7 @@ func (p *grpcProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 
 // ask makes the call.
 func (p *grpcProbe) ask(c io.ReadWriter, endpoint netip.AddrPort) error {
-	// The server is not told our deadline: it would hurry to report its end, as a status of its own.
+	// The server is not told the deadline. Otherwise it would report the timeout itself, as a status.
 	r, err := begin2(c, request2(p.fields(endpoint), p.message))
 	if err != nil {
 		return err

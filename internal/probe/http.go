@@ -25,9 +25,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// HTTP is up where the status of the reply (HTTP/1.1, RFC 9110 and 9112) is expected and its body
-// holds what it should. Redirects are not followed: their status is the one that counts. At most
-// 64 KiB of headers and 64 KiB of body are read, the body only where something is asked of it.
+// HTTP is up if the status of the reply (RFC 9110) is expected and its body holds what it should.
+// Redirects are not followed: their status counts. At most 64 KiB of headers and 64 KiB of body are
+// read, the body only if Body or BodyRegex asks for it.
 type HTTP struct {
 	Port      uint16         // 1 to 65535
 	Path      string         // with a query if need be; default "/"
@@ -53,13 +53,13 @@ func (r StatusRange) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// httpProbe has its request ready but for the address, and reads the reply with the parser of
-// net/http. It does without http.Transport, whose two goroutines and pool a connection that serves
-// once has no use for.
+// httpProbe has its request ready except for the host, and reads the reply with the parser of net/http.
+// It does not use http.Transport, because a connection that serves once needs neither its pool nor its
+// two goroutines.
 type httpProbe struct {
 	*line
 	host         string // "" for the address
-	before       string // of the request, up to the host
+	before       string // the request up to the host
 	after        string
 	http2        bool
 	path         string      // for HTTP/2
@@ -69,7 +69,7 @@ type httpProbe struct {
 	body         []byte
 	regex        *regexp.Regexp
 	request      *http.Request // tells the parser the method; never written to
-	standardPort uint16        // which a Host header does without
+	standardPort uint16        // a Host header leaves it out
 }
 
 // NewHTTP builds the check. It fails on options that make no sense and on unreadable files.
@@ -118,7 +118,7 @@ func (o HTTP) protocols() []string {
 	return nil
 }
 
-// withDefaults fills in what was left out, in copies.
+// withDefaults returns a copy that has the defaults of what was left out.
 func (o HTTP) withDefaults() HTTP {
 	if o.Path == "" {
 		o.Path = "/"
@@ -320,7 +320,7 @@ func (r *reply) release() {
 
 var errHead = reason("headers longer than 64 KiB")
 
-// judge reads a reply and says why it is not that of an endpoint which is up.
+// judge reads a reply. It returns an error if the endpoint is not up.
 func (p *httpProbe) judge(peer io.Reader) error {
 	r := newReply(peer, maxRead, errHead)
 	defer r.release()
@@ -397,8 +397,8 @@ func (p *httpProbe) read(r *reply) (*http.Response, error) {
 
 var errVersion = errors.New("neither HTTP/1.0 nor HTTP/1.1")
 
-// unreadable tells a reply that ended early from one that is not HTTP. The parser takes half a line
-// for a whole one, so its error alone does not say.
+// unreadable distinguishes a reply that ended early from one that is not HTTP. The error of the parser
+// does not, because it takes half a line for a complete one.
 func (r *reply) unreadable(err error) error {
 	line, _, _ := bytes.Cut(r.limit.first, []byte("\r\n"))
 	failed := r.limit.err != nil && !errors.Is(r.limit.err, io.EOF)
@@ -412,8 +412,8 @@ func (r *reply) unreadable(err error) error {
 	return &unmet{awaited: "end of the headers", seen: "got " + quote(line), err: cmp.Or(r.limit.err, err)}
 }
 
-// maxFramed is how many bytes a body of 64 KiB may need on the wire: in chunks of one byte, six
-// times its size (RFC 9112, section 7.1).
+// maxFramed is how many bytes are read for a body of 64 KiB. In chunks of one byte it takes six times
+// its size on the wire (RFC 9112, section 7.1).
 const maxFramed = 8 * maxRead
 
 var errFraming = reason("body in chunks too small")
@@ -429,7 +429,7 @@ func (p *httpProbe) judgeBody(body io.Reader) error {
 	return err
 }
 
-// judgeRegex needs all of the body, or its first 64 KiB: what comes later can undo a match.
+// judgeRegex reads the whole body, or its first 64 KiB, because what comes later can undo a match.
 func (p *httpProbe) judgeRegex(body io.Reader) error {
 	got, err := io.ReadAll(io.LimitReader(body, maxRead))
 	switch {

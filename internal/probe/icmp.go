@@ -17,9 +17,8 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-// ICMP is up where an echo request (RFC 792, RFC 4443) is answered. It needs a kernel that gives
-// this process ping sockets (sysctl net.ipv4.ping_group_range, which rules IPv6 too), or the
-// capability CAP_NET_RAW.
+// ICMP is up if an echo request (RFC 792, RFC 4443) is answered. It needs ping sockets (sysctl
+// net.ipv4.ping_group_range, for IPv6 too) or the capability CAP_NET_RAW.
 type ICMP struct {
 	Source netip.Addr // to probe from, for endpoints of its family; zero for any
 }
@@ -29,7 +28,7 @@ type icmpProbe struct {
 	v4, v6 echoFamily
 }
 
-// echoFamily is what differs between IPv4 and IPv6.
+// echoFamily has what differs between IPv4 and IPv6.
 type echoFamily struct {
 	ping, raw      string // networks
 	any, loopback  netip.Addr
@@ -48,7 +47,7 @@ var echoV6 = echoFamily{
 	request: ipv6.ICMPTypeEchoRequest, reply: ipv6.ICMPTypeEchoReply, protocol: 58,
 }
 
-// opener opens a socket toward one address. A zero from leaves ours to the kernel.
+// opener opens a socket toward one address. If from is zero, the kernel chooses the local address.
 type opener func(ctx context.Context, f *echoFamily, from, to netip.Addr) (echoConn, error)
 
 // echoConn carries ICMP messages, without IP headers, from and to one address.
@@ -59,8 +58,8 @@ type echoConn interface {
 	Close() error
 }
 
-// NewICMP builds the check. It fails where this process may send echo requests over neither IPv4
-// nor IPv6; where it may over one, endpoints of the other fail with ErrLocal.
+// NewICMP builds the check. It fails if this process may not send echo requests at all. If it may only
+// over one of IPv4 and IPv6, endpoints of the other family fail with ErrLocal.
 func NewICMP(o ICMP) (*Check, error) {
 	from, err := newSource(o.Source)
 	if err != nil {
@@ -76,8 +75,7 @@ func NewICMP(o ICMP) (*Check, error) {
 	return &Check{name: "icmp", key: fmt.Sprintf("icmp source=%s", from), protocol: p}, nil
 }
 
-// choose finds the way that the kernel allows, a ping socket before a raw one. open stays nil
-// where it allows none.
+// choose finds what the kernel allows: a ping socket, else a raw one, else nothing.
 func (f *echoFamily) choose() {
 	for _, open := range []opener{openPing, openRaw} {
 		if conn, err := open(context.Background(), f, netip.Addr{}, f.loopback); err == nil {
@@ -88,7 +86,7 @@ func (f *echoFamily) choose() {
 	}
 }
 
-// openRaw opens a raw socket. Connected, it is spared the replies to all other probes.
+// openRaw opens a raw socket. It is connected, so that it does not get the replies to other probes.
 func openRaw(ctx context.Context, f *echoFamily, from, to netip.Addr) (echoConn, error) {
 	conn, err := unicast.DialIP(ctx, f.raw, from, to)
 	if err != nil {
@@ -97,7 +95,7 @@ func openRaw(ctx context.Context, f *echoFamily, from, to netip.Addr) (echoConn,
 	return conn, nil
 }
 
-// pingConn is a ping socket, of which the kernel gives us the replies to our own requests only.
+// pingConn is a ping socket. The kernel delivers only the replies to its own requests.
 type pingConn struct {
 	*icmp.PacketConn
 	to net.Addr
@@ -134,8 +132,8 @@ func (p *icmpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 	return family.exchange(conn, newEcho())
 }
 
-// newEcho returns a request that no other process could have sent: 16 random bytes beside the
-// identifier, which a ping socket replaces with its own.
+// newEcho returns a request with 16 random bytes, so that nobody can forge a reply. A ping socket
+// replaces the identifier with its own.
 func newEcho() *icmp.Echo {
 	token := make([]byte, 18)
 	_, _ = rand.Read(token) // never fails
@@ -162,8 +160,8 @@ func (f *echoFamily) exchange(conn echoConn, echo *icmp.Echo) error {
 	}
 }
 
-// answers reports whether a packet is the reply to echo. Its identifier is not asked about: the
-// token says more.
+// answers reports whether a packet is the reply to echo. The random bytes identify it, so that the
+// identifier need not be compared.
 func (f *echoFamily) answers(packet []byte, echo *icmp.Echo) bool {
 	m, err := icmp.ParseMessage(f.protocol, packet)
 	if err != nil || m.Type != f.reply {

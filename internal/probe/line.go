@@ -28,8 +28,8 @@ type line struct {
 }
 
 // newLine validates what all TCP-based protocols share, and returns the line with the part of the
-// key that describes it. host is a Host header, whose name is verified; protocols is for ALPN
-// (RFC 7301).
+// key that describes it. host is a Host header; the name in it is verified. protocols is for ALPN (RFC
+// 7301).
 func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protocols ...string) (*line, string, error) {
 	own, err := newSource(from)
 	if err = cmp.Or(checkPort(port), checkHost(host), p.validate(), err); err != nil {
@@ -51,8 +51,8 @@ func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protoco
 	return l, key, nil
 }
 
-// source is the local address to probe from. It serves endpoints of its own family only: those of
-// the other are probed from the address which the kernel chooses, as all are for the zero source.
+// source is the local address to probe from, for endpoints of its family. For the others, and if it is
+// zero, the kernel chooses.
 type source netip.Addr
 
 func newSource(addr netip.Addr) (source, error) {
@@ -64,7 +64,7 @@ func newSource(addr netip.Addr) (source, error) {
 
 func (s source) String() string { return netip.Addr(s).String() }
 
-// toward returns the address to bind to for an endpoint, the zero one for any.
+// toward returns the address to bind to for an endpoint, the zero address if the kernel chooses.
 func (s source) toward(addr netip.Addr) netip.Addr {
 	if own := netip.Addr(s); own.IsValid() && own.Is4() == addr.Is4() {
 		return own
@@ -80,7 +80,8 @@ func (s source) towardPort(addr netip.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// unkept dials without keep-alive: no connection lives long enough, and it spares system calls.
+// unkept dials without keep-alive, which saves system calls: no connection lives long enough to need it.
+// bound does so from a source address.
 var (
 	unkept = net.Dialer{KeepAlive: -1}
 	bound  = net.Dialer{KeepAlive: -1, Control: bindLate}
@@ -192,19 +193,20 @@ func abort(tcp *net.TCPConn) {
 
 var longAgo = time.Unix(1, 0)
 
-// expire lets reads and writes fail once ctx ends, by its deadline or before. The result undoes it.
+// expire makes reads and writes fail once ctx ends. The result undoes it, and reports false if ctx has
+// ended.
 func expire(ctx context.Context, c interface{ SetDeadline(time.Time) error }) func() bool {
 	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo) })
 }
 
-// limited reads at most left bytes, then fails with a reason of its own, where io.LimitedReader
-// would feign that the peer has closed.
+// limited reads at most left bytes, then fails with its own error. io.LimitedReader would return io.EOF,
+// as if the peer had closed.
 type limited struct {
 	io.Reader
 	left int
 	full error // what fails a read beyond the bound
 
-	first []byte // that were read, at most maxQuoted: enough to name the reply
+	first []byte // the first bytes, at most maxQuoted: enough to describe the reply
 	err   error  // the last one
 }
 
@@ -222,7 +224,7 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkPort is for every protocol that has one.
+// checkPort validates the port of a check.
 func checkPort(port uint16) error {
 	if port == 0 {
 		return fmt.Errorf("port: %q: want 1 to 65535", "0")
@@ -230,7 +232,7 @@ func checkPort(port uint16) error {
 	return nil
 }
 
-// checkHost is for every protocol that sends a Host header or its like. "" is fine.
+// checkHost validates what is sent as a Host header or its like. "" is fine.
 func checkHost(host string) error {
 	if !httpguts.ValidHostHeader(host) || strings.ContainsAny(host, "/@?# \t") {
 		return fmt.Errorf("host: %q: want a name or an address, with a port if need be", host)
@@ -238,7 +240,7 @@ func checkHost(host string) error {
 	return nil
 }
 
-// nameOf returns the name in a Host header: "example.org:8443" and "[::1]:443" lose their port.
+// nameOf returns the name in a Host header, without a port: "example.org:8443", "[::1]:443".
 func nameOf(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package probe asks endpoints whether they are up: one probe, one verdict, no memory. When to
-// probe, and what a row of verdicts means, others decide.
+// Package probe asks endpoints whether they are up: one probe, one verdict, no memory. Its callers
+// decide when to probe, and what several verdicts in a row mean.
 //
 // A check is built once, from the struct of its protocol, and then probes any number of addresses:
 //
 //	check, err := probe.NewHTTP(probe.HTTP{Port: 8080, Path: "/healthz"})
 //	err = check.Probe(ctx, netip.MustParseAddrPort("192.0.2.1:0")) // nil: up; 0: port 8080
 //
-// tcp.go, http.go, grpc.go, dns.go and icmp.go hold a protocol each; line.go opens connections,
-// tls.go reads certificates, reason.go puts failures into words. A new protocol is a file with a
-// struct of options, a constructor and a probe method.
+// Protocols have a file each:
 //
-// The peer is not trusted. What is read of it has a bound in every protocol, it cannot make a
-// probe outlive its context, and what it says is escaped before it is repeated in an error.
+//	tcp.go    http.go    grpc.go    agent.go    over TCP, by way of line.go
+//	dns.go    udp.go                            over UDP, by way of packet.go
+//	icmp.go
+//
+// http2.go has the HTTP/2 that http and grpc share, proxy.go the PROXY protocol, tls.go and
+// credentials.go encryption. reason.go puts failures into words; report.go has what an error or an
+// endpoint says beside the verdict. A new protocol is a file with a struct of options, a constructor and
+// a probe method.
+//
+// The peer is not trusted. In every protocol there is a bound on what is read of it, it cannot make a
+// probe outlive its context by more than the quarter of a second that hangUp waits, and its text is
+// escaped before it is repeated in an error.
 package probe
 
 import (
@@ -53,8 +61,8 @@ type protocol interface {
 // checks can share a name.
 func (c *Check) Name() string { return c.name }
 
-// Key returns all that may change a verdict, in one line of printable ASCII: the same options give
-// the same key in every process, others another one. Files count with their content.
+// Key returns all options that may change a verdict, in one line of printable ASCII. Equal options have
+// the same key in every process, different ones have different keys. Files count by name.
 func (c *Check) Key() string { return c.key }
 
 // Probe implements Prober.
@@ -88,8 +96,8 @@ func (c *Check) ask(ctx context.Context, start time.Time, endpoint netip.AddrPor
 	return explain(ctx, start, err)
 }
 
-// routed reports whether this host knows a way to an address, which takes no packet. Without it, what
-// looks like a router's reply that a network is unreachable is this host's own.
+// routed reports whether this host has a route to an address. It sends nothing. Without a route, this
+// host itself says "network unreachable", as a router on the way may.
 func routed(addr netip.Addr) bool {
 	const discard = 9 // RFC 863; nothing is sent to it
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, discard)))

@@ -22,18 +22,18 @@ const (
 	maxQuoted = 60  // bytes of what a peer said, once quoted
 )
 
-// reason is a failure in its final words.
+// reason is a failure in its final wording.
 type reason string
 
 func (r reason) Error() string { return string(r) }
 
-// localFault is a reason that is no fault of the endpoint.
+// localFault is a reason that says nothing about the endpoint.
 type localFault string
 
 func (f localFault) Error() string        { return ErrLocal.Error() + ": " + string(f) }
 func (f localFault) Is(target error) bool { return target == ErrLocal }
 
-// unmet is an error that came before what was awaited.
+// unmet is an error that came instead of what was awaited.
 type unmet struct {
 	awaited string
 	seen    string // what came instead, "" for nothing
@@ -113,8 +113,8 @@ func isTimeout(err error) bool {
 	return errors.As(err, &n) && n.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }
 
-// timeoutText tells how long a probe waited. It rounds up, for part of the time is gone when the
-// probe begins: " within 2s" is the timeout that the operator wrote.
+// timeoutText says how long a probe waited: " within 2s". It rounds up to the timeout that the operator
+// wrote, because part of that has passed when the probe begins.
 func timeoutText(ctx context.Context, start time.Time) string {
 	end, ok := ctx.Deadline()
 	if !ok {
@@ -127,7 +127,7 @@ func timeoutText(ctx context.Context, start time.Time) string {
 	return " within " + (end.Sub(start) + unit - 1).Truncate(unit).String()
 }
 
-// localText names a fault of this host, "" for any other.
+// localText describes an error of this host. It returns "" for any other.
 func localText(err error) string {
 	var errno syscall.Errno
 	if !errors.As(err, &errno) {
@@ -150,7 +150,7 @@ func localText(err error) string {
 	return ""
 }
 
-// errorText says what an error is that is neither ours nor a matter of time.
+// errorText describes an error that is neither local nor a timeout.
 func errorText(err error) string {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -185,7 +185,7 @@ func errnoText(errno syscall.Errno) string {
 	return errno.Error()
 }
 
-// certificateText says what is wrong with the server's certificate, "" where nothing is.
+// certificateText says what is wrong with the server's certificate, "" if nothing is.
 func certificateText(err error) string {
 	var invalid x509.CertificateInvalidError
 	var name x509.HostnameError
@@ -211,7 +211,7 @@ func validityText(c *x509.Certificate) string {
 	return "certificate expired on " + c.NotAfter.UTC().Format(time.RFC3339)
 }
 
-// tlsText says what else went wrong with TLS, "" where nothing did.
+// tlsText says what else went wrong with TLS, "" if nothing did.
 func tlsText(err error) string {
 	var header tls.RecordHeaderError
 	var op *net.OpError
