@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package idle keeps TCP connections open without sending anything, and reports when their peers end
-// them. A connection costs a descriptor and a kernel socket, and no memory of this process.
+// Package idle keeps TCP connections open without sending anything, and reports when their peers
+// end them. A connection costs a descriptor and a kernel socket, and no memory of this process.
 //
 //	set, err := idle.New[*owner]()
 //	conn, err := set.Dial(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:443"), whose)
@@ -20,7 +20,8 @@ import "errors"
 // Conn identifies a connection among all that its set ever had.
 type Conn uint64
 
-// Event is something that happened to a connection. If that has been closed since, Look returns Nothing.
+// Event is something that happened to a connection. If that has been closed since, Look returns
+// Nothing.
 type Event struct {
 	Conn Conn
 	bits uint32
@@ -37,8 +38,8 @@ const (
 	Ended                 // the peer closed, reset or refused it, or was not reached any more
 )
 
-// MostDropped is how many bytes Look drops at once. After as many, close the connection: its end may be
-// hidden behind data that is still unread.
+// MostDropped is how many bytes Look drops at once. After as many, close the connection: its end
+// may be hidden behind data that is still unread.
 const MostDropped = 80 << 10
 
 var (

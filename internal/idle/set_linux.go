@@ -46,9 +46,9 @@ func New[T any]() (*Set[T], error) {
 	return &Set[T]{epoll: epoll, raw: raw, fd: fd, open: make(map[Conn]T)}, nil
 }
 
-// Dial begins to open a connection from an address of this host; the zero address leaves the choice to
-// the kernel. An event says how that ends, and Look returns the owner. The error is a local error, or
-// ErrNoRoom if less than a quarter of the process's descriptors would be left for others.
+// Dial begins to open a connection from an address of this host; the zero address leaves the choice
+// to the kernel. An event says how that ends, and Look returns the owner. The error is a local
+// error, or ErrNoRoom if less than a quarter of the process's descriptors would be left for others.
 func (s *Set[T]) Dial(from netip.Addr, to netip.AddrPort, owner T) (Conn, error) {
 	family := unix.AF_INET6
 	if to.Addr().Is4() {
@@ -73,8 +73,8 @@ func (s *Set[T]) Dial(from netip.Addr, to netip.AddrPort, owner T) (Conn, error)
 	return conn, nil
 }
 
-// interests are edge-triggered: unread data wakes nobody twice, and the end of the connection is seen
-// behind it.
+// interests are edge-triggered: unread data wakes nobody twice, and the end of the connection is
+// seen behind it.
 const interests = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
 // set prepares a socket and connects it.
@@ -108,9 +108,9 @@ func refused(err error) bool {
 }
 
 // options of a socket. Bound to an address, it takes its port only when it connects, so that it can
-// share the port with connections to other peers. Keep-alive is frequent enough for firewalls and NAT on
-// the way to remember the connection. It also ends connections whose peer has vanished, after
-// 60 + 3*15 s; probes notice sooner.
+// share the port with connections to other peers. Keep-alive is frequent enough for firewalls and
+// NAT on the way to remember the connection. It also ends connections whose peer has vanished,
+// after 60 + 3*15 s; probes notice sooner.
 var options = [...]struct{ level, name, value int }{
 	{unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1},
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
@@ -119,8 +119,8 @@ var options = [...]struct{ level, name, value int }{
 	{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 3},
 }
 
-// scarce reports whether three quarters of the descriptors are taken. The kernel assigns the lowest free
-// one, so the number says how many are.
+// scarce reports whether three quarters of the descriptors are taken. The kernel assigns the lowest
+// free one, so the number says how many are.
 func scarce(fd int) bool {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 {
@@ -147,8 +147,8 @@ func (s *Set[T]) Close(conn Conn) {
 
 func fdOf(conn Conn) int { return int(uint32(conn)) }
 
-// Wait waits until something happens, and returns it in the memory given. The error is ErrClosed or one
-// of the kernel.
+// Wait waits until something happens, and returns it in the memory given. The error is ErrClosed or
+// one of the kernel.
 func (s *Set[T]) Wait(into []Event) ([]Event, error) {
 	var failed error
 	n := 0

@@ -24,9 +24,9 @@ import (
 //	maxconn:N                    ignored
 //	#text                        why
 //
-// Words in conflict count in their order. Each line stands for itself: what it leaves out is up, ready
-// and 100%. An agent that cannot be reached, or says none of these words, has no say: the error is
-// ErrNoSay.
+// Words in conflict count in their order. Each line stands for itself: what it leaves out is up,
+// ready and 100%. An agent that cannot be reached, or says none of these words, has no say: the
+// error is ErrNoSay.
 type Agent struct {
 	Port   uint16     // 1 to 65535
 	Send   string     // written first; "" for nothing
@@ -146,7 +146,8 @@ func parseAgent(said string) (Report, error) {
 // isAgentSeparator reports whether a character stands between the words of an agent.
 func isAgentSeparator(c rune) bool { return strings.ContainsRune(" \t,", c) }
 
-// agentPercent reads "75%", and "150%" as 100: a member's weight is what the operator wrote at most.
+// agentPercent reads "75%", and "150%" as 100: a member's weight is what the operator wrote at
+// most.
 func agentPercent(word string) (percent int, ok bool) {
 	digits, ok := strings.CutSuffix(word, "%")
 	n, err := strconv.ParseUint(digits, 10, 16)

@@ -48,7 +48,7 @@ func measure(b *testing.B, c *Check) {
 }
 
 // frugal starts a server which costs as little as a server can, and reports how little: it accepts,
-// and where it has a reply reads once, sends it and closes.
+// and if it has a reply reads once, sends it and closes.
 func frugal(b *testing.B, reply string) uint16 {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bindLate lets a socket with a source address choose its port when it connects, so that it can share
-// the port with connections to others: those that have ended keep theirs for a minute.
+// bindLate lets a socket with a source address choose its port when it connects, so that it can
+// share the port with connections to others: those that have ended keep theirs for a minute.
 func bindLate(_, _ string, c syscall.RawConn) error {
 	var err error
 	if failed := c.Control(func(fd uintptr) {

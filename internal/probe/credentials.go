@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Credentials are a client certificate and the issuers to trust, as PEM files hold them. Checks that
-// have them go by what was last set, so that a renewed certificate needs no new check. Safe for
-// concurrent use.
+// Credentials are a client certificate and the issuers to trust, as PEM files hold them. Checks
+// that have them go by what was last set, so that a renewed certificate needs no new check. Safe
+// for concurrent use.
 type Credentials struct {
 	CertFile, KeyFile string // "" for no client certificate
 	CAFile            string // "" for the issuers that this host trusts

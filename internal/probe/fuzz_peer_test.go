@@ -17,7 +17,8 @@ import (
 	"google.golang.org/grpc/health"
 )
 
-// The targets here have a real peer that sends whatever it likes: what is read of it, and how long it takes, has a bound.
+// The targets here have a real peer that sends whatever it likes: what is read of it, and how long
+// it takes, has a bound.
 
 // peer sends the same to whoever connects.
 type peer struct {
@@ -25,7 +26,8 @@ type peer struct {
 	reply atomic.Pointer[[]byte]
 }
 
-// newPeer returns a peer that waits for a while, after the first so many bytes of its reply, for what the prober says to them.
+// newPeer returns a peer that waits for a while, after the first so many bytes of its reply, for
+// what the prober says to them.
 func newPeer(t testing.TB, first func(reply []byte) (bytes int, wait time.Duration)) *peer {
 	p := &peer{}
 	p.port = serve(t, func(c *net.TCPConn) {
@@ -57,7 +59,8 @@ func hear(c *net.TCPConn, wait time.Duration) {
 
 func nothing([]byte) (int, time.Duration) { return 0, 0 }
 
-// firstSettings returns the length of the SETTINGS frame that a reply begins with, 0 where it does not.
+// firstSettings returns the length of the SETTINGS frame that a reply begins with, 0 if it does
+// not.
 func firstSettings(reply []byte) int {
 	if len(reply) < 9 || http2.FrameType(reply[3]) != http2.FrameSettings || reply[4] != 0 || reply[0] != 0 || reply[1] != 0 || 9+int(reply[2]) > len(reply) {
 		return 0
@@ -65,7 +68,8 @@ func firstSettings(reply []byte) int {
 	return 9 + int(reply[2])
 }
 
-// probed returns what a probe of the peer says of a reply. One that hangs fails the test: the peer always ends.
+// probed returns what a probe of the peer says of a reply. One that hangs fails the test: the peer
+// always ends.
 func (p *peer) probed(t *testing.T, c *Check, reply []byte) error {
 	t.Helper()
 	p.reply.Store(&reply)
@@ -189,7 +193,8 @@ func (e *endlessReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// FuzzEndlessReply repeats a reply for ever: what is read of it has a bound in every protocol that has streams.
+// FuzzEndlessReply repeats a reply for ever: what is read of it has a bound in every protocol that
+// has streams.
 func FuzzEndlessReply(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 103 Early Hints\r\n\r\n"))

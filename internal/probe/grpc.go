@@ -20,8 +20,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// GRPC is up if Check of grpc.health.v1, the gRPC health checking protocol, says SERVING. All else is
-// down, also a server without that service and one that does not know Service.
+// GRPC is up if Check of grpc.health.v1, the gRPC health checking protocol, says SERVING. All else
+// is down, also a server without that service and one that does not know Service.
 type GRPC struct {
 	Port    uint16     // 1 to 65535
 	Service string     // to ask about; "" for the server as a whole
@@ -74,7 +74,8 @@ func (p *grpcProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 
 // ask makes the call.
 func (p *grpcProbe) ask(c io.ReadWriter, endpoint netip.AddrPort) error {
-	// The server is not told the deadline. Otherwise it would report the timeout itself, as a status.
+	// The server is not told the deadline. Otherwise it would report the timeout itself, as a
+	// status.
 	r, err := begin2(c, request2(p.fields(endpoint), p.message))
 	if err != nil {
 		return err

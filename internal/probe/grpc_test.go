@@ -39,7 +39,7 @@ func serveGRPC(t testing.TB, creds credentials.TransportCredentials, service grp
 	return portOf(l.Addr())
 }
 
-// failing is a health service that fails with an error, or sticks where there is none.
+// failing is a health service that fails with an error, or hangs if there is none.
 type failing struct {
 	grpc_health_v1.UnimplementedHealthServer
 	err error

@@ -53,9 +53,9 @@ func (r StatusRange) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
-// httpProbe has its request ready except for the host, and reads the reply with the parser of net/http.
-// It does not use http.Transport, because a connection that serves once needs neither its pool nor its
-// two goroutines.
+// httpProbe has its request ready except for the host, and reads the reply with the parser of
+// net/http. It does not use http.Transport, because a connection that serves once needs neither its
+// pool nor its two goroutines.
 type httpProbe struct {
 	*line
 	host         string // "" for the address
@@ -339,7 +339,8 @@ func (p *httpProbe) judge(peer io.Reader) error {
 }
 
 // judgeStatus says what is wrong with the status of a reply. A rate limit (RFC 6585, section 4) is
-// no verdict. Retry-After is kept for the statuses that it is defined for (RFC 9110, section 10.2.3).
+// no verdict. Retry-After is kept for the statuses that it is defined for (RFC 9110, section
+// 10.2.3).
 func (p *httpProbe) judgeStatus(code int, header http.Header) error {
 	for _, r := range p.expect {
 		if r.First <= code && code <= r.Last {
@@ -397,8 +398,8 @@ func (p *httpProbe) read(r *reply) (*http.Response, error) {
 
 var errVersion = errors.New("neither HTTP/1.0 nor HTTP/1.1")
 
-// unreadable distinguishes a reply that ended early from one that is not HTTP. The error of the parser
-// does not, because it takes half a line for a complete one.
+// unreadable distinguishes a reply that ended early from one that is not HTTP. The error of the
+// parser does not, because it takes half a line for a complete one.
 func (r *reply) unreadable(err error) error {
 	line, _, _ := bytes.Cut(r.limit.first, []byte("\r\n"))
 	failed := r.limit.err != nil && !errors.Is(r.limit.err, io.EOF)
@@ -412,8 +413,8 @@ func (r *reply) unreadable(err error) error {
 	return &unmet{awaited: "end of the headers", seen: "got " + quote(line), err: cmp.Or(r.limit.err, err)}
 }
 
-// maxFramed is how many bytes are read for a body of 64 KiB. In chunks of one byte it takes six times
-// its size on the wire (RFC 9112, section 7.1).
+// maxFramed is how many bytes are read for a body of 64 KiB. In chunks of one byte it takes six
+// times its size on the wire (RFC 9112, section 7.1).
 const maxFramed = 8 * maxRead
 
 var errFraming = reason("body in chunks too small")

@@ -58,8 +58,8 @@ type echoConn interface {
 	Close() error
 }
 
-// NewICMP builds the check. It fails if this process may not send echo requests at all. If it may only
-// over one of IPv4 and IPv6, endpoints of the other family fail with ErrLocal.
+// NewICMP builds the check. It fails if this process may not send echo requests at all. If it may
+// only over one of IPv4 and IPv6, endpoints of the other family fail with ErrLocal.
 func NewICMP(o ICMP) (*Check, error) {
 	from, err := newSource(o.Source)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/net/ipv4"
 )
 
-// newICMP builds the check, or holds the error to its words where this host allows no ICMP.
+// newICMP builds the check, or checks the error if this host allows no ICMP.
 func newICMP(t *testing.T, o ICMP) (*Check, bool) {
 	t.Helper()
 	c, err := NewICMP(o)

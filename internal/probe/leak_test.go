@@ -25,8 +25,8 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// No reply, and no lack of one, may leave a descriptor or a goroutine behind (the latter TestMain
-// sees). The first round is for what the runtime opens once and keeps.
+// No reply, and no lack of one, may leave a descriptor or a goroutine behind; TestMain sees
+// the goroutines. The first round is for what the runtime opens once and keeps.
 func TestNoDescriptorIsLeft(t *testing.T) {
 	t.Run("first round", probeEverything)
 	before := descriptors(t)

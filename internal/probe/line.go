@@ -28,8 +28,8 @@ type line struct {
 }
 
 // newLine validates what all TCP-based protocols share, and returns the line with the part of the
-// key that describes it. host is a Host header; the name in it is verified. protocols is for ALPN (RFC
-// 7301).
+// key that describes it. host is a Host header; the name in it is verified. protocols is for ALPN
+// (RFC 7301).
 func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protocols ...string) (*line, string, error) {
 	own, err := newSource(from)
 	if err = cmp.Or(checkPort(port), checkHost(host), p.validate(), err); err != nil {
@@ -51,8 +51,8 @@ func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protoco
 	return l, key, nil
 }
 
-// source is the local address to probe from, for endpoints of its family. For the others, and if it is
-// zero, the kernel chooses.
+// source is the local address to probe from, for endpoints of its family. For the others, and if it
+// is zero, the kernel chooses.
 type source netip.Addr
 
 func newSource(addr netip.Addr) (source, error) {
@@ -80,8 +80,8 @@ func (s source) towardPort(addr netip.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// unkept dials without keep-alive, which saves system calls: no connection lives long enough to need it.
-// bound does so from a source address.
+// unkept dials without keep-alive, which saves system calls: no connection lives long enough to
+// need it. bound does so from a source address.
 var (
 	unkept = net.Dialer{KeepAlive: -1}
 	bound  = net.Dialer{KeepAlive: -1, Control: bindLate}
@@ -128,8 +128,8 @@ type call struct {
 	unwatch  func() bool // ends that; false: the context has ended
 }
 
-// open connects, sends the header of the PROXY protocol and shakes hands. hangUp must be called on the
-// result.
+// open connects, sends the header of the PROXY protocol and shakes hands. hangUp must be called on
+// the result.
 func (l *line) open(ctx context.Context, endpoint netip.AddrPort) (*call, error) {
 	tcp, err := l.connect(ctx, endpoint)
 	if err != nil {
@@ -173,8 +173,8 @@ const (
 )
 
 // part ends a connection as a client does that has nothing more to say: it says so, reads what is
-// left, and closes when the peer does. A connection closed with data unread ends with a reset, which
-// servers log as an error and some count against the client (RFC 9293, section 3.10.4).
+// left, and closes when the peer does. A connection closed with data unread ends with a reset,
+// which servers log as an error and some count against the client (RFC 9293, section 3.10.4).
 func part(tcp *net.TCPConn) {
 	_ = tcp.CloseWrite()
 	_ = tcp.SetReadDeadline(time.Now().Add(linger))
@@ -193,14 +193,14 @@ func abort(tcp *net.TCPConn) {
 
 var longAgo = time.Unix(1, 0)
 
-// expire makes reads and writes fail once ctx ends. The result undoes it, and reports false if ctx has
-// ended.
+// expire makes reads and writes fail once ctx ends. The result undoes it, and reports false if ctx
+// has ended.
 func expire(ctx context.Context, c interface{ SetDeadline(time.Time) error }) func() bool {
 	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo) })
 }
 
-// limited reads at most left bytes, then fails with its own error. io.LimitedReader would return io.EOF,
-// as if the peer had closed.
+// limited reads at most left bytes, then fails with its own error. io.LimitedReader would return
+// io.EOF, as if the peer had closed.
 type limited struct {
 	io.Reader
 	left int

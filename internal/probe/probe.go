@@ -16,12 +16,12 @@
 //
 // http2.go has the HTTP/2 that http and grpc share, proxy.go the PROXY protocol, tls.go and
 // credentials.go encryption. reason.go puts failures into words; report.go has what an error or an
-// endpoint says beside the verdict. A new protocol is a file with a struct of options, a constructor and
-// a probe method.
+// endpoint says beside the verdict. A new protocol is a file with a struct of options, a
+// constructor and a probe method.
 //
-// The peer is not trusted. In every protocol there is a bound on what is read of it, it cannot make a
-// probe outlive its context by more than the quarter of a second that hangUp waits, and its text is
-// escaped before it is repeated in an error.
+// The peer is not trusted. In every protocol there is a bound on what is read of it, it cannot make
+// a probe outlive its context by more than the quarter of a second that hangUp waits, and its text
+// is escaped before it is repeated in an error.
 package probe
 
 import (
@@ -39,9 +39,9 @@ type Prober interface {
 	// Probe checks an endpoint once. Port 0 stands for the port of the check. A nil error means
 	// that the endpoint is up. Otherwise the error says why it is not, in one line of at most 200
 	// bytes of printable ASCII. It is no verdict if it is ErrLocal, ErrInconclusive or ErrNoSay, as
-	// errors.Is tells. ctx carries the timeout: without a deadline a probe may
-	// last as long as the peer likes. Nothing waits for ctx after Probe has returned, so the caller
-	// may use it for the next probe.
+	// errors.Is tells. ctx carries the timeout: without a deadline a probe may last as long as the
+	// peer likes. Nothing waits for ctx after Probe has returned, so the caller may use it for the
+	// next probe.
 	Probe(ctx context.Context, endpoint netip.AddrPort) error
 }
 
@@ -61,8 +61,8 @@ type protocol interface {
 // checks can share a name.
 func (c *Check) Name() string { return c.name }
 
-// Key returns all options that may change a verdict, in one line of printable ASCII. Equal options have
-// the same key in every process, different ones have different keys. Files count by name.
+// Key returns all options that may change a verdict, in one line of printable ASCII. Equal options
+// have the same key in every process, different ones have different keys. Files count by name.
 func (c *Check) Key() string { return c.key }
 
 // Probe implements Prober.
@@ -96,8 +96,8 @@ func (c *Check) ask(ctx context.Context, start time.Time, endpoint netip.AddrPor
 	return explain(ctx, start, err)
 }
 
-// routed reports whether this host has a route to an address. It sends nothing. Without a route, this
-// host itself says "network unreachable", as a router on the way may.
+// routed reports whether this host has a route to an address. It sends nothing. Without a route,
+// this host itself says "network unreachable", as a router on the way may.
 func routed(addr netip.Addr) bool {
 	const discard = 9 // RFC 863; nothing is sent to it
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, discard)))

@@ -44,8 +44,8 @@ func verdict(t *testing.T, c *Check, timeout time.Duration) string {
 	return err.Error()
 }
 
-// judges fails the test unless a probe says what is wanted, "" for up. One that waits in vain, for a brief time, is given more where it
-// says something else: this machine may have stood still for as long.
+// judges fails the test unless a probe says what is wanted, "" for up. One that waits for a brief
+// time is given more if it says something else: this machine may have stood still for as long.
 func judges(t *testing.T, c *Check, timeout time.Duration, want string) {
 	t.Helper()
 	for {

@@ -113,8 +113,8 @@ func isTimeout(err error) bool {
 	return errors.As(err, &n) && n.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }
 
-// timeoutText says how long a probe waited: " within 2s". It rounds up to the timeout that the operator
-// wrote, because part of that has passed when the probe begins.
+// timeoutText says how long a probe waited: " within 2s". It rounds up to the timeout that the
+// operator wrote, because part of that has passed when the probe begins.
 func timeoutText(ctx context.Context, start time.Time) string {
 	end, ok := ctx.Deadline()
 	if !ok {

@@ -12,8 +12,8 @@ import (
 )
 
 // TCP is up if a connection can be opened, over TLS if asked for, and Receive comes. With TLS 1.3 a
-// server says only after the handshake that it refuses a client certificate, which is noticed only if
-// Receive is set.
+// server says only after the handshake that it refuses a client certificate, which is noticed only
+// if Receive is set.
 type TCP struct {
 	Port    uint16     // 1 to 65535
 	Send    string     // written first; "" for nothing

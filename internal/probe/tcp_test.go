@@ -94,8 +94,8 @@ func TestTCPSendArrives(t *testing.T) {
 	}
 }
 
-// However a peer looks at the end of a probe, it sees a close, not a reset: one that greets, one that is
-// slow, and one that has not sent all of a long page.
+// However a peer looks at the end of a probe, it sees a close, not a reset: one that greets, one
+// that is slow, and one that has not sent all of a long page.
 func TestEndsWithoutReset(t *testing.T) {
 	page := "HTTP/1.1 200 OK\r\nContent-Length: 2097152\r\n\r\n" + strings.Repeat("0123456789abcdef", 2<<20/16)
 	for _, tc := range []struct {

@@ -15,8 +15,8 @@ type TLS struct {
 	Insecure bool         // accept any certificate for any name
 }
 
-// load returns the configuration, which follows the files, and the part of the key that describes it:
-// other content of a file is no other check.
+// load returns the configuration, which follows the files, and the part of the key that describes
+// it: other content of a file is no other check.
 func (t *TLS) load(host string, protocols []string) (config *tls.Config, key string, err error) {
 	files := t.Files
 	if files == nil {

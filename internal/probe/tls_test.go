@@ -41,7 +41,7 @@ func newAuthority(t testing.TB) *authority {
 	return a
 }
 
-// sign makes a certificate, signed by itself where there is no other yet.
+// sign makes a certificate, signed by itself if there is no other yet.
 func (a *authority) sign(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -197,8 +197,8 @@ func TestTLSOptions(t *testing.T) {
 	}
 }
 
-// A renewed client certificate, and another issuer, count from the next probe on. The check stays the
-// same one.
+// A renewed client certificate, and another issuer, count from the next probe on. The check stays
+// the same one.
 func TestTLSFollowsItsFiles(t *testing.T) {
 	a, other := newAuthority(t), newAuthority(t)
 	server := &tls.Config{Certificates: []tls.Certificate{a.issue(t, "a", time.Now().Add(-time.Minute))}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: x509.NewCertPool()}

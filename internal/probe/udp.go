@@ -11,8 +11,8 @@ import (
 	"slices"
 )
 
-// UDP is up if one of the datagrams that come back for Send holds Receive. One datagram is sent, so a
-// lost one is a failure. An ICMP message that nobody listens is a failure at once.
+// UDP is up if one of the datagrams that come back for Send holds Receive. One datagram is sent, so
+// a lost one is a failure. An ICMP message that nobody listens is a failure at once.
 type UDP struct {
 	Port    uint16     // 1 to 65535
 	Send    string     // at most 1200 bytes

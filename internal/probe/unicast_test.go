@@ -32,7 +32,7 @@ func TestBroadcastIsNotProbed(t *testing.T) {
 			t.Errorf("ping: got %v, want %s", err, want)
 		}
 	}
-	if raw, err := openRaw(t.Context(), &echoV4, netip.Addr{}, everybody); err == nil { // where we may open one
+	if raw, err := openRaw(t.Context(), &echoV4, netip.Addr{}, everybody); err == nil { // not everybody may open one
 		raw.Close()
 		t.Error("a raw socket for echo requests takes a broadcast address")
 	}

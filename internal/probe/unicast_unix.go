@@ -6,7 +6,8 @@ package probe
 
 import "syscall"
 
-// refuseBroadcast takes back what Go allows every socket for datagrams: to send to all hosts of a link.
+// refuseBroadcast takes back what Go allows every socket for datagrams: to send to all hosts of a
+// link.
 func refuseBroadcast(_, _ string, c syscall.RawConn) error {
 	var err error
 	if failed := c.Control(func(fd uintptr) {
