@@ -241,12 +241,14 @@ func TestAlertsOfARecording(t *testing.T) {
 	r.many(2)
 	expect("it is mended")
 
-	testserver.Write(t, overrides, "")
-	r.until(0, "coredns_balance_overrides", `override="drain"`)
+	if err := os.Remove(overrides); err != nil {
+		t.Fatal(err)
+	}
+	r.until(1, "coredns_balance_file_missing")
 	r.many(2)
-	expect("the overrides file is emptied", "BalanceOverridesLifted example.org.")
+	expect("the overrides file is deleted", "BalanceOverridesLifted example.org.")
 	r.many(16)
-	expect("it was emptied some time ago")
+	expect("it was deleted some time ago")
 
 	for range 4 {
 		r.kill(up[2])
