@@ -213,3 +213,40 @@ func TestCompletion(t *testing.T) {
 		t.Errorf("exit status %d, %q", status, problems)
 	}
 }
+
+func TestWhy(t *testing.T) {
+	var asked string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.String()
+		if r.URL.Query().Get("name") == "busy" {
+			http.Error(w, "too many questions", http.StatusTooManyRequests)
+			return
+		}
+		why := statuspage.Why{Name: "www.example.org.", Type: "AAAA", Client: "192.0.2.7", Time: epoch}
+		if r.URL.Query().Get("name") != "elsewhere" {
+			why.Answers = []statuspage.WhyAnswer{{Servers: []string{"dns://:53"}, Zone: "example.org.", Rule: "Corefile:2", Rcode: "NOERROR", Result: "ordered"}}
+		}
+		json.NewEncoder(w).Encode(why)
+	}))
+	defer s.Close()
+	for _, test := range []struct {
+		args   []string
+		asked  string
+		status int
+		want   string // part of what is written
+	}{
+		{[]string{"www.example.org", "AAAA", "from", "192.0.2.7", "at", s.URL}, "/v1/why?client=192.0.2.7&name=www.example.org&type=AAAA", exitDone,
+			";; www.example.org. AAAA for 192.0.2.7, now 2026-12-01T10:00:00Z\n\n;; dns://:53, rule example.org. (Corefile:2)\n;; NOERROR, ordered\n"},
+		{[]string{"-at", s.URL, "elsewhere"}, "/v1/why?name=elsewhere", exitNot, "no rule with the option status has a zone that holds the name"},
+		{[]string{"-at", s.URL, "busy"}, "/v1/why?name=busy", exitFailure, "429 Too Many Requests: too many questions"},
+		{[]string{"-at", s.URL}, "", exitFailure, "found no name: want NAME [TYPE] [from CLIENT] [at PAGE]"},
+		{[]string{"a", "A", "b"}, "", exitFailure, `found "b": want NAME [TYPE] [from CLIENT] [at PAGE]`},
+		{[]string{"a", "from"}, "", exitFailure, `found nothing behind "from"`},
+	} {
+		asked = ""
+		status, out, problems := ctl(t, append([]string{"why"}, test.args...)...)
+		if status != test.status || asked != test.asked || !strings.Contains(out+problems, test.want) {
+			t.Errorf("why %q: exit status %d, asked %q, wrote %q and %q", test.args, status, asked, out, problems)
+		}
+	}
+}

@@ -5,6 +5,7 @@
 //	main.go      the commands
 //	page.go      what the option "status" serves, as JSON
 //	status.go    the same, as a table
+//	why.go       the answer that a client would get, and why
 //	edit.go      drain, down, up and clear: what they change
 //	file.go      the overrides file: lock, validate, write, show the difference
 //	guard.go     refuses what would leave a name without members
@@ -50,7 +51,10 @@ type command struct {
 
 // commands returns all but spread, which reads its own arguments.
 func commands() []command {
-	all := []command{{"status", "[flags]", "show names, members, verdicts and problems", runStatus}}
+	all := []command{
+		{"status", "[flags]", "show names, members, verdicts and problems", runStatus},
+		{"why", "NAME [TYPE] [from CLIENT] [at PAGE]", "show the answer that a client would get, and why", runWhy},
+	}
 	for _, what := range edits {
 		all = append(all, command{what.name, "[flags] NAME|ADDRESS|CIDR...", what.about, what.run})
 	}

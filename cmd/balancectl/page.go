@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/statuspage"
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // defaultPage is where the option "status" listens unless it names an address.
@@ -20,43 +21,53 @@ const defaultPage = "127.0.0.1:9154"
 // page is a status page.
 type page string
 
-func (p page) url() string {
+// url returns the URL of what the page serves under a path.
+func (p page) url(path string) string {
 	base := strings.TrimSuffix(string(p), "/")
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
-	return base + statuspage.JSONPath
+	return base + path
 }
 
 // mostBytes bounds what is read of a page.
 const mostBytes = 256 << 20
 
-// get returns what the page shows now, and its JSON.
-func (p page) get(ctx context.Context) (d *statuspage.Document, raw []byte, err error) {
+// fetch returns what the page serves at a URL. Errors of the page are its own words.
+func fetch(ctx context.Context, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot ask the status page (option \"status\" of balance, flag -at): %w", err)
+		return nil, fmt.Errorf("cannot ask the status page (option \"status\" of balance, flag -at): %w", err)
 	}
 	defer response.Body.Close() //nolint:errcheck // only read
-	raw, err = io.ReadAll(io.LimitReader(response.Body, mostBytes))
+	raw, err := io.ReadAll(io.LimitReader(response.Body, mostBytes))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("%s: %s", p.url(), response.Status)
+		return nil, fmt.Errorf("%s: %s: %s", url, response.Status, text.OneLine(strings.TrimSpace(string(raw))))
+	}
+	return raw, nil
+}
+
+// get returns what the page shows now, and its JSON.
+func (p page) get(ctx context.Context) (d *statuspage.Document, raw []byte, err error) {
+	url := p.url(statuspage.JSONPath)
+	if raw, err = fetch(ctx, url); err != nil {
+		return nil, nil, err
 	}
 	d = new(statuspage.Document)
 	if err := json.Unmarshal(raw, d); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", p.url(), err)
+		return nil, nil, fmt.Errorf("%s: %w", url, err)
 	}
 	if d.Version != statuspage.Version {
-		return nil, nil, fmt.Errorf("%s has version %d: want %d", p.url(), d.Version, statuspage.Version)
+		return nil, nil, fmt.Errorf("%s has version %d: want %d", url, d.Version, statuspage.Version)
 	}
 	return d, raw, nil
 }
