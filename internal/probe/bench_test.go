@@ -98,6 +98,24 @@ func BenchmarkTCP(b *testing.B) {
 	measure(b, must(b)(NewTCP(TCP{Port: frugal(b, "")})))
 }
 
+// BenchmarkConnectAndClose is what the kernel alone takes for a connection: a bare loop beside which
+// BenchmarkTCP is to be read.
+func BenchmarkConnectAndClose(b *testing.B) {
+	port := int(frugal(b, ""))
+	before := processor(b, unix.RUSAGE_SELF)
+	for b.Loop() {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: local.Addr().As4(), Port: port}); err != nil {
+			b.Fatal(err)
+		}
+		unix.Close(fd)
+	}
+	b.ReportMetric(float64(processor(b, unix.RUSAGE_SELF)-before)/float64(b.N)/1e3, "cpu-us/op")
+}
+
 func BenchmarkTCPReceive(b *testing.B) {
 	measure(b, must(b)(NewTCP(TCP{Port: frugal(b, "+PONG\r\n"), Send: "PING\r\n", Receive: "+PONG"})))
 }
