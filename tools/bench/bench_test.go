@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-f1518d44/balance/internal/testserver"
+	"github.com/seed-f1518d44/balance/tools/internal/report"
 )
 
 // TestMain lets this test's own processes play their roles.
@@ -251,7 +252,7 @@ func rounds(server string, cpu ...float64) []Sample {
 func TestRatio(t *testing.T) {
 	r := &Results{Samples: slices.Concat(rounds("a", 30, 10, 20), rounds("b", 33, 11, 22))}
 	got := r.ratio("b", "a", "3")
-	if diff := cmp.Diff(Spread{Median: 1.1, Low: 1.1, High: 1.1}, got, cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })); diff != "" {
+	if diff := cmp.Diff(report.Spread{Median: 1.1, Low: 1.1, High: 1.1}, got, cmp.Comparer(func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 })); diff != "" {
 		t.Errorf("ratio (-want +got):\n%s", diff)
 	}
 }

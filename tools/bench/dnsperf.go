@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-f1518d44/balance/tools/internal/report"
 )
 
 // load is what dnsperf is to do.
@@ -143,4 +145,4 @@ func (o *outcome) check() error {
 }
 
 // percentile returns a latency in µs, 0 where there is none.
-func (o *outcome) percentile(p float64) float64 { return quantile(o.latencies, p/100) }
+func (o *outcome) percentile(p float64) float64 { return report.Quantile(o.latencies, p/100) }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-f1518d44/balance/tools/internal/report"
 )
 
 // markdown returns the machine, how it was measured, and a table for each work.
@@ -127,7 +129,7 @@ func (e Entry) recordsOf(w Work) int {
 }
 
 // show shows the median, and how far least and most are from each other.
-func show(s Spread, format string) string {
+func show(s report.Spread, format string) string {
 	if s.Median == 0 {
 		return ""
 	}
@@ -136,14 +138,20 @@ func show(s Spread, format string) string {
 
 func (r *Results) writeTable(b *strings.Builder, w Work) {
 	columns := r.columns()
-	var rows []string
+	titles := []string{"server"}
+	for _, c := range columns {
+		titles = append(titles, c.title+":") // numbers
+	}
+	var table report.Table
+	table.Head(titles...)
+	rows := 0
 	for _, e := range r.Servers {
 		samples := r.of(e.Name, w.Name)
 		why := r.unmeasured(e, w)
 		if len(samples) == 0 && why == "" {
 			continue
 		}
-		cells := []string{"| " + e.Name + why}
+		cells := []string{e.Name + why}
 		for _, c := range columns {
 			value := ""
 			if len(samples) > 0 {
@@ -151,16 +159,12 @@ func (r *Results) writeTable(b *strings.Builder, w Work) {
 			}
 			cells = append(cells, value)
 		}
-		rows = append(rows, strings.Join(cells, " | ")+" |\n")
+		table.Row(cells...)
+		rows++
 	}
-	if len(rows) == 0 {
-		return
+	if rows > 0 {
+		fmt.Fprintf(b, "### %s\n\n%s\n", w.About, table.String())
 	}
-	fmt.Fprintf(b, "### %s\n\n| server |", w.About)
-	for _, c := range columns {
-		fmt.Fprintf(b, " %s |", c.title)
-	}
-	fmt.Fprintf(b, "\n|---|%s\n%s\n", strings.Repeat("---:|", len(columns)), strings.Join(rows, ""))
 }
 
 // unmeasured says what was not measured.

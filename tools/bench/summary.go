@@ -5,32 +5,10 @@
 package main
 
 import (
-	"math"
 	"slices"
+
+	"github.com/seed-f1518d44/balance/tools/internal/report"
 )
-
-// Spread is the middle of some values, and how far they lie apart.
-type Spread struct{ Median, Low, High float64 }
-
-// spreadOf returns median, least and most; zeros of none.
-func spreadOf(values []float64) Spread {
-	if len(values) == 0 {
-		return Spread{}
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return Spread{Median: quantile(sorted, 0.5), Low: sorted[0], High: sorted[len(sorted)-1]}
-}
-
-// quantile returns the q-th quantile, 0 to 1, of sorted values, between two where it falls there; 0 of none.
-func quantile(sorted []float64, q float64) float64 {
-	if len(sorted) == 0 {
-		return 0
-	}
-	at := q * float64(len(sorted)-1)
-	below := int(at)
-	above := min(below+1, len(sorted)-1)
-	return sorted[below] + (at-math.Floor(at))*(sorted[above]-sorted[below])
-}
 
 // of returns the samples of a server with a work, by round.
 func (r *Results) of(server, work string) []Sample {
@@ -45,17 +23,17 @@ func (r *Results) of(server, work string) []Sample {
 }
 
 // spread returns that of a value of samples.
-func spread(samples []Sample, value func(Sample) float64) Spread {
+func spread(samples []Sample, value func(Sample) float64) report.Spread {
 	values := make([]float64, len(samples))
 	for i, s := range samples {
 		values[i] = value(s)
 	}
-	return spreadOf(values)
+	return report.SpreadOf(values)
 }
 
 // ratio returns the spread of processor time a query over that of another server in the same round, so that what
 // drifts from round to round does not count.
-func (r *Results) ratio(server, over, work string) Spread {
+func (r *Results) ratio(server, over, work string) report.Spread {
 	base := make(map[int]float64)
 	for _, s := range r.of(over, work) {
 		base[s.Round] = s.CPU
@@ -66,7 +44,7 @@ func (r *Results) ratio(server, over, work string) Spread {
 			ratios = append(ratios, s.CPU/base[s.Round])
 		}
 	}
-	return spreadOf(ratios)
+	return report.SpreadOf(ratios)
 }
 
 // clientBound reports whether the client was the limit, not the server.

@@ -7,12 +7,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/tools/internal/ask"
 )
 
 // answerWithin is for machines that are busy.
@@ -118,13 +119,8 @@ func verifySticky(ctx context.Context, s *site, n zoneName, records int) error {
 
 // lead asks a server once from an address, and returns which address of the name leads the answer.
 func lead(ctx context.Context, port int, from string, n zoneName, records int) (int, error) {
-	m := new(dns.Msg)
-	m.SetQuestion(n.fqdn(), dns.TypeA)
-	m.RecursionDesired = false
-	m.SetEdns0(4096, false)
-	c := dns.Client{UDPSize: 4096, Dialer: &net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}, Timeout: answerWithin}}
-	r, _, err := c.ExchangeContext(ctx, m, fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
+	r, _, err := ask.Addresses(ctx, fmt.Sprintf("127.0.0.1:%d", port), n.fqdn(), netip.MustParseAddr(from), answerWithin)
+	if r == nil {
 		return 0, err
 	}
 	return checkAnswer(r, n, records)

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/seed-f1518d44/balance/tools/internal/fakes"
 )
 
 const (
@@ -62,16 +64,10 @@ func (w Work) names() []zoneName {
 			names[i].label = fmt.Sprintf("n%d", i)
 		}
 		for k := range w.Addresses {
-			names[i].addrs = append(names[i].addrs, address((i+k)%max(w.Names, w.Addresses)))
+			names[i].addrs = append(names[i].addrs, fakes.Address((i+k)%max(w.Names, w.Addresses)))
 		}
 	}
 	return names
-}
-
-// address returns the i-th address: 127.1.0.0 and up, which nothing uses and backends serve.
-func address(i int) netip.Addr {
-	i += 1 << 16
-	return netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)})
 }
 
 // inZone returns the works whose names a zone has: those that ask for one name, all if full.

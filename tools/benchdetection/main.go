@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -76,23 +75,12 @@ const apartVariable = "BENCHDETECTION_APART"
 
 // runApart runs this program again, in a network namespace of its own.
 func runApart(ctx context.Context, args []string) error {
-	self, err := os.Executable()
+	c, err := netns.Apart(ctx, 0, args...)
 	if err != nil {
 		return err
 	}
-	c := exec.CommandContext(ctx, self, args...) //nolint:gosec // ourselves
-	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
-	c.Env = append(os.Environ(), apartVariable+"=1")
-	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Getuid() != 0 {
-		c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-	}
-	if err := c.Run(); err != nil {
-		return fmt.Errorf("in a network namespace, which takes root or unprivileged user namespaces: %w", err)
-	}
-	return nil
+	c.Env, c.Stdout = append(c.Env, apartVariable+"=1"), os.Stdout
+	return netns.Explain(c.Run())
 }
 
 // moreDescriptors lets this process and those that it starts have as many as may be: each endpoint takes
@@ -125,10 +113,10 @@ func measureAll(ctx context.Context, o options, out io.Writer) error {
 		}
 		r, err := c.measure(ctx, o, filepath.Join(dir, strconv.Itoa(i)))
 		if err != nil { // what was measured until then may have taken long
-			return errors.Join(fmt.Errorf("%s: %w", c, err), report(out, o, results))
+			return errors.Join(fmt.Errorf("%s: %w", c, err), printTable(out, o, results))
 		}
 		fmt.Fprintf(os.Stderr, "%s: killed %s, frozen %s\n", c, r.Killed, r.Frozen)
 		results = append(results, r)
 	}
-	return report(out, o, results)
+	return printTable(out, o, results)
 }

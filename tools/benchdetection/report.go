@@ -7,9 +7,10 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
-	"strings"
+	"strconv"
 	"time"
+
+	"github.com/seed-f1518d44/balance/tools/internal/report"
 )
 
 // times is how long some dead backends stayed in the answers.
@@ -23,38 +24,27 @@ func (t times) String() string {
 	if len(t.Took) == 0 {
 		return "not seen by such a check"
 	}
-	sorted := slices.Clone(t.Took)
-	for i := range sorted {
-		if sorted[i] == 0 {
-			sorted[i] = t.Patience
+	all := make([]float64, len(t.Took))
+	for i, took := range t.Took {
+		all[i] = float64(took)
+		if took == 0 {
+			all[i] = float64(t.Patience)
 		}
 	}
-	slices.Sort(sorted)
-	say := func(d time.Duration) string {
-		if d >= t.Patience {
-			return "over " + t.Patience.String()
+	say := func(value float64) string {
+		if d := time.Duration(value); d < t.Patience {
+			return report.Short(d)
 		}
-		return short(d)
+		return "over " + t.Patience.String()
 	}
-	upper, lower := sorted[len(sorted)/2], sorted[(len(sorted)-1)/2]
-	return fmt.Sprintf("%s (%s to %s)", say((upper+lower)/2), say(sorted[0]), say(sorted[len(sorted)-1]))
+	s := report.SpreadOf(all)
+	return fmt.Sprintf("%s (%s to %s)", say(s.Median), say(s.Low), say(s.High))
 }
 
-// short rounds a time to what means something.
-func short(d time.Duration) string {
-	switch {
-	case d < 10*time.Millisecond:
-		return d.Round(10 * time.Microsecond).String()
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	}
-	return d.Round(10 * time.Millisecond).String()
-}
-
-// report prints the table.
-func report(out io.Writer, o options, results []result) error {
-	var b strings.Builder
-	b.WriteString("| server | check | settings | endpoints | killed: median (least to most) | frozen: median (least to most) |\n|---|---|---|---|---|---|\n")
+// printTable prints the table.
+func printTable(out io.Writer, o options, results []result) error {
+	var table report.Table
+	table.Head("server", "check", "settings", "endpoints", "killed: median (least to most)", "frozen: median (least to most)")
 	for _, r := range results {
 		c := r.Case
 		server := c.Server
@@ -69,8 +59,8 @@ func report(out io.Writer, o options, results []result) error {
 		if r.Missing != "" {
 			killed, frozen = r.Missing+" is not installed", ""
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %d | %s | %s |\n", server, c.Check, c.Settings, endpoints, killed, frozen)
+		table.Row(server, c.Check, c.Settings, strconv.Itoa(endpoints), killed, frozen)
 	}
-	_, err := io.WriteString(out, b.String())
+	_, err := io.WriteString(out, table.String())
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/miekg/dns"
+	"github.com/seed-f1518d44/balance/tools/internal/ask"
 )
 
 // Backends that die, each a process, and those that stay.
@@ -96,7 +95,7 @@ func (c *testCase) start(ctx context.Context, o options, dir string) (stop func(
 	}
 	stop = func() { end(cmd); _ = log.Close() }
 	err = waitUntil(ctx, "the server answers", func() bool {
-		_, err := ask(name(0))
+		_, err := addresses(name(0))
 		return err == nil
 	})
 	if err != nil {
@@ -111,12 +110,12 @@ func (c *testCase) start(ctx context.Context, o options, dir string) (stop func(
 func (c testCase) ready(ctx context.Context, o options) error {
 	for i := range (c.lasting(o) + perName - 1) / perName {
 		if c.Endpoints > 0 {
-			_, _ = ask(fmt.Sprintf("n%d.example.org.", i))
+			_, _ = addresses(fmt.Sprintf("n%d.example.org.", i))
 		}
 	}
 	for i := range 2 * o.rounds {
 		err := waitUntil(ctx, name(i)+" has two addresses", func() bool {
-			n, err := ask(name(i))
+			n, err := addresses(name(i))
 			return err == nil && len(n) == 2
 		})
 		if err != nil {
@@ -164,7 +163,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // watch sends a signal to a backend and asks for its name every millisecond until it is gone.
 func (c testCase) watch(ctx context.Context, backend *exec.Cmd, i int, signal syscall.Signal) (time.Duration, error) {
 	err := waitUntil(ctx, fmt.Sprintf("%s has %s", name(i), addrOf(mortal, i)), func() bool { // settings that are fast err at times
-		addrs, err := ask(name(i))
+		addrs, err := addresses(name(i))
 		return err == nil && addrs[addrOf(mortal, i)]
 	})
 	if err != nil {
@@ -175,7 +174,7 @@ func (c testCase) watch(ctx context.Context, backend *exec.Cmd, i int, signal sy
 		return 0, err
 	}
 	return untilGone(ctx, struck, c.patience, func() (bool, error) {
-		addrs, err := ask(name(i))
+		addrs, err := addresses(name(i))
 		return addrs[addrOf(mortal, i)], err
 	})
 }
@@ -210,32 +209,12 @@ func untilGone(ctx context.Context, struck time.Time, patience time.Duration, th
 
 func name(i int) string { return fmt.Sprintf("t%d.example.org.", i) }
 
-// ask returns the addresses of a name, waiting for a second at most.
-func ask(name string) (map[netip.Addr]bool, error) {
-	conn, err := net.Dial("udp", server)
-	if err != nil {
-		return nil, err
-	}
-	c := &dns.Conn{Conn: conn}
-	defer c.Close() //nolint:errcheck // nothing is lost
-	q := new(dns.Msg).SetQuestion(name, dns.TypeA)
-	_ = c.SetDeadline(time.Now().Add(time.Second))
-	if err := c.WriteMsg(q); err != nil {
-		return nil, err
-	}
-	reply, err := c.ReadMsg()
-	if err != nil {
-		return nil, err
-	}
+// addresses returns those of a name, waiting for a second at most.
+func addresses(name string) (map[netip.Addr]bool, error) {
+	_, found, err := ask.Addresses(context.Background(), server, name, netip.Addr{}, time.Second)
 	addrs := make(map[netip.Addr]bool)
-	for _, rr := range reply.Answer {
-		if a, ok := rr.(*dns.A); ok {
-			addr, _ := netip.AddrFromSlice(a.A.To4())
-			addrs[addr] = true
-		}
+	for _, a := range found {
+		addrs[a] = true
 	}
-	if reply.Rcode != dns.RcodeSuccess || len(addrs) == 0 {
-		return nil, fmt.Errorf("%s: %s with %d addresses", name, dns.RcodeToString[reply.Rcode], len(addrs))
-	}
-	return addrs, nil
+	return addrs, err
 }

@@ -5,16 +5,20 @@
 package main
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-f1518d44/balance/tools/internal/ask"
 )
 
 // Asker is a DNS client.
@@ -36,14 +40,8 @@ type Latencies struct {
 
 // AskAll asks for every name once, and again where no answer comes.
 func (Asker) AskAll(q Questions, _ *struct{}) error {
-	conn, err := dial(q.Server)
-	if err != nil {
-		return err
-	}
-	defer conn.Close() //nolint:errcheck // nothing is lost
-	buffer := make([]byte, dns.MaxMsgSize)
 	for i := range q.Names {
-		if err := askOnce(conn, i, buffer); err != nil {
+		if err := askOnce(q.Server, i); err != nil {
 			return fmt.Errorf("%s: %w", nameOf(i), err)
 		}
 	}
@@ -59,30 +57,14 @@ func dial(server string) (*net.UDPConn, error) {
 }
 
 // askOnce asks for a name until an answer comes.
-func askOnce(conn *net.UDPConn, name int, buffer []byte) error {
-	packed, err := question(name, uint16(name))
-	if err != nil {
-		return err
-	}
+func askOnce(server string, name int) error {
+	var problem error
 	for range 20 {
-		if _, err := conn.Write(packed); err != nil {
-			return err
+		if _, _, problem = ask.Addresses(context.Background(), server, nameOf(name), netip.Addr{}, time.Second); problem == nil {
+			return nil
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
-		n, err := conn.Read(buffer)
-		if err != nil {
-			continue
-		}
-		m := new(dns.Msg)
-		if err := m.Unpack(buffer[:n]); err != nil {
-			return err
-		}
-		if m.Rcode != dns.RcodeSuccess || len(m.Answer) == 0 {
-			return fmt.Errorf("%s with %d records", dns.RcodeToString[m.Rcode], len(m.Answer))
-		}
-		return nil
 	}
-	return errors.New("no answer")
+	return problem
 }
 
 func question(name int, id uint16) ([]byte, error) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/seed-f1518d44/balance/tools/internal/fakes"
 )
 
 // Backends are all endpoints in one process: a listener for every address of the namespace. They
@@ -42,19 +44,18 @@ const httpReply = "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Mon, 02 Jan 2006 15
 // Start listens and returns the port.
 func (b *Backends) Start(o BackendOrder, port *int) error {
 	b.started, b.last = time.Now(), make([]time.Duration, o.Endpoints)
-	backlog := 1 << 15
 	if o.Check == "http" {
 		b.reply = []byte(httpReply)
 	}
 	if o.Silent {
-		backlog = 0
-	}
-	var err error
-	if b.listener, *port, err = listen(backlog, o.Check == "http" && !o.Silent); err != nil {
+		all := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+		any, _, err := fakes.BlackHole(all)
+		*port = int(any)
 		return err
 	}
-	if o.Silent {
-		return clog(*port)
+	var err error
+	if b.listener, *port, err = listen(1<<15, o.Check == "http"); err != nil {
+		return err
 	}
 	if o.Hold {
 		if b.open, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -105,24 +106,8 @@ func listen(backlog int, readable bool) (fd, port int, err error) {
 	return fd, name.(*unix.SockaddrInet4).Port, nil
 }
 
-// clogged is how many connections it takes to fill the shortest queue, and some.
+// clogged bounds how many connections fill the queue of a black hole.
 const clogged = 4
-
-// clog fills the queue of a listener that accepts nothing: the kernel drops whatever comes next, as
-// a host that is switched off would.
-func clog(port int) error {
-	for range clogged {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			return err
-		}
-		err = unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: addrOf(0).As4()})
-		if err != nil && err != unix.EINPROGRESS { //nolint:errorlint // an errno as such
-			return err
-		}
-	}
-	return nil
-}
 
 // serve accepts for ever.
 func (b *Backends) serve() {
@@ -155,7 +140,7 @@ func (b *Backends) note(conn int) {
 	if !ok {
 		return
 	}
-	i := indexOf(netip.AddrFrom4(own.Addr))
+	i := fakes.Index(netip.AddrFrom4(own.Addr))
 	b.Lock()
 	defer b.Unlock()
 	if i < 0 || i >= len(b.last) {
@@ -204,18 +189,6 @@ func (b *Backends) Report(limit time.Duration, g *Gaps) error {
 		g.Late = len(gaps) - after
 	}
 	return nil
-}
-
-// addrOf returns the address of an endpoint: 127.1.0.0 and up.
-func addrOf(i int) netip.Addr {
-	i += 1 << 16
-	return netip.AddrFrom4([4]byte{127, byte(i >> 16), byte(i >> 8), byte(i)})
-}
-
-// indexOf undoes addrOf.
-func indexOf(addr netip.Addr) int {
-	b := addr.As4()
-	return (int(b[1])<<16 | int(b[2])<<8 | int(b[3])) - 1<<16
 }
 
 // nameOf returns the name with the addresses of the endpoints from i*RecordsPerName on.

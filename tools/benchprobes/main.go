@@ -21,7 +21,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -33,6 +32,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/seed-f1518d44/balance/tools/internal/netns"
 )
 
 // Scenario is what a prober is to do.
@@ -202,44 +203,33 @@ func playRole() (done bool, err error) {
 	}
 }
 
-// errNoNamespace is in the chain of the error where no network namespace can be made.
-var errNoNamespace = errors.New("cannot make a network namespace, which takes root or unprivileged user namespaces")
-
 // measureApart has a process in a network namespace of its own measure a scenario.
 func measureApart(ctx context.Context, s Scenario) (*Measurement, error) {
 	order, err := json.Marshal(s)
 	if err != nil {
 		return nil, err
 	}
-	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Getuid() != 0 {
-		attr.Cloneflags |= syscall.CLONE_NEWUSER
-		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-	}
-	prober, err := reexec(ctx, "prober", scenarioVariable+"="+string(order))
+	prober, err := netns.Apart(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	prober.SysProcAttr = attr
+	prober.Env = append(prober.Env, roleVariable+"=prober", scenarioVariable+"="+string(order))
 	result, err := prober.Output()
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
-		return nil, fmt.Errorf("%w: %w", errNoNamespace, err)
-	}
 	if err != nil {
-		return nil, err
+		return nil, netns.Explain(err)
 	}
 	m := new(Measurement)
 	return m, json.Unmarshal(result, m)
 }
 
 // reexec returns this program as a command that plays a role. It ends with ctx.
-func reexec(ctx context.Context, role string, environment ...string) (*exec.Cmd, error) {
+func reexec(ctx context.Context, role string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	c := exec.CommandContext(ctx, self) //nolint:gosec // ourselves
-	c.Env = append(append(os.Environ(), roleVariable+"="+role), environment...)
+	c.Env = append(os.Environ(), roleVariable+"="+role)
 	c.Stderr = os.Stderr
 	return c, nil
 }

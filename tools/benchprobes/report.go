@@ -6,10 +6,10 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/seed-f1518d44/balance/tools/internal/report"
 )
 
 // String returns the measurement as a Markdown table.
@@ -22,8 +22,9 @@ func (m *Measurement) String() string {
 	}
 	fmt.Fprintf(out, "### %s\n\n%d %s endpoints every %s, timeout %s, max_in_flight %d%s; %d rounds of %s\n\n",
 		s.Name, s.Endpoints, s.Check, s.Interval, s.Timeout, s.MaxInFlight, hold, len(m.Rounds), s.RoundTime)
-	fmt.Fprint(out, "| what | measured | target |\n|---|---|---|\n")
-	row := func(what, measured, target string) { fmt.Fprintf(out, "| %s | %s | %s |\n", what, measured, target) }
+	var table report.Table
+	table.Head("what", "measured", "target")
+	row := func(what, measured, target string) { table.Row(what, measured, target) }
 	m.printCosts(row)
 	m.printProbes(row)
 	m.printLeft(row)
@@ -31,9 +32,9 @@ func (m *Measurement) String() string {
 		when string
 		Latencies
 	}{{"before", m.QueriesBefore}, {"while probing", m.QueriesProbing}, {"after", m.QueriesAfter}} {
-		row("query p50 / p99 / max, "+q.when, fmt.Sprintf("%s / %s / %s (%d asked, %d lost)", short(q.P50), short(q.P99), short(q.Max), q.Asked, q.Lost), "the same")
+		row("query p50 / p99 / max, "+q.when, fmt.Sprintf("%s / %s / %s (%d asked, %d lost)", report.Short(q.P50), report.Short(q.P99), report.Short(q.Max), q.Asked, q.Lost), "the same")
 	}
-	return out.String() + "\n"
+	return out.String() + table.String() + "\n"
 }
 
 func (m *Measurement) printCosts(row func(what, measured, target string)) {
@@ -70,7 +71,7 @@ func (m *Measurement) printProbes(row func(what, measured, target string)) {
 	if m.Gaps.N == 0 {
 		return
 	}
-	row("time between probes: p50, p99, most", fmt.Sprintf("%s, %s, %s", short(m.Gaps.P50), short(m.Gaps.P99), short(m.Gaps.Max)), "at most "+short(s.Interval+s.Interval/10))
+	row("time between probes: p50, p99, most", fmt.Sprintf("%s, %s, %s", report.Short(m.Gaps.P50), report.Short(m.Gaps.P99), report.Short(m.Gaps.Max)), "at most "+report.Short(s.Interval+s.Interval/10))
 	row("probes later than that", fmt.Sprintf("%d of %d", m.Gaps.Late, m.Gaps.N), "none")
 }
 
@@ -85,8 +86,8 @@ func spread(rounds []Round, format string, of func(Round) float64) string {
 	for _, r := range rounds {
 		all = append(all, of(r))
 	}
-	slices.Sort(all)
-	return fmt.Sprintf(format+" ("+format+" to "+format+")", all[len(all)/2], all[0], all[len(all)-1])
+	s := report.SpreadOf(all)
+	return fmt.Sprintf(format+" ("+format+" to "+format+")", s.Median, s.Low, s.High)
 }
 
 // limit returns a target, nothing for none.
@@ -98,14 +99,3 @@ func limit(value float64, format string) string {
 }
 
 func mib(bytes int) float64 { return float64(bytes) / (1 << 20) }
-
-// short returns a time to three digits or so.
-func short(d time.Duration) string {
-	switch {
-	case d > time.Second:
-		return d.Round(time.Millisecond).String()
-	case d > time.Millisecond:
-		return d.Round(10 * time.Microsecond).String()
-	}
-	return d.Round(time.Microsecond).String()
-}

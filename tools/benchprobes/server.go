@@ -21,6 +21,7 @@ import (
 
 	_ "github.com/seed-f1518d44/balance" // the balance plugin
 	"github.com/seed-f1518d44/balance/internal/directives"
+	"github.com/seed-f1518d44/balance/tools/internal/fakes"
 )
 
 // zone holds the names of the endpoints.
@@ -51,7 +52,7 @@ func (upstream) ServeDNS(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 	for n := range RecordsPerName {
 		m.Answer = append(m.Answer, &dns.A{
 			Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 30},
-			A:   addrOf(i*RecordsPerName + n).AsSlice(),
+			A:   fakes.Address(i*RecordsPerName + n).AsSlice(),
 		})
 	}
 	return dns.RcodeSuccess, w.WriteMsg(m)

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/tools/internal/ask"
 )
 
 // subject is an RRset that is asked for.
@@ -154,7 +156,7 @@ func (a *asker) exchange(q *dns.Msg) (*dns.Msg, error) {
 		}
 	}
 	a.asked++
-	reply, err := roundTrip(a.conn, q)
+	reply, err := ask.RoundTrip(a.conn, q, replyWithin)
 	if err != nil {
 		a.hangUp()
 	}
@@ -176,18 +178,6 @@ func (a *asker) dial() error {
 	}
 	a.conn = &dns.Conn{Conn: c, UDPSize: dns.MaxMsgSize}
 	return nil
-}
-
-// roundTrip sends a query and reads one reply. A UDP socket belongs to one query at a time, so whatever comes is the
-// reply to it.
-func roundTrip(c *dns.Conn, q *dns.Msg) (*dns.Msg, error) {
-	if err := c.SetDeadline(time.Now().Add(replyWithin)); err != nil {
-		return nil, err
-	}
-	if err := c.WriteMsg(q); err != nil {
-		return nil, err
-	}
-	return c.ReadMsg()
 }
 
 func clientTLS(roots *x509.CertPool) *tls.Config {

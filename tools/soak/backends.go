@@ -19,8 +19,9 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/seed-f1518d44/balance/tools/internal/fakes"
 )
 
 // manner is how a backend behaves.
@@ -187,7 +188,7 @@ func (b *backend) listen() (err error) {
 		err = b.beHost()
 	case m == closed:
 	case m == swallows:
-		b.end, err = swallow(b.addr)
+		_, b.end, err = fakes.BlackHole(b.addr)
 	case b.farm.protocol == "dns":
 		err = b.listenUDP()
 	default:
@@ -423,31 +424,4 @@ func (b *backend) answerDNS(packet []byte) []byte {
 	}
 	packed, _ := reply.Pack() //nolint:errcheck // nil then
 	return packed
-}
-
-// swallow makes an address one that swallows connections: the kernel drops what comes for a listener whose backlog is
-// full, so that nobody hears back.
-func swallow(at netip.AddrPort) (end func(), err error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	var queued []net.Conn
-	end = func() {
-		for _, c := range queued {
-			c.Close() //nolint:errcheck,gosec // nobody there
-		}
-		unix.Close(fd) //nolint:errcheck,gosec // nobody there
-	}
-	err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-		unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}), unix.Listen(fd, 0))
-	for err == nil {
-		c, dialErr := net.DialTimeout("tcp", at.String(), 200*time.Millisecond)
-		if dialErr != nil {
-			return end, nil //nolint:nilerr // that is what is wanted: the backlog is full
-		}
-		queued = append(queued, c)
-	}
-	end()
-	return func() {}, err
 }

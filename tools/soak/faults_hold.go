@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-f1518d44/balance/tools/internal/fakes"
 )
 
 // farmHeld is the farm to whose backends the server holds connections. Its check stays the same through all reloads.
@@ -101,7 +103,7 @@ func (b *backend) freeze() error {
 func (b *backend) losePower() (err error) {
 	b.history.set(murky)
 	b.deafen()
-	b.deafen, err = swallow(b.addr)
+	_, b.deafen, err = fakes.BlackHole(b.addr)
 	b.history.set(silent)
 	return err
 }

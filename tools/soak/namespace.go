@@ -26,24 +26,12 @@ const nobody = 65534
 // runInside runs this program again in namespaces of its own: for the network, with nothing but loopback, for mounts, so
 // that a small disk can be mounted, and for processes, so that none outlives it. It returns the exit status.
 func runInside(ctx context.Context, args []string) (int, error) {
-	self, err := os.Executable()
+	c, err := netns.Apart(ctx, syscall.CLONE_NEWNS|syscall.CLONE_NEWPID, args...)
 	if err != nil {
 		return 0, err
 	}
-	c := exec.CommandContext(ctx, self, args...) //nolint:gosec // ourselves
-	c.Env = append(os.Environ(), insideVariable+"=1")
-	c.Stdout, c.Stderr = os.Stdout, os.Stderr
-	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
-	if os.Getuid() != 0 {
-		c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		c.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	err = c.Run()
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
-		return 0, fmt.Errorf("cannot make namespaces, which takes root or unprivileged user namespaces: %w", err)
-	}
+	c.Env, c.Stdout = append(c.Env, insideVariable+"=1"), os.Stdout
+	err = netns.Explain(c.Run())
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return exit.ExitCode(), nil

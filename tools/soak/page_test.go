@@ -87,7 +87,7 @@ func documentOf(w *world, now time.Time) *statuspage.Document {
 	member := func(addr, verdict string) statuspage.Member {
 		return statuspage.Member{Member: addr, Verdict: verdict, State: "answers", Weight: 1, Tier: 1, Probes: []statuspage.Probe{}}
 	}
-	d.Names = []statuspage.Name{{Name: "www.test.", Type: "A", Section: "answer", Answer: "members", Members: []statuspage.Member{
+	d.Names = []statuspage.Name{{Name: "www.test.", Type: "A", Section: "answer", Answer: "members", Tier: 1, Members: []statuspage.Member{
 		member("192.0.2.1", "down"), member("192.0.2.2", "up")}}}
 	return d
 }

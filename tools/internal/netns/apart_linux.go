@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// Apart returns this program as a command in a network namespace of its own, and in what more says
+// (syscall.CLONE_NEWNS, ...). It ends with ctx.
+func Apart(ctx context.Context, more uintptr, args ...string) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := exec.CommandContext(ctx, self, args...) //nolint:gosec // ourselves
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.Env, c.Stderr = os.Environ(), os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | more, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 {
+		c.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		c.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		c.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return c, nil
+}
+
+// Explain says what it takes if an error is that no namespace can be made.
+func Explain(err error) error {
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("cannot make namespaces, which takes root or unprivileged user namespaces: %w", err)
+	}
+	return err
+}
