@@ -338,23 +338,8 @@ func (o *overview) problems() {
 		o.say("reload", "", "the last reload failed, as the log says: the Corefile before it stays in force")
 	}
 	for i, r := range o.doc.Rules {
-		would := ""
-		if r.Observe {
-			would = "would be "
-		}
-		for kind, text := range map[string]string{"fail_open": "answered as if all members were up", "replaced": "answered otherwise, as all_down says"} {
-			if names := o.inTrouble(i, kind == "fail_open"); len(names) > 0 {
-				o.say(kind, r.Zone, fmt.Sprintf("%s: every member is down: %s%s", briefly(names), would, text))
-			}
-		}
-		for _, c := range r.Checks {
-			if c.AllFailing {
-				o.say("all_failing", r.Zone, fmt.Sprintf("all %d endpoints fail %s: the fault may be local", c.Up+c.Down+c.Unknown, c.Name))
-			}
-		}
-		if addrs := distinctNames(o.unchecked[o.rules[i].scope]); len(addrs) > 0 {
-			o.say("unchecked", r.Zone, fmt.Sprintf("no health_check allows %s: answered unchecked", briefly(addrs)))
-		}
+		o.problemsOfNames(i, r)
+		o.problemsOfChecks(i, r)
 		for _, f := range r.Files {
 			if f.Problem != "" {
 				o.say("file", r.Zone, f.Problem+"; what was read before stays in force")
@@ -364,6 +349,31 @@ func (o *overview) problems() {
 	slices.SortStableFunc(o.doc.Problems, func(a, b statuspage.Problem) int {
 		return cmp.Compare(slices.Index(problemKinds, a.Kind), slices.Index(problemKinds, b.Kind))
 	})
+}
+
+// problemsOfNames says which names of a rule are not answered by members that are up.
+func (o *overview) problemsOfNames(i int, r statuspage.Rule) {
+	would := ""
+	if r.Observe {
+		would = "would be "
+	}
+	for kind, text := range map[string]string{"fail_open": "answered as if all members were up", "replaced": "answered otherwise, as all_down says"} {
+		if names := o.inTrouble(i, kind == "fail_open"); len(names) > 0 {
+			o.say(kind, r.Zone, fmt.Sprintf("%s: every member is down: %s%s", briefly(names), would, text))
+		}
+	}
+}
+
+// problemsOfChecks says which checks of a rule fail everywhere, and which members none checks.
+func (o *overview) problemsOfChecks(i int, r statuspage.Rule) {
+	for _, c := range r.Checks {
+		if c.AllFailing {
+			o.say("all_failing", r.Zone, fmt.Sprintf("all %d endpoints fail %s: the fault may be local", c.Up+c.Down+c.Unknown, c.Name))
+		}
+	}
+	if addrs := distinctNames(o.unchecked[o.rules[i].scope]); len(addrs) > 0 {
+		o.say("unchecked", r.Zone, fmt.Sprintf("no health_check allows %s: answered unchecked", briefly(addrs)))
+	}
 }
 
 // problemKinds are those of a document, the worst first.

@@ -5,6 +5,7 @@ package balance
 import (
 	"os"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,20 +38,18 @@ func newProcess() *process {
 // versions names CoreDNS, and balance if it is a module of the build. A build of cmd/coredns has the
 // version of balance as its commit.
 func versions() string {
-	all := coremain.CoreName + "-" + coremain.CoreVersion
+	all := []string{coremain.CoreName + "-" + coremain.CoreVersion}
 	if coremain.GitCommit != "" {
-		all += " " + coremain.GitCommit
+		all = append(all, coremain.GitCommit)
 	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return all
-	}
-	for _, module := range info.Deps {
-		if module.Path == "github.com/seed-f1518d44/balance" {
-			all += " balance-" + module.Version
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range info.Deps {
+			if module.Path == "github.com/seed-f1518d44/balance" {
+				all = append(all, "balance-"+module.Version)
+			}
 		}
 	}
-	return all
+	return strings.Join(all, " ")
 }
 
 // cameUp notes that a server serves: after the first one, a reload that succeeded.
