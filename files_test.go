@@ -128,6 +128,7 @@ func TestNamesWithoutWeightsAreLogged(t *testing.T) {
 	const two = " A 10.0.0.1\n www.plain.test. A 10.0.0.2"
 	want("one of two has a weight", "ww.plain.test. A 10.0.0.1\n ww.plain.test. A 10.0.0.2", "")
 	want("an only address", "one.plain.test. A 10.0.0.1", "")
+	want("weights are for IPv4 only", "www.plain.test. AAAA 2001:db8::1\n www.plain.test. AAAA 2001:db8::2", "")
 	want("no weight", "www.plain.test."+two, "[WARNING] plugin/balance: policy weighted: no weight applies to www.plain.test.: its members have equal shares")
 	want("again", "www.plain.test."+two, "")
 	want("another name", "wwww.plain.test. A 10.0.0.3\n wwww.plain.test. A 10.0.0.4", "")

@@ -145,15 +145,19 @@ func (r *rule) weightSource(owner string, addr netip.Addr) string {
 	return "the default"
 }
 
-// hasWeights reports whether the rule has any weight, inline or in its file.
-func (r *rule) hasWeights() bool {
-	return len(r.weights.Lines()) > 0 || r.file != nil && r.file.weights.Load().Len() > 0
+// hasWeightsLike reports whether the rule has any weight, inline or in its file, for addresses of the
+// family of one.
+func (r *rule) hasWeightsLike(addr netip.Addr) bool {
+	if r.file != nil && r.file.weights.Load().HasFamilyOf(addr) {
+		return true
+	}
+	return slices.ContainsFunc(r.weights.Lines(), func(l weights.Line) bool { return l.Targets.Addr().Is4() == addr.Is4() })
 }
 
 // warnUnweighed warns that no weight applies to any member of an RRset, once for every content of the
 // weight file. The name in the file may be misspelled, or an alias of the owner.
 func (r *rule) warnUnweighed(owner string, n int, memberAt func(i int) *member) {
-	if r.unweighed.Load() || !r.hasWeights() {
+	if r.unweighed.Load() || !r.hasWeightsLike(memberAt(0).addr.Unmap()) {
 		return
 	}
 	for i := range n {

@@ -23,6 +23,7 @@ type File struct {
 	Warnings  []string         // lines that may be meant otherwise: "3: ..."
 
 	count  int             // of lines with a weight
+	count6 int             // of them, those for IPv6
 	unused []atomic.Uint32 // a bit for every line of the file: set if it has a weight that never applied
 }
 
@@ -78,6 +79,14 @@ func (f *File) use(line *Line) {
 
 // Len returns the number of lines with a weight.
 func (f *File) Len() int { return f.count }
+
+// HasFamilyOf reports whether any line is for addresses of the family of one.
+func (f *File) HasFamilyOf(addr netip.Addr) bool {
+	if addr.Is4() {
+		return f.count > f.count6
+	}
+	return f.count6 > 0
+}
 
 // Unused returns the first lines whose weights applied to no address so far, most of them at most,
 // and how many there are.

@@ -150,6 +150,9 @@ func (p *parser) finish() *File {
 	}
 	f.each(func(_ string, line Line) {
 		f.count++
+		if !line.Targets.Addr().Is4() {
+			f.count6++
+		}
 		f.unused[line.number/32].Or(1 << (line.number % 32))
 	})
 	slices.SortFunc(p.warnings, func(a, b warning) int { return cmp.Compare(a.line, b.line) })
