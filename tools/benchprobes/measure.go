@@ -51,26 +51,29 @@ func descriptors() int {
 	return len(names) - 1 // the directory's own
 }
 
-// connections returns how many TCP connections the namespace still knows on the side that probes, and
-// on that of the backends, whose port is given; those that wait for a late segment included.
-func connections(port int) (ours, theirs int) {
+// connections returns how many TCP connections the namespace still knows on the side that probes, how
+// many of ours are in TIME-WAIT, and how many there are on the side of the backends, whose port is given.
+func connections(port int) (ours, waiting, theirs int) {
 	text, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
-		return -1, -1
+		return -1, -1, -1
 	}
-	const listening = "0A"
+	const listening, timeWait = "0A", "06"
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line) // number, local address, remote address, state
 		if len(fields) < 4 || fields[3] == listening || fields[3] == "st" || fields[0] == "sl" {
 			continue
 		}
-		if strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) {
+		switch {
+		case strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)):
 			theirs++
-		} else {
+		case fields[3] == timeWait:
+			waiting++
+		default:
 			ours++
 		}
 	}
-	return ours, theirs
+	return ours, waiting, theirs
 }
 
 // Probes is what balance's metrics say.

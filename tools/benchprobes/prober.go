@@ -33,6 +33,7 @@ type Measurement struct {
 	PeakDescriptors, DescriptorsBefore int
 
 	GoroutinesLeft, DescriptorsLeft, ConnectionsLeft int // when all health checks were gone
+	WaitingLeft                                      int // connections in TIME-WAIT, because the prober closed first
 	BackendsLeft                                     int // connections that the backends closed first
 
 	QueriesBefore, QueriesProbing, QueriesAfter Latencies
@@ -237,7 +238,7 @@ func (p *prober) after() (err error) {
 	}
 	p.GoroutinesLeft = runtime.NumGoroutine() - p.GoroutinesBefore
 	p.DescriptorsLeft = descriptors() - p.DescriptorsBefore
-	p.ConnectionsLeft, p.BackendsLeft = connections(p.port)
+	p.ConnectionsLeft, p.WaitingLeft, p.BackendsLeft = connections(p.port)
 	if p.Silent { // the backends' own
 		p.ConnectionsLeft -= min(p.ConnectionsLeft, clogged)
 	}

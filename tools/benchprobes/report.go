@@ -77,6 +77,7 @@ func (m *Measurement) printProbes(row func(what, measured, target string)) {
 
 func (m *Measurement) printLeft(row func(what, measured, target string)) {
 	row("left behind: goroutines, descriptors, connections", fmt.Sprintf("%d, %d, %d", m.GoroutinesLeft, m.DescriptorsLeft, m.ConnectionsLeft), "none")
+	row("connections of ours in TIME-WAIT", strconv.Itoa(m.WaitingLeft), "")
 	row("connections that the backends wait out, for they closed first", strconv.Itoa(m.BackendsLeft), "")
 }
 
