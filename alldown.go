@@ -32,7 +32,7 @@ var allDownNames = [...]string{answerOpen: "open", answerNoData: "nodata", answe
 
 // replaces reports whether something else is answered than members that are down. Fallback addresses
 // replace only addresses.
-func (d allDown) replaces(addresses bool) bool {
+func (d *allDown) replaces(addresses bool) bool {
 	return d.mode == answerNoData || d.mode == answerServfail || d.mode == answerFallback && addresses
 }
 

@@ -34,7 +34,7 @@ func (z *zoneRule) warnOfAlias(name string, other *zoneRule) {
 }
 
 // announce logs what is different with a new plan for an RRset. The state before may be nil.
-func (r applied) announce(e *entry, before *state, p *plan) {
+func (r *applied) announce(e *entry, before *state, p *plan) {
 	z := r.question
 	if r.owner != nil {
 		z.warnOfAlias(e.owner, r.owner)

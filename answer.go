@@ -99,8 +99,9 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	b := bufferPool.Get().(*buffers)
 	defer b.release()
 
-	answers := arrangement{answer: a, buf: b, in: res.Answer}
-	extra := arrangement{answer: a, buf: b, in: res.Extra}
+	var answers, extra arrangement
+	answers.answer, answers.buf, answers.in = a, b, res.Answer
+	extra.answer, extra.buf, extra.in = a, b, res.Extra
 	if a.size > 0 {
 		a.most = b.scan.mostThatFit(res, int(a.size))
 	}
@@ -162,34 +163,33 @@ func (a *answer) explanation() *explanation {
 	return a.client.explanation
 }
 
-// preference returns what the client prefers of an RRset.
-func (a *answer) preference(set *rrset) choice {
-	if len(a.query.rule.prefer) == 0 || a.nested || !set.holdsAddresses() {
-		return choice{line: noPreference}
+// specify adds to the key of an RRset of addresses what its answer depends on: what the client
+// prefers, and how many members fit.
+func (a *answer) specify(key *turnKey, set *rrset) {
+	if len(a.query.rule.prefer) > 0 && !a.nested {
+		key.prefer = a.query.rule.choiceFor(a.client)
+		key.prefer.spilled = key.prefer.spilled || key.where == inGlue // nothing is left out there
 	}
-	return a.query.rule.choiceFor(a.client)
-}
-
-// limitFor returns the most members of an RRset that fit, 0 for no limit.
-func (a *answer) limitFor(set *rrset, key turnKey) uint16 {
-	if a.most == 0 || set.sealed || !set.holdsAddresses() || key.where == inHints || int(a.most) >= len(set.slots) {
-		return 0
+	if a.most > 0 && !set.sealed && key.where != inHints && int(a.most) < len(set.slots) {
+		key.most = a.most
 	}
-	return a.most
 }
 
 // stateOf returns the plan and turns for the records of a set, and which records are which members.
-func (a *answer) stateOf(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
-	now, order := a.stateFor(rules, b, key, set, rrs)
-	if a.query.rule.spillsFor(key.prefer) {
-		return a.spilled(rules, b, key, set, rrs, now, order)
+func (a *arrangement) stateOf(rules *applied, key turnKey, set *rrset) (*state, *recordOrder) {
+	if a.answer.client == nil { // nobody asks why, and nothing depends on who asks
+		return rules.stateOf(a.buf, key, set, a.in)
+	}
+	now, order := a.answer.stateFor(rules, a.buf, key, set, a.in)
+	if a.answer.query.rule.spillsFor(key.prefer) {
+		return a.answer.spilled(rules, a.buf, key, set, a.in, now, order)
 	}
 	return now, order
 }
 
 // stateFor is stateOf for the client's own choice, without spilling. It takes no turn if somebody asks
 // why.
-func (a *answer) stateFor(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+func (a *answer) stateFor(rules *applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
 	if a.explanation() != nil {
 		return rules.copyOf(b, key, set, rrs)
 	}
@@ -198,7 +198,7 @@ func (a *answer) stateFor(rules applied, b *buffers, key turnKey, set *rrset, rr
 
 // spilled returns the state for an answer that spills: that of the locality whose members lead it, or
 // now if they are the client's own.
-func (a *answer) spilled(rules applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR, now *state, order *recordOrder) (*state, *recordOrder) {
+func (a *answer) spilled(rules *applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR, now *state, order *recordOrder) (*state, *recordOrder) {
 	own := key.prefer
 	shared := key
 	shared.where, shared.prefer = key.where+inSpill, choice{line: own.line}

@@ -24,22 +24,30 @@ type applied struct {
 
 // appliedTo returns the rules that apply to the RRsets of an owner, if the question is for the rule.
 func (z *zoneRule) appliedTo(owner string) applied {
-	if z.block == nil || !z.divided && names.InZone(owner, z.zone) {
+	if z.block == nil {
 		return applied{question: z}
 	}
-	if other, _ := longestZone(z.block, owner); other != z {
-		return applied{question: z, owner: other}
+	return applied{question: z, owner: z.otherHolding(owner)}
+}
+
+// otherHolding returns the rule of the server block that holds an owner, nil if that is this one.
+func (z *zoneRule) otherHolding(owner string) *zoneRule {
+	if !z.divided && names.InZone(owner, z.zone) {
+		return nil
 	}
-	return applied{question: z}
+	if other, _ := longestZone(z.block, owner); other != z {
+		return other
+	}
+	return nil
 }
 
 // judges reports whether members can be down.
-func (r applied) judges() bool {
+func (r *applied) judges() bool {
 	return !r.ordersOnly && (r.question.judges() || r.owner != nil && r.owner.judges())
 }
 
 // limits returns the lower of the rules' limits of the TTL.
-func (r applied) limits() ttlLimits {
+func (r *applied) limits() ttlLimits {
 	switch {
 	case r.ordersOnly:
 		return ttlLimits{}
@@ -49,19 +57,39 @@ func (r applied) limits() ttlLimits {
 	return r.question.ttl
 }
 
+// epoch returns a number that changes if an input of either rule's plans does: neither rule's epoch
+// ever goes back, so the sum stays only if both do.
+func (r *applied) epoch() uint64 {
+	epoch := r.question.epoch.Load()
+	if r.owner != nil {
+		epoch += r.owner.epoch.Load()
+	}
+	return epoch
+}
+
 // basis returns what a plan for a key is made from, apart from its members.
-func (r applied) basis(key turnKey) basis {
-	b := basis{rule: r.question.rule, epoch: r.question.epoch.Load(), prefer: key.prefer, most: key.most, ordersOnly: r.ordersOnly}
+func (r *applied) basis(key turnKey, epoch uint64) basis {
+	b := basis{rule: r.question.rule, epoch: epoch, prefer: key.prefer, most: key.most, ordersOnly: r.ordersOnly}
 	if r.owner != nil {
 		b.owner = r.owner.rule
-		b.epoch += r.owner.epoch.Load() // neither ever goes back, so the sum stays only if both do
 	}
 	return b
 }
 
+// made reports whether a state has a plan of these rules. The state may be nil.
+func (r *applied) made(s *state) bool {
+	if s == nil || s.plan.basis.rule != r.question.rule {
+		return false
+	}
+	if r.owner == nil {
+		return s.plan.basis.owner == nil
+	}
+	return s.plan.basis.owner == r.owner.rule
+}
+
 // assess leaves in b.standings what is known of n members of an owner's RRset. It registers their
 // addresses for probing.
-func (r applied) assess(owner string, n int, memberAt func(i int) *member, b *buffers) {
+func (r *applied) assess(owner string, n int, memberAt func(i int) *member, b *buffers) {
 	b.standings, b.awaited = b.standings[:0], time.Time{}
 	owner = names.Spell(owner) // a zone file's names come as it spells them
 	for i := range n {
@@ -82,7 +110,7 @@ func (r applied) assess(owner string, n int, memberAt func(i int) *member, b *bu
 }
 
 // standingOf returns what is known of a member with an address.
-func (r applied) standingOf(owner string, m *member, b *buffers) standing {
+func (r *applied) standingOf(owner string, m *member, b *buffers) standing {
 	s := r.question.judge(owner, m, b)
 	if r.owner != nil {
 		s = s.and(r.owner.judge(owner, m, b))
@@ -92,7 +120,7 @@ func (r applied) standingOf(owner string, m *member, b *buffers) standing {
 
 // verdictOnTarget returns down if all addresses of a target are down: those in the additional section
 // or, if it has none, those that answers and watch have taught.
-func (r applied) verdictOnTarget(host string, b *buffers) health.Verdict {
+func (r *applied) verdictOnTarget(host string, b *buffers) health.Verdict {
 	if !r.judges() {
 		return health.Unknown
 	}
@@ -117,7 +145,7 @@ func (r applied) verdictOnTarget(host string, b *buffers) health.Verdict {
 }
 
 // known returns the addresses of a name that answers of the rules, and their watch, have taught.
-func (r applied) known(name string) func(yield func(*member) bool) {
+func (r *applied) known(name string) func(yield func(*member) bool) {
 	return func(yield func(*member) bool) {
 		if r.question.eachKnown(name, yield) && r.owner != nil {
 			r.owner.eachKnown(name, yield)
@@ -126,20 +154,24 @@ func (r applied) known(name string) func(yield func(*member) bool) {
 }
 
 // stateOf returns the plan and turns for the records of a set, and which records are which members.
-func (r applied) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+func (r *applied) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
 	e := allTurns.entry(r.question.scope, key, set.owner)
-	from := r.basis(key) // before all that it covers
+	epoch := r.epoch() // before all that it covers
 	now := e.state.Load()
-	if !now.like(from) {
-		return r.renew(e, now, from, b, set, rrs)
+	if !r.made(now) {
+		return r.renew(e, now, epoch, b, set, rrs)
 	}
-	order := now.match(b, set, rrs)
-	if order == nil {
-		return r.renew(e, now, from, b, set, rrs)
+	order := &now.plan.last.order
+	if !now.plan.last.fits(now.plan.members, rrs, set) {
+		if order = now.match(b, set, rrs); order == nil {
+			return r.renew(e, now, epoch, b, set, rrs)
+		}
 	}
-	fresh := r.refresh(e, now, from, b)
-	if fresh == nil {
-		return r.renew(e, now, from, b, set, rrs)
+	fresh := now
+	if now.plan.basis.epoch != epoch || !now.plan.settled && r.mustLook(now.plan) {
+		if fresh = r.refresh(e, now, epoch, b); fresh == nil {
+			return r.renew(e, now, epoch, b, set, rrs)
+		}
 	}
 	if order == &now.plan.last.order {
 		return fresh, &fresh.plan.last.order
@@ -148,35 +180,33 @@ func (r applied) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*st
 	return fresh, order
 }
 
-// refresh returns the state as it is now if nothing has changed that concerns its members, else nil.
-func (r applied) refresh(e *entry, now *state, from basis, b *buffers) *state {
+// refresh looks again at what is known of the members. It returns the state at an epoch if nothing of
+// that has changed, else nil.
+func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state {
 	p := now.plan
-	if p.basis.epoch == from.epoch && !r.mustLook(p) {
-		return now
-	}
 	r.assess(e.owner, len(p.members), func(i int) *member { return &p.members[i] }, b)
 	switch {
 	case !slices.Equal(b.standings, p.standings):
 		return nil
-	case p.basis.epoch == from.epoch && p.awaited.Equal(b.awaited):
+	case p.basis.epoch == epoch && p.awaited.Equal(b.awaited):
 		return now
 	}
-	next := &state{p.at(from.epoch, b.awaited), now.turns, now.leads, now.cost}
+	next := &state{p.at(epoch, b.awaited), now.turns, now.leads, now.cost}
 	e.state.CompareAndSwap(now, next)
 	return next
 }
 
 // mustLook reports whether more can have changed than an epoch tells: the addresses of targets, and
 // the time that a first verdict was waited for.
-func (r applied) mustLook(p *plan) bool {
+func (r *applied) mustLook(p *plan) bool {
 	return p.members[0].host != "" && r.judges() || !p.awaited.IsZero() && !time.Now().Before(p.awaited)
 }
 
 // renew puts a state with a new plan in the place of now, which may be nil. The turns go on.
-func (r applied) renew(e *entry, now *state, from basis, b *buffers, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+func (r *applied) renew(e *entry, now *state, epoch uint64, b *buffers, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
 	b.lineup.sort(rrs, set)
 	for {
-		next := r.successor(e, now, from, b)
+		next := r.successor(e, now, epoch, b)
 		if e.state.CompareAndSwap(now, next) {
 			allTurns.account(now, next)
 			r.announce(e, now, next.plan)
@@ -184,8 +214,8 @@ func (r applied) renew(e *entry, now *state, from basis, b *buffers, set *rrset,
 			return next, &b.lineup.order
 		}
 		now = e.state.Load() // of another query that was faster
-		if now.like(from) && now.plan.holds(&b.lineup) {
-			if fresh := r.refresh(e, now, from, b); fresh != nil {
+		if r.made(now) && now.plan.holds(&b.lineup) {
+			if fresh := r.refresh(e, now, epoch, b); fresh != nil {
 				return fresh, &b.lineup.order
 			}
 		}
@@ -194,7 +224,7 @@ func (r applied) renew(e *entry, now *state, from basis, b *buffers, set *rrset,
 
 // teach keeps the members of an address RRset where records that lead to its owner look for them, if
 // the entry is for some clients alone.
-func (r applied) teach(e *entry, now *state) {
+func (r *applied) teach(e *entry, now *state) {
 	key := turnKey{where: inWatch, rrtype: e.key.rrtype, prefer: choice{line: noPreference}}
 	if e.key.where == inAnswer && now.plan.members[0].host == "" && e.key.prefer.line != noPreference && r.judges() {
 		allTurns.entry(r.question.scope, key, e.owner).state.Store(&state{plan: now.plan, turns: now.turns})
@@ -203,9 +233,9 @@ func (r applied) teach(e *entry, now *state) {
 
 // successor returns the state that follows now for the members lined up: with a plan for them, and
 // with the turns of now.
-func (r applied) successor(e *entry, now *state, from basis, b *buffers) *state {
+func (r *applied) successor(e *entry, now *state, epoch uint64, b *buffers) *state {
 	r.assess(e.owner, len(b.lineup.order.first), b.lineup.member, b)
-	p := r.planFor(from, b)
+	p := r.planFor(r.basis(e.key, epoch), b)
 	next := newState(p, turnsAfter(now, p))
 	if r.question.shown() {
 		next.leads = newLeadCounts(e, p, now)
@@ -215,7 +245,7 @@ func (r applied) successor(e *entry, now *state, from basis, b *buffers) *state 
 
 // planFor returns a plan for the members lined up and what is known of them. RRsets of the same
 // members, such as all names that a wildcard answers, share one if they come close together.
-func (r applied) planFor(from basis, b *buffers) *plan {
+func (r *applied) planFor(from basis, b *buffers) *plan {
 	h := schedule.Mix(uint64(len(b.standings))) ^ from.prefer.hash()
 	for i := range b.standings {
 		h = schedule.Mix(h ^ b.lineup.member(i).hash() ^ b.standings[i].hash())

@@ -44,11 +44,15 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 	if alone && !rules.judges() {
 		return nil
 	}
-	key.rrtype, key.prefer, key.most = set.rrtype, a.answer.preference(set), a.answer.limitFor(set, key)
-	key.prefer.spilled = key.prefer.spilled || rules.ordersOnly // nothing is left out then
-	now, order := a.answer.stateOf(rules, a.buf, key, set, a.in)
-	a.countAsItCame(now, order)
-	allDown := rules.question.allDown
+	key.rrtype, key.prefer = set.rrtype, choice{line: noPreference}
+	if (a.answer.client != nil || a.answer.most > 0) && set.holdsAddresses() {
+		a.answer.specify(&key, set)
+	}
+	now, order := a.stateOf(&rules, key, set)
+	if a.stays {
+		a.countAsItCame(now, order)
+	}
+	allDown := &rules.question.allDown
 	switch {
 	case now.plan.allDown && key.where != inExtra && !set.sealed && allDown.replaces(set.holdsAddresses()):
 		a.replace(set, now)
@@ -70,16 +74,24 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 func (a *arrangement) place(set *rrset, now *state, order *recordOrder) {
 	p := now.plan
 	a.outcome = max(a.outcome, p.outcome())
-	a.degraded = a.degraded || p.lowTTL()
-	a.choose(set, now)
-	a.countLead(set, now)
-	a.toRecords(p, order)
+	a.degraded = a.degraded || p.lowTTL
+	if p.wanted == len(p.members) {
+		a.pick(now, p.wanted)
+	} else {
+		a.choose(set, now)
+	}
+	if a.answer.client != nil || now.leads != nil {
+		a.countLead(set, now)
+	}
+	if !order.straight || len(order.repeats) > 0 {
+		a.toRecords(p, order)
+	}
 	a.put(set, p, order)
 }
 
 // put puts the picked records into the slots of their RRset, with the TTL that the plan allows.
 func (a *arrangement) put(set *rrset, p *plan, order *recordOrder) {
-	ttl := p.limits.of(set, p.lowTTL() || a.answer.query.degraded.Load())
+	ttl := p.limits.of(set, p.lowTTL || a.answer.query.degraded.Load())
 	if len(a.buf.picked) == len(set.slots) && inOrder(a.buf.picked) && ttl == set.ttl && !set.mixed {
 		return
 	}
@@ -104,22 +116,19 @@ func (a *arrangement) countLead(set *rrset, now *state) {
 	}
 }
 
-// choose leaves in the buffers the members that go out, in their order.
+// choose leaves in the buffers the members that go out, in their order, if not all of them do.
 func (a *arrangement) choose(set *rrset, now *state) {
 	p := now.plan
-	switch {
-	case p.wanted == len(p.members):
-		a.pick(now, p.wanted)
-	case set.sealed: // the signature verifies only with all of them
-		a.outcome = max(a.outcome, sealed)
-		a.pick(now, len(p.members)-len(p.excluded))
-		for _, last := range p.excluded {
-			a.buf.picked = append(a.buf.picked, last.member)
-		}
-	default:
+	if !set.sealed {
 		a.outcome = max(a.outcome, filtered)
 		a.pick(now, p.wanted)
 		a.countRemoved(p)
+		return
+	}
+	a.outcome = max(a.outcome, sealed) // the signature verifies only with all of them
+	a.pick(now, len(p.members)-len(p.excluded))
+	for _, last := range p.excluded {
+		a.buf.picked = append(a.buf.picked, last.member)
 	}
 }
 
@@ -143,7 +152,7 @@ func (a *arrangement) leadsOf(now *state) *leadCounts {
 
 // countAsItCame counts the member that leads a section that goes out as it came.
 func (a *arrangement) countAsItCame(now *state, order *recordOrder) {
-	if a.stays && now.leads != nil && a.answer.explanation() == nil {
+	if now.leads != nil && a.answer.explanation() == nil {
 		now.leads.count(uint16(slices.Index(order.first, 0)))
 	}
 }
@@ -178,13 +187,13 @@ func (a *arrangement) turn(t *turns, group int) uint64 {
 
 // toRecords replaces the picked members by their records, and adds those that repeat one.
 func (a *arrangement) toRecords(p *plan, order *recordOrder) {
-	switch picked := a.buf.picked; {
-	case len(order.repeats) > 0:
+	if len(order.repeats) > 0 {
 		a.addRepeats(p, order)
-	case !order.straight:
-		for i, m := range picked {
-			picked[i] = order.first[m]
-		}
+		return
+	}
+	picked := a.buf.picked
+	for i, m := range picked {
+		picked[i] = order.first[m]
 	}
 }
 

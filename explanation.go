@@ -41,12 +41,12 @@ func (a *answer) explainedBy(ctx context.Context) {
 
 // copyOf returns the state that the next answer for a set would be made with. It is a copy, so that
 // the turn stays, and a look at what is known registers nothing.
-func (r applied) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
+func (r *applied) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
 	b.lineup.sort(rrs, set)
 	b.leavesNoTrace = true
 	defer func() { b.leavesNoTrace = false }()
 	r.assess(set.owner, len(b.lineup.order.first), b.lineup.member, b)
-	p := newPlan(r.basis(key), r.limits(), b)
+	p := newPlan(r.basis(key, r.epoch()), r.limits(), b)
 	var last *state
 	if e := allTurns.known(r.question.scope, key, set.owner); e != nil {
 		last = e.state.Load()
@@ -170,13 +170,13 @@ func (z *zoneRule) orderStep(a *answer) string {
 
 // ttlStep says what the TTL comes from.
 func (z *zoneRule) ttlStep(p *plan, set *rrset) string {
-	ttl := p.limits.of(set, p.lowTTL())
+	ttl := p.limits.of(set, p.lowTTL)
 	switch {
 	case ttl == set.ttl:
 		return fmt.Sprintf("TTL %d, as it came", ttl)
 	case !p.awaited.IsZero() && !p.degraded:
 		return fmt.Sprintf("TTL %d instead of %d, until the first verdicts are there: %s", ttl, set.ttl, z.at("ttl", "ttl"))
-	case p.lowTTL():
+	case p.lowTTL:
 		return fmt.Sprintf("TTL %d instead of %d, because the answer is degraded: %s", ttl, set.ttl, z.at("ttl", "ttl"))
 	}
 	return fmt.Sprintf("TTL %d instead of %d: %s", ttl, set.ttl, z.at("ttl", "ttl"))

@@ -31,15 +31,15 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 			standings[i] = rules.peek(owner, m, now)
 		}
 	}
-	if !s.like(rules.basis(e.key)) || !slices.Equal(standings, p.standings) {
-		p = &plan{basis: rules.basis(e.key), members: p.members, standings: standings}
+	if !rules.made(s) || !slices.Equal(standings, p.standings) {
+		p = &plan{basis: rules.basis(e.key, rules.epoch()), members: p.members, standings: standings}
 		p.divide(classify(standings, z.minHealthy))
 	}
 	return forecast{p, e.owner, z.answerOf(p, e.key.where)}
 }
 
 // peek is standingOf, and registers nothing for probing.
-func (r applied) peek(owner string, m *member, now time.Time) standing {
+func (r *applied) peek(owner string, m *member, now time.Time) standing {
 	s := r.question.standingOf(owner, m, r.question.lastVerdictOn(m.addr.Unmap()), now)
 	if r.owner != nil {
 		s = s.and(r.owner.standingOf(owner, m, r.owner.lastVerdictOn(m.addr.Unmap()), now))

@@ -13,7 +13,7 @@ func (a *arrangement) filter(set *rrset, now *state, order *recordOrder) {
 	if how := p.outcome(); how > ordered {
 		a.outcome = max(a.outcome, how)
 	}
-	a.degraded = a.degraded || p.lowTTL()
+	a.degraded = a.degraded || p.lowTTL
 	switch b := a.buf; {
 	case len(p.excluded) == 0:
 		b.picked = everyIndex(b.picked, len(set.slots))

@@ -27,6 +27,9 @@ type plan struct {
 	failedOver bool // another tier answers than the first
 	allDown    bool // every member is down
 
+	lowTTL  bool // answers get the lower TTL
+	settled bool // nothing but an epoch outdates the plan: no target, and no first verdict that is awaited
+
 	weights []localWeight // of the members that can answer; only if the plan's choice spills
 
 	index memberIndex
@@ -55,13 +58,14 @@ type sharedPlan struct {
 // newPlan makes a plan of the members lined up and what is known of them.
 func newPlan(from basis, limits ttlLimits, b *buffers) *plan {
 	l := &b.lineup
-	p := &plan{basis: from, limits: limits, members: make([]member, len(l.order.first)), standings: slices.Clone(b.standings), awaited: b.awaited}
+	p := &plan{basis: from, limits: limits, members: make([]member, len(l.order.first)), standings: slices.Clone(b.standings)}
 	for i := range p.members {
 		p.members[i] = l.member(i).owned()
 	}
 	p.index = newMemberIndex(p.members)
 	p.last = remember(&l.order, p.members)
 	p.divide(classify(p.standings, from.rule.minHealthy))
+	p.await(b.awaited)
 	p.shared = &sharedPlan{footprint: footprint{cost: p.cost()}}
 	return p
 }
@@ -162,12 +166,17 @@ func (p *plan) holds(l *lineup) bool {
 // at returns the plan for another epoch, in which nothing else has changed.
 func (p *plan) at(epoch uint64, awaited time.Time) *plan {
 	other := *p
-	other.basis.epoch, other.awaited = epoch, awaited
+	other.basis.epoch = epoch
+	other.await(awaited)
 	return &other
 }
 
-// lowTTL reports whether answers get the lower TTL.
-func (p *plan) lowTTL() bool { return p.degraded || !p.awaited.IsZero() }
+// await sets until when a first verdict is waited for, and what follows from it.
+func (p *plan) await(until time.Time) {
+	p.awaited = until
+	p.lowTTL = p.degraded || !until.IsZero()
+	p.settled = until.IsZero() && p.members[0].host == ""
+}
 
 // limitOf returns the most members like m that an answer may hold.
 func (b *basis) limitOf(m *member) int {

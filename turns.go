@@ -58,17 +58,10 @@ func newState(p *plan, t *turns) *state {
 	return s
 }
 
-// like reports whether the plan was made for the same rules.
-func (s *state) like(from basis) bool {
-	return s != nil && s.plan.basis.rule == from.rule && s.plan.basis.owner == from.owner
-}
-
-// match returns which records of a set are which members of the plan, nil if they are others.
+// match returns which records of a set are which members of the plan, nil if they are others. The
+// order is not the one that the plan remembers.
 func (s *state) match(b *buffers, set *rrset, rrs []dns.RR) *recordOrder {
 	p := s.plan
-	if p.last.fits(p.members, rrs, set) {
-		return &p.last.order
-	}
 	if p.index.lineUp(&b.lineup.order, p.members, rrs, set) {
 		return &b.lineup.order
 	}

@@ -181,7 +181,8 @@ func (z *zoneRule) teach(m *dns.Msg) {
 	b.scan.scan(m.Answer)
 	for i := range b.scan.sets {
 		if set := &b.scan.sets[i]; set.holdsAddresses() {
-			z.appliedTo(set.owner).stateOf(b, turnKey{where: inWatch, rrtype: set.rrtype, prefer: choice{line: noPreference}}, set, m.Answer)
+			rules := z.appliedTo(set.owner)
+			rules.stateOf(b, turnKey{where: inWatch, rrtype: set.rrtype, prefer: choice{line: noPreference}}, set, m.Answer)
 		}
 	}
 }
