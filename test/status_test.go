@@ -248,7 +248,7 @@ func TestStatusAddressIsTaken(t *testing.T) {
 	s.document()
 	s.ask(1, dns.TypeA)
 	err = s.restart(s.block("", db) + blockOf("example.net:0", "balance {\nstatus 127.0.0.1:1\n}", db))
-	if err == nil || !strings.Contains(err.Error(), "wants the page at 127.0.0.1:1, and Corefile:") {
+	if err == nil || !strings.Contains(err.Error(), "the page is to be at 127.0.0.1:1 here, and at "+s.page+" at Corefile:") {
 		t.Errorf("error %v, want one that tells of two addresses", err)
 	}
 }
