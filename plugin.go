@@ -35,7 +35,8 @@
 //	zones.go        the zones of a stanza, and stanzas with the same zone
 //	listeners.go    where a server block listens
 //	moved.go        what loadbalance takes
-//	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block
+//	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block;
+//	                credentials.go certificates and keys that are read again
 //	rule.go         a stanza, and the search for the one that a name belongs to
 //	weights.go      the weight file; overrides.go operators' overrides; files.go both files
 //
