@@ -113,12 +113,15 @@ $(KUBERNETES)/etcd: test/kubernetes/go.mod
 	test/kubernetes/build go.etcd.io/etcd/server/v3 $@
 
 .PHONY: man
-man: ## Make the manual pages in man/ from README.md and docs/balancectl.md
+man: ## Make the manual pages in man/ from README.md and docs/balancectl.md, and the completions
 	@mkdir -p $(CACHE)
 	$(RELEASE_GO) go run -C release ./manual coredns-balance 7 < README.md > $(CACHE)/page
 	mv $(CACHE)/page man/coredns-balance.7
 	$(RELEASE_GO) go run -C release ./manual balancectl 1 < docs/balancectl.md > $(CACHE)/page
 	mv $(CACHE)/page man/balancectl.1
+	@for shell in bash zsh; do \
+	  go run -pgo=off ./cmd/balancectl completion $$shell > $(CACHE)/page && mv $(CACHE)/page release/debian/completion.$$shell; \
+	done
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME

@@ -59,28 +59,29 @@ func (r release) output(ctx context.Context, arch string, args ...string) ([]byt
 	return out, nil
 }
 
-// compile returns CoreDNS with balance for Linux on arch, built as CoreDNS builds its releases:
-// static, stripped, without paths of this machine. The commit is stamped by hand and not by Go, so
-// that a tree without its git directory, as in docker build, gives the same bytes.
-func (r release) compile(ctx context.Context, arch string) ([]byte, error) {
-	r.progress("coredns for %s", arch)
+// compile returns a command for Linux on arch, built as CoreDNS builds its releases: static,
+// stripped, without paths of this machine. The commit is stamped by hand and not by Go, so that a
+// tree without its git directory, as in docker build, gives the same bytes.
+func (r release) compile(ctx context.Context, arch, command string) ([]byte, error) {
+	r.progress("%s for %s", command, arch)
 	dir, err := os.MkdirTemp("", "balance-release-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
-	binary := filepath.Join(dir, "coredns")
+	binary := filepath.Join(dir, command)
 	if _, err := r.output(ctx, arch, "build", "-tags", tags, "-trimpath", "-buildvcs=false",
-		"-ldflags", "-s -w -X "+stamp+"=balance-"+r.version, "-o", binary, "./cmd/coredns"); err != nil {
+		"-ldflags", "-s -w -X "+stamp+"=balance-"+r.version, "-o", binary, "./cmd/"+command); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(binary) //nolint:gosec // ours
 }
 
-// built is the server for one architecture, and the licences of what it is linked from.
+// built is what was compiled for one architecture, and the licences of what it is linked from.
 type built struct {
 	arch   string
 	server []byte
+	ctl    []byte // balancectl
 	texts  texts
 }
 
@@ -89,8 +90,12 @@ func (r release) build(ctx context.Context, arch string) (built, error) {
 	if err != nil {
 		return built{}, err
 	}
-	server, err := r.compile(ctx, arch)
-	return built{arch, server, texts}, err
+	server, err := r.compile(ctx, arch, "coredns")
+	if err != nil {
+		return built{}, err
+	}
+	ctl, err := r.compile(ctx, arch, "balancectl")
+	return built{arch, server, ctl, texts}, err
 }
 
 // buildAll builds for every architecture.

@@ -42,7 +42,11 @@ func (r release) writeBuilt(b built) error {
 	if err != nil {
 		return err
 	}
-	for ending, content := range map[string][]byte{".tgz": archive, ".cdx.json": sbom, "_" + licencesF: b.texts.linked} {
+	deb, err := r.deb(b)
+	if err != nil {
+		return err
+	}
+	for ending, content := range map[string][]byte{".tgz": archive, ".deb": deb, ".cdx.json": sbom, "_" + licencesF: b.texts.linked} {
 		if err := writeFile(filepath.Join(r.out, r.name(b.arch)+ending), content); err != nil {
 			return err
 		}
@@ -58,6 +62,7 @@ func (r release) name(arch string) string {
 // archive returns the server with what people read, as a compressed tar without directories but for man/.
 func (r release) archive(b built) ([]byte, error) {
 	all := []file{
+		{name: "balancectl", mode: 0o755, content: b.ctl},
 		{name: "coredns", mode: 0o755, content: b.server},
 		{name: licencesF, mode: 0o644, content: b.texts.linked},
 	}

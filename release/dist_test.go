@@ -51,8 +51,8 @@ func TestDistHoldsAll(t *testing.T) {
 	all := contents(t, dist(t))
 	want := []string{
 		"NOTES.md", "SHA256SUMS", "coredns-balance_0.0.1-2-gabcdef0_image.tar",
-		testName + "amd64.cdx.json", testName + "amd64.tgz", testName + "amd64_LICENSES.txt",
-		testName + "arm64.cdx.json", testName + "arm64.tgz", testName + "arm64_LICENSES.txt",
+		testName + "amd64.cdx.json", testName + "amd64.deb", testName + "amd64.tgz", testName + "amd64_LICENSES.txt",
+		testName + "arm64.cdx.json", testName + "arm64.deb", testName + "arm64.tgz", testName + "arm64_LICENSES.txt",
 	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(all))); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
@@ -80,7 +80,7 @@ func TestArchive(t *testing.T) {
 		for _, m := range unzipped(t, filepath.Join(dist(t), testName+arch+".tgz")) {
 			names = append(names, m.Name)
 		}
-		want := []string{"CHANGELOG.md", "LICENSE", "LICENSES.txt", "README.md", "coredns", "man/", "man/coredns-balance.7"}
+		want := []string{"CHANGELOG.md", "LICENSE", "LICENSES.txt", "README.md", "balancectl", "coredns", "man/", "man/balancectl.1", "man/coredns-balance.7"}
 		if diff := cmp.Diff(want, names); diff != "" {
 			t.Errorf("%s: files (-want +got):\n%s", arch, diff)
 		}

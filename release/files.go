@@ -39,7 +39,7 @@ const (
 )
 
 // files returns what the image with b holds, sorted, every directory ahead of what is in it: the
-// server, and of what CoreDNS' own image has below it what a static server can read (certificates of
+// server, balancectl, and of what CoreDNS' own image has below it what a static server can read (certificates of
 // issuers, time zones, names of users, a place for temporary files); and the licences.
 func (r release) files(ctx context.Context, b built) ([]file, error) {
 	zones, err := r.timeZones(ctx)
@@ -57,6 +57,7 @@ func (r release) files(ctx context.Context, b built) ([]file, error) {
 		plain["usr/share/zoneinfo/"+name] = zone
 	}
 	all := []file{
+		{name: "balancectl", mode: 0o755, content: b.ctl},
 		{name: "coredns", mode: 0o755, content: b.server, capability: bindCapability()},
 		{name: "tmp/", mode: 0o1777},
 	}

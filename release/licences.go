@@ -77,7 +77,7 @@ func (r release) texts(ctx context.Context, arch string) (texts, error) {
 
 // sources asks Go what the binary is linked from.
 func (r release) sources(ctx context.Context, arch string) ([]source, error) {
-	out, err := r.output(ctx, arch, "list", "-deps", "-json=Dir,Standard,Module", "-tags", tags, "./cmd/coredns")
+	out, err := r.output(ctx, arch, "list", "-deps", "-json=Dir,Standard,Module", "-tags", tags, "./cmd/coredns", "./cmd/balancectl")
 	if err != nil {
 		return nil, err
 	}

@@ -202,6 +202,12 @@ func TestConfigMap(t *testing.T) {
 
 // The shells take the completion, and every flag is in it.
 func TestCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh"} { // the Debian package has them
+		packaged, err := os.ReadFile("../../release/debian/completion." + shell)
+		if _, out, _ := ctl(t, "completion", shell); err != nil || out != string(packaged) {
+			t.Errorf("release/debian/completion.%s is not what completion writes: %v: run make man", shell, err)
+		}
+	}
 	_, script, _ := ctl(t, "completion", "bash")
 	script += "\nCOMP_WORDS=(balancectl drain -wh); COMP_CWORD=2; _balancectl; echo \"${COMPREPLY[@]}\"\n" +
 		"COMP_WORDS=(balancectl sp); COMP_CWORD=1; _balancectl; echo \"${COMPREPLY[@]}\"\n"
