@@ -5,6 +5,7 @@ package balance
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -118,7 +119,7 @@ func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *expl
 	case w.msg == nil && !plugin.ClientWrite(rcode):
 		return nil, fmt.Errorf("the plugins below answer %s", dns.RcodeToString[rcode])
 	case w.msg == nil:
-		return nil, fmt.Errorf("the plugins below gave no answer")
+		return nil, errors.New("the plugins below gave no answer")
 	}
 	return w.msg, nil
 }

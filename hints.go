@@ -5,10 +5,13 @@ package balance
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/health"
 )
 
 // arrangeHints arranges the addresses that HTTPS and SVCB records carry (RFC 9460, section 7.3),
@@ -150,8 +153,34 @@ func (h *hintArranger) arrangeOnce(svcb *svcbRecord, key dns.SVCBKey, addrs []ne
 	return after
 }
 
+// maxTurningHints is the most different hints of an answer that take turns: the others cost as much,
+// and only an attacker has so many.
+const maxTurningHints = 16
+
+// stayAsTheyAre reports whether a rule treats all addresses of a hint alike, so that they need no
+// arranging except for their turn.
+func (h *hintArranger) stayAsTheyAre(target string, addrs []net.IP) bool {
+	a := h.section
+	if limit := a.answer.query.rule.answers; limit > 0 && len(addrs) > limit {
+		return false
+	}
+	members := make([]member, len(addrs))
+	for i, addr := range addrs {
+		ip, _ := netip.AddrFromSlice(addr)
+		members[i].addr = ip
+	}
+	rules := a.answer.query.rule.appliedTo(target)
+	rules.assess(target, len(members), func(i int) *member { return &members[i] }, a.buf)
+	a.degraded = a.degraded || !a.buf.awaited.IsZero()
+	first := a.buf.standings[0]
+	return first.verdict != health.Down && !slices.ContainsFunc(a.buf.standings, func(s standing) bool { return s != first })
+}
+
 // arrange arranges the addresses of a hint as an RRset of the record's target.
 func (h *hintArranger) arrange(svcb *svcbRecord, key dns.SVCBKey, addrs []net.IP) arrangedHint {
+	if len(h.known) >= maxTurningHints && h.stayAsTheyAre(svcb.target(), addrs) {
+		return arrangedHint{addrs: addrs}
+	}
 	b := bufferPool.Get().(*buffers)
 	defer b.release()
 	out := h.section

@@ -3,6 +3,7 @@
 package balance
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -187,5 +188,19 @@ func TestHintsAndTheReply(t *testing.T) {
 	}
 	if out := ask(t, judged(t, "all_down servfail", echo, "192.0.2.1", "192.0.2.2", "192.0.2.3"), m); out.Rcode != dns.RcodeServerFailure || out.AuthenticatedData {
 		t.Errorf("all are down, but the answer is\n%s", out)
+	}
+}
+
+// However many hints an answer has, no dead address is among them.
+func TestManyHintsHoldNoDead(t *testing.T) {
+	h := judged(t, "", echo, "192.0.2.1")
+	m := new(dns.Msg).SetQuestion("many.h.", dns.TypeHTTPS)
+	for i := range 100 {
+		m.Answer = append(m.Answer, records(t, fmt.Sprintf("many.h. 60 HTTPS %d . ipv4hint=192.0.2.1,198.51.100.%d", i+1, i))...)
+	}
+	for i, rr := range ask(t, h, m).Answer {
+		if got, want := rr.(*dns.HTTPS).Value[0].String(), fmt.Sprintf("198.51.100.%d", i); got != want {
+			t.Fatalf("record %d has hints %s, want %s", i, got, want)
+		}
 	}
 }

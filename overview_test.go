@@ -103,15 +103,15 @@ func TestStatusForecast(t *testing.T) {
 				dead = append(dead, fmt.Sprintf("10.0.0.%d", j+1))
 			}
 			v.judge(dead...)
-			eligible := ""
+			var eligible strings.Builder
 			for _, member := range shownOf(h, owner, inAnswer).Members {
 				if member.State == "answers" {
-					eligible += string('a' + netip.MustParseAddr(member.Member).As4()[3] - 1)
+					eligible.WriteByte('a' + netip.MustParseAddr(member.Member).As4()[3] - 1)
 				}
 			}
 			got := order(ask(t, h, m))
-			if strings.Trim(got, eligible) != "" || !strings.Contains(options, "answers") && len(got) != len(eligible) {
-				t.Fatalf("%s: %s answer, want of %s", options, got, eligible)
+			if strings.Trim(got, eligible.String()) != "" || !strings.Contains(options, "answers") && len(got) != eligible.Len() {
+				t.Fatalf("%s: %s answer, want of %s", options, got, eligible.String())
 			}
 		}
 	}
