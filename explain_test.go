@@ -13,6 +13,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
@@ -117,6 +118,20 @@ func TestWhyOfTheDead(t *testing.T) {
 	got := why(t, h, owner, dns.TypeA, "127.0.0.1")
 	if len(got.Answer) != 0 || len(got.Authority) != 1 || !strings.Contains(fmt.Sprint(got.RRsets[0].Steps), "all 2 members are down: all_down nodata (") {
 		t.Errorf("%+v: want NODATA with an SOA, because of all_down nodata", got)
+	}
+}
+
+// An old failure is no reason for a member that is up.
+func TestWhyOfWhatIsOver(t *testing.T) {
+	defer inUse.forget()
+	const owner = "over.example.org."
+	h := judged(t, "status", answering(message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2")))
+	v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
+	up := endpointOf(netip.MustParseAddr("192.0.2.1"))
+	v.known[up] = health.Endpoint{At: up, Verdict: health.Up, Since: filewatch.Clock(), Problem: "connection refused"}
+	set := why(t, h, owner, dns.TypeA, "127.0.0.1").RRsets[0]
+	if said := fmt.Sprint(set.Members); strings.Contains(said, "connection refused") {
+		t.Errorf("reasons %s: want none of the failure that is over", said)
 	}
 }
 

@@ -241,7 +241,7 @@ func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) strin
 		return fmt.Sprintf("%s: %s has no result yet", known.Verdict, s.Name())
 	}
 	reason := fmt.Sprintf("%s for %s: %s", known.Verdict, now.Sub(known.Since).Round(time.Second), s.Name())
-	if known.Problem != "" {
+	if known.Problem != "" && (known.Failing || known.Verdict != health.Up) { // not of a failure long past
 		reason += ": " + text.OneLine(known.Problem)
 	}
 	if said := adviceText(known.Advice); said != "" {
