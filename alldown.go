@@ -30,7 +30,7 @@ const (
 
 var allDownNames = [...]string{answerOpen: "open", answerNoData: "nodata", answerServfail: "servfail", answerFallback: "fallback"}
 
-// replaces reports whether something else is answered than members that are down. Fallback addresses
+// replaces reports whether another answer replaces members that are all down. Fallback addresses
 // replace only addresses.
 func (d *allDown) replaces(addresses bool) bool {
 	return d.mode == answerNoData || d.mode == answerServfail || d.mode == answerFallback && addresses
@@ -78,7 +78,7 @@ type insertion struct {
 	records []dns.RR
 }
 
-// fallbackRecords returns records for those of some addresses that are of the family of an RRset.
+// fallbackRecords returns records for the addresses that are of the family of an RRset.
 func fallbackRecords(set *rrset, addrs []netip.Addr, ttl uint32) (records []dns.RR) {
 	header := dns.RR_Header{Name: set.owner, Rrtype: set.rrtype, Class: dns.ClassINET, Ttl: ttl}
 	for _, addr := range addrs {
@@ -129,7 +129,8 @@ func negativeSOA(zone string) dns.RR {
 	}
 }
 
-// nameUnder returns a name in a zone. If that would be too long, it returns the zone's: nobody asks for it.
+// nameUnder returns a name in a zone, or the zone itself if the name would be too long. Such a name
+// only fills a field.
 func nameUnder(labels, zone string) string {
 	if zone == "." {
 		return labels

@@ -25,7 +25,8 @@ type announcer struct {
 	omitted atomic.Int32 // since the last line
 }
 
-// warnOfAlias logs once if a name that the rule checks gets no checks when it is asked for itself.
+// warnOfAlias logs once that answers of this rule, which has checks, hold addresses of a name whose
+// own rule has none.
 func (z *zoneRule) warnOfAlias(name string, other *zoneRule) {
 	if z.checked() && !other.checked() && z.aliased.CompareAndSwap(false, true) {
 		log.Warningf("%s: answers hold addresses of %s, which get no health_check when asked for themselves: want one in the rule for %s too",

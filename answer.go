@@ -36,8 +36,14 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 		return nil
 	}
 	above := queryAbove(ctx)
-	if above != nil && !rule.mustFilter(above, query) {
-		return nil
+	if above != nil {
+		if above.rule == nil || above.rule.zoneRule == rule.zoneRule {
+			return nil // a query of our own, or one that the same rule has in hand
+		}
+		above.rule.warnOfAlias(query.Question[0].Name, rule.zoneRule)
+		if !rule.filters() {
+			return nil
+		}
 	}
 	a := &answer{ResponseWriter: w, query: clientQuery{Context: ctx, rule: rule}, counters: rule.countersFor(ctx), nested: above != nil}
 	a.shard = uint8(rand.Uint32()) //nolint:gosec // no secret
@@ -46,7 +52,18 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 		a.explainedBy(ctx)
 		return a
 	}
-	if rule.asksWho() {
+	a.readQuery(ctx, w, query)
+	return a
+}
+
+// filters reports whether the rule filters the answer to a query that another rule has in hand for a
+// client. That rule orders the records and takes the turn.
+func (r *servedRule) filters() bool { return r.judges() || r.ttl.limited || r.block != nil }
+
+// readQuery notes what the answer depends on in a client's query, before plugins below rewrite it.
+func (a *answer) readQuery(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) {
+	rule := a.query.rule
+	if rule.needsClient() {
 		a.client = rule.clientOf(w, query)
 	}
 	if rule.fits {
@@ -55,17 +72,6 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 	if rule.conditional {
 		a.client.held = rule.conditionsFor(ctx, w, query)
 	}
-	return a
-}
-
-// mustFilter reports whether the rule filters the answer to a query that another balance has in hand
-// for a client. That one takes the turn. A query of our own, and one under the same rule, passes.
-func (r *servedRule) mustFilter(above *clientQuery, query *dns.Msg) bool {
-	if above.rule == nil || above.rule.zoneRule == r.zoneRule {
-		return false
-	}
-	above.rule.warnOfAlias(query.Question[0].Name, r.zoneRule)
-	return r.judges() || r.ttl.limited || r.block != nil
 }
 
 // WriteMsg implements dns.ResponseWriter. It writes neither to res nor to what res refers to: both

@@ -222,8 +222,8 @@ func (r *applied) renew(e *entry, now *state, epoch uint64, b *buffers, set *rrs
 	}
 }
 
-// teach keeps the members of an address RRset where records that lead to its owner look for them, if
-// the entry is for some clients alone.
+// teach also keeps the members of an address RRset under the key by which records that lead to its
+// owner look them up. The entry itself has another key if it is only for some clients.
 func (r *applied) teach(e *entry, now *state) {
 	key := turnKey{where: inWatch, rrtype: e.key.rrtype, prefer: choice{line: noPreference}}
 	if e.key.where == inAnswer && now.plan.members[0].host == "" && e.key.prefer.line != noPreference && r.judges() {

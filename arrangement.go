@@ -14,9 +14,9 @@ type arrangement struct {
 	answer *answer
 	buf    *buffers
 	in     []dns.RR
-	stays  bool // the section goes out as it came; only what would become of it is asked
+	stays  bool // the section goes out as it came, and only what would happen to it counts
 
-	out      []dns.RR    // nil while nothing has moved; nil stands for a removed record
+	out      []dns.RR    // nil while nothing has moved; a nil record was removed
 	insert   []insertion // in the place of records that were removed
 	removed  removals
 	outcome  outcome
@@ -142,7 +142,7 @@ func (a *arrangement) leave(now *state) {
 	}
 }
 
-// leadsOf returns where to count who leads, nil for nowhere.
+// leadsOf returns the counts to add the lead to, nil if it is not counted.
 func (a *arrangement) leadsOf(now *state) *leadCounts {
 	if a.stays || a.answer.explanation() != nil {
 		return nil
@@ -157,8 +157,8 @@ func (a *arrangement) countAsItCame(now *state, order *recordOrder) {
 	}
 }
 
-// pick leaves in the buffers the first members in the order of their turn. Groups of which none is
-// picked keep their turn.
+// pick leaves in the buffers the first members in the order of their turn. A group without a picked
+// member keeps its turn.
 func (a *arrangement) pick(now *state, wanted int) {
 	p, b := now.plan, a.buf
 	b.picked = slices.Grow(b.picked[:0], wanted)[:wanted]
@@ -241,7 +241,7 @@ func (a *arrangement) fill(set *rrset) {
 	}
 }
 
-// own has the section copied, unless it is.
+// own copies the section, unless it was copied before.
 func (a *arrangement) own() {
 	if a.out == nil {
 		a.out = a.answer.room(len(a.in))
@@ -311,7 +311,7 @@ func (a *arrangement) setSealTTL(set *rrset, ttl uint32) {
 }
 
 // copyWithTTL replaces the records of type T in some slots by copies with another TTL. The copies
-// share the data of the records, which nobody writes to.
+// share the data of the records, which nothing writes to.
 func copyWithTTL[T any, P interface {
 	*T
 	dns.RR

@@ -16,7 +16,7 @@ type buffers struct {
 	scan      scanner
 	lineup    lineup     // the members of one RRset
 	standings []standing // of these
-	awaited   time.Time  // until when a first verdict on one of these is waited for; zero: it is not
+	awaited   time.Time  // when waiting for a first verdict on one of these ends; zero: none is awaited
 	picked    []uint16   // the members, then the records, that go out
 	fates     []fate     // of every member; only for RRsets with repeated records
 	plans     []*plan    // of the RRsets of the last section; nil for one that is left alone

@@ -8,11 +8,11 @@ import (
 	"github.com/miekg/dns"
 )
 
-// chainFirst returns the records of an answer with its CNAMEs and DNAMEs moved ahead, in the
-// order in which they lead from qname to the records behind them (RFC 1034, section 3.6.2): some
-// stub resolvers, glibc's among them, read an answer only once. A DNAME goes ahead of the CNAME
-// made from it (RFC 6672, section 3.1), where it is one of the first maxFollowed. All other records keep
-// their order.
+// chainFirst returns the records of an answer with its CNAMEs and DNAMEs moved ahead, in the order
+// in which they lead from qname to the records behind them (RFC 1034, section 3.6.2): some stub
+// resolvers, glibc's among them, read an answer only once. A DNAME goes ahead of the CNAME made
+// from it (RFC 6672, section 3.1), if it is among the first maxFollowed links. All other records
+// keep their order.
 func chainFirst(qname string, rrs []dns.RR) []dns.RR {
 	c := newChain(rrs)
 	out := make([]dns.RR, 0, len(rrs))
@@ -36,8 +36,8 @@ func chainFirst(qname string, rrs []dns.RR) []dns.RR {
 	return append(out, c.rest...)
 }
 
-// maxFollowed is how many names of a chain may lie below a DNAME: every label of a name is a look-up. No resolver follows
-// nearly as many.
+// maxFollowed is the most names of a chain for which DNAMEs are looked up, because every label
+// costs a lookup. No resolver follows nearly as many.
 const maxFollowed = 64
 
 // chain is an answer taken apart.

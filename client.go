@@ -11,8 +11,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/locality"
 )
 
-// client is who asks, if a rule goes by that. What is not needed for an answer is never worked out. Owned by
-// one query.
+// client is the client of a query, if the rule depends on it. What an answer does not need is never
+// worked out. Owned by one query.
 type client struct {
 	writer dns.ResponseWriter
 	qname  string            // as asked; plugins below may rewrite the question
@@ -25,8 +25,9 @@ type client struct {
 	explanation *explanation // nil unless somebody asks why
 }
 
-// asksWho reports whether answers may depend on who asks, or on for whom a resolver does.
-func (r *rule) asksWho() bool { return r.policy.byClient || len(r.prefer) > 0 || len(r.ecs) > 0 }
+// needsClient reports whether answers may depend on the client, or tell a resolver which clients they
+// are for.
+func (r *rule) needsClient() bool { return r.policy.byClient || len(r.prefer) > 0 || len(r.ecs) > 0 }
 
 // clientOf returns who asks.
 func (r *rule) clientOf(w dns.ResponseWriter, query *dns.Msg) *client {
@@ -37,8 +38,8 @@ func (r *rule) clientOf(w dns.ResponseWriter, query *dns.Msg) *client {
 	return c
 }
 
-// addr returns the client's address, which is that of the resolver unless it says for whom it asks.
-// It is the zero Addr if there is none.
+// addr returns the client's address: that of the client subnet option if a trusted resolver sent
+// one, else the sender's. It is the zero Addr if there is none.
 func (c *client) addr() netip.Addr {
 	c.consulted = true
 	if c.subnet != nil && c.subnet.SourceNetmask > 0 {
@@ -56,8 +57,8 @@ func (c *client) key(r *rule) uint64 {
 	return clientKey(c.addr(), r.sticky, c.qname)
 }
 
-// trustedSubnet returns the client subnet option of a query (RFC 7871), if the rule trusts the
-// resolver that sent it to say for whom it asks; else nil.
+// trustedSubnet returns the client subnet option of a query (RFC 7871). It returns nil if there is
+// none, or if the rule does not trust the resolver that sent it.
 func (r *rule) trustedSubnet(resolver netip.Addr, query *dns.Msg) *dns.EDNS0_SUBNET {
 	if !slices.ContainsFunc(r.ecs, func(p netip.Prefix) bool { return p.Contains(resolver) }) {
 		return nil
@@ -76,7 +77,8 @@ func (r *rule) dependsOnClient() bool {
 	return r.policy.byClient || slices.ContainsFunc(r.prefer, func(p preference) bool { return !p.isBare() })
 }
 
-// addressBits returns how many bits the addresses of a family in the option have, 0 for one that is unknown.
+// addressBits returns the length of the addresses of a family in the option, in bits, 0 for an
+// unknown family.
 func addressBits(family uint16) int {
 	switch family {
 	case 1:
@@ -100,8 +102,8 @@ func subnetOf(opt *dns.OPT) *dns.EDNS0_SUBNET {
 	return nil
 }
 
-// scopeOf returns how many bits of a client's address the rule's answers depend on, of which clients
-// of a family differ in the first bits at most.
+// scopeOf returns how many leading bits of a client's address the rule's answers depend on. The
+// address has the given number of bits: 32 or 128.
 func (r *rule) scopeOf(bits int) int {
 	scope := 0
 	if r.policy.byClient {
@@ -123,8 +125,8 @@ func (r *rule) scopeOf(bits int) int {
 	return scope
 }
 
-// withSubnet returns a reply that tells a trusted resolver for whom else it is good: res itself where
-// the query did not say for whom it was.
+// withSubnet returns a reply that tells a trusted resolver for which other clients it may keep the
+// answer. It returns res itself if the query had no client subnet option.
 func (a *answer) withSubnet(res *dns.Msg) *dns.Msg {
 	if a.client == nil || a.client.subnet == nil || res == nil {
 		return res

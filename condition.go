@@ -19,8 +19,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
-// condition is what stands behind "when" in a prefer line: an expression in the language of the plugin
-// view. Safe for concurrent use.
+// condition is the expression after "when" in a prefer line, in the language of the plugin view.
+// Safe for concurrent use.
 type condition struct {
 	text    string
 	program *vm.Program

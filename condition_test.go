@@ -20,10 +20,10 @@ func leadIn(t *testing.T, stanza, country string) string {
 	h := newHandler(t, stanza, echo)
 	ctx := metadata.ContextWithMetadata(t.Context())
 	metadata.SetValueFunc(ctx, "geoip/country/code", func() string { return country })
-	return firstOf(t, ctx, h)
+	return firstOf(ctx, t, h)
 }
 
-func firstOf(t *testing.T, ctx context.Context, h interface {
+func firstOf(ctx context.Context, t *testing.T, h interface {
 	ServeDNS(context.Context, dns.ResponseWriter, *dns.Msg) (int, error)
 }) string {
 	t.Helper()
@@ -49,7 +49,7 @@ func TestPreferWhen_Fails(t *testing.T) {
 	before := testutil.ToFloat64(expressionFailures.WithLabelValues("."))
 	logged := captureLog(t)
 	for range 3 {
-		if got := firstOf(t, t.Context(), h); got != "10.3.0.1" {
+		if got := firstOf(t.Context(), t, h); got != "10.3.0.1" {
 			t.Errorf("the client is led to %s, want 10.3.0.1", got)
 		}
 	}

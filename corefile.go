@@ -69,7 +69,7 @@ func (e *lineError) Error() string { return fmt.Sprintf("%s: %v", e.at, e.err) }
 
 func (e *lineError) Unwrap() error { return e.err }
 
-// readLine reads the line that c stands at the beginning of, and its block.
+// readLine reads the line that begins at the current word of c, and its block.
 func readLine(c *caddy.Controller) (line, error) {
 	l := line{at: position{c.File(), c.Line()}, name: c.Val()}
 	if l.name == "{" {
@@ -83,7 +83,7 @@ func readLine(c *caddy.Controller) (line, error) {
 	return l, err
 }
 
-// readBlock reads the lines between the braces. c stands at the first brace.
+// readBlock reads the lines between the braces. The current word of c is the opening brace.
 func (l *line) readBlock(c *caddy.Controller) error {
 	l.block = []line{}
 	for c.Next() {
@@ -99,7 +99,7 @@ func (l *line) readBlock(c *caddy.Controller) error {
 	return l.errorf(`%s: its block has no end: want a line with "}"`, l.name)
 }
 
-// readEnd returns an error if something stands behind a closing brace.
+// readEnd returns an error if a word follows the closing brace on its line.
 func (l *line) readEnd(c *caddy.Controller) error {
 	if c.NextArg() {
 		next := line{at: position{c.File(), c.Line()}}

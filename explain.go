@@ -59,7 +59,7 @@ func rulesFor(rules []shownRule, name string) (found []shownRule) {
 // explain returns the answer of the rule's server block.
 func (r shownRule) explain(ctx context.Context, q statuspage.Question) statuspage.WhyAnswer {
 	shown := statuspage.WhyAnswer{
-		Servers: r.life.servers, View: r.life.view, Zone: r.zone, Rule: r.stands.String(), Observe: r.observe,
+		Servers: r.life.servers, View: r.life.view, Zone: r.zone, Rule: r.heading.String(), Observe: r.observe,
 		Answer: []string{}, Authority: []string{}, Additional: []string{}, RRsets: []statuspage.WhyRRset{},
 	}
 	x := &explanation{now: filewatch.Clock(), result: passed}

@@ -20,7 +20,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
-// explanation is what an answer notes on its way while somebody asks why. Owned by one answer.
+// explanation collects what is decided about an answer, for somebody who asks why. Owned by one
+// answer.
 type explanation struct {
 	now    time.Time
 	result outcome
@@ -78,7 +79,7 @@ func (x *explanation) note(a *arrangement, key turnKey, set *rrset, now *state) 
 		place[m] = i + 1
 	}
 	if a.answer.nested {
-		step := fmt.Sprintf("on the way, the rule %s (%s) filters this RRset; it takes no turn", z.zone, z.stands)
+		step := fmt.Sprintf("on the way, the rule %s (%s) filters this RRset; it takes no turn", z.zone, z.heading)
 		shown.Steps = slices.Insert(shown.Steps, 0, step)
 	}
 	for i := range p.members {

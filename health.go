@@ -98,8 +98,9 @@ func (z *zoneRule) lastVerdictOn(addr netip.Addr) health.Verdict {
 	return all
 }
 
-// combine asks the checks that may probe an address for their verdict. The others have no say, nor
-// has an agent that cannot be understood. It reports whether there is one that may.
+// combine asks the checks that may probe an address for their verdict. The others have no say. An
+// agent that cannot be understood has none either. It also reports whether any check may probe the
+// address.
 func (z *zoneRule) combine(addr netip.Addr, ask func(subscription, netip.AddrPort) health.Verdict) (all health.Verdict, checked bool) {
 	var votes health.Votes
 	for _, s := range z.subscriptions {

@@ -103,7 +103,7 @@ func protocolsWith(option string) []string {
 	return slices.DeleteFunc(protocolNames(), func(name string) bool { return !slices.Contains(protocols[name].options, option) })
 }
 
-// parseRequire reads "require all|any|N". 0 stands for all.
+// parseRequire reads "require all|any|N". It returns 0 for all.
 func parseRequire(args []string) (int, error) {
 	if len(args) != 1 {
 		return 0, wrongCount(args)
@@ -150,7 +150,7 @@ func (s *stanza) addCheck(name string, p protocol, d *checkDraft) error {
 type checkDraft struct {
 	zones []string            // of the stanza
 	root  string              // the directory that the names of files are relative to
-	at    map[string]position // where its options stand
+	at    map[string]position // the first line of each option
 
 	arguments                 checkArguments
 	allow                     []netip.Prefix
@@ -178,7 +178,7 @@ func (d *checkDraft) check(prober *probe.Check) *check {
 	return c
 }
 
-// validate fills in what was not said, and checks what goes together.
+// validate fills in defaults, and returns an error if options do not go together.
 func (d *checkDraft) validate() error {
 	t := &d.timing
 	setDefault(&t.Interval, defaultInterval)
@@ -205,8 +205,8 @@ func (d *checkDraft) errorf(option, format string, args ...any) error {
 	return &lineError{d.at[option], fmt.Errorf(option+": "+format, args...)}
 }
 
-// located returns an error of package probe, which starts with the option or argument that is wrong,
-// with the line of that option.
+// located adds the line of the wrong option to an error of package probe, which starts with the
+// name of that option or argument.
 func (d *checkDraft) located(protocol string, err error) error {
 	option, _, _ := strings.Cut(err.Error(), ":")
 	if at, ok := d.at[option]; ok {
@@ -222,7 +222,7 @@ func setDefault[T comparable](value *T, otherwise T) {
 	}
 }
 
-// secured returns the TLS options; nil if TLS has to be asked for, and was not.
+// secured returns the TLS options. It returns nil if the check is without TLS.
 func (d *checkDraft) secured(always bool) (*probe.TLS, error) {
 	switch {
 	case d.tls != nil:

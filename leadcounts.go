@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// ledger counts who leads the answers for an RRset, under a rule that has the option status; other rules
-// have none. Safe for concurrent use.
+// leadCounts counts which members lead the answers for an RRset. Only rules with the option status
+// have it. Safe for concurrent use.
 type leadCounts struct {
 	entry   *entry
 	members []member        // of the plan
@@ -18,7 +18,7 @@ type leadCounts struct {
 	others  atomic.Uint32   // answers that no member led
 }
 
-// newLeadCounts returns the ledger of a state that follows before, whose counts go on for the members that stay.
+// newLeadCounts returns the counts for a plan. Members that were in the state before keep theirs.
 func newLeadCounts(e *entry, p *plan, before *state) *leadCounts {
 	l := &leadCounts{entry: e, members: p.members, leads: make([]atomic.Uint32, len(p.members))}
 	if before == nil || before.leads == nil {
@@ -51,7 +51,7 @@ func (l *leadCounts) use() {
 	}
 }
 
-// read returns what the ledger has now.
+// read returns the counts as they are now.
 func (l *leadCounts) read(now time.Time) mark {
 	return mark{now, l.members, l.counts(), l.others.Load()}
 }
@@ -86,11 +86,12 @@ const (
 	maxMembers   = 50_000 // of them together, at 52 bytes
 	maxAnnounced = 1024   // that wait to be
 	leadWindow   = time.Minute
-	markInterval = 5 * time.Second // between two readings of the ledgers
+	markInterval = 5 * time.Second // between two readings of the counts
 )
 
-// listing is the RRsets that were used last, as far as their rules have the option status. Queries leave
-// those that are not listed on a list, without a lock; whoever looks takes them in. Safe for concurrent use.
+// listing holds the RRsets in use of the rules that have the option status. A query puts an RRset
+// that is not listed onto arrivals, without a lock. The next update lists it. Safe for concurrent
+// use.
 type listing struct {
 	arrivals  atomic.Pointer[announcement]
 	announced atomic.Int32
@@ -98,7 +99,7 @@ type listing struct {
 	sync.Mutex
 	names   map[listedKey]*listedName
 	members int       // of all names
-	marked  time.Time // when the ledgers were last read
+	marked  time.Time // when the counts were last read
 }
 
 var inUse = &listing{names: make(map[listedKey]*listedName)}
@@ -122,7 +123,7 @@ type listedName struct {
 	marks []mark // oldest first; the first is what is counted from
 }
 
-// mark is what a ledger had at a time. Immutable.
+// mark is the counts of an RRset at a time. Immutable.
 type mark struct {
 	at      time.Time
 	members []member
@@ -131,12 +132,12 @@ type mark struct {
 }
 
 // announce puts an RRset onto the list of those that want to be listed, if there is room.
-func (l *listing) announce(ledger *leadCounts) {
-	if l.announced.Load() >= maxAnnounced || !ledger.entry.listed.CompareAndSwap(false, true) {
+func (l *listing) announce(counts *leadCounts) {
+	if l.announced.Load() >= maxAnnounced || !counts.entry.listed.CompareAndSwap(false, true) {
 		return // another query was faster, or will be
 	}
 	l.announced.Add(1)
-	a := &announcement{entry: ledger.entry, from: ledger.read(time.Now())}
+	a := &announcement{entry: counts.entry, from: counts.read(time.Now())}
 	for {
 		a.earlier = l.arrivals.Load()
 		if l.arrivals.CompareAndSwap(a.earlier, a) {
@@ -145,7 +146,7 @@ func (l *listing) announce(ledger *leadCounts) {
 	}
 }
 
-// update takes in what was announced and reads the ledgers, if that is due.
+// update lists what was announced, and reads the counts if that is due.
 func (l *listing) update(now time.Time) {
 	l.Lock()
 	defer l.Unlock()
@@ -166,15 +167,15 @@ func (l *listing) update(now time.Time) {
 	}
 }
 
-// admit lists what was announced; if there is no room, instead of what was unused for longest, if that
-// was so for the whole window.
+// admit lists what was announced. If there is no room, it drops the RRsets that were unused for
+// longest, but none that was used within the window.
 func (l *listing) admit(now time.Time) {
 	full := false // of names in use
 	for a := l.arrivals.Swap(nil); a != nil; a = a.earlier {
 		l.announced.Add(-1)
 		key := listedKey{a.entry.scope, a.entry.key, a.entry.owner}
 		if l.names[key] != nil {
-			l.drop(key) // an entry that was forgotten, for another took its place
+			l.drop(key) // its entry was evicted, and a new one made
 		}
 		for !full && (len(l.names) >= maxListed || l.members+len(a.from.members) > maxMembers) {
 			full = !l.makeRoom(now)
@@ -213,7 +214,7 @@ func (l *listing) drop(key listedKey) {
 // size returns the number of members that were last seen.
 func (n *listedName) size() int { return len(n.marks[len(n.marks)-1].members) }
 
-// forget empties the listing: nobody looks any more.
+// forget empties the listing, because no page shows it any more.
 func (l *listing) forget() {
 	l.Lock()
 	defer l.Unlock()
@@ -234,7 +235,8 @@ func (l *listing) all() []listedName {
 	return all
 }
 
-// mark reads the ledger, and reports whether there is one. Marks from before the window go, but for one.
+// mark reads the counts, and reports whether there are any. It drops the marks from before the
+// window, except the last of them.
 func (n *listedName) mark(now time.Time) bool {
 	s := n.entry.state.Load()
 	if s == nil || s.leads == nil {
@@ -262,8 +264,8 @@ func (n *listedName) inWindow(s *state) (leads []uint32, others uint32) {
 	return leads, since(from.others, others)
 }
 
-// since returns by how much a count grew, beyond its 32 bits if need be: one that was begun anew meanwhile is
-// below what it was, and would have grown by more than it can in the window.
+// since returns by how much a count grew, even if it overflowed. A count that was restarted seems
+// to have grown by more than is possible within the window; then it is returned whole.
 func since(before, now uint32) uint32 {
 	if grown := now - before; grown < 1<<31 {
 		return grown

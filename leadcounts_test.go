@@ -14,7 +14,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// listedState returns an RRset with a ledger.
+// listedState returns an RRset with lead counts.
 func listedState(name string, members ...member) *entry {
 	e := &entry{owner: name}
 	p := &plan{members: members}
@@ -41,16 +41,16 @@ func TestLedgerWindow(t *testing.T) {
 			leads, others := all[0].inWindow(e.state.Load())
 			return append(leads, others)
 		}
-		ledger := e.state.Load().leads
-		ledger.count(1)
-		ledger.count(1)
-		ledger.countOther()
+		counts := e.state.Load().leads
+		counts.count(1)
+		counts.count(1)
+		counts.countOther()
 		if got := counted(); !slices.Equal(got, []uint32{0, 2, 1}) {
 			t.Errorf("counted %v, want 0, 2 and 1 other", got)
 		}
 		for range 13 { // more than a minute
 			wait(markInterval)
-			ledger.count(0)
+			counts.count(0)
 			l.update(time.Now())
 		}
 		if got := counted(); !slices.Equal(got, []uint32{12, 0, 0}) {
@@ -126,10 +126,10 @@ func TestListingIsBounded(t *testing.T) {
 	})
 }
 
-// Rules without the option status have no ledger.
+// Rules without the option status have no counts.
 func TestNoLedgerWithoutStatus(t *testing.T) {
 	for stanza, want := range map[string]bool{"balance": false, "balance {\nstatus\n}": true} {
-		name := fmt.Sprintf("ledger-%v.example.org.", want)
+		name := fmt.Sprintf("counts-%v.example.org.", want)
 		h := newHandler(t, stanza, answering(message(t, name+" A", name+" 60 IN A 192.0.2.1\n"+name+" 60 IN A 192.0.2.2")))
 		ask(t, h, new(dns.Msg).SetQuestion(name, dns.TypeA))
 		e := allTurns.entry(0, turnKey{where: inAnswer, rrtype: dns.TypeA, prefer: choice{line: noPreference}}, name)

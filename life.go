@@ -42,10 +42,10 @@ const (
 	lastChance    = 5 * time.Second // the same once another one starts: servers that start at the same time are rare
 )
 
-// hearOfServers has Caddy say when a server is up. Caddy forgets whom to tell when it reloads by
-// SIGUSR1, and panics if it is asked twice.
+// hearOfServers registers a hook that Caddy calls when a server is up. Caddy drops its hooks when
+// it reloads by SIGUSR1, and panics if a hook is registered twice.
 func hearOfServers() {
-	defer func() { _ = recover() }() //nolint:errcheck // told already
+	defer func() { _ = recover() }() //nolint:errcheck // registered already
 	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, info any) error {
 		if instance, ok := info.(*caddy.Instance); ok && event == caddy.InstanceStartupEvent {
 			cameUp(instance)
@@ -184,8 +184,8 @@ func (l *life) restartFailed() {
 	}
 }
 
-// hurryOthers leaves little time to lives of other servers that are not up yet. Caddy does not read
-// its list of servers under a lock, so whether they are in it cannot be asked.
+// hurryOthers leaves little time to lives of other servers that are not up yet. Caddy has no lock
+// on its list of servers, so it cannot be searched for them.
 func (l *life) hurryOthers() {
 	for _, other := range runningLives() {
 		if other.startup != l.startup && !other.isUp() {

@@ -11,8 +11,8 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 )
 
-// listenersOf says where a server block listens and for whom: what tells it apart from another
-// block with the same zone.
+// listenersOf returns where a server block listens, and its view. No other block with the same zone
+// has the same.
 func listenersOf(config *dnsserver.Config, keys []string) string {
 	var ports []string
 	for _, key := range keys {

@@ -3,6 +3,7 @@
 package balance
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -116,7 +117,7 @@ func parseLocality(args []string) (o localityOption, err error) {
 func (l *localities) add(o localityOption, root string) error {
 	if o.cluster != nil {
 		if l.cluster != nil {
-			return fmt.Errorf("kubernetes: given twice: want one cluster for a stanza")
+			return errors.New("kubernetes: given twice: want one cluster for a stanza")
 		}
 		l.cluster = o.cluster
 		if path := &l.cluster.Kubeconfig; *path != "" {

@@ -80,10 +80,7 @@ func TestPreferLocalityOnly(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			owner := strings.ReplaceAll(test.name, " ", "-") + ".only.test."
-			records := owner + " A 10.2.0.1"
-			for _, addr := range strings.Split(test.near, ",") {
-				records += "\n" + owner + " A " + addr
-			}
+			records := owner + " A " + strings.Join(append([]string{"10.2.0.1"}, strings.Split(test.near, ",")...), "\n"+owner+" A ")
 			h := placed(t, judged(t, twoZones+"prefer locality only", echo))
 			v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
 			v.judge(test.dead...)

@@ -31,7 +31,8 @@ type localityCounts struct {
 
 type localityPair struct{ client, lead locality.Locality }
 
-// localityCount is one count: for Prometheus, where it outlives the rule, and for the page.
+// localityCount is one count, kept twice: the one for Prometheus outlives the rule, the one for the
+// page does not.
 type localityCount struct {
 	total   prometheus.Counter
 	answers atomic.Uint64

@@ -23,7 +23,7 @@ type member struct {
 	load uint16     // SRV: the record's own weight, which is the client's business
 }
 
-// memberOf returns the member that rr is. The zero member stands for a record that is none.
+// memberOf returns the member of a record, the zero member for a record of another type.
 func memberOf(rr dns.RR) member {
 	switch rr := rr.(type) {
 	case *dns.A:
@@ -109,7 +109,7 @@ func (m *member) owned() member {
 // memberSeed makes the hashes of members differ from process to process.
 var memberSeed = maphash.MakeSeed()
 
-// hash returns a hash that members which are equal to the letter have in common.
+// hash returns the same number for members that are equal and spelled alike.
 func (m *member) hash() uint64 { return maphash.Comparable(memberSeed, *m) }
 
 // String returns the member as the data of its record.

@@ -5,10 +5,10 @@ package balance
 import "strings"
 
 // The option observe: everything is decided and counted, and answers go out as they came up. So an
-// operator sees for a while what would happen before it does. Turns are taken too: without the
-// option they go on where they are.
+// operator can see first what would happen. Turns are taken too, and continue when the option is
+// removed.
 
-// sayWhatIsObserved logs which rules leave the answers as they are, lest it be forgotten.
+// sayWhatIsObserved logs which rules leave the answers as they are, as a reminder.
 func sayWhatIsObserved(rules []*rule) {
 	for _, r := range rules {
 		if r.observe {

@@ -19,7 +19,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Most that a document holds, for names come from clients and endpoints are many.
+// Limits of a document, because names come from clients and endpoints can be very many.
 const (
 	maxShownMembers   = 256    // of a name
 	maxShownOfAll     = 10_000 // members of all names together
@@ -28,8 +28,8 @@ const (
 	maxShownLines     = 20 // of a file that applied to no member
 )
 
-// overview is what there is to show, while it is put together. It looks at what runs and leaves no trace:
-// nothing is probed for longer because somebody looks. Owned by who makes it.
+// overview is what there is to show, while it is put together. Making it changes nothing: no
+// endpoint is probed for longer because somebody looks. Owned by one goroutine.
 type overview struct {
 	now       time.Time
 	rules     []shownRule
@@ -50,8 +50,8 @@ type endpointKey struct {
 	endpoint netip.AddrPort
 }
 
-// newOverview returns an overview of the rules of those lives that know their endpoints. Where a rule is about to
-// replace itself the later one is shown.
+// newOverview returns an overview of the rules of those lives that know their endpoints. If a
+// reload is about to replace a rule, the new one is shown.
 func newOverview(lives []*life) *overview {
 	o := &overview{
 		now: filewatch.Clock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool), unchecked: make(map[uint64][]netip.Addr),
@@ -155,7 +155,7 @@ func (o *overview) names() {
 		at, shown := o.byScope[n.entry.scope]
 		s := n.entry.state.Load()
 		if !shown || s == nil || s.leads == nil || int(n.entry.key.prefer.line) >= len(o.rules[at].prefer) {
-			continue // with its rule, or its prefer line, gone
+			continue // its rule or its prefer line is gone
 		}
 		if members += min(len(s.plan.members), maxShownMembers); members > maxShownOfAll {
 			o.doc.NamesOmitted++
@@ -168,7 +168,7 @@ func (o *overview) names() {
 	})
 }
 
-// urgency returns a rank: the lower, the more somebody has to look.
+// urgency returns a rank: names with the lowest need attention first.
 func urgency(n statuspage.Name) int {
 	switch {
 	case n.Answer != "members":
@@ -281,7 +281,7 @@ func probeOf(s subscription, endpoint netip.AddrPort) statuspage.Probe {
 	return probe
 }
 
-// endpoints puts those into the document that no name has, those that are down first.
+// endpoints puts the endpoints that no name has into the document, those that are down first.
 func (o *overview) endpoints() {
 	type candidate struct {
 		rule         *shownRule
@@ -332,7 +332,7 @@ func (o *overview) otherRules() {
 	slices.Sort(o.doc.OtherRules)
 }
 
-// problems puts what has to be said first into the document.
+// problems puts what needs attention into the document.
 func (o *overview) problems() {
 	if o.doc.Process.ReloadFailed {
 		o.say("reload", "", "the last reload failed, as the log says: the Corefile before it stays in force")
@@ -383,7 +383,7 @@ func (o *overview) say(kind, zone, text string) {
 	o.doc.Problems = append(o.doc.Problems, statuspage.Problem{Kind: kind, Zone: zone, Text: text})
 }
 
-// inTrouble returns the names of a rule all of whose members are down.
+// inTrouble returns the names of a rule whose members are all down.
 func (o *overview) inTrouble(rule int, open bool) (names []string) {
 	for _, n := range o.doc.Names {
 		if n.Rule == rule && n.Answer != "members" && (n.Answer == "fail_open") == open {
@@ -393,7 +393,7 @@ func (o *overview) inTrouble(rule int, open bool) (names []string) {
 	return names
 }
 
-// briefly joins names, of many the first few.
+// briefly joins names: only the first few if they are many.
 func briefly(names []string) string {
 	if more := len(names) - maxNamedInProblem; more > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamedInProblem], ", "), more)

@@ -16,7 +16,7 @@ type plan struct {
 	limits    ttlLimits // of all rules that apply
 	members   []member  // sorted, without duplicates
 	standings []standing
-	awaited   time.Time // until when a first verdict on a member is waited for; zero: it is not
+	awaited   time.Time // when waiting for a first verdict on a member ends; zero: none is awaited
 
 	groups   []group     // members that are ordered among themselves, the first group first
 	ranked   []uint16    // the members that answer, group by group; nil if one group has them all
@@ -96,7 +96,7 @@ func (p *plan) divide(c classification) {
 	}
 }
 
-// group makes a group of some members, of which an answer usually holds at most wanted.
+// group makes a group of some members. Most answers hold at most wanted of them.
 func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
 	g := group{id: id, policy: p.basis.rule.policy, weights: make([]uint16, len(indexes))}
 	for at, i := range indexes {

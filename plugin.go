@@ -12,7 +12,7 @@
 //	answer.WriteMsg           gets what comes up the chain, passes on what goes out          answer.go
 //	answer.balance            arranges the sections of the message                           answer.go
 //	scanner.scan              finds the RRsets of a section, with their positions            scanner.go
-//	arrangement.arrangeSet    arranges one RRset; all that follows is for each               arrangement.go
+//	arrangement.arrangeSet    arranges one RRset, in the steps that follow                   arrangement.go
 //	applied.stateOf           finds its plan and its turns in the turn cache                 applied.go
 //	classify                  decides which members answer, by tier and verdict              classify.go
 //	plan                      keeps that decision until something it depends on changes      plan.go
@@ -42,7 +42,7 @@
 //
 // An answer:
 //
-//	client.go       who asks, or for whom; context.go queries that this server makes itself
+//	client.go       the client of a query; context.go queries that this server makes itself
 //	applied.go      the rules that apply to an RRset; nested.go a pass through another block's rule
 //	buffers.go      the memory in which an answer is worked out
 //	recordorder.go  which records are which members; index.go finds members by hash

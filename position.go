@@ -16,8 +16,8 @@ var (
 	below = []string{"rewrite", "autopath", "acl", "cache", "dnssec", "file", "forward"}
 )
 
-// chainWarnings returns what is wrong with the chain that balance stands in: its place in the list
-// of directives, which plugin.cfg decides when CoreDNS is built, and an active loadbalance, which
+// chainWarnings returns what is wrong with the chain that balance is in: its place in the list of
+// directives, which plugin.cfg decides when CoreDNS is built, and an active loadbalance, which
 // shuffles what balance put in order.
 func chainWarnings(directives []string, loadbalance bool) (warnings []string) {
 	at := slices.Index(directives, pluginName)
@@ -44,7 +44,7 @@ func chainWarnings(directives []string, loadbalance bool) (warnings []string) {
 	return warnings
 }
 
-// consequence says what goes wrong where other stands on the wrong side of balance.
+// consequence says what goes wrong if other is on the wrong side of balance.
 func consequence(other string) string {
 	switch other {
 	case "tsig":
@@ -63,8 +63,8 @@ func consequence(other string) string {
 	return "most answers never reach it"
 }
 
-// cacheWarning is what an operator must know who trusts resolvers to say for whom they ask, with a
-// cache between this plugin and one that passes the query on to another server.
+// cacheWarning is logged if a rule has the option ecs, and a cache stands between balance and a
+// plugin that forwards queries.
 const cacheWarning = `"ecs" is used above "cache" and "forward": the cache keeps one answer for all clients, so the server that is ` +
 	`forwarded to must not make its answers depend on the client subnet`
 

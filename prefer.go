@@ -24,7 +24,7 @@ type preference struct {
 	from    []netip.Prefix // the clients it is for; none: for all
 	when    *condition     // what has to hold for a query; nil: nothing
 	near    *near          // the line goes by locality instead; nil: it does not
-	at      position       // for people
+	at      position       // of the line
 }
 
 // choice is what a client prefers: a prefer line and, if the line goes by locality, the place whose
@@ -35,7 +35,7 @@ type choice struct {
 	place   locality.Locality
 }
 
-// noPreference stands for no prefer line.
+// noPreference is the line of a choice that no prefer line decides.
 const noPreference = -1
 
 // hash returns a number that differs for different choices.
@@ -103,7 +103,7 @@ func (r *rule) groupOf(c choice, m *member, place locality.Locality) int {
 }
 
 // parsePrefer reads "prefer CIDR... [from CIDR... | when EXPRESSION]" and "prefer locality [only]
-// [spill]". Bits behind the length of a target stay.
+// [spill]". Bits behind the length of a target are kept.
 func parsePrefer(args []string) (p preference, err error) {
 	if len(args) > 0 && args[0] == "locality" {
 		p.near, err = parseNear(args[1:])
@@ -136,7 +136,7 @@ func parsePrefer(args []string) (p preference, err error) {
 	return p, err
 }
 
-// parseNear reads what stands behind "prefer locality".
+// parseNear reads the words after "prefer locality".
 func parseNear(args []string) (*near, error) {
 	n := new(near)
 	for _, arg := range args {

@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/seed-f1518d44/balance/internal/statuspage"
-
 	"github.com/coredns/coredns/coremain"
+
+	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
 // process is this process as the page shows it. Safe for concurrent use.
@@ -69,7 +69,7 @@ func (p *process) reloadFailed(now time.Time) {
 	p.reloaded, p.failed = now, true
 }
 
-// shown returns the process for people.
+// shown returns the process as the page shows it.
 func (p *process) shown() statuspage.Process {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -28,7 +28,7 @@ type rule struct {
 	zones       []string // lower case, fully qualified
 	policy      *policy
 	sticky      prefixLengths     // of clients
-	ecs         []netip.Prefix    // resolvers that may say for whom they ask
+	ecs         []netip.Prefix    // resolvers whose client subnet option is trusted
 	weights     weights.List      // inline
 	file        *weightFile       // nil without the option weights
 	overrides   *overridesFile    // nil without the option overrides
@@ -45,8 +45,8 @@ type rule struct {
 	allDown     allDown
 	status      netip.AddrPort      // of the page that shows the rule; zero: none
 	lines       []string            // of the stanza, without blocks, for that page
-	stands      position            // of the stanza
-	options     map[string]position // where each option stands first
+	heading     position            // the first line of the stanza
+	options     map[string]position // the first line of each option
 	warnings    []string            // of its stanza, said when the server starts
 	observe     bool                // answers go out as they came
 	answers     int                 // the most members of an RRset of addresses in an answer; 0: all
@@ -54,7 +54,7 @@ type rule struct {
 
 	unweighed atomic.Bool // a name to which no weight applies was logged
 
-	epoch atomic.Uint64 // moves on after something changed that plans are made of
+	epoch atomic.Uint64 // incremented when an input of a plan changes
 }
 
 // judges reports whether members can be down.
@@ -231,7 +231,7 @@ type zoneRule struct {
 
 	led           localityCounts // with prefer locality
 	subscriptions []subscription // one a check, while the server runs
-	agents        []subscription // those of them that may have no say, or ask for a drain
+	agents        []subscription // the agents among them: they may have no say, or ask for a drain
 	unchecked     atomic.Bool    // an address that no check allows was logged
 	watcher       watcher
 	announcer     announcer

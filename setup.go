@@ -151,7 +151,7 @@ func parseStanzas(c *caddy.Controller) ([]*rule, error) {
 // stanza is a rule while it is read.
 type stanza struct {
 	rule  *rule
-	at    map[string]position // where its options stand
+	at    map[string]position // the first line of each option
 	root  string              // the directory that the names of files are relative to
 	words []string            // its options
 
@@ -198,7 +198,7 @@ var options = []option[stanza]{
 		read: set(parseNothing, func(s *stanza, given bool) { s.rule.observe = given })},
 	{name: "status", usage: "[ADDRESS]",
 		read: set(parseStatus, func(s *stanza, at netip.AddrPort) { s.rule.status = at })},
-	{name: "reload", usage: "DURATION", // for those who move from loadbalance
+	{name: "reload", usage: "DURATION", // for Corefiles that come from loadbalance
 		read: addAt(parseReload, (*stanza).setReload)},
 }
 
@@ -229,7 +229,7 @@ func parseStanza(c *caddy.Controller, heading *line) (*stanza, error) {
 	if err := s.openFiles(); err != nil {
 		return nil, err
 	}
-	r.lines, r.stands, r.options = shownLines(lines), heading.at, s.at
+	r.lines, r.heading, r.options = shownLines(lines), heading.at, s.at
 	s.text = textOf(lines)
 	return s, s.agreeOnStatus(c)
 }
@@ -263,13 +263,12 @@ func (s *stanza) addLocality(o localityOption) error {
 	return s.rule.localities.add(o, s.root)
 }
 
-// warn has something said when the server starts.
+// warn adds a warning, which is logged when the server starts.
 func (s *stanza) warn(at position, format string, args ...any) {
 	s.rule.warnings = append(s.rule.warnings, text.OneLine(fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))))
 }
 
-// validate returns an error if options that are fine alone are not so together, and fills in what
-// depends on others.
+// validate returns an error if options do not go together, and fills in what depends on several.
 func (s *stanza) validate() error {
 	r := s.rule
 	r.weights.Sort()
@@ -367,8 +366,8 @@ type statusPlace struct {
 	at      position
 }
 
-// agreeOnStatus returns an error if an earlier rule, of whichever server block, wants its page at
-// another address: there is one page in a process.
+// agreeOnStatus returns an error if an earlier rule, in any server block, wants its page at another
+// address: there is one page in a process.
 func (s *stanza) agreeOnStatus(c *caddy.Controller) error {
 	if !s.rule.shown() {
 		return nil

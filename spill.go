@@ -27,7 +27,8 @@ type spillway struct {
 	now atomic.Pointer[spillTable]
 }
 
-// spillTable is what a spillway goes by for a while. Immutable except for the counts of its lanes.
+// spillTable holds the decisions of a spillway for about spillInterval. Immutable except for the
+// counts of its lanes.
 type spillTable struct {
 	made    time.Time
 	weights []localWeight

@@ -33,8 +33,8 @@ func parseStatus(args []string) (netip.AddrPort, error) {
 	return netip.AddrPort{}, wrongCount(args)
 }
 
-// parseStatusAddress reads an IP address, perhaps with a port. Nothing stands for all addresses but
-// 0.0.0.0 and ::, because what listens there is open to the network.
+// parseStatusAddress reads an IP address, perhaps with a port. All addresses have to be written as
+// 0.0.0.0 or ::, because a page there is open to the network.
 func parseStatusAddress(arg string) (netip.AddrPort, error) {
 	if addr, port, ok := hidesPort(arg); ok {
 		return netip.AddrPort{}, fmt.Errorf("%q may be an address and a port, or an address alone: want \"[%s]:%s\" or \"[%s]\"", arg, addr, port, arg)
@@ -66,8 +66,8 @@ func hidesPort(arg string) (addr netip.Addr, port string, ok bool) {
 	return addr, arg[at+1:], err == nil && notDecimal == nil && len(arg)-at > shortest
 }
 
-// statusPages are those of the process. A new server takes part in one before the old one leaves, so that a
-// reload keeps the listener. Safe for concurrent use.
+// statusPages are the pages of the process. A new server joins a page before the old one leaves it,
+// so a reload keeps the listener. Safe for concurrent use.
 type statusPages struct {
 	sync.Mutex
 	open map[netip.AddrPort]*statusPage
@@ -83,7 +83,8 @@ type statusPage struct {
 	marks  sync.WaitGroup
 }
 
-// statusAddress returns where the page is that shows the life's rules, the zero value for nowhere.
+// statusAddress returns the address of the page that shows the life's rules, the zero value if
+// there is none.
 func (l *life) statusAddress() netip.AddrPort {
 	for _, r := range l.rules {
 		if r.shown() {
@@ -93,7 +94,8 @@ func (l *life) statusAddress() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// join shows the rules of a life, if it has such. It returns an error if the page cannot be served.
+// join adds a life to the page that shows its rules, if there is one. It returns an error if the
+// page cannot be served.
 func (p *statusPages) join(l *life) error {
 	at := l.statusAddress()
 	if !at.IsValid() {
@@ -158,8 +160,8 @@ func (p *statusPage) start(at netip.AddrPort) error {
 	return nil
 }
 
-// document returns what there is to show. Who leaves meanwhile leaves the page first, and takes away what was to be shown of
-// its endpoints: then it is begun anew.
+// document returns what there is to show. A life that leaves meanwhile takes its endpoints with it,
+// so the document is made again if the lives have changed.
 func (p *statusPage) document() *statuspage.Document {
 	for {
 		lives := p.lives.Load()
@@ -175,7 +177,7 @@ func (p *statusPage) stop() {
 	p.marks.Wait()
 }
 
-// keepMarks reads the ledgers now and then until ctx is done.
+// keepMarks reads the lead counts every markInterval until ctx is done.
 func keepMarks(ctx context.Context) {
 	tick := time.NewTicker(markInterval)
 	defer tick.Stop()

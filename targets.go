@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// glueTargets is what the addresses in a message say of the names that MX, SRV, HTTPS and SVCB records
-// lead to.
+// glueTargets says which targets of MX, SRV, HTTPS and SVCB records are down, by their addresses in
+// the same message.
 type glueTargets struct {
 	known   map[string]bool // names in lower case that have addresses, and whether all are down
 	anyDead bool
@@ -23,8 +23,8 @@ func (t *glueTargets) reset() {
 	t.anyDead = false
 }
 
-// learn notes the names that have addresses among the RRsets of a section, of which the plans are
-// known. A name is dead if all its addresses, of both families, are down.
+// learn notes the names that have addresses in a section, given its RRsets and their plans. A name
+// is dead if all its addresses, of both families, are down.
 func (t *glueTargets) learn(sets []rrset, plans []*plan) {
 	for i, p := range plans {
 		if !sets[i].holdsAddresses() {

@@ -68,7 +68,7 @@ type loweredRecords struct {
 }
 
 // lowered returns the records of a set, by member, with another TTL. It returns nil if they are not
-// worth keeping: if RRsets share the plan; if the TTL is not the limit, because then it is another one
+// worth keeping: if RRsets share the plan; if the TTL is not the limit, because then it changes
 // every second; and unless the owner was spelled alike twice in a row, because some resolvers spell
 // it anew in every query. The records stand in rrs in the order that the plan remembers.
 func (p *plan) lowered(set *rrset, rrs []dns.RR, ttl uint32) []dns.RR {

@@ -40,12 +40,12 @@ const (
 	inExtra
 	inHints // of HTTPS and SVCB records
 	inGlue  // the additional section, beside records that are not balanced, such as NS
-	inWatch // the answers that the option watch gets, of which nobody takes a turn
+	inWatch // answers to lookups of the option watch, which take no turn
 
 	inSpill = 8 // added to the others: the entry of the RRset's spillway
 )
 
-// sectionNames are for people.
+// sectionNames are what the status page calls them.
 var sectionNames = [...]string{inAnswer: "answer", inExtra: "additional", inHints: "hints", inGlue: "glue", inWatch: "watch"}
 
 // turnCache finds the turns of an RRset without a lock: entries are only added, by compare-and-swap,

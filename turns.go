@@ -39,8 +39,8 @@ func (t *turns) of(group int) *atomic.Uint64 {
 	return &t.more[group-1]
 }
 
-// savedTurn is the turn of a group that answers no more, for instance because its tier failed. The
-// group resumes there if it answers again. Immutable.
+// savedTurn is the turn of a group that no longer answers, for instance because its tier failed.
+// The group resumes there if it answers again. Immutable.
 type savedTurn struct {
 	group *group
 	turn  uint64
@@ -136,8 +136,7 @@ func resumedTurns(p, before *plan, old *turns) *turns {
 	return t
 }
 
-// save keeps the turns of the groups that are left of those known, at most maxSaved of those that
-// answered last.
+// save keeps the turns of the groups that no longer answer: the maxSaved that answered last.
 func (t *turns) save(old *turns, before *plan, left map[groupID]savedTurn) {
 	for i := len(before.groups) - 1; i >= 0 && len(t.saved) < maxSaved; i-- {
 		if prior, ok := left[before.groups[i].id]; ok {

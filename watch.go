@@ -34,12 +34,12 @@ type watcher struct {
 	next   atomic.Pointer[plugin.Handler]   // below one of the rule's chains
 	server atomic.Pointer[dnsserver.Server] // that clients asked; nil before the first
 	ready  atomic.Bool
-	asking atomic.Int32              // questions that the plugins below have, those that nobody waits for any more too
+	asking atomic.Int32              // lookups that plugins below have not answered, even if nothing waits for them any more
 	logged atomic.Pointer[time.Time] // of the last line about a panic
 }
 
-// mayLog reports whether a minute has passed since it last said so.
-func (w *watcher) mayLog() bool {
+// admitLine reports whether a line may be logged now: at most one a minute.
+func (w *watcher) admitLine() bool {
 	last, now := w.logged.Load(), time.Now()
 	return (last == nil || now.Sub(*last) > time.Minute) && w.logged.CompareAndSwap(last, &now)
 }
@@ -89,7 +89,7 @@ func (z *zoneRule) watch(ctx context.Context, names []string) {
 }
 
 // resolve looks the addresses of names up and reports whether there is a verdict on each of them. A
-// name that has none is done, one that cannot be resolved now is not.
+// name without addresses needs no verdict. A name that cannot be resolved now is tried again.
 func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
 	judged = true
 	for _, name := range names {
@@ -98,18 +98,18 @@ func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
 		}
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			m := z.lookup(ctx, name, qtype)
-			judged = m != nil && m.Rcode != dns.RcodeServerFailure && z.judged(m) && judged
+			judged = m != nil && m.Rcode != dns.RcodeServerFailure && z.register(m) && judged
 		}
 	}
 	return judged
 }
 
-// maxAsking is how many questions of a rule the plugins below may have. More than one are those that they do not answer, nor
-// give up.
+// maxAsking is the most lookups of a rule that the plugins below may have. There are more than one
+// only if a plugin neither answers nor heeds its context.
 const maxAsking = 16
 
-// lookup asks the plugins below. It returns nil if they give no answer, or not in time: then it
-// leaves one that does not heed its context to itself, up to maxAsking.
+// lookup asks the plugins below. It returns nil if they give no answer in time. A plugin that does
+// not heed its context keeps running; at most maxAsking do.
 func (z *zoneRule) lookup(ctx context.Context, name string, qtype uint16) *dns.Msg {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -137,11 +137,11 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 		return nil
 	}
 	defer func() { // as the server does for a client's query
-		if r := recover(); r != nil && z.watcher.mayLog() {
+		if r := recover(); r != nil && z.watcher.admitLine() {
 			log.Errorf("watch %s: a plugin below panicked: %s", name, text.OneLine(fmt.Sprint(r)))
 		}
 	}()
-	if server := z.watcher.server.Load(); server != nil { // where plugins look up what a CNAME leads to
+	if server := z.watcher.server.Load(); server != nil { // plugins look up there what a CNAME leads to
 		ctx = context.WithValue(ctx, dnsserver.Key{}, server)
 	}
 	query := new(dns.Msg)
@@ -153,8 +153,9 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 	return w.msg
 }
 
-// judged reports whether there is a verdict on every address in an answer.
-func (z *zoneRule) judged(m *dns.Msg) bool {
+// register registers the addresses in an answer for probing. It reports whether there is a verdict on
+// each of them.
+func (z *zoneRule) register(m *dns.Msg) bool {
 	z.teach(m)
 	all := true
 	for _, rr := range m.Answer {

@@ -15,7 +15,7 @@ import (
 )
 
 // parseZones returns the zones of a stanza: those named or, without any, those of the block. A zone
-// above the block's stands for those.
+// above the block's zones means all of them.
 func parseZones(args, blockKeys []string) (zones []string, err error) {
 	block := distinct(plugin.OriginsFromArgsOrServerBlock(nil, blockKeys)) // a zone on two ports is named twice
 	if len(args) == 0 {
@@ -83,9 +83,9 @@ func belowWildcard(name string) (rest string, ok bool) {
 	return rest, ok
 }
 
-// misreadZone returns an error if a word was meant as something else than a zone, as in "balance
-// weighted FILE ...", which people write who come from another load balancer. A zone of that name
-// can be written with a dot at its end.
+// misreadZone returns an error if a word was not meant as a zone, as in "balance weighted FILE
+// ...", which users of other load balancers write. A zone of that name can be written with a dot at
+// its end.
 func misreadZone(word string, block []string) error {
 	if strings.Contains(word, ".") || slices.Contains(block, dns.CanonicalName(word)) {
 		return nil
@@ -123,8 +123,8 @@ func rulesOf(stanzas []*stanza) (rules []*rule) {
 	return rules
 }
 
-// shareZones leaves each zone that an earlier stanza has too to one of them: if they are the same to
-// either, if one is bare to the other. It returns an error if they differ.
+// shareZones decides which of two stanzas keeps the zones that both have: the earlier one if they
+// are the same, and the other one if one is bare. It returns an error if they differ.
 func (s *stanza) shareZones(earlier *stanza) error {
 	for _, zone := range slices.Clone(s.rule.zones) {
 		if !slices.Contains(earlier.rule.zones, zone) {

@@ -5,6 +5,7 @@ package statuspage
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -70,7 +71,7 @@ func (s *WhyRRset) writeText(b *strings.Builder) {
 	for _, m := range s.Members {
 		place := m.State
 		if m.Place > 0 {
-			place = fmt.Sprintf("%d", m.Place)
+			place = strconv.Itoa(m.Place)
 		}
 		fmt.Fprintf(table, ";;   %s\t%s\t%s\n", place, m.Member, strings.Join(m.Reasons, "; "))
 	}
