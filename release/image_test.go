@@ -248,6 +248,8 @@ func checkMember(t *testing.T, arch string, m member) {
 	switch {
 	case m.Name == "coredns":
 		mode, capability = 0o755, setcap
+	case m.Name == "balancectl":
+		mode = 0o755
 	case m.Name == "tmp/":
 		mode = 0o1777
 	case m.Typeflag == tar.TypeDir:

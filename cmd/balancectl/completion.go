@@ -20,15 +20,15 @@ func runCompletion(_ context.Context, args []string, s streams) (status int, err
 		return 0, fmt.Errorf("found %q: want bash or zsh", args)
 	}
 	if args[0] == "zsh" {
-		fmt.Fprint(s.out, "#compdef balancectl\nautoload -U +X bashcompinit && bashcompinit\n\n")
+		s.printf("#compdef balancectl\nautoload -U +X bashcompinit && bashcompinit\n\n")
 	}
-	fmt.Fprintf(s.out, "_balancectl() {\n  local word=${COMP_WORDS[COMP_CWORD]} words=\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words=%q\n  else case ${COMP_WORDS[1]} in\n", strings.Join(commandNames(), " "))
+	s.printf("_balancectl() {\n  local word=${COMP_WORDS[COMP_CWORD]} words=\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words=%q\n  else case ${COMP_WORDS[1]} in\n", strings.Join(commandNames(), " "))
 	for _, c := range commands() {
 		if flags := flagsOf(c); len(flags) > 0 {
-			fmt.Fprintf(s.out, "    %s) words=%q ;;\n", c.name, strings.Join(flags, " "))
+			s.printf("    %s) words=%q ;;\n", c.name, strings.Join(flags, " "))
 		}
 	}
-	fmt.Fprint(s.out, "    completion) words=\"bash zsh\" ;;\n  esac; fi\n  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\n"+
+	s.printf("    completion) words=\"bash zsh\" ;;\n  esac; fi\n  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\n" +
 		"complete -o default -F _balancectl balancectl\n")
 	return exitDone, nil
 }

@@ -26,7 +26,7 @@ func (c *change) carryOut(ctx context.Context, d *statuspage.Document, s streams
 		return 0, err
 	}
 	defer unlock()
-	content, err := os.ReadFile(c.file)
+	content, err := os.ReadFile(c.file) //nolint:gosec // the user's own
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}
@@ -41,12 +41,12 @@ func (c *change) carryOut(ctx context.Context, d *statuspage.Document, s streams
 			return 0, err
 		}
 	}
-	fmt.Fprint(s.out, difference(c.file, string(content), changed, s.screen))
+	s.printf("%s", difference(c.file, string(content), changed, s.screen))
 	switch {
 	case c.dryRun || changed == string(content):
 		return exitDone, nil
 	case c.configMap != "" || isMounted(c.file):
-		fmt.Fprintln(s.out, c.kubectl(changed))
+		s.printf("%s\n", c.kubectl(changed))
 		return exitDone, nil
 	}
 	began := time.Now()
@@ -89,7 +89,7 @@ func replace(path, content string) error {
 		path = to
 	}
 	mode := fs.FileMode(0o644)
-	if info, err := os.Stat(path); err == nil {
+	if info, err := os.Stat(path); err == nil { //nolint:gosec // the user's own
 		mode = info.Mode().Perm()
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
@@ -102,7 +102,7 @@ func replace(path, content string) error {
 	if err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return os.Rename(f.Name(), path) //nolint:gosec // the user's own
 }
 
 // isMounted reports whether a file belongs to a mounted ConfigMap, which nobody can write: a
@@ -142,7 +142,7 @@ func (c *change) kubectl(content string) string {
 // confirm waits until the server has taken the file.
 func (c *change) confirm(ctx context.Context, d *statuspage.Document, began time.Time, s streams) (status int, err error) {
 	if d == nil || c.wait <= 0 {
-		fmt.Fprintln(s.out, "written; the server was not asked whether it has taken it")
+		s.printf("written; the server was not asked whether it has taken it\n")
 		return exitDone, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.wait)
@@ -156,14 +156,14 @@ func (c *change) confirm(ctx context.Context, d *statuspage.Document, began time
 				return exitNot, fmt.Errorf("the server does not take it: %s", problem)
 			}
 			if taken {
-				fmt.Fprintf(s.out, "in force after %s\n", time.Since(began).Round(100*time.Millisecond))
+				s.printf("in force after %s\n", time.Since(began).Round(100*time.Millisecond))
 				return exitDone, nil
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			fmt.Fprintf(s.err, "written, but the server has not taken it within %v\n", c.wait)
+			s.complain("written, but the server has not taken it within %v\n", c.wait)
 			return exitNot, nil
 		}
 	}

@@ -40,6 +40,9 @@ type streams struct {
 	screen   terminal.Screen // what out can show
 }
 
+func (s streams) printf(format string, args ...any)   { _, _ = fmt.Fprintf(s.out, format, args...) }
+func (s streams) complain(format string, args ...any) { _, _ = fmt.Fprintf(s.err, format, args...) }
+
 // errRefused is in the chain of an error that means "no", not "it failed".
 var errRefused = errors.New("refused")
 
@@ -78,7 +81,7 @@ func run(ctx context.Context, args []string) int {
 // carryOut runs a command and returns the exit status.
 func carryOut(ctx context.Context, args []string, s streams) int {
 	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
-		fmt.Fprint(s.out, usage())
+		s.printf("%s", usage())
 		return exitDone
 	}
 	for _, c := range commands() {
@@ -95,11 +98,11 @@ func carryOut(ctx context.Context, args []string, s streams) int {
 			status = exitFailure
 		}
 		if err != nil {
-			fmt.Fprintf(s.err, "balancectl %s: %v\n", c.name, err)
+			s.complain("balancectl %s: %v\n", c.name, err)
 		}
 		return status
 	}
-	fmt.Fprintf(s.err, "balancectl: unknown command %q: want one of %s\n", args[0], strings.Join(commandNames(), ", "))
+	s.complain("balancectl: unknown command %q: want one of %s\n", args[0], strings.Join(commandNames(), ", "))
 	return exitFailure
 }
 
@@ -136,7 +139,7 @@ func newFlags(name, arguments, about string, s streams) flagSet {
 	flags.SetOutput(io.Discard)
 	flags.Usage = func() {}
 	return flagSet{flags, func() {
-		fmt.Fprintf(s.out, "%s\n\n  balancectl %s %s\n\n", about, name, arguments)
+		s.printf("%s\n\n  balancectl %s %s\n\n", about, name, arguments)
 		flags.SetOutput(s.out)
 		flags.PrintDefaults()
 	}}

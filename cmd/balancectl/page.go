@@ -37,11 +37,11 @@ const mostBytes = 256 << 20
 func fetch(ctx context.Context, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil) //nolint:gosec // the user names the page
 	if err != nil {
 		return nil, err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := http.DefaultClient.Do(request) //nolint:gosec // the user names the page
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask the status page (option \"status\" of balance, flag -at): %w", err)
 	}

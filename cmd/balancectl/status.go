@@ -37,7 +37,7 @@ func runStatus(ctx context.Context, args []string, s streams) (status int, err e
 			return status, err
 		}
 		if err != nil { // it may come back
-			fmt.Fprintln(s.err, "balancectl status:", err)
+			s.complain("balancectl status: %v\n", err)
 		}
 		select {
 		case <-time.After(*every):
@@ -109,10 +109,10 @@ func writeName(b *strings.Builder, d *statuspage.Document, n *statuspage.Name, o
 	fmt.Fprintf(b, "\n%s  %s, %s in %s\n", on.Paint(terminal.Bold, n.Name+" "+n.Type), about, text.Count(n.Answers, "answer"), short(time.Duration(d.Window)*time.Second))
 	var plain bytes.Buffer
 	w := tabwriter.NewWriter(&plain, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "  member\tverdict\tfor\tstate\tweight\tleads\twanted\t")
+	_, _ = fmt.Fprintln(w, "  member\tverdict\tfor\tstate\tweight\tleads\twanted\t")
 	for i := range n.Members {
 		m := &n.Members[i]
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", m.Member, m.Verdict, age(d.Time, m.Since), m.State, m.Weight, percent(m.Leads.Served), percent(m.Leads.Wanted), because(m))
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", m.Member, m.Verdict, age(d.Time, m.Since), m.State, m.Weight, percent(m.Leads.Served), percent(m.Leads.Wanted), because(m))
 	}
 	_ = w.Flush() // into memory
 	for i, line := range strings.Split(strings.TrimSuffix(plain.String(), "\n"), "\n") {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 
@@ -71,7 +72,7 @@ func parseWhy(words []string) (question url.Values, at string, err error) {
 		}
 	}
 	if !question.Has("name") {
-		return nil, "", fmt.Errorf("found no name: want NAME [TYPE] [from CLIENT] [at PAGE]")
+		return nil, "", errors.New("found no name: want NAME [TYPE] [from CLIENT] [at PAGE]")
 	}
 	return question, at, nil
 }
