@@ -74,6 +74,7 @@ func (p *agentProbe) ask(ctx context.Context, endpoint netip.AddrPort) (said str
 				return err
 			}
 		}
+		c.peerFirst = true
 		said, err = readAgent(c)
 		return err
 	})

@@ -246,6 +246,7 @@ func (p *httpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 		if _, err := io.WriteString(c, p.before+p.hostFor(endpoint)+p.after); err != nil {
 			return err
 		}
+		c.peerFirst = true // the request asks for it
 		return p.judge(c)
 	})
 }

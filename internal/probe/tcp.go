@@ -69,7 +69,7 @@ func (p *tcpProbe) knock(ctx context.Context, endpoint netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	part(tcp)
+	part(tcp, false)
 	return nil
 }
 
