@@ -369,10 +369,11 @@ func TestAddressesOfNameServersTakeTurns(t *testing.T) {
 
 // "answers fit" puts as many members into a reply as a client's buffer takes, and cuts none over TCP.
 func TestAnswersThatFit(t *testing.T) {
-	records := ""
+	var addresses strings.Builder
 	for i := range 60 {
-		records += fmt.Sprintf("www IN A 192.0.2.%d\n", i+1)
+		fmt.Fprintf(&addresses, "www IN A 192.0.2.%d\n", i+1)
 	}
+	records := addresses.String()
 	last := "www"
 	for i := range 9 {
 		alias := fmt.Sprintf("%s-%d", strings.Repeat("long-", 5), i)
