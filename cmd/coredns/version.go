@@ -19,8 +19,8 @@ func nameBalance() {
 	}
 }
 
-// balanceVersion returns the version that Go itself knows, which "go install" gives; "devel" where it
-// knows none.
+// balanceVersion returns the version that Go itself knows, which "go install" gives, or "devel" if
+// it knows none.
 func balanceVersion(info *debug.BuildInfo) string {
 	if info.Main.Path != module || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "devel"

@@ -49,7 +49,7 @@ func ParseTargets(word string) (netip.Prefix, error) {
 	return Parse(word)
 }
 
-// Word returns a prefix as it is written: an address where it holds one alone.
+// Word returns a prefix as it is written: an address if it holds only one.
 func Word(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()

@@ -18,8 +18,8 @@ const (
 )
 
 // Install puts balance into CoreDNS' list of directives between tsig and rewrite. Call it once,
-// before any server starts. It returns an error, and leaves the list alone, where that place
-// cannot be told.
+// before any server starts. If there is no such place, it returns an error and leaves the list
+// alone.
 func Install() error {
 	list, err := insert(dnsserver.Directives)
 	if err != nil {

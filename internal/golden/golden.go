@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package golden compares what becomes of an input with a file, in tests. A golden file holds the
-// input, a line of dashes and the result. The flag -update writes the results anew.
+// input, a line of dashes and the result. The flag -update writes the results again.
 package golden
 
 import (

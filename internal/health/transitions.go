@@ -69,7 +69,7 @@ func (l *transitionLog) add(t transition, line transitionLine, now time.Duration
 	return false
 }
 
-// flush returns the lines that are due at the end of a window, and begins anew.
+// flush returns the lines that are due at the end of a window, and starts over.
 func (l *transitionLog) flush(check string, now time.Duration) []transitionLine {
 	lines, waiting := l.waiting, l.counts[Up]+l.counts[Down]
 	busy := l.busy

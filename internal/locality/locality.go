@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package locality tells which place an address is in: a zone, a site, a data centre. Places are
+// Package locality finds the place that an address is in: a zone, a site, a data centre. Places are
 // named by an operator, address range by address range, or taken from the nodes of a Kubernetes
 // cluster.
 //

@@ -94,7 +94,7 @@ type informer struct {
 }
 
 // informers are those that run: one for each cluster in the process, whichever rules and servers
-// share it, so that a reload of the Corefile lists no nodes anew.
+// share it, so that a reload of the Corefile does not list the nodes again.
 var informers = struct {
 	sync.Mutex
 	running map[Cluster]*informer

@@ -29,7 +29,7 @@ func Spell(name string) string {
 	return strings.ToLower(text)
 }
 
-// Same reports whether two names that are spelled alike but for case are equal (RFC 4343).
+// Same reports whether two names are equal apart from their case (RFC 4343).
 func Same(a, b string) bool { return a == b || strings.EqualFold(a, b) }
 
 // InZone reports whether a fully qualified name is the zone's own or lies below it.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package overrides reads what operators say of members, whatever probes say, and finds it for an
-// address.
+// Package overrides reads the file in which operators override what probes say of members, and
+// finds the override of an address.
 package overrides
 
 import (
@@ -33,7 +33,7 @@ var All = []Override{Up, Down, Drain}
 
 func (o Override) String() string { return words[o] }
 
-// Line is a line of an overrides file. Immutable but for the mark that it has applied.
+// Line is a line of an overrides file. Immutable, except for the mark that it has applied.
 type Line struct {
 	Override Override
 	Until    time.Time // zero: for ever
@@ -84,7 +84,8 @@ func (l *Line) String() string {
 // Set is the content of an overrides file. Safe for concurrent use.
 type Set []*Line
 
-// Of returns the override on an address of an owner, whose name names.Spell has spelled.
+// Of returns the override on an address of an owner, whose name names.Spell has spelled. It marks
+// the line as applied.
 func (s Set) Of(owner string, addr netip.Addr, now time.Time) Override {
 	l := s.Find(owner, addr, now)
 	if l == nil {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Version is that of the document's schema. Fields may be added to it; where one changes its meaning or
-// goes, there will be another version under another path.
+// Version is the version of the document's schema. Fields may be added to it. A field that changes
+// its meaning or is removed makes another version, under another path.
 const Version = 1
 
 // Document is all that is shown at one time. Immutable once it is handed over.
@@ -44,7 +44,7 @@ type Process struct {
 	ReloadFailed bool       `json:"last_reload_failed"`
 }
 
-// Problem is what has to be said first. Kind is "fail_open", "replaced", "all_failing", "unchecked",
+// Problem is what needs attention. Kind is "fail_open", "replaced", "all_failing", "unchecked",
 // "reload", which has no zone, or "file".
 type Problem struct {
 	Kind string `json:"kind"`
@@ -141,7 +141,7 @@ func (n *Name) HasTiers() bool {
 type Member struct {
 	Member   string     `json:"member"`
 	Verdict  string     `json:"verdict"` // of all checks together, or the override's
-	Since    *time.Time `json:"since"`   // null where nothing is known of it
+	Since    *time.Time `json:"since"`   // null if nothing is known of it
 	State    string     `json:"state"`
 	Weight   int        `json:"weight"`
 	Tier     int        `json:"tier"` // the first is 1
@@ -157,7 +157,7 @@ type Leads struct {
 	Count  int     `json:"count"`
 }
 
-// Override is an operator's, with its end, which may be none, and its reason.
+// Override is what an operator says of a member. Until is null if it has no end.
 type Override struct {
 	What  string     `json:"what"`
 	Until *time.Time `json:"until"`
@@ -170,7 +170,7 @@ type Override struct {
 type Probe struct {
 	Check        string     `json:"check"`
 	Verdict      string     `json:"verdict"`
-	Since        *time.Time `json:"since"` // null where it is not probed
+	Since        *time.Time `json:"since"` // null if it is not probed
 	Failing      bool       `json:"failing"`
 	Error        string     `json:"error,omitempty"` // of the last probe that failed
 	Milliseconds []float64  `json:"milliseconds"`
@@ -178,7 +178,7 @@ type Probe struct {
 	Note         string     `json:"note,omitempty"` // why it is not probed
 }
 
-// Endpoint is one that no name in the document has as a member.
+// Endpoint is an endpoint that no name in the document has as a member.
 type Endpoint struct {
 	Zone    string `json:"zone"`
 	Address string `json:"address"`

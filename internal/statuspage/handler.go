@@ -33,7 +33,7 @@ const (
 // handler serves documents. Safe for concurrent use.
 type handler struct {
 	source   func() *Document
-	loopback bool // it listens where only this host can ask, so other names than this host's are a trick
+	loopback bool // only this host can ask, so a name that is not this host's is an attack
 	files    map[string]file
 
 	questions questions
@@ -119,9 +119,9 @@ func (h *handler) route(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// namesThisHost reports whether the Host header of a request is one that a browser sends only where
-// somebody typed it in, or followed a link: an address or localhost. Any other name may be one whose
-// owner turned it to 127.0.0.1 so as to read this page with the browser of somebody here.
+// namesThisHost reports whether the Host header of a request is an address or localhost. Any other
+// name may belong to an attacker who points it to 127.0.0.1, to read this page with the browser of
+// a user of this host (DNS rebinding).
 func namesThisHost(host string) bool {
 	if _, err := netip.ParseAddrPort(host); err == nil {
 		return true
@@ -137,11 +137,11 @@ func namesThisHost(host string) bool {
 func write(w http.ResponseWriter, contentType string, content []byte) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(content)))
-	_, _ = w.Write(content) // whoever asked is gone where this fails
+	_, _ = w.Write(content) // if this fails, the client has gone
 }
 
-// at returns a document for somebody who asked at some time: one that was begun since, or at most freshFor ago, for it is as old
-// as what it says. So those who wait for one that takes long share the next.
+// at returns a document for a request that came at a time: one that was begun since then, or at
+// most freshFor ago. So requests that wait for a slow document share the next one.
 func (h *handler) at(asked time.Time) (*rendered, error) {
 	h.Lock()
 	defer h.Unlock()

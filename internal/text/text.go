@@ -13,7 +13,7 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// MaxLine is the most bytes that OneLine returns, but for the dots at the end.
+// MaxLine is the most bytes that OneLine returns, without the dots at the end.
 const MaxLine = 1 << 10
 
 // OneLine makes a text that others wrote fit for a line of the log: printable and not longer than

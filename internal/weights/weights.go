@@ -21,7 +21,7 @@ const Default = 1
 // Max is the highest weight.
 const Max = math.MaxUint16
 
-// Line is one weight: for a CIDR or, as one that holds it alone, for an address.
+// Line is one weight. An address is a CIDR that holds only it.
 type Line struct {
 	Targets netip.Prefix
 	Weight  uint16
