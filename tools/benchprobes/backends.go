@@ -49,8 +49,8 @@ func (b *Backends) Start(o BackendOrder, port *int) error {
 	}
 	if o.Silent {
 		all := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
-		any, _, err := fakes.BlackHole(all)
-		*port = int(any)
+		chosen, _, err := fakes.BlackHole(all)
+		*port = int(chosen)
 		return err
 	}
 	var err error

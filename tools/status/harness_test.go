@@ -152,13 +152,14 @@ func start(t *testing.T, f *farm) *server {
 	t.Helper()
 	dir := t.TempDir()
 	s := &server{t: t, page: "127.0.0.1:" + testserver.FreePort(t), overrides: filepath.Join(dir, "overrides")}
-	db := "$ORIGIN example.org.\n$TTL 300\n@ IN SOA ns hostmaster 1 7200 3600 1209600 60\n@ IN NS ns\nns IN A 192.0.2.53\n"
+	var db strings.Builder
+	db.WriteString("$ORIGIN example.org.\n$TTL 300\n@ IN SOA ns hostmaster 1 7200 3600 1209600 60\n@ IN NS ns\nns IN A 192.0.2.53\n")
 	for i := range 3 {
-		db += fmt.Sprintf("app IN A %s\nwww IN A 192.0.2.%d\nseen IN A 192.0.2.%d\n%s IN AAAA 2001:db8:aaaa:bbbb:cccc:dddd:eeee:%d\n", f.addr(i), i+1, i+1, longName, i+1)
-		db += fmt.Sprintf("dead IN A 127.2.0.%d\n@ IN MX %d mail%d\nsrv IN SRV 0 0 443 app\n", i+11, 10*i, i)
+		fmt.Fprintf(&db, "app IN A %s\nwww IN A 192.0.2.%d\nseen IN A 192.0.2.%d\n%s IN AAAA 2001:db8:aaaa:bbbb:cccc:dddd:eeee:%d\n", f.addr(i), i+1, i+1, longName, i+1)
+		fmt.Fprintf(&db, "dead IN A 127.2.0.%d\n@ IN MX %d mail%d\nsrv IN SRV 0 0 443 app\n", i+11, 10*i, i)
 	}
 	s.Server = testserver.Serve(t, binary, func(port string) string {
-		return fmt.Sprintf(corefile, port, s.page, s.overrides, f.port, testserver.FreePort(t), testserver.Write(t, filepath.Join(dir, "db"), db), f.addr(0))
+		return fmt.Sprintf(corefile, port, s.page, s.overrides, f.port, testserver.FreePort(t), testserver.Write(t, filepath.Join(dir, "db"), db.String()), f.addr(0))
 	})
 	testserver.Eventually(t, "the page is there", func() bool {
 		response, err := http.Get(s.url("/"))
