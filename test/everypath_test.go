@@ -175,18 +175,18 @@ func TestAliasesIntoAnotherBlockThatIsAllDown(t *testing.T) {
 func TestTargetWithoutTheCheckIsSaid(t *testing.T) {
 	f := newFarm(t, 2, listening)
 	log := capture(t, func() {
-		s := start(t, block("balance", strings.Replace(rule(f.check("tcp", "")), "balance", "balance www.example.org", 1),
-			"file "+zone(t, "example.org.", "www IN CNAME app\n"+f.as("app"))))
+		s := start(t, block("balance", strings.Replace(rule(f.check("tcp", "")), "balance", "balance front.example.org", 1),
+			"file "+zone(t, "example.org.", "front IN CNAME app\n"+f.as("app"))))
 		c := dial(t, "udp", s.udp(), "")
 		for range 10 {
-			c.Ask(query("www.example.org.", dns.TypeA))
+			c.Ask(query("front.example.org.", dns.TypeA))
 			c.Ask(query("app.example.org.", dns.TypeA))
 		}
 		s.stop()
 	})
 	var said []string
 	for line := range strings.Lines(log) {
-		if strings.Contains(line, "app.example.org") && strings.Contains(line, "www.example.org") {
+		if strings.Contains(line, "app.example.org") && strings.Contains(line, "front.example.org") {
 			said = append(said, line)
 		}
 	}

@@ -424,11 +424,11 @@ func TestTiersFailOverAndBack(t *testing.T) {
 		want []int
 	}{
 		{f.revive, 0, 30, []int{0}},
-		{f.kill, 0, 30, []int{1, 2}},
+		{f.kill, 0, 5, []int{1, 2}}, // a later tier answers, so the TTL is low
 		{f.kill, 1, 5, []int{2}},
-		{f.kill, 2, 30, []int{3}},
+		{f.kill, 2, 5, []int{3}},
 		{f.revive, 1, 5, []int{1}},
-		{f.kill, 1, 30, []int{3}},
+		{f.kill, 1, 5, []int{3}},
 		{f.kill, 3, 5, []int{0}}, // all down: the first tier and nothing else
 		{f.revive, 0, 30, []int{0}},
 		{f.revive, 3, 30, []int{0}},
@@ -447,7 +447,7 @@ func TestMinHealthy(t *testing.T) {
 	f.kill(0)
 	k.answers(5, f.some(1, 2)...)
 	f.kill(1) // one of three is less than half
-	k.answers(30, f.some(3, 4)...)
+	k.answers(5, f.some(3, 4)...)
 	f.kill(3) // one of two is half
 	k.answers(5, f.some(4)...)
 	f.kill(4) // no tier has enough: the first with anybody
