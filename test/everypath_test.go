@@ -369,17 +369,17 @@ func TestAddressesOfNameServersTakeTurns(t *testing.T) {
 
 // "answers fit" puts as many members into a reply as a client's buffer takes, and cuts none over TCP.
 func TestAnswersThatFit(t *testing.T) {
-	var addresses strings.Builder
+	var lines strings.Builder
 	for i := range 60 {
-		fmt.Fprintf(&addresses, "www IN A 192.0.2.%d\n", i+1)
+		fmt.Fprintf(&lines, "www IN A 192.0.2.%d\n", i+1)
 	}
-	records := addresses.String()
 	last := "www"
 	for i := range 9 {
 		alias := fmt.Sprintf("%s-%d", strings.Repeat("long-", 5), i)
-		records += alias + " IN CNAME " + last + "\n"
+		fmt.Fprintf(&lines, "%s IN CNAME %s\n", alias, last)
 		last = alias
 	}
+	records := lines.String()
 	s := start(t, block(rule("answers fit"), "file "+zone(t, "example.org.", records)))
 	udp, tcp := dial(t, "udp", s.udp(), ""), dial(t, "tcp", s.tcp(), "")
 	for _, tc := range []struct {

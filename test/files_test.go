@@ -85,10 +85,12 @@ func TestFilesMayBeginWithAByteOrderMark(t *testing.T) {
 
 // A change of weights is logged: what changed, in a line of bounded length.
 func TestChangesOfWeightsAreLogged(t *testing.T) {
-	many := "www.example.org\n"
+	var lines strings.Builder
+	lines.WriteString("www.example.org\n")
 	for i := range 500 {
-		many += fmt.Sprintf("10.0.%d.%d 7\n", i>>8, i&255)
+		fmt.Fprintf(&lines, "10.0.%d.%d 7\n", i>>8, i&255)
 	}
+	many := lines.String()
 	path := file(t, "weights", someWeights)
 	j := newJournal(t)
 	start(t, block(rule("policy weighted", "weights "+path+" 100ms"), "file "+zone(t, "example.org.", threeAs)))

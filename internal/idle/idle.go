@@ -43,10 +43,10 @@ const (
 const MostDropped = 80 << 10
 
 var (
-	// ErrNoRoom: the process has few descriptors left, which are reserved for others.
+	// ErrNoRoom says that the process has few descriptors left, which are reserved for others.
 	ErrNoRoom = errors.New("too many open files")
-	// ErrClosed: the set is shut.
+	// ErrClosed says that the set is shut.
 	ErrClosed = errors.New("the set is shut")
-	// ErrUnsupported: the system is not Linux.
+	// ErrUnsupported says that the system is not Linux.
 	ErrUnsupported = errors.New("needs Linux")
 )

@@ -73,7 +73,7 @@ func (s *WhyRRset) writeText(b *strings.Builder) {
 		if m.Place > 0 {
 			place = strconv.Itoa(m.Place)
 		}
-		fmt.Fprintf(table, ";;   %s\t%s\t%s\n", place, m.Member, strings.Join(m.Reasons, "; "))
+		_, _ = fmt.Fprintf(table, ";;   %s\t%s\t%s\n", place, m.Member, strings.Join(m.Reasons, "; "))
 	}
 	_ = table.Flush() // a Builder has no errors
 }
