@@ -9,20 +9,20 @@
 // # How an answer travels
 //
 //	Balance.ServeDNS          finds the rule of the question's name, calls the next plugin   plugin.go
-//	answer.WriteMsg           gets what comes up the chain, passes on what goes out          answer.go
+//	answer.WriteMsg           receives the next plugin's reply, passes on the balanced one    answer.go
 //	answer.balance            arranges the sections of the message                           answer.go
 //	scanner.scan              finds the RRsets of a section, with their positions            scanner.go
 //	arrangement.arrangeSet    arranges one RRset, in the steps that follow                   arrangement.go
 //	applied.stateOf           finds its plan and its turns in the turn cache                 applied.go
 //	classify                  decides which members answer, by tier and verdict              classify.go
 //	plan                      keeps that decision until something it depends on changes      plan.go
-//	group.schedule            makes an order of a turn                                       policy.go
+//	group.schedule            turns a turn number into an order                                       policy.go
 //	arrangement.place         puts the records into their slots, with their TTL              arrangement.go
 //
 // # How a probe travels
 //
-// internal/health has that, from schedule to verdict. The two flows meet in health.go. A plan is
-// made from verdicts: looking up the verdict on a member registers the member for probing, and a
+// internal/health describes that, from schedule to verdict. The two flows meet in health.go. A plan
+// is made from verdicts: looking up the verdict on a member registers the member for probing, and a
 // new verdict makes the plan stale. Queries only read published snapshots and hold no lock that
 // another query can wait for.
 //
@@ -34,7 +34,7 @@
 //	corefile.go     lines, their positions in errors, how a table of options is read; arguments.go words
 //	zones.go        the zones of a stanza, and stanzas with the same zone
 //	listeners.go    where a server block listens
-//	moved.go        what loadbalance takes
+//	moved.go        the words that loadbalance takes
 //	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block;
 //	                credentials.go certificates and keys that are read again
 //	rule.go         a stanza, and the search for the one that a name belongs to
@@ -44,8 +44,8 @@
 //
 //	client.go       the client of a query; context.go queries that this server makes itself
 //	applied.go      the rules that apply to an RRset; nested.go a pass through another block's rule
-//	buffers.go      the memory in which an answer is worked out
-//	recordorder.go  which records are which members; index.go finds members by hash
+//	buffers.go      the memory for working out an answer
+//	recordorder.go  which records belong to which member; index.go finds members by hash
 //	member.go       one record of an RRset, as a comparable value; svcb.go HTTPS and SVCB records
 //	group.go        members that take turns among themselves
 //	turncache.go    where turns are kept: found without a lock, and bounded; turns.go the turns
@@ -59,9 +59,10 @@
 // What operators see:
 //
 //	status.go       the status page; overview.go what is on it, process.go about the process
-//	forecast.go     what the next answers are made of; explain.go, explanation.go why
-//	leadcounts.go   who led; localitycounts.go for whose clients; internal/statuspage serves it all
-//	announce.go     what is logged of a new plan; log.go the logger
+//	forecast.go     which members lead the next answers; explain.go, explanation.go why
+//	leadcounts.go   which members led; localitycounts.go for clients of which locality;
+//	                internal/statuspage serves the page
+//	announce.go     what is logged about a new plan; log.go the logger
 //	outcome.go      the results of an answer, and the reasons why records left it
 //	metrics.go      counters; scrape.go metrics made at a scrape
 //	position.go     warnings about the position in plugin.cfg
@@ -81,8 +82,8 @@ import (
 	"github.com/opentracing/opentracing-go"
 )
 
-// Balance is the plugin's handler. Every chain that is built from a server block has one, and they
-// share their rules. Immutable once built, safe for concurrent use.
+// Balance is the plugin's handler. Each chain built from a server block has its own; they share the
+// rules. Immutable once built, safe for concurrent use.
 type Balance struct {
 	Next plugin.Handler
 
@@ -106,8 +107,8 @@ func (b *Balance) Ready() bool {
 }
 
 // ServeDNS implements plugin.Handler. The rule is the one whose zone holds the question's name. A
-// query that comes from another balance of this server, which follows a CNAME, is left alone: one
-// client query is one turn.
+// query made inside another balance of this server, to follow a CNAME, is left alone: one client
+// query is one turn.
 func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	a := b.rules.answerTo(ctx, w, r)
 	if a == nil {
@@ -116,6 +117,6 @@ func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if b.Next == nil || opentracing.SpanFromContext(ctx) != nil {
 		return plugin.NextOrFailure(b.Name(), b.Next, &a.query, a, r)
 	}
-	// NextOrFailure would do no more for this writer, and cost an allocation and a stack frame.
+	// NextOrFailure would do nothing else here, but cost an allocation and a stack frame.
 	return b.Next.ServeDNS(&a.query, a, r)
 }

@@ -23,7 +23,7 @@ func (p *pool) admit() {
 }
 
 // admitOne makes an arrival a member of its scope, and returns the endpoint if that is new. A rule
-// can only fill its own places.
+// can exhaust only its own max_endpoints.
 func (p *pool) admitOne(a *arrival) *endpoint {
 	s := a.subscription.scope
 	s.arrived.Add(-1)
@@ -53,8 +53,8 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 	return e
 }
 
-// logFull logs that a rule has reached max_endpoints: once, and again only after a tenth of its
-// endpoints had gone meanwhile.
+// logFull logs that a rule has reached max_endpoints: once, and again only if the number of
+// endpoints fell below nine tenths of it in between.
 func (p *pool) logFull(s *scope) {
 	if !s.full.Swap(true) {
 		p.log.Warningf("%s: health_check %s: max_endpoints %d reached: further endpoints are not probed, and answers hold them as if they were up",

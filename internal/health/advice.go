@@ -10,14 +10,14 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// Advice is what an endpoint says about itself beside its verdict, as an agent does. The zero value
+// Advice is what an endpoint with an agent says about itself, besides the verdict. The zero value
 // says nothing.
 type Advice struct {
 	Drain    bool   // it wants no new clients
-	Weighted bool   // it says which share of its weight it can take
+	Weighted bool   // it says what share of its weight it can take
 	Percent  int    // that share
 	Reason   string // in its own words, printable
-	NoSay    bool   // the check has no say on the endpoint, because its agent cannot be understood
+	NoSay    bool   // the check does not count for the endpoint, because its agent cannot be understood
 }
 
 // said returns what the endpoint says about itself.
@@ -32,7 +32,7 @@ func adviceOf(r probe.Report) Advice {
 	return Advice{Drain: r.Drain, Weighted: r.Weighted, Percent: r.Percent, Reason: r.Reason}
 }
 
-// Advice returns what an endpoint says about itself, and leaves no trace.
+// Advice returns what an endpoint says about itself. It does not register the endpoint for probing.
 func (s *Subscription) Advice(at netip.AddrPort) Advice {
 	if e := s.pool.table.find(unmapped(at)); e != nil {
 		return e.status.Load().said()
@@ -40,7 +40,8 @@ func (s *Subscription) Advice(at netip.AddrPort) Advice {
 	return Advice{}
 }
 
-// advise publishes what an endpoint says about itself, if that is new, and logs what follows from it.
+// advise publishes what an endpoint says about itself, if that has changed, and logs the
+// consequences.
 func (p *pool) advise(e *endpoint, now Advice) {
 	status := e.status.Load()
 	before := status.said()
@@ -64,7 +65,7 @@ func (p *pool) advise(e *endpoint, now Advice) {
 	}
 }
 
-// logDrain logs that an endpoint began or ceased to drain.
+// logDrain logs that an endpoint began or stopped draining.
 func (p *pool) logDrain(e *endpoint, zones string, now Advice) {
 	what, why := "takes new clients again", ""
 	if now.Drain {
@@ -76,7 +77,7 @@ func (p *pool) logDrain(e *endpoint, zones string, now Advice) {
 	p.log.Infof("%s: endpoint %s %s %s%s", zones, e.name(), p.check.Name(), what, why)
 }
 
-// mute takes the say on an endpoint from the check, and its verdict with it.
+// mute makes the check not count for an endpoint, and drops the endpoint's verdict.
 func (p *pool) mute(e *endpoint, err error) {
 	before := e.status.Load()
 	if before.said().NoSay {

@@ -36,8 +36,8 @@ func (a *agents) say(r probe.Report) {
 	a.says = r
 }
 
-// What an agent says is known after one probe, and logged; one that cannot be understood takes its
-// verdict with it.
+// What an agent says is known after one probe, and logged. An endpoint whose agent cannot be
+// understood loses its verdict.
 func TestAdvice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logged := captureLog(t)

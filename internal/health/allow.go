@@ -25,8 +25,8 @@ var guarded = withTranslations([]netip.Prefix{
 	netip.MustParsePrefix("2001::/32"),      // Teredo (RFC 4380), which obfuscates the IPv4 address
 })
 
-// translations are the IPv6 prefixes that an IPv4 address follows: NAT64 (RFC 6052), SIIT (RFC
-// 2765), 6to4 (RFC 3056) and IPv4-compatible (RFC 4291).
+// translations are the IPv6 prefixes that can precede an IPv4 address inside an IPv6 address: NAT64
+// (RFC 6052), SIIT (RFC 2765), 6to4 (RFC 3056) and IPv4-compatible (RFC 4291).
 var translations = []netip.Prefix{
 	netip.MustParsePrefix("64:ff9b::/96"),
 	netip.MustParsePrefix("::ffff:0:0:0/96"),

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Fact 21: nothing outside allow is probed.
+// Nothing outside allow is probed.
 func TestNothingOutsideAllowIsProbed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -72,12 +72,12 @@ func TestMayProbe(t *testing.T) {
 		{"127.0.0.1/32", "::ffff:127.0.0.1", true},
 		{"::/0", "::ffff:192.0.2.1", false},
 		{"64:ff9b::7f00:0/104", "64:ff9b::7f00:1", true},
-		{"::/104", "::1", false}, // inside one range, that of 0.0.0.0/8, but not inside the one for it
+		{"::/104", "::1", false}, // allows the IPv6 spelling of 0.0.0.0/8, but ::1 is a guarded range itself
 		{"::/104", "::", false},
 		{"::/104", "::0.0.0.2", true},
 		{"::/127", "::1", false},
 	}
-	for _, end := range []string{ // the last address of each range, and the one behind it
+	for _, end := range []string{ // the last address of each range, and the one after it
 		"0.255.255.255 1.0.0.0", "127.255.255.255 128.0.0.0", "169.254.255.255 169.255.0.0", "239.255.255.255 240.0.0.0",
 		"febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff fec0::", "64:ff9b:1:ffff:ffff:ffff:ffff:ffff 64:ff9b:2::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff 2001:1::",
 		"64:ff9b::169.254.255.255 64:ff9b::169.255.0.0", "::ffff:0:239.255.255.255 ::ffff:0:240.0.0.0", "2002:7fff:ffff:ffff:ffff:ffff:ffff:ffff 2002:8000::", "::127.255.255.255 ::128.0.0.0",

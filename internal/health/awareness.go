@@ -20,7 +20,7 @@ const (
 	success      outcome = iota
 	failure              // the endpoint seems to be down
 	localError           // the probe could not be made
-	noSay                // the check has no say on the endpoint
+	noSay                // the check does not count for the endpoint
 	inconclusive         // this host was overloaded, or the endpoint did not say (status 429, for example)
 )
 
@@ -29,29 +29,29 @@ type attempt struct {
 	report probe.Report
 	err    error
 	lag    time.Duration // how late it began
-	start  time.Duration // as the pool counts time
+	start  time.Duration // in the pool's time
 	took   time.Duration
 }
 
-// doubt counts the probes of one endpoint that proved nothing, in a row. The counts pace its next
-// probes, and limit how many results in a row may be discarded: an overloaded host must notice dead
-// endpoints too.
+// doubt counts the consecutive probes of one endpoint that proved nothing. The counts decide when
+// to probe next, and limit how many results in a row may be discarded: an overloaded host must
+// notice dead endpoints too.
 type doubt struct {
 	local      uint8         // probes that could not be made
-	overloaded uint8         // probes discarded because of overload; local errors in between do not end the row
-	evasive    time.Duration // since when the endpoint has not said whether it is up; 0: it does
+	overloaded uint8         // probes discarded because of overload; local errors in between do not reset it
+	evasive    time.Duration // since when its replies have not said whether it is up; 0: they do
 }
 
 const (
 	minOverrun     = 50 * time.Millisecond // a probe that outlasts its timeout by this much shows overload
 	maxLocal       = 50                    // local errors in a row that still lengthen the pause
-	maxOverloaded  = 3                     // most results in a row that overload may discard
-	longestEvasion = 5 * time.Minute       // an endpoint that has not said whether it is up for so long is down
+	maxOverloaded  = 3                     // most results in a row that may be discarded because of overload
+	longestEvasion = 5 * time.Minute       // after this long without saying whether it is up, an endpoint is down
 )
 
 // awareness is what a pool knows about its own host.
 type awareness struct {
-	lagged time.Duration // when a probe last began so late that a timeout then proves nothing; 0: never
+	lagged time.Duration // when a probe last began so late that timeouts near that time prove nothing; 0: never
 }
 
 // after returns the awareness after one more attempt, which ended at now.
@@ -82,8 +82,8 @@ func (a awareness) outcome(one attempt, before doubt, timeout time.Duration) (ou
 	return failure, doubt{overloaded: before.overloaded}
 }
 
-// evaded returns the outcome if the endpoint did not say whether it is up: a failure once that has
-// lasted too long.
+// evaded returns the outcome of a reply that does not say whether the endpoint is up: a failure
+// once that has lasted too long.
 func evaded(start time.Duration, before doubt) (outcome, doubt) {
 	now := doubt{evasive: before.evasive}
 	if now.evasive == 0 {

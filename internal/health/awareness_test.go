@@ -11,7 +11,7 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// What a probe says about its endpoint, and what it leaves for the next one.
+// What a probe says about its endpoint, and the doubt that it leaves for the next probe.
 func TestAwareness(t *testing.T) {
 	const timeout, start = 2 * time.Second, time.Hour
 	silence := errors.New("no answer within 2s")
@@ -52,7 +52,8 @@ func TestAwareness(t *testing.T) {
 	}
 }
 
-// A probe that began late by more than a quarter of the timeout makes timeouts of that time worthless.
+// If a probe begins late by more than a quarter of the timeout, timeouts near that time prove
+// nothing.
 func TestAwarenessOfLag(t *testing.T) {
 	for lag, want := range map[time.Duration]time.Duration{0: 7, 500 * time.Millisecond: 7, 501 * time.Millisecond: time.Minute} {
 		if got := (awareness{lagged: 7}).after(attempt{lag: lag}, 2*time.Second, time.Minute); got.lagged != want {
@@ -61,7 +62,7 @@ func TestAwarenessOfLag(t *testing.T) {
 	}
 }
 
-// Every endpoint fails. A single endpoint is no reason to doubt this host.
+// If every endpoint fails, this host is suspect. A single endpoint is no reason to doubt it.
 func TestAllFail(t *testing.T) {
 	for _, tc := range []struct {
 		known, failing int

@@ -17,10 +17,10 @@ type backends struct {
 	key string
 
 	sync.Mutex
-	err      map[netip.AddrPort]error         // why an endpoint fails; none: it is up
+	err      map[netip.AddrPort]error         // why an endpoint fails; nil: it is up
 	hang     map[netip.AddrPort]bool          // it never answers
-	took     time.Duration                    // by an answer
-	slow     map[netip.AddrPort]time.Duration // by the answers of some
+	took     time.Duration                    // for an answer
+	slow     map[netip.AddrPort]time.Duration // for the answers of some endpoints
 	probes   map[netip.AddrPort][]time.Time   // starts
 	inFlight map[netip.AddrPort]int
 	most     int // in flight at once, of all
@@ -64,7 +64,7 @@ func (b *backends) begin(addr netip.AddrPort) (hang bool, took time.Duration, er
 	return b.hang[addr], max(b.took, b.slow[addr]), b.err[addr]
 }
 
-// delay has an endpoint take its time to answer.
+// delay makes an endpoint slow to answer.
 func (b *backends) delay(addr netip.AddrPort, took time.Duration) {
 	b.Lock()
 	defer b.Unlock()
@@ -165,7 +165,7 @@ const (
 	defaultMaxInFlight  = 256
 )
 
-// joined has a rule take part in the pool of a check for the rest of the bubble.
+// joined makes a rule use the pool of a check until the synctest bubble ends.
 func joined(t *testing.T, c *Check) *Subscription {
 	t.Helper()
 	return joinedAs(t, c, in("example.org."))
@@ -178,7 +178,7 @@ func joinedAs(t *testing.T, c *Check, sub Subscriber) *Subscription {
 	return s
 }
 
-// fail has an endpoint refuse or, if it hangs, never answer.
+// fail makes an endpoint refuse or, if it hangs, never answer.
 func (b *backends) fail(addr netip.AddrPort, hang bool) {
 	b.Lock()
 	defer b.Unlock()

@@ -28,7 +28,7 @@ func (s *bitset) add(n uint32) {
 // remove takes n, which is in it, out of the set.
 func (s *bitset) remove(n uint32) { (*s.words.Load())[n/64].And(^uint64(1 << (n % 64))) }
 
-// grow makes room for some words. Readers may go on with the old ones.
+// grow makes room for some words. Readers may still use the old ones.
 func (s *bitset) grow(words int) {
 	before := s.words.Load()
 	if before == nil {

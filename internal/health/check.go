@@ -25,12 +25,12 @@ type Check struct {
 // Prober is one protocol's way to probe.
 type Prober interface {
 	// Probe returns nil if the endpoint is up. Port 0 stands for the check's own port. An error that
-	// is probe.ErrLocal was caused by this host and proves nothing. Once Probe has returned, nothing
-	// that it started waits for ctx.
+	// wraps probe.ErrLocal was caused by this host and proves nothing. Once Probe has returned,
+	// nothing that it started waits for ctx.
 	Probe(ctx context.Context, endpoint netip.AddrPort) error
 	// Name returns the check in a few words, for people.
 	Name() string
-	// Key returns all that a verdict depends on: checks with one key are the same.
+	// Key returns all that a verdict depends on: checks with equal keys are the same.
 	Key() string
 }
 
@@ -42,7 +42,7 @@ type Timing struct {
 	Timeout      time.Duration // of a probe; below Interval
 	FastInterval time.Duration // between probes while the verdict is in doubt
 	MaxInterval  time.Duration // between probes of an endpoint that has been down for long
-	Rise, Fall   int           // consecutive results that turn a verdict, at least 1
+	Rise, Fall   int           // consecutive results that change a verdict, at least 1
 }
 
 // Hold says where the option hold connects to.

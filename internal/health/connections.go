@@ -38,8 +38,7 @@ func (e *endpoint) isHeld() bool {
 	return h != nil && h.open.Load()
 }
 
-// isHinted reports whether the endpoint's connection ended, and no probe has said yet what that
-// means.
+// isHinted reports whether the endpoint's connection ended, and no probe has shown the reason yet.
 func (e *endpoint) isHinted() bool {
 	h := e.holding.Load()
 	return h != nil && h.hinted
@@ -65,7 +64,7 @@ func (p *pool) openLines() (shut func()) {
 }
 
 // tend opens, replaces or closes an endpoint's connection after a probe. Only endpoints that are up
-// have one. While a hint is open it schedules the next probe soon.
+// have one. While a hint is unsettled, it schedules the next probe soon.
 func (p *pool) tend(e *endpoint, r result) {
 	switch {
 	case p.lines == nil:
@@ -147,7 +146,7 @@ func (p *pool) hangUp(h *holding) {
 	h.open.Store(false)
 }
 
-// letGo closes the connection to an endpoint and forgets what was learned about it.
+// letGo closes the connection to an endpoint and forgets what was learned about the peer.
 func (p *pool) letGo(e *endpoint) {
 	if h := e.holding.Load(); h != nil {
 		p.hangUp(h)
@@ -182,8 +181,8 @@ func (p *pool) hear(e *endpoint, change idle.Change, bytes int) {
 	}
 }
 
-// hint schedules a probe of an endpoint at once, because its connection ended. Very many hinted
-// endpoints take turns.
+// hint schedules a probe of an endpoint at once, because its connection ended. If many endpoints
+// are hinted at once, they take turns.
 func (p *pool) hint(e *endpoint, h *holding) {
 	now := p.now()
 	p.hangUp(h)

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// News about a connection is void if the connection was closed before the pool heard it.
+// The event of a connection is ignored if the connection was closed before the pool heard of the
+// event.
 func TestNewsOfAClosedConnection(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

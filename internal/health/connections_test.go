@@ -14,8 +14,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// fakeLines are lines that a test ends. The pool owns them; the test reads them while the pool is
-// idle.
+// fakeLines are lines whose connections a test ends. The pool owns them; the test reads them while
+// the pool is idle.
 type fakeLines struct {
 	pool  *pool
 	made  idle.Conn
@@ -60,7 +60,7 @@ func (f *fakeLines) shut() {
 	f.shuts++
 }
 
-// tell has the pool hear about a connection, unless that was closed.
+// tell passes an event of a connection to the pool, unless the connection was closed.
 func (f *fakeLines) tell(conn idle.Conn, change idle.Change) {
 	f.pool.calls <- func() {
 		if e := f.open[conn]; e != nil {
@@ -264,7 +264,7 @@ func TestManyHintsAtOnce(t *testing.T) {
 	})
 }
 
-// Timeouts that an overloaded host noticed late are discarded after a hint too, but only some in a
+// Timeouts that an overloaded host noticed late are discarded after a hint too, but only a few in a
 // row.
 func TestAHintWhileWeAreBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -316,7 +316,7 @@ func TestHoldSendsNoProbe(t *testing.T) {
 	}
 }
 
-// If connections cannot be opened for lack of descriptors, probes go on. One line says so.
+// If connections cannot be opened because descriptors are lacking, probes go on. One line says so.
 func TestHoldWithoutDescriptors(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -472,7 +472,7 @@ func TestHintsDoNotWaitForTheRest(t *testing.T) {
 		}
 		wait(time.Minute)
 		b.Lock()
-		b.took = 100 * time.Millisecond // 40 a second, where 400 are due
+		b.took = 100 * time.Millisecond // 40 a second, while 400 are due
 		b.Unlock()
 		wait(time.Minute)
 		b.set(addrs[7], errRefused)

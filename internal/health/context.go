@@ -8,10 +8,10 @@ import (
 )
 
 // probeContext is the context of the probes that a worker makes, one after the other. A context for
-// each probe would be half of the memory that probes allocate, and collecting that slows queries
-// down. So a context is used again, unless a timeout ended it. That is safe because nothing that a
-// prober starts waits for its context once the probe is over. Its worker owns it; the result of
-// begin is safe for concurrent use until the next begin.
+// each probe would be half of the memory that probes allocate, and collecting that garbage slows
+// queries down. So a context is reused, unless a timeout ended it. That is safe because nothing
+// that a prober starts waits for its context once the probe is over. Its worker owns it; the result
+// of begin is safe for concurrent use until the next begin.
 type probeContext struct {
 	context.Context // ended by the timer, or with the pool
 	pool            context.Context
@@ -38,7 +38,7 @@ func (c *probeContext) begin(timeout time.Duration) context.Context {
 
 // pause stops the timeout between probes.
 func (c *probeContext) pause() {
-	if !c.timer.Stop() { // the timeout has fired: the context cannot be used again
+	if !c.timer.Stop() { // the timeout has fired: the context cannot be reused
 		c.close()
 	}
 }
@@ -55,7 +55,7 @@ func (c *probeContext) close() {
 // Deadline implements context.Context.
 func (c *probeContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-// Err implements context.Context. If the pool goes on, it was the timeout that ended the context.
+// Err implements context.Context. If the pool has not ended, the timeout ended the context.
 func (c *probeContext) Err() error {
 	err := c.Context.Err()
 	if err != nil && c.pool.Err() == nil {

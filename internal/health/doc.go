@@ -8,9 +8,9 @@
 //	verdict := s.Seen(netip.AddrPortFrom(addr, 0)) // registers the endpoint for probing
 //	s.Leave()
 //
-// A probe's way, from top to bottom:
+// The path of a probe, from top to bottom:
 //
-//	pool.run        waits for what comes first: a probe that is due, a result, a new endpoint
+//	pool.run        waits for whichever comes first: a probe that is due, a result, a new endpoint
 //	pool.dispatch   hands what is due to the workers, the longest due first
 //	pool.probe      probes the endpoint, in a worker
 //	pool.settle     updates what is known with the result, and decides when to probe next
@@ -22,7 +22,7 @@
 //
 //	check.go         a check: what to ask of an endpoint, how often, how many at once
 //	registry.go      the pools of the process: rules with the same check share one, and reloads keep it
-//	subscription.go  a rule's part in a pool: the waist of this package; scope.go what survives a reload
+//	subscription.go  a rule's part in a pool: what rules call; scope.go what survives a reload
 //	snapshot.go      what is known about an endpoint, for scrapes and the status page
 //	metrics.go       the series that are made at scrape time; counters.go the others
 //	allow.go         which addresses may be probed
@@ -33,8 +33,8 @@
 //	queue.go         which endpoint is next: classes and scopes take turns
 //	limiter.go       how many probes may be in flight
 //	context.go       the context of a worker's probes
-//	tracker.go       the state machine: which results turn a verdict, and when to probe next
-//	awareness.go     doubt in this host: local errors, overload, every endpoint failing
+//	tracker.go       the state machine: which results change a verdict, and when to probe next
+//	awareness.go     whether this host is at fault: local errors, overload, every endpoint failing
 //	transitions.go   new verdicts in the log, few lines for many
 //	history.go       the last probes of an endpoint
 //	hold.go          the state machine of the idle connection to an endpoint; connections.go carries it out

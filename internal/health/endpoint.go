@@ -12,7 +12,8 @@ import (
 )
 
 // endpoint is what a check probes. Queries and scrapes read the atomic fields; everything else is
-// owned by the goroutine of its pool. There may be very many: the order of the fields saves memory.
+// owned by the goroutine of its pool. The fields are ordered to save memory, because there may be
+// many endpoints.
 type endpoint struct {
 	at     netip.AddrPort // IPv4-mapped addresses are stored as IPv4; port 0 is the check's own
 	number uint32         // in the table

@@ -115,7 +115,7 @@ func TestTheSlowDelayNobody(t *testing.T) {
 	})
 }
 
-// A rule fills its own places only. The log names it once.
+// A rule exhausts only its own max_endpoints. The log names it once.
 func TestEachRuleHasItsPlaces(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -4,18 +4,19 @@ package health
 
 import "time"
 
-// hold is the state machine of the idle connection to one endpoint, as an immutable value: an event
-// leads to another hold. The zero value has no connection and may open one. Times are the pool's.
+// hold is the state machine of the idle connection to one endpoint, as an immutable value: each
+// event leads to a new hold. The zero value has no connection and may open one. Times are the
+// pool's.
 //
 // The end of the connection is a hint that the endpoint may be dead. Servers end idle connections
 // too, so a hint is never a verdict: it causes a probe. Two rules keep that cheap. After a harmless
 // hint at least ten intervals pass between two openings, and more each time a connection does not
-// last that long. So hints cost at most two probes in ten. If two connections ended at about the
-// same age, later ones are replaced before that age, which causes no hint.
+// last that long. So hints add at most two probes to every ten. If two connections ended at about
+// the same age, later ones are replaced before that age, which causes no hint.
 type hold struct {
 	state   holdState
-	hinted  bool   // a connection ended, and probes have not yet told why
-	learned bool   // the peer ends connections at the age of life
+	hinted  bool   // a connection ended, and probes have not yet shown why
+	learned bool   // the peer seems to end connections at the age `life`
 	short   uint8  // connections in a row that ended before the spacing was over
 	spoken  uint16 // KiB that the peer sent over this connection, each read rounded up
 
@@ -72,7 +73,7 @@ func (h hold) lost(now time.Duration) hold {
 	return h
 }
 
-// nextLook returns when to probe again after a probe passed that does not settle the hint yet.
+// nextLook returns when to probe again after a probe that passed but does not settle the hint.
 func (h hold) nextLook(start time.Duration) time.Duration {
 	if start < h.ended {
 		return h.ended
@@ -91,9 +92,9 @@ func (h hold) givenUp(now, interval time.Duration) hold {
 	return h.backOff(now, interval)
 }
 
-// passed returns the state after a probe passed. The probe settles the hint only if it began at
-// least confirmEvery later: when a process dies, its connections may end a moment before its port
-// is closed.
+// passed returns the state after a probe passed. It settles the hint only if it began at least
+// confirmEvery after the connection ended: when a process dies, its connections may end a moment
+// before its port is closed.
 func (h hold) passed(start, interval time.Duration) hold {
 	if !h.hinted || start < h.ended+confirmEvery {
 		return h
@@ -113,8 +114,8 @@ func (h hold) passed(start, interval time.Duration) hold {
 	return h
 }
 
-// backOff postpones the next connection by the spacing from the given time, doubled each time in a
-// row.
+// backOff allows the next connection one spacing after the given time. The spacing doubles with
+// each consecutive call.
 func (h hold) backOff(from, interval time.Duration) hold {
 	pause := holdSpacing * interval
 	longest := max(holdLongest, pause)

@@ -13,8 +13,8 @@ type peer struct {
 	accept time.Duration               // until a connection is accepted
 }
 
-// liveWith returns what a peer costs in some time if its endpoint is probed at every interval: the
-// hints and the connections.
+// liveWith returns how many hints and connections a peer causes in some time, if its endpoint is
+// probed at every interval.
 func liveWith(p peer, interval, whole time.Duration) (hints []time.Duration, dials int, covered time.Duration) {
 	h := hold{}
 	step := interval / 20
@@ -51,8 +51,8 @@ func always(life time.Duration) func(int) time.Duration {
 	return func(int) time.Duration { return life }
 }
 
-// However a server treats idle connections, its hints cost at most one probe in ten, and it gets
-// at most as many connections as probes.
+// However a server treats idle connections, there is at most one hint for every ten probes, and at
+// most one connection for every probe.
 func TestHoldIsNoBurden(t *testing.T) {
 	const interval, whole = 5 * time.Second, 24 * time.Hour
 	tests := []struct {
@@ -129,8 +129,8 @@ func TestHoldStepByStep(t *testing.T) {
 	}
 }
 
-// If two connections ended at about the same age, the next ones are replaced before it. They are
-// not opened sooner than others.
+// If two connections ended at about the same age, the next ones are replaced before that age. They
+// are not opened sooner than others.
 func TestHoldLearns(t *testing.T) {
 	const interval, second = 5 * time.Second, time.Second
 	h := hold{}

@@ -8,9 +8,9 @@ import (
 )
 
 // limiter bounds the probes in flight so that they delay neither queries nor each other when there
-// are more than the processors can do. It goes by the lag: how long a probe waits for a processor
-// after a free worker has taken it. A query waits as long. Slow endpoints cause no lag, so they may
-// use the whole window. Owned by the pool's goroutine, except waiting.
+// are more than the processors can handle. Its input is the lag: how long a probe waits for a
+// processor after a free worker has taken it. A query that comes then waits as long. Slow endpoints
+// cause no lag, so they may use the whole window. Owned by the pool's goroutine, except waiting.
 type limiter struct {
 	window  int           // probes that may be in flight now
 	most    int           // max_in_flight
@@ -38,8 +38,8 @@ func (l *limiter) full(inFlight int) (full, moment bool) {
 }
 
 // silentParts returns how many probes of silent endpoints may be in flight: part in general, most
-// if the next one is the only probe of its rule. Silent endpoints may take the whole timeout, and the
-// others must not wait for them.
+// if the next one would be the only probe of its rule in flight. Silent endpoints may take the
+// whole timeout, and the others must not wait for them.
 func (l *limiter) silentParts() (part, most int) {
 	return max(1, l.window-l.window/4), max(1, l.window-l.window/8)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The window shrinks while probes wait for a processor, but not without end, and grows back.
+// The window shrinks while probes wait for a processor, down to a limit, and grows back.
 func TestLimiterFollowsTheLag(t *testing.T) {
 	p := limiter{window: 256, most: 256}
 	now := time.Second
@@ -19,7 +19,7 @@ func TestLimiterFollowsTheLag(t *testing.T) {
 	for range 100 {
 		now += lagStep
 		p.after(time.Second, now-1)
-		p.after(0, now) // the worst counts
+		p.after(0, now) // the longest lag counts
 	}
 	if p.window != leastInFlight {
 		t.Errorf("window of %d after many, want %d", p.window, leastInFlight)

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pools are those of the tests. They log to whoever captures the log.
+// pools is the registry of the tests. It logs to the test that captures the log.
 var pools = NewRegistry(logged{})
 
 func init() { prometheus.MustRegister(pools) }

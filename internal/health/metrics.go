@@ -66,7 +66,7 @@ func (r *Registry) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// zoneEndpoints is what is known of the endpoints of a zone.
+// zoneEndpoints is what is known about the endpoints of a zone.
 type zoneEndpoints struct {
 	verdicts   map[string]Verdict // by name
 	allFailing bool               // every endpoint of a check fails
@@ -74,8 +74,8 @@ type zoneEndpoints struct {
 	holds      bool               // a check has the option hold
 }
 
-// add adds the endpoints of a subscription. Another subscription may have the same ones: while a
-// reload replaces a rule, or if two checks have the same name.
+// add adds the endpoints of a subscription. Another subscription may hold the same endpoints: while
+// a reload replaces a rule, or if two checks have the same name.
 func (z *zoneEndpoints) add(s *Subscription) {
 	known, failing, check := 0, 0, s.Name()
 	for e := range s.Endpoints() {

@@ -38,7 +38,7 @@ type pool struct {
 	silentInFlight int
 	limiter        limiter
 
-	weighted    bool // an endpoint has asked for a share of its weight, which was logged
+	weighted    bool // an endpoint has asked for a share of its weight, and that was logged
 	awareness   awareness
 	transitions transitionLog
 	localLog    time.Duration // when a local error may be logged again
@@ -158,7 +158,7 @@ func (p *pool) dispatch(newWorker func()) {
 			newWorker()
 		}
 		p.limiter.waiting.Add(1)
-		p.due <- a // never blocks: it holds as many as may be in flight
+		p.due <- a // never blocks: its buffer has room for all that may be in flight
 	}
 }
 
@@ -187,8 +187,8 @@ func (p *pool) enqueue(e *endpoint) {
 	p.forget(e)
 }
 
-// requeue moves an endpoint to its new place in the backlog, if it waits there, because its class
-// or scopes changed.
+// requeue moves an endpoint whose class or scopes changed to its new place in the backlog, if it
+// waits there.
 func (p *pool) requeue(e *endpoint) {
 	if e.place != nil {
 		e.line.remove(e)
@@ -204,8 +204,8 @@ func (p *pool) await(e *endpoint) {
 }
 
 // unseen reports whether an endpoint can be forgotten because no answer has held it for long. A
-// quarter is added, because rules look their endpoints up only that often. An endpoint that is down
-// is kept longer, so that it does not return to the answers with the next question.
+// quarter is added, because rules look up their endpoints only every quarter of that time. An
+// endpoint that is down is kept longer, because once forgotten it would return to the answers.
 func (p *pool) unseen(e *endpoint) bool {
 	after := p.forgetAfter()
 	if e.tracker.verdict == Down {
@@ -227,7 +227,7 @@ func (p *pool) forget(e *endpoint) {
 	p.table.remove(e)
 }
 
-// work probes what is due until there is no more.
+// work probes what it is handed until the pool stops.
 func (p *pool) work(ctx context.Context) {
 	probing := newProbeContext(ctx)
 	defer probing.close()

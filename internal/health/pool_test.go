@@ -99,7 +99,7 @@ func TestFirstProbeAtOnce(t *testing.T) {
 	})
 }
 
-// Fact 22: 10,000 endpoints that all time out.
+// 10,000 endpoints that all time out.
 func TestInFlightIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -191,7 +191,7 @@ func TestRulesLookAgain(t *testing.T) {
 	})
 }
 
-// A rule whose places are taken gets no further endpoint probed. That is counted.
+// A rule that has reached max_endpoints gets no further endpoint probed. That is counted.
 func TestTableFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -212,7 +212,7 @@ func TestTableFull(t *testing.T) {
 	})
 }
 
-// Many endpoints that arrive at once take only the places that are left.
+// Many endpoints that arrive at once do not exceed max_endpoints.
 func TestTableFullAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)

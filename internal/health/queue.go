@@ -43,8 +43,8 @@ func (b *backlog) push(s *scope, e *endpoint) {
 	b.queues[c].push(&s.lines[c], e)
 }
 
-// pop removes and returns the next endpoint whose line may be served, and its scope. nil: there is
-// none.
+// pop removes and returns the next endpoint whose line may be served, and its scope. Both are nil
+// if there is none.
 func (b *backlog) pop(mayServe func(class, *scope) bool) (*endpoint, *scope) {
 	for range b.queues {
 		b.turn = (b.turn + 1) % classes
@@ -144,7 +144,7 @@ func (t *timers) add(e *endpoint)    { heap.Push(t, e) }
 func (t *timers) pop() *endpoint     { return heap.Pop(t).(*endpoint) }
 func (t *timers) remove(e *endpoint) { heap.Remove(t, int(e.heap)) }
 
-// nextDue returns when the first endpoint is due, or otherwise if there is none.
+// nextDue returns when the first endpoint is due, or its argument if there is none.
 func (t timers) nextDue(otherwise time.Duration) time.Duration {
 	if len(t) == 0 {
 		return otherwise

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Registry starts and stops pools, each for as long as a server has its check. A new server joins
-// before the old one leaves, so a reload keeps verdicts, streaks and phases, and causes no probe.
-// It is a prometheus.Collector. Safe for concurrent use.
+// Registry starts and stops pools. A pool runs as long as a server uses its check. A new server
+// joins before the old one leaves, so a reload keeps verdicts, streaks and phases, and causes no
+// probe. It is a prometheus.Collector. Safe for concurrent use.
 type Registry struct {
 	log Logger
 
@@ -38,8 +38,8 @@ func keyOf(c *Check) poolKey {
 	return poolKey{c.Key(), c.Timing, c.MaxEndpoints, c.MaxInFlight, c.holds()}
 }
 
-// Join subscribes a rule, in one of its zones, to a check. It takes over what pools with the same
-// question but other timing know about the rule's endpoints, so that a reload that changes an
+// Join subscribes a rule, in one of its zones, to a check. It takes over what pools of the same
+// check with other timing know about the rule's endpoints, so that a reload that changes an
 // interval keeps the verdicts.
 func (r *Registry) Join(c *Check, sub Subscriber) *Subscription {
 	r.mu.Lock()
@@ -58,7 +58,7 @@ func (r *Registry) Join(c *Check, sub Subscriber) *Subscription {
 	return s
 }
 
-// knownElsewhere returns what other pools with the same question know of the endpoints of a scope.
+// knownElsewhere returns what other pools of the same check know about the endpoints of a scope.
 func (r *Registry) knownElsewhere(own *pool, scope uint64) (known []knowledge) {
 	for key, other := range r.running {
 		if other == own || key.check != own.check.Key() {
@@ -69,8 +69,8 @@ func (r *Registry) knownElsewhere(own *pool, scope uint64) (known []knowledge) {
 	return known
 }
 
-// leave ends a subscription, and the pool if it was the last. Then it waits until no probe is in
-// flight.
+// leave ends a subscription. If it was the last one of its pool, leave stops the pool and waits
+// until no probe is in flight.
 func (r *Registry) leave(s *Subscription) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,7 +129,7 @@ func (p *pool) knowledgeOf(id uint64) (known []knowledge) {
 	return known
 }
 
-// adopt takes over what another pool knew, for a subscription.
+// adopt takes over, for a subscription, what another pool knew about its endpoints.
 func (p *pool) adopt(known []knowledge, s *Subscription) {
 	for i := range known {
 		if k := &known[i]; s.Allows(k.at.Addr()) && !s.scope.isFull() {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Fact 23: a reload in the middle of a failure streak keeps the streak and causes no probe.
+// A reload in the middle of a failure streak keeps the streak and causes no probe.
 func TestReloadKeepsStreak(t *testing.T) {
 	for _, interval := range []time.Duration{defaultInterval, 4 * time.Second} { // the same check, and one with another interval
 		t.Run(interval.String(), func(t *testing.T) {
@@ -59,7 +59,7 @@ func checkNoBurst(t *testing.T, change time.Duration) {
 		s.Seen(addr)
 	}
 	wait(30 * time.Second)
-	const most = 3 * endpoints / 50 // probes in 100 ms, of which an even spread has a third; a burst has all 2000
+	const most = 3 * endpoints / 50 // probes in 100 ms, an even spread has a third of them, a burst all 2000
 	for i := range 100 {
 		before := b.all()
 		c := b.checkOf()
@@ -78,9 +78,10 @@ func checkNoBurst(t *testing.T, change time.Duration) {
 	s.Leave()
 }
 
-// What a new Corefile does not allow is no longer probed once the old one is gone.
+// An address that the new Corefile does not allow is no longer probed once the old server has
+// stopped.
 func TestReloadWithLessAllowed(t *testing.T) {
-	for _, interval := range []time.Duration{defaultInterval, 2 * defaultInterval} { // the same pool, and another that takes over what it knew
+	for _, interval := range []time.Duration{defaultInterval, 2 * defaultInterval} { // the same pool, and one that takes over what the first knew
 		synctest.Test(t, func(t *testing.T) {
 			b := newBackends(t)
 			c := b.checkOf()

@@ -11,8 +11,8 @@ import (
 )
 
 // scope is a rule in one of its zones, and the endpoints that its answers hold. It survives a
-// reload, during which it has two subscriptions for a moment. The pool owns it. Everybody may read
-// the atomic fields, the members, and the fields that never change.
+// reload, during which it has two subscriptions for a moment. The pool owns it. Any goroutine may
+// read the atomic fields, the members, and the fields that never change.
 type scope struct {
 	id       uint64
 	zone     string
@@ -22,7 +22,7 @@ type scope struct {
 	members bitset       // of endpoints, by their numbers
 	size    atomic.Int32 // of members
 	arrived atomic.Int32 // endpoints that wait to become members
-	full    atomic.Bool  // that it has no more places was logged
+	full    atomic.Bool  // it was logged that no more endpoints fit
 
 	subscriptions []*Subscription
 	observe       bool // the rule leaves its answers as they are
@@ -67,7 +67,7 @@ func (s *scope) allows(e *endpoint) bool {
 	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(e.at.Addr()) })
 }
 
-// set replaces the subscriptions. The newest one decides.
+// set replaces the subscriptions. The newest one decides about observe.
 func (s *scope) set(all []*Subscription) {
 	s.subscriptions = all
 	if len(all) > 0 {
@@ -100,7 +100,7 @@ func (all scopes) with(e *endpoint) iter.Seq[*scope] {
 }
 
 // smallestWith returns the scope with the fewest members whose answers hold an endpoint, nil if
-// there is none. In its line the endpoint waits for the fewest others.
+// there is none. In the line of that scope, the endpoint waits behind the fewest others.
 func (all scopes) smallestWith(e *endpoint) (smallest *scope) {
 	for _, s := range all {
 		if s.has(e) && (smallest == nil || s.size.Load() < smallest.size.Load()) {
@@ -110,7 +110,8 @@ func (all scopes) smallestWith(e *endpoint) (smallest *scope) {
 	return smallest
 }
 
-// zones returns the names of the zones for the log; only the first of many.
+// zones returns the names of the zones for the log. If there are many, it names only the first
+// ones.
 func (all scopes) zones() string {
 	const most = 3
 	var names []string

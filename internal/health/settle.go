@@ -60,7 +60,7 @@ func (p *pool) settle(r result) {
 	p.await(e)
 }
 
-// conclude updates what is known of an endpoint.
+// conclude updates what is known about an endpoint.
 func (p *pool) conclude(e *endpoint, r result) {
 	timing := &p.check.Timing
 	before := e.tracker
@@ -153,7 +153,7 @@ func (p *pool) countResult(e *endpoint, r result) {
 	}
 }
 
-// judgeScope logs once that every endpoint of a rule fails, the last one with err.
+// judgeScope logs once that every endpoint of a rule fails. err is why the last one failed.
 func (p *pool) judgeScope(s *scope, err error) {
 	all := AllFail(int(s.size.Load()), s.failing)
 	if all && !s.allFail && err != nil {
@@ -187,7 +187,7 @@ func (p *pool) outdate(s *scope) {
 }
 
 // announce notifies rules of new verdicts. From time to time it notifies all of them, which makes
-// them look up their endpoints; an endpoint that nobody looks up can then be forgotten.
+// them look up their endpoints; an endpoint that no rule looks up can then be forgotten.
 func (p *pool) announce() {
 	outdated := p.outdated
 	if p.now() >= p.renewal {

@@ -50,7 +50,7 @@ func TestLateProbesAreCounted(t *testing.T) {
 	}
 }
 
-// An endpoint that refuses to say for five minutes is down.
+// An endpoint whose replies do not say for five minutes whether it is up is down.
 func TestEvasiveEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -75,8 +75,8 @@ func TestEvasiveEndpoint(t *testing.T) {
 	})
 }
 
-// Local errors, and timeouts that an overloaded host noticed late, change no verdict. After some
-// of the latter in a row they count, because a host may always be overloaded.
+// Local errors, and timeouts that an overloaded host noticed late, change no verdict. After a few
+// late timeouts in a row they count, because a host may always be overloaded.
 func TestFaultOfOurs(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -106,8 +106,9 @@ func TestFaultOfOurs(t *testing.T) {
 	}
 }
 
-// A host that is overloaded now and then takes no endpoint for down: a reply that is heard ends
-// the row. A host that always is, and is short of descriptors besides, still notices deaths.
+// A host that is overloaded now and then calls no endpoint down, because each reply that it reads
+// resets the count. A host that is always overloaded, and short of descriptors too, still notices
+// deaths.
 func TestBusyHost(t *testing.T) {
 	const late = 4 * time.Second // with a timeout of 2s
 	gone, short := errors.New("no answer within 2s"), fmt.Errorf("%w: too many open files", probe.ErrLocal)
@@ -147,8 +148,8 @@ func TestBusyHost(t *testing.T) {
 	}
 }
 
-// A host that is overloaded at its start is in no hurry: an unknown endpoint is served. Once it
-// believes a failure, the log says that it was overloaded.
+// A host that is overloaded when it starts probes slowly, because unknown endpoints are served
+// anyway. When a failure finally counts, the log says that the host was overloaded.
 func TestBusyStart(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -172,7 +173,7 @@ func TestBusyStart(t *testing.T) {
 }
 
 // An endpoint that can never be probed, such as an IPv6 one on a host without IPv6, costs few
-// probes and few lines, whatever the others do.
+// probes and few log lines, whatever the others do.
 func TestPermanentFault(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -198,8 +199,8 @@ func TestPermanentFault(t *testing.T) {
 	}
 }
 
-// Every endpoint of one rule fails, and those of another with the same check do not. The log says
-// so.
+// If every endpoint of one rule fails, and those of another with the same check do not, the log
+// says so.
 func TestAllFailingOfOneRule(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -24,7 +24,7 @@ type Endpoint struct {
 // Name returns the endpoint for people: the address, and the port if it is not the check's own.
 func (e *Endpoint) Name() string { return nameOf(e.At) }
 
-// snapshot returns what is known of the endpoint, without its history. Safe for concurrent use.
+// snapshot returns what is known about the endpoint, without its history. Safe for concurrent use.
 func (e *endpoint) snapshot() Endpoint {
 	known := e.status.Load()
 	return Endpoint{At: e.at, Verdict: known.verdict, Since: known.since, Failing: e.failing.Load(), Problem: known.problem, Held: e.isHeld(), Advice: known.said()}

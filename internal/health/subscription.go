@@ -25,7 +25,7 @@ type Subscription struct {
 	registry *Registry
 	pool     *pool
 	scope    *scope
-	gone     atomic.Bool // it has left: answers that come late register nothing
+	gone     atomic.Bool // the rule has left: late answers register nothing
 }
 
 // Name returns the name of the check, for people.
@@ -34,7 +34,7 @@ func (s *Subscription) Name() string { return s.pool.check.Name() }
 // Allows reports whether the rule may have an address probed.
 func (s *Subscription) Allows(addr netip.Addr) bool { return MayProbe(s.sub.Allow, addr) }
 
-// Refuse counts an address that an answer holds, and that no check of the rule may probe.
+// Refuse counts an address in an answer that no check of the rule may probe.
 func (s *Subscription) Refuse() { s.scope.counters.outside.Inc() }
 
 // Seen returns the verdict on an endpoint that an answer holds, and registers the endpoint for
@@ -68,11 +68,11 @@ func (s *Subscription) register(at netip.AddrPort) {
 	s.pool.table.arrive(at, s)
 }
 
-// patience is how much longer than the timeout a first verdict is waited for.
+// patience is added to the timeout in the wait for a first verdict.
 const patience = 2 * time.Second
 
-// Awaited returns until when a first verdict on an endpoint is waited for. It is the zero time if there is a
-// verdict, if the wait is over, and if the endpoint is not probed.
+// Awaited returns when the wait for an endpoint's first verdict ends. It is the zero time if there
+// is a verdict, the wait is over, or the endpoint is not probed.
 func (s *Subscription) Awaited(at netip.AddrPort) time.Time {
 	at = unmapped(at)
 	if !s.Allows(at.Addr()) {
@@ -112,8 +112,8 @@ func (s *Subscription) Peek(at netip.AddrPort) (Endpoint, bool) {
 	return e.snapshotWithHistory(), true
 }
 
-// Endpoints returns what is known of the endpoints that the rule's answers hold, without their last
-// probes.
+// Endpoints returns what is known about the endpoints that the rule's answers hold, without their
+// last probes.
 func (s *Subscription) Endpoints() iter.Seq[Endpoint] {
 	return func(yield func(Endpoint) bool) {
 		for n := range s.scope.members.all() {
@@ -124,5 +124,6 @@ func (s *Subscription) Endpoints() iter.Seq[Endpoint] {
 	}
 }
 
-// Leave ends the subscription. The last one of a check waits until no probe is in flight.
+// Leave ends the subscription. If it is the last one of its check, Leave waits until no probe is in
+// flight.
 func (s *Subscription) Leave() { s.registry.leave(s) }

@@ -4,16 +4,16 @@ package health
 
 import "time"
 
-// tracker is the state machine of one endpoint, as an immutable value: a result leads to another
+// tracker is the state machine of one endpoint, as an immutable value: each result leads to a new
 // tracker. The zero value has no verdict.
 type tracker struct {
 	verdict Verdict
 	against uint16 // results in a row that contradict the verdict
-	failed  uint16 // results in a row, since it went down, that confirmed it
+	failed  uint16 // failures since the endpoint went down that confirmed the verdict
 }
 
-// after returns the tracker after one more result. The first result decides alone. Then a verdict
-// turns after fall failures or rise successes in a row.
+// after returns the tracker after one more result. The first result sets the verdict. After that,
+// fall failures or rise successes in a row change it.
 func (t tracker) after(passed bool, rise, fall int) tracker {
 	result, needed := Down, fall
 	if passed {
@@ -39,8 +39,8 @@ func confirms(result Verdict, failed uint16) uint16 {
 // inDoubt reports whether the last result contradicted the verdict.
 func (t tracker) inDoubt() bool { return t.against > 0 }
 
-// pause returns the time between the last probe and the next one. For an endpoint that stays down
-// it grows by half each time, up to MaxInterval.
+// pause returns the time between the last probe and the next one. While an endpoint stays down, the
+// time grows by half after each probe, up to MaxInterval.
 func (t tracker) pause(timing *Timing) time.Duration {
 	if t.inDoubt() || t.verdict == Unknown {
 		return timing.FastInterval

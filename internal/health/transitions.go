@@ -17,7 +17,8 @@ type transition struct {
 }
 
 // transitionLog keeps the log readable when many verdicts change at once. The first few changes of
-// a second are logged at once. The others wait for its end; if they are many, they become one line.
+// a second are logged at once. The others wait for the end of the second; if there are many, they
+// become one line.
 type transitionLog struct {
 	began   time.Duration // when the current second began; 0: nothing has changed in it
 	atOnce  int           // changes in this second that were logged at once
@@ -40,7 +41,7 @@ const (
 	maxLines         = 20 // changes in a window that have a line each
 )
 
-// nextFlush returns when to log the changes that wait, or otherwise if there is no window.
+// nextFlush returns when to log the changes that wait, or its argument if nothing waits.
 func (l *transitionLog) nextFlush(otherwise time.Duration) time.Duration {
 	if l.began == 0 {
 		return otherwise
@@ -98,14 +99,14 @@ func (l *transitionLog) summary(check string, waiting int) transitionLine {
 	return transitionLine{text: text, down: l.counts[Down] > 0}
 }
 
-// logTransition logs a new verdict, perhaps later.
+// logTransition logs a new verdict, at once or at the end of the second.
 func (p *pool) logTransition(t transition) {
 	if line := t.line(p.check.Name()); p.transitions.add(t, line, p.now()) {
 		p.writeTransition(line)
 	}
 }
 
-// flushTransitions logs what waits if it is time.
+// flushTransitions logs the verdicts that wait, if their second is over.
 func (p *pool) flushTransitions(now time.Duration) {
 	if p.transitions.nextFlush(now+1) > now {
 		return

@@ -17,8 +17,8 @@ func (v *Votes) Add(one Verdict) {
 	}
 }
 
-// Verdict returns the verdict if so many checks must say up; 0 for all of them. It is unknown as long
-// as those that have not decided could turn it.
+// Verdict returns the common verdict if so many checks must say up, or all of them if require is 0.
+// It is unknown while checks without a verdict could still decide it.
 func (v *Votes) Verdict(require int) Verdict {
 	all := v.up + v.down + v.unknown
 	if require == 0 || require > all {

@@ -25,8 +25,8 @@ type judgement struct {
 	enough    int     // answers that it takes for a verdict
 }
 
-// judge compares leads with the shares that are wanted, which add up to 1. Strict rotation is far more
-// even than chance: there chi-square is near 0 and p near 1, and the verdict says exact where all lead
+// judge compares leads with the shares that are wanted, which add up to 1. Strict rotation is far
+// more even than chance: chi-square is then near 0 and p near 1. The verdict says exact if all lead
 // as often as wanted, give or take one.
 func judge(leads []int, shares []float64) judgement {
 	j := judgement{verdict: asWanted, degrees: -1, p: 1}
@@ -67,8 +67,8 @@ func judge(leads []int, shares []float64) judgement {
 }
 
 // upperTail returns the probability that a chi-square variable with some degrees of freedom is x or
-// more: the regularized upper incomplete gamma function Q(degrees/2, x/2), which for whole degrees is a
-// finite sum (NIST Handbook of Mathematical Functions, 8.4.10 and 8.4.12).
+// more: the regularized upper incomplete gamma function Q(degrees/2, x/2), which for whole degrees
+// is a finite sum (NIST Handbook of Mathematical Functions, 8.4.10 and 8.4.12).
 func upperTail(x float64, degrees int) float64 {
 	if degrees < 1 || x <= 0 {
 		return 1

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// presence is who is in the answers, from one round of questions to the next. Owned by one goroutine.
+// presence is who is in the answers, from one round of questions to the next. Owned by one
+// goroutine.
 type presence struct {
 	began   time.Time
 	rcode   string // of the last round that was answered
@@ -43,8 +44,8 @@ type sight struct {
 	trouble string // why there was no answer at all; the rest is empty then
 }
 
-// after takes a round in and returns what changed. A round without an answer changes nothing about
-// who is there, for nothing is known then.
+// after adds a round and returns what changed. A round without an answer does not change which
+// members are present, because it shows nothing about them.
 func (p *presence) after(s sight) (events []event) {
 	if p.members == nil {
 		p.began, p.members = s.at, map[string]*attendance{}

@@ -57,8 +57,8 @@ func (s series) at(turn uint64) netip.Prefix {
 	panic("spread: a turn beyond the series")
 }
 
-// seriesFlag reads a series: CIDR,... for every address in them, or, where they stand for clients'
-// networks, for these; CIDR/LENGTH for every network of that length.
+// seriesFlag reads a series. CIDR,... stands for every address in the CIDRs or, if networks is set,
+// for the CIDRs themselves. CIDR/LENGTH stands for every network of that length.
 type seriesFlag struct {
 	series   *series
 	networks bool

@@ -56,7 +56,7 @@ func readWantedList(text string, qtype uint16) (*wanted, error) {
 	return w, nil
 }
 
-// add adds MEMBER=WEIGHT, where members of a type can be such.
+// add adds MEMBER=WEIGHT, if records of the type can have that member.
 func (w *wanted) add(member, weight string, qtype uint16) error {
 	prefix, err := cidr.ParseTargets(member)
 	isAddress, v4 := err == nil, prefix.Addr().Is4()
@@ -119,8 +119,8 @@ func (w *wanted) weight(owner string, m memberID) uint16 {
 	return weights.Default
 }
 
-// missing returns the addresses that the command line names, of the families that a set can have, and
-// that are none of those seen: they are wanted all the same.
+// missing returns the addresses that the command line names, of the families that a set can have,
+// and that are none of those seen: they are wanted all the same.
 func (w *wanted) missing(v4, v6 bool, seen map[memberID]*member) (ids []memberID) {
 	for _, text := range w.named {
 		id := memberID{addr: netip.MustParseAddr(text)}
