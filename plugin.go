@@ -9,14 +9,14 @@
 // # How an answer travels
 //
 //	Balance.ServeDNS          finds the rule of the question's name, calls the next plugin   plugin.go
-//	answer.WriteMsg           receives the next plugin's reply, passes on the balanced one    answer.go
+//	answer.WriteMsg           receives the next plugin's reply, passes on the balanced   answer.go
 //	answer.balance            arranges the sections of the message                           answer.go
 //	scanner.scan              finds the RRsets of a section, with their positions            scanner.go
 //	arrangement.arrangeSet    arranges one RRset, in the steps that follow                   arrangement.go
 //	applied.stateOf           finds its plan and its turns in the turn cache                 applied.go
 //	classify                  decides which members answer, by tier and verdict              classify.go
 //	plan                      keeps that decision until something it depends on changes      plan.go
-//	group.schedule            turns a turn number into an order                                       policy.go
+//	group.schedule            turns a turn number into an order                          policy.go
 //	arrangement.place         puts the records into their slots, with their TTL              arrangement.go
 //
 // # How a probe travels

@@ -144,5 +144,5 @@ func (o *outcome) check() error {
 	return nil
 }
 
-// percentile returns a latency in µs, 0 where there is none.
+// percentile returns a latency in µs, 0 if there is none.
 func (o *outcome) percentile(p float64) float64 { return report.Quantile(o.latencies, p/100) }

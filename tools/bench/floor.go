@@ -54,7 +54,7 @@ const (
 	questionBytes = 5 // of a question, behind its name's labels: the root, type, class
 )
 
-// questionOf returns the question of a packet, as it is packed; nil where there is none.
+// questionOf returns the question of a packet, as it is packed; nil if there is none.
 func questionOf(packet []byte) []byte {
 	i := headerBytes
 	for i < len(packet) && packet[i] != 0 {

@@ -66,7 +66,7 @@ func examine(o *Options, cpus processors) Machine {
 	return m
 }
 
-// valueIn returns what stands behind a key in a file of lines, "" where it is not there.
+// valueIn returns the value of a key in a file of lines, "" if the key is not there.
 func valueIn(file, key, separator string) string {
 	f, err := os.Open(file) //nolint:gosec // one of two
 	if err != nil {

@@ -140,7 +140,7 @@ func (r *Results) writePanel(b *strings.Builder, w Work, rows []Entry, x int) {
 	}
 }
 
-// gap is what stands where there is no bar.
+// gap returns the text that replaces a missing bar.
 func (r *Results) gap(e Entry, w Work) string {
 	switch {
 	case e.Missing:

@@ -78,8 +78,8 @@ type process struct {
 	err  error // set when done
 }
 
-// start starts a program on a processor. It must be called by a goroutine that is locked to its thread,
-// from which the program inherits where it runs, and with which it ends should this process be killed.
+// start starts a program on a processor. It must be called by a goroutine that is locked to its thread: the
+// program inherits the thread's processor, and ends with the thread if this process is killed.
 func start(argv []string, dir string, environment []string, processor, back int) (*process, error) {
 	p := &process{Cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})} //nolint:gosec // from our table
 	p.Dir, p.Env = dir, append(cleanEnvironment(), environment...)
@@ -121,7 +121,7 @@ func (p *process) stop() {
 	}
 }
 
-// ended says why the program has ended, nil where it has not.
+// ended says why the program has ended, nil if it has not.
 func (p *process) ended() error {
 	select {
 	case <-p.done:

@@ -38,7 +38,7 @@ type Latencies struct {
 	P50, P99, Max time.Duration
 }
 
-// AskAll asks for every name once, and again where no answer comes.
+// AskAll asks for every name once, and again if no answer comes.
 func (Asker) AskAll(q Questions, _ *struct{}) error {
 	for i := range q.Names {
 		if err := askOnce(q.Server, i); err != nil {
@@ -159,7 +159,7 @@ func receive(conn *net.UDPConn, sent *[1 << 16]atomic.Int64) (took []time.Durati
 	}
 }
 
-// arrival reads a packet's time, in nanoseconds since 1970, 0 where there is none.
+// arrival reads a packet's time, in nanoseconds since 1970, 0 if there is none.
 func arrival(control []byte) int64 {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {

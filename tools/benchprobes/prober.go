@@ -174,7 +174,7 @@ func (p *prober) rounds() error {
 			return err
 		}
 		round.ProbesPerSecond = float64(last.Total()-first.Total()) / between
-		if p.Silent { // where there is no hurry: to collect all garbage at once delays probes
+		if p.Silent { // there is no hurry then; at other times, collecting all garbage at once would delay probes
 			round.Heap = heap()
 		}
 		p.Measurement.Rounds = append(p.Measurement.Rounds, round)

@@ -243,7 +243,7 @@ func (t *tally) disturb() {
 	t.lost++
 }
 
-// uneven says by how much the leads differ, where that is more than what was lost explains.
+// uneven says by how much the leads differ, if that is more than lost answers explain.
 func (t *tally) uneven() string {
 	t.w.mu.Lock()
 	defer t.w.mu.Unlock()

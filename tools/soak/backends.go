@@ -47,7 +47,7 @@ var (
 	routeless = &manner{name: "is where no route leads", health: healthy, only: "icmp"} // the fault is not its own: what it was it stays
 )
 
-// bad are the manners for faults to choose from, of backends that are down but where they say healthy.
+// bad are the manners that faults choose from. Backends with them are down, except if the manner says healthy.
 var bad = []*manner{
 	closed,
 	swallows,
@@ -147,8 +147,8 @@ func (f *farm) addrs() (all []netip.Addr) {
 	return all
 }
 
-// become changes the backend's manner. While it does, the judge takes it for murky, but where it is healthy before and after: one
-// failure takes nobody out.
+// become changes the backend's manner. Meanwhile the judge treats it as murky, unless it is healthy before and after: one failure
+// takes no backend out.
 func (b *backend) become(m *manner) error {
 	seen := b.seen(m)
 	if seen == refusing && b.isHeld() {

@@ -32,7 +32,7 @@ type variant struct {
 	cache    bool   // one more cache
 	extra    bool   // one more stanza
 	reload   bool   // the reload plugin
-	serial   int    // makes it another where nothing else does
+	serial   int    // makes the Corefile differ if nothing else does
 	broken   func(corefile string) string
 }
 

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// limitFaults are those of the machine: descriptors and the disk. They happen alone, for they explain much.
+// limitFaults are those of the machine: descriptors and the disk. They happen alone, because they could explain many other
+// failures.
 func limitFaults() []fault {
 	return []fault{
 		{name: "limits: no more descriptors", lane: laneAlone, hold: 5 * time.Second, inject: starve},

@@ -62,7 +62,7 @@ func (set *rrset) targetOf(member netip.Addr) target {
 	return set.targets[i]
 }
 
-// targetNamed returns the member that stands for a target; the zero Addr where there is none.
+// targetNamed returns the member that stands for a target; the zero Addr if there is none.
 func (set *rrset) targetNamed(name string) netip.Addr {
 	for _, t := range set.targets {
 		if strings.EqualFold(t.name, name) {

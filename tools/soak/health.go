@@ -44,9 +44,9 @@ func longer(d time.Duration) time.Duration { return d + d/jitterShare }
 // confirming is the pause between probes after a held connection ended.
 const confirming = 50 * time.Millisecond
 
-// downWithin is how long a dead backend may be answered: the interval and fall-1 pauses in doubt, and the
-// timeouts where it is silent. Where a held connection ended with it, it is probed at once, and with short pauses: a slack
-// of less than the interval tells that from probes alone.
+// downWithin is how long a dead backend may be answered: the interval, fall-1 pauses in doubt, and the timeouts if it is silent.
+// If a held connection ended with it, it is probed at once and with short pauses. The slack is then shorter than the interval, so
+// that detection by probes alone would come too late.
 func (t *checkTiming) downWithin(h health, busy time.Duration) time.Duration {
 	if h == severed {
 		return time.Duration(t.fall-1)*confirming + publishing + slack/4 + busy

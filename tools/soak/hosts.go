@@ -224,7 +224,7 @@ func (b *backend) answerEcho(packet []byte) (replies [][]byte) {
 	return [][]byte{reply()}
 }
 
-// echoRequest returns what a packet asks to have echoed, and for whom; nil where it does not.
+// echoRequest returns what a packet asks to have echoed, and for whom; nil if it does not.
 func echoRequest(packet []byte) (from net.IP, echo *icmp.Echo) {
 	h, err := ipv4.ParseHeader(packet)
 	if err != nil || h.Version != ipv4.Version || h.Protocol != icmpInIPv4 {

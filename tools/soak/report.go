@@ -60,7 +60,7 @@ func newCounts() *counts {
 	return &counts{faults: map[string]*occurrences{}, running: map[string]int{}, queries: map[traffic]*fates{}, violations: map[string]*findings{}}
 }
 
-// entry returns what a map has for a key, made where it has nothing.
+// entry returns what a map has for a key, and adds a new value if it has nothing.
 func entry[K comparable, V any](m map[K]*V, key K) *V {
 	if m[key] == nil {
 		m[key] = new(V)

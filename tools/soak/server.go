@@ -104,7 +104,7 @@ func writeWhole(path, content string) error {
 	return os.Rename(next, path)
 }
 
-// journal is a log file that is read while it is written, and given back to the disk where it was read. Safe for concurrent use.
+// journal is a log file that is read while it is written, and whose space is freed once it was read. Safe for concurrent use.
 type journal struct {
 	file *os.File
 

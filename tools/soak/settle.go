@@ -186,8 +186,9 @@ func drainBody(r io.Reader) error {
 	return err
 }
 
-// strays are where the goroutines are that stock plugins start with a server and end with it, but not where it fails to
-// come up: the zone reloads of file, the connections of forward, the listeners of pprof and prometheus, and who cleans the cache of dnssec.
+// strays are the functions of goroutines that stock plugins start with a server and end with it, but leave running if it fails to
+// come up: the zone reloads of file, the connections of forward, the listeners of pprof and prometheus, and the cleaner of
+// dnssec's cache.
 var strays = []string{"file.(*Zone).Reload", "proxy.(*Transport).connManager", "up.(*Probe)", "pprof.(*handler).Startup", "metrics.(*Metrics).OnStartup",
 	"dnssec.periodicClean"}
 

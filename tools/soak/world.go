@@ -97,7 +97,7 @@ func newWorld(ctx context.Context, dir, binary string, load int, progress io.Wri
 	return w, w.startServer(ctx, binary)
 }
 
-// buildFarms starts the backends, and hosts where there can be any.
+// buildFarms starts the backends, and the hosts if there can be any.
 func (w *world) buildFarms() error {
 	protocols := map[string]string{farmOfTargets: "tcp", farmHeld: "tcp"}
 	names := []string{"tcp", "http", "https", "grpc", "dns", farmOfTargets, farmHeld}
@@ -204,8 +204,8 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// saysBlind is what CoreDNS' prometheus says where it cannot listen. Without descriptors in the middle of a reload that is for
-// good: it takes the address for taken care of, and no later reload brings the metrics back.
+// saysBlind is what CoreDNS' prometheus says if it cannot listen. If descriptors lack in the middle of a reload, that is final:
+// it regards the address as served, and no later reload brings the metrics back.
 const saysBlind = "Failed to start metrics handler"
 
 // readLog looks for what the server must never say.
@@ -276,7 +276,8 @@ func (w *world) farmNamed(name string) *farm {
 	return w.farms[slices.IndexFunc(w.farms, func(f *farm) bool { return f.name == name })]
 }
 
-// hire makes the clients: one for each RRset that is asked for alone, or two where that is all of a protocol's, and some for the rest.
+// hire makes the clients: one for each RRset that is asked for alone, or two if that is the only one of a protocol, and some for
+// the rest.
 func (w *world) hire(load int, solo, crowd, overTCP, overTLS, crowdTLS []*subject) {
 	for _, s := range slices.Concat(crowd, crowdTLS) {
 		if s.health == nil {
@@ -373,8 +374,8 @@ func (w *world) lost(set *rrset, network string, from, to time.Time, err error) 
 	}
 }
 
-// reloaded reports whether a reload was under way. CoreDNS gives the old servers five seconds to answer what they have in hand, and
-// closes their sockets then.
+// reloaded reports whether a reload was under way. CoreDNS gives the old servers five seconds to answer what they have in hand,
+// and closes their sockets then.
 func (w *world) reloaded(from, to time.Time) bool {
 	return slices.Contains(w.reloading.during(from.Add(-grace), to), true)
 }
