@@ -9,14 +9,14 @@
 // # How an answer travels
 //
 //	Balance.ServeDNS          finds the rule of the question's name, calls the next plugin   plugin.go
-//	answer.WriteMsg           receives the next plugin's reply, passes on the balanced   answer.go
+//	answer.WriteMsg           receives the next plugin's reply, passes on the result         answer.go
 //	answer.balance            arranges the sections of the message                           answer.go
 //	scanner.scan              finds the RRsets of a section, with their positions            scanner.go
 //	arrangement.arrangeSet    arranges one RRset, in the steps that follow                   arrangement.go
 //	applied.stateOf           finds its plan and its turns in the turn cache                 applied.go
 //	classify                  decides which members answer, by tier and verdict              classify.go
 //	plan                      keeps that decision until something it depends on changes      plan.go
-//	group.schedule            turns a turn number into an order                          policy.go
+//	group.schedule            turns a turn number into an order                              policy.go
 //	arrangement.place         puts the records into their slots, with their TTL              arrangement.go
 //
 // # How a probe travels
@@ -60,7 +60,7 @@
 //
 //	status.go       the status page; overview.go what is on it, process.go about the process
 //	forecast.go     which members lead the next answers; explain.go, explanation.go why
-//	leadcounts.go   which members led; localitycounts.go for clients of which locality;
+//	leadcounts.go   which members led; localitycounts.go leads by the client's locality;
 //	                internal/statuspage serves the page
 //	announce.go     what is logged about a new plan; log.go the logger
 //	outcome.go      the results of an answer, and the reasons why records left it

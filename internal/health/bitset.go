@@ -25,7 +25,7 @@ func (s *bitset) add(n uint32) {
 	(*s.words.Load())[n/64].Or(1 << (n % 64))
 }
 
-// remove takes n, which is in it, out of the set.
+// remove takes n out of the set. n must be in it.
 func (s *bitset) remove(n uint32) { (*s.words.Load())[n/64].And(^uint64(1 << (n % 64))) }
 
 // grow makes room for some words. Readers may still use the old ones.

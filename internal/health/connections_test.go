@@ -368,7 +368,7 @@ func TestHoldUnaccepted(t *testing.T) {
 }
 
 // A reload keeps the connections of a check that stays, and closes those to endpoints that it no
-// longer allows. The end closes all.
+// longer allows. The end of the pool closes all connections.
 func TestReloadKeepsConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A probe context ends with its timeout, and with its pool. Between them it serves again.
+// A probe context ends with its timeout, and with its pool. Until then it is reused.
 func TestProbeContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool, end := context.WithCancel(t.Context())

@@ -39,7 +39,7 @@ type endpoint struct {
 type status struct {
 	verdict Verdict
 	since   time.Time
-	problem string  // why it is down, or the check has no say; empty if it is up, or was never probed
+	problem string  // why it is down, or why the check does not count; empty if it is up, or was never probed
 	advice  *Advice // nil: it says nothing about itself
 }
 

@@ -123,7 +123,7 @@ func TestEachRuleHasItsPlaces(t *testing.T) {
 		c := b.checkOf()
 		c.MaxEndpoints = 100
 		greedy, modest := joined(t, c), joinedAs(t, c, in("modest.example."))
-		for _, at := range addresses(100) { // no more than it may
+		for _, at := range addresses(100) { // as many as it may have
 			greedy.Seen(at)
 		}
 		wait(time.Second)

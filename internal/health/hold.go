@@ -9,10 +9,10 @@ import "time"
 // pool's.
 //
 // The end of the connection is a hint that the endpoint may be dead. Servers end idle connections
-// too, so a hint is never a verdict: it causes a probe. Two rules keep that cheap. After a harmless
-// hint at least ten intervals pass between two openings, and more each time a connection does not
-// last that long. So hints add at most two probes to every ten. If two connections ended at about
-// the same age, later ones are replaced before that age, which causes no hint.
+// too, so a hint is never a verdict: it causes a probe. Two limits keep that cheap. After a
+// harmless hint at least ten intervals pass between two openings, and more each time a connection
+// does not last that long. So hints add at most two probes to every ten. If two connections ended
+// at about the same age, later ones are replaced before that age, which causes no hint.
 type hold struct {
 	state   holdState
 	hinted  bool   // a connection ended, and probes have not yet shown why

@@ -99,7 +99,8 @@ func TestFirstProbeAtOnce(t *testing.T) {
 	})
 }
 
-// 10,000 endpoints that all time out.
+// If 10,000 endpoints all time out, max_in_flight bounds the probes, and each endpoint gets its
+// verdict.
 func TestInFlightIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -153,8 +154,8 @@ func TestForgetting(t *testing.T) {
 	})
 }
 
-// An endpoint that is down is remembered six times as long, so that the dead do not return with
-// the next question.
+// An endpoint that is down is remembered six times as long, because it would return to the answers
+// once forgotten.
 func TestTheDeadAreRememberedLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -236,7 +237,7 @@ func TestTableFullAtOnce(t *testing.T) {
 	})
 }
 
-// Queries do not cause probes: an endpoint is probed at its own time.
+// Queries do not hurry probes: a known endpoint is probed on its own schedule.
 func TestQueriesDoNotHurryProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)

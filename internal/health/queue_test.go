@@ -20,8 +20,8 @@ func mayServe(silentToo bool) func(class, *scope) bool {
 	return func(c class, _ *scope) bool { return silentToo || c != silent }
 }
 
-// In each class the scopes take turns, and the classes take turns. The endpoints in upper case are
-// of a scope with few.
+// In each class the scopes take turns, and the classes take turns. The endpoints in upper case
+// belong to a scope that has few.
 func TestBacklogIsFair(t *testing.T) {
 	var b backlog
 	names := map[*endpoint]string{}

@@ -24,8 +24,8 @@ func NewRegistry(log Logger) *Registry {
 	return &Registry{log: log, running: make(map[poolKey]*pool)}
 }
 
-// poolKey identifies a pool: checks with equal keys share one. The addresses that a rule may have
-// probed are not part of it.
+// poolKey identifies a pool: checks with equal keys share one. The addresses that a rule allows are
+// not part of it.
 type poolKey struct {
 	check        string
 	timing       Timing
@@ -99,7 +99,7 @@ func (r *Registry) each(f func(*Subscription)) {
 	}
 }
 
-// knowledge is an endpoint on its way to another pool.
+// knowledge is what one pool tells another about an endpoint.
 type knowledge struct {
 	at       netip.AddrPort
 	tracker  tracker

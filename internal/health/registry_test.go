@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A scrape sees the pools between two steps of a reload: no rule joins or leaves meanwhile.
+// No rule joins or leaves during a scrape, so a scrape never sees half a step of a reload.
 func TestScrapeWhileARuleLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		joined(t, newBackends(t).checkOf())

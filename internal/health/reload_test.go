@@ -59,7 +59,7 @@ func checkNoBurst(t *testing.T, change time.Duration) {
 		s.Seen(addr)
 	}
 	wait(30 * time.Second)
-	const most = 3 * endpoints / 50 // probes in 100 ms, an even spread has a third of them, a burst all 2000
+	const most = 3 * endpoints / 50 // probes in 100 ms: an even spread has a third of that, a burst has 2000
 	for i := range 100 {
 		before := b.all()
 		c := b.checkOf()

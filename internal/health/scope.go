@@ -28,7 +28,7 @@ type scope struct {
 	observe       bool // the rule leaves its answers as they are
 	inFlight      int  // probes on its behalf
 	failing       int  // members whose last probe failed
-	allFail       bool // all members fail, which was logged
+	allFail       bool // all members fail, and that was logged
 	outdated      bool // it is in pool.outdated
 	lines         [classes]line
 }

@@ -50,7 +50,7 @@ func TestLateProbesAreCounted(t *testing.T) {
 	}
 }
 
-// An endpoint whose replies do not say for five minutes whether it is up is down.
+// If an endpoint's replies do not say for five minutes whether it is up, it is down.
 func TestEvasiveEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -106,9 +106,9 @@ func TestFaultOfOurs(t *testing.T) {
 	}
 }
 
-// A host that is overloaded now and then calls no endpoint down, because each reply that it reads
-// resets the count. A host that is always overloaded, and short of descriptors too, still notices
-// deaths.
+// If a host is overloaded only at times, it calls no endpoint down, because each reply that it
+// reads resets the count. If it is always overloaded, and short of descriptors too, it still
+// notices deaths.
 func TestBusyHost(t *testing.T) {
 	const late = 4 * time.Second // with a timeout of 2s
 	gone, short := errors.New("no answer within 2s"), fmt.Errorf("%w: too many open files", probe.ErrLocal)
@@ -148,7 +148,7 @@ func TestBusyHost(t *testing.T) {
 	}
 }
 
-// A host that is overloaded when it starts probes slowly, because unknown endpoints are served
+// If a host is overloaded at startup, it probes slowly, because unknown endpoints are served
 // anyway. When a failure finally counts, the log says that the host was overloaded.
 func TestBusyStart(t *testing.T) {
 	logged := captureLog(t)

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// Subscriber is a rule, in one of its zones, that has endpoints probed.
+// Subscriber is a rule, in one of its zones, whose endpoints are to be probed.
 type Subscriber struct {
 	Zone    string
 	Scope   uint64         // identifies the rule in its zone; a reload keeps it
-	Allow   []netip.Prefix // the addresses that it may have probed
+	Allow   []netip.Prefix // the addresses that may be probed for it
 	History bool           // remember the last probes
 	Observe bool           // the rule leaves its answers as they are
 	Changed func()         // called when verdicts may have changed; must not block

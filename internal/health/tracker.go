@@ -9,7 +9,7 @@ import "time"
 type tracker struct {
 	verdict Verdict
 	against uint16 // results in a row that contradict the verdict
-	failed  uint16 // failures since the endpoint went down that confirmed the verdict
+	failed  uint16 // failures after the one that made the verdict down
 }
 
 // after returns the tracker after one more result. The first result sets the verdict. After that,

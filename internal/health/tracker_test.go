@@ -76,8 +76,8 @@ func TestTrackerPauseIsBounded(t *testing.T) {
 	}
 }
 
-// Wherever an endpoint starts, it is at its phase within two probes and stays there. No probe is
-// later than its interval plus 5 %, to which 5 % of jitter are added.
+// Whenever an endpoint is first probed, it reaches its phase within two probes and stays there. No
+// gap between probes is longer than 1.05 intervals, before jitter.
 func TestAlign(t *testing.T) {
 	const interval = 5 * time.Second
 	rng := rand.New(rand.NewPCG(5, 6))

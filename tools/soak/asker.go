@@ -26,7 +26,7 @@ import (
 // subject is an RRset that is asked for.
 type subject struct {
 	*rrset
-	order order  // where one client alone asks for it; nil: many do
+	order order  // if one client alone asks for it; nil: many do
 	tally *tally // counts the leads where many do; nil otherwise
 }
 

@@ -204,8 +204,8 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// saysBlind is what CoreDNS' prometheus says if it cannot listen. If descriptors lack in the middle of a reload, that is final:
-// it regards the address as served, and no later reload brings the metrics back.
+// saysBlind is what CoreDNS' prometheus says if it cannot listen. If descriptors run out in the middle of a reload, that is
+// final: it regards the address as served, and no later reload brings the metrics back.
 const saysBlind = "Failed to start metrics handler"
 
 // readLog looks for what the server must never say.
