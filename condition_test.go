@@ -10,6 +10,7 @@ import (
 	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
+	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -58,5 +59,22 @@ func TestPreferWhen_Fails(t *testing.T) {
 	}
 	if n := strings.Count(logged.String(), "prefer ... when (Testfile:2) failed, and counts as false: first argument is not an IP address"); n != 1 {
 		t.Errorf("the failure is logged %d times, want once:\n%s", n, logged.String())
+	}
+}
+
+// BenchmarkPreferWhen is what an expression costs a query.
+func BenchmarkPreferWhen(b *testing.B) {
+	c, err := parseCondition([]string{"metadata('geoip/country/code') in ['NL','BE']"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := metadata.ContextWithMetadata(b.Context())
+	metadata.SetValueFunc(ctx, "geoip/country/code", func() string { return "BE" })
+	state := &request.Request{W: &test.ResponseWriter{}, Req: new(dns.Msg).SetQuestion("when.test.", dns.TypeA)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if held, err := c.holds(ctx, state); !held || err != nil {
+			b.Fatal(held, err)
+		}
 	}
 }
