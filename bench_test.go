@@ -35,6 +35,7 @@ var benchContenders = []struct{ name, stanza string }{
 	{"weighted", "balance weighted testdata/weights_bench.db"},
 	{"random", "balance {\npolicy random\n}"},
 	{"prefer", "balance {\nprefer 10.0.0.0/31\n}"},
+	{"locality", "balance {\n" + manyLocalities(5000) + "prefer locality\n}"},
 	{"answers", "balance {\nanswers 2\n}"},
 	{"sticky", "balance {\npolicy sticky\n}"},
 	{"ttl", "balance {\nttl 30\n}"},
@@ -162,7 +163,7 @@ func BenchmarkServeDNS(b *testing.B) {
 
 // BenchmarkWriteMsg measures what happens between the plugin that answers and the writer above.
 func BenchmarkWriteMsg(b *testing.B) {
-	benchmarkContenders(b, []string{"loadbalance", "balance", "random", "sticky", "prefer", "answers", "ttl", "status"}, writers)
+	benchmarkContenders(b, []string{"loadbalance", "balance", "random", "sticky", "prefer", "locality", "answers", "ttl", "status"}, writers)
 }
 
 // BenchmarkWeighted compares the policies weighted with each other and with round robin.
@@ -170,8 +171,24 @@ func BenchmarkWeighted(b *testing.B) {
 	benchmarkContenders(b, []string{"loadbalance-weighted", "weighted", "balance"}, writers)
 }
 
+// manyLocalities returns lines that put n prefixes into three localities; that of the client and of
+// half of the members is the first.
+func manyLocalities(n int) string {
+	var lines strings.Builder
+	lines.WriteString("locality a 10.0.0.0/31 10.240.0.0/24\n")
+	for i := range n - 2 {
+		fmt.Fprintf(&lines, "locality %c 10.%d.%d.0/24\n", "abc"[i%3], 1+i>>8, i&255)
+	}
+	return lines.String()
+}
+
 func writers(b *testing.B, stanza string, m *dns.Msg) func() func() {
 	h := newHandler(b, stanza, nil)
+	if balance, ok := h.(*Balance); ok && balance.rules.only.localities != nil {
+		if err := balance.rules.only.localities.start(func() {}); err != nil {
+			b.Fatal(err)
+		}
+	}
 	return func() func() { return writerOf(b, h, m) }
 }
 
