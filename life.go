@@ -27,6 +27,7 @@ type life struct {
 	view    string   // its view
 
 	joined   atomic.Bool // its rules take part in their checks
+	mu       sync.Mutex  // held by start and stop: on a signal, Caddy stops servers in another goroutine
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup
 	stopped  sync.Once
@@ -47,12 +48,19 @@ const (
 func hearOfServers() {
 	defer func() { _ = recover() }() //nolint:errcheck // registered already
 	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, info any) error {
-		if instance, ok := info.(*caddy.Instance); ok && event == caddy.InstanceStartupEvent {
+		switch instance, ok := info.(*caddy.Instance); {
+		case ok && event == caddy.InstanceStartupEvent:
 			cameUp(instance)
+		case event == caddy.ShutdownEvent:
+			serversUp.Load()
 		}
 		return nil
 	})
 }
+
+// serversUp counts the servers that came up. On a signal, Caddy stops servers in another goroutine than
+// started them, without a lock. Loading the counter first makes all that the start wrote visible there.
+var serversUp atomic.Uint64
 
 // cameUp notes that a server serves.
 func cameUp(instance *caddy.Instance) {
@@ -60,6 +68,7 @@ func cameUp(instance *caddy.Instance) {
 	defer instance.StorageMu.RUnlock()
 	if s, ok := instance.Storage[startupKey{}].(*startup); ok {
 		s.done.Store(true)
+		serversUp.Add(1)
 		thisProcess.cameUp(time.Now())
 	}
 }
@@ -87,16 +96,18 @@ func newLife(c *caddy.Controller, rules []*rule, zones map[string]*zoneRule) *li
 // start starts what the rules need. It returns an error, and starts nothing, if their page cannot be
 // served.
 func (l *life) start() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.hurryOthers()
 	if err := pages.join(l); err != nil {
 		return err
 	}
-	if l.startup != nil {
-		stack.Prime()
-	}
 	if err := l.startLocalities(); err != nil {
 		pages.leave(l)
 		return err
+	}
+	if l.startup != nil {
+		stack.Prime()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
@@ -130,6 +141,8 @@ func (l *life) startLocalities() error {
 
 // stop stops it and waits for its end. Stopping twice is no error, nor is stopping what never ran.
 func (l *life) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.cancel == nil {
 		return
 	}

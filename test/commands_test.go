@@ -193,7 +193,8 @@ func beginningOf(command string) string {
 func (d *document) show(corefile string) {
 	if d.server != nil {
 		if err := d.server.End(syscall.SIGTERM); err != nil {
-			d.t.Error(err)
+			log, _ := os.ReadFile(filepath.Join(d.dir, "coredns.log"))
+			d.t.Errorf("%v\nThe server's log:\n%s", err, log)
 		}
 		d.server = nil
 	}

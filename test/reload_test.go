@@ -69,7 +69,7 @@ func TestABrokenCorefileChangesNothing(t *testing.T) {
 	var order []string
 	for _, broken := range []string{
 		block("balance {\n policy fastest\n }", db),
-		block("balance", "balance", db),
+		block("balance", "balance {\n answers 1\n }", "balance {\n answers 2\n }", db),
 		block("balance", "file /does/not/exist/at/all", "nonsense"),
 		block("balance", db) + "example.net:0 {\nbind 127.0.0.1\nbalance {\n answers 0\n}\n}\n",
 		// What listens last fails after everything has started; file would leave a goroutine behind.

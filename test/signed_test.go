@@ -65,7 +65,7 @@ func signedCases(f *farm) []signedCase {
 		{name: "sticky", options: []string{"policy sticky"}, sticky: true},
 		{name: "prefer", options: []string{"prefer " + f.addrs[2]}, leads: []int{2}},
 		{name: "answers", options: []string{"answers 1"}},
-		{name: "tier", options: []string{"tier " + f.addrs[0]}, leads: []int{0}, degraded: 30},
+		{name: "tier", options: []string{"tier " + f.addrs[0]}, leads: []int{0}},
 		{name: "quorum", options: []string{"tier " + f.addrs[0] + " " + f.addrs[1], "min_healthy 2"}, leads: []int{0, 1}},
 		{name: "ttl", options: []string{"ttl 7 3"}, ttl: 7, degraded: 3},
 		{name: "nodata", options: []string{"all_down nodata"}, plain: "nodata"},
