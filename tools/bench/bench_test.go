@@ -103,12 +103,12 @@ func checkDocument(t *testing.T, results string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"performance-servers.svg", "| file+cache+balance |", "<!-- end of bench servers -->", "<!-- end of bench gc -->"} {
+	for _, want := range []string{"answers-servers.svg", "| file+cache+balance |", "<!-- end of bench servers -->", "<!-- end of bench gc -->"} {
 		if !bytes.Contains(filled, []byte(want)) {
 			t.Errorf("no %q in the document", want)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(document), "performance-servers.svg")); err != nil {
+	if _, err := os.Stat(filepath.Join(filepath.Dir(document), "answers-servers.svg")); err != nil {
 		t.Error(err)
 	}
 }

@@ -254,7 +254,7 @@ func (p *tab) focusIsSeen() {
 	p.t.Helper()
 	p.run(chromedp.Evaluate(`document.activeElement.blur(); window.scrollTo(0, 0)`, nil))
 	var reached []string
-	for range 6 {
+	for range 12 {
 		p.run(chromedp.KeyEvent(kb.Tab))
 		reached = append(reached, value[string](p, `((e) => getComputedStyle(e).outlineStyle === "none" ? "unmarked " + e.outerHTML : e.id || e.className || e.pathname)(document.activeElement)`))
 	}

@@ -195,9 +195,9 @@ function nameArticle(name, members) {
   const rows = members.flatMap((member) => memberRows(name, member, rule, changed(`${key} ${member.member}`, member.verdict)));
   const omitted = name.members_omitted ? el("p", { class: "quiet" }, `and ${plural(name.members_omitted, "member")} more`) : null;
   return el("article", { class: `name ${name.answer !== "members" ? "alarm" : name.down || name.failed_over ? "hurt" : ""}`, "data-key": key },
-    el("h3", {}, name.name, " ", el("span", { class: "type" }, name.type), name.section === "hints" ? "" :
-      [" ", el("a", { class: "why", href: `/why?name=${encodeURIComponent(name.name)}&type=${name.type}` }, "why")]),
-    el("p", { class: "about" }, badges, where.join(" · ")),
+    el("h3", {}, name.name, " ", el("span", { class: "type" }, name.type)),
+    el("p", { class: "about" }, badges, where.join(" · "), name.section === "hints" ? "" :
+      [" · ", el("a", { class: "why", href: `/why?name=${encodeURIComponent(name.name)}&type=${name.type}` }, "why")]),
     memberTable(name, rows), omitted);
 }
 
