@@ -12,9 +12,10 @@ import (
 
 // fileUser is the rule that a file belongs to.
 type fileUser struct {
-	zones   []string
-	note    string // added to what is logged of the content
-	changed func() // called when other content is in force
+	zones    []string
+	note     string // added to what is logged of the content
+	changed  func() // called when other content is in force
+	outdated func() // called when the same content means something else, because of the time of day
 }
 
 // report logs and counts a problem of a file, or logs that it is gone.

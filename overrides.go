@@ -36,7 +36,7 @@ func newOverridesFile(user fileUser, path string, every time.Duration) (*overrid
 			Clock:   filewatch.Clock,
 			Differ:  func(from, to time.Time) bool { return f.set.Load().Differ(from, to) },
 			Next:    func(now time.Time) (time.Time, bool) { return f.set.Load().Next(now) },
-			Changed: f.expire,
+			Changed: f.pass,
 		},
 	}
 	for _, zone := range user.zones { // so that the first increase can be seen
@@ -73,9 +73,10 @@ func (f *overridesFile) unused(most int) (first []string, total int) {
 	return first, len(unused)
 }
 
-// expire tells the user that lines have ended, or are in force again because the clock was set back.
-func (f *overridesFile) expire(from, to time.Time) {
-	f.user.changed()
+// pass tells the user that lines have begun or ended, or are in force again because the clock was set
+// back.
+func (f *overridesFile) pass(from, to time.Time) {
+	f.user.outdated()
 	set := f.set.Load()
 	f.logLines(set.InForce(from), set.InForce(to))
 }

@@ -114,12 +114,12 @@ func TestOverridesWhileRunning(t *testing.T) {
 	})
 }
 
-// Expiry is on time, not at the next reading of the file; reading once is enough.
-func TestOverrideExpiresOnTime(t *testing.T) {
+// Lines begin and end on time, not at the next reading of the file; reading once is enough.
+func TestOverridesAreOnTime(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "overrides")
 	synctest.Test(t, func(t *testing.T) {
 		writeFile(t, file, "192.0.2.1 down until "+time.Now().Add(90*time.Second).UTC().Format(time.RFC3339)+"\n"+
-			"192.0.2.2 down until "+time.Now().Add(91*time.Second).UTC().Format(time.RFC3339)+"\n")
+			"192.0.2.2 down from "+time.Now().Add(91*time.Second).UTC().Format(time.RFC3339)+"\n")
 		r := parsedRule(t, "balance {\n overrides "+file+" 0\n}")
 		l := &life{rules: []*rule{r}}
 		l.start()

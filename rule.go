@@ -76,9 +76,10 @@ func (r *rule) observeNote() string {
 
 // usesFiles returns the rule as its files know it.
 func (r *rule) usesFiles() fileUser {
-	return fileUser{zones: r.zones, note: r.observeNote(), changed: func() {
+	outdated := func() { r.epoch.Add(1) }
+	return fileUser{zones: r.zones, note: r.observeNote(), outdated: outdated, changed: func() {
 		r.unweighed.Store(false)
-		r.epoch.Add(1)
+		outdated()
 	}}
 }
 
@@ -125,24 +126,29 @@ func (r *rule) weightOf(owner string, addr netip.Addr) (weight uint16, ok bool) 
 		return w, true
 	}
 	if r.file != nil {
-		if w, ok := r.file.weights.Load().Find(owner, addr); ok {
-			return w, true
+		if line := r.file.weights.Load().Find(owner, addr); line != nil {
+			return line.At(r.file.Dated.Clock()), true
 		}
 	}
 	return weights.Default, false
 }
 
-// weightSource says where the weight of an address stands.
+// weightSource says where the weight of an address stands and, if it changes over time, how.
 func (r *rule) weightSource(owner string, addr netip.Addr) string {
 	if _, inline := r.weights.Of(addr); inline {
 		return "the option weight"
 	}
-	if r.file != nil {
-		if line := r.file.weights.Load().LineOf(owner, addr); line > 0 {
-			return fmt.Sprintf("%s:%d", r.file.Name(), line)
-		}
+	if r.file == nil {
+		return "the default"
 	}
-	return "the default"
+	line := r.file.weights.Load().Peek(owner, addr)
+	switch {
+	case line == nil:
+		return "the default"
+	case line.Changes():
+		return fmt.Sprintf("%s:%d: %s", r.file.Name(), line.Number, line.Text())
+	}
+	return fmt.Sprintf("%s:%d", r.file.Name(), line.Number)
 }
 
 // hasWeightsLike reports whether the rule has any weight, inline or in its file, for addresses of the

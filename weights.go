@@ -31,6 +31,12 @@ func newWeightFile(user fileUser, path string, every time.Duration) (*weightFile
 	f.File = &filewatch.File{
 		Path: path, Every: every, Use: f.use,
 		Report: func(problem error) { user.report(f.File, problem) },
+		Dated: &filewatch.Dated{
+			Clock:   filewatch.Clock,
+			Differ:  func(from, to time.Time) bool { return f.weights.Load().Differ(from, to) },
+			Next:    func(now time.Time) (time.Time, bool) { return f.weights.Load().Next(now) },
+			Changed: f.step,
+		},
 	}
 	return f, f.Read()
 }
@@ -53,6 +59,14 @@ func (f *weightFile) use(content []byte) error {
 	f.user.changed()
 	f.logChange(before, now)
 	return nil
+}
+
+// step tells the user that ramps have changed weights.
+func (f *weightFile) step(from, to time.Time) {
+	f.user.outdated()
+	if ramps := f.weights.Load().Ramps(from, to); len(ramps) > 0 {
+		log.Infof("%s: %s", f.Name(), text.OneLine(text.Few(ramps)))
+	}
 }
 
 func (f *weightFile) unused(most int) (first []string, total int) {

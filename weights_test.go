@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"io/fs"
 	stdlog "log"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -136,6 +137,46 @@ func TestWeightFileReload(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A ramp makes its steps while the server runs, and a server that starts in the middle of it goes on
+// from there. The log has its beginning and its end.
+func TestWeightFileRamp(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weights.db")
+	writeFile(t, file, "www.example.org\n192.0.2.1 5 to 50 from 2000-01-01T01:00:00Z over 2h\n192.0.2.2 50\n")
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) { // begins at midnight of 2000-01-01
+		run := func(steps map[time.Duration]uint16) {
+			r := parsedRule(t, "balance ramp.example.org {\n policy weighted\n weights "+file+" 0s\n}")
+			l := &life{rules: []*rule{r}}
+			l.start()
+			defer l.stop()
+			for _, after := range slices.Sorted(maps.Keys(steps)) {
+				epoch := r.epoch.Load()
+				wait(time.Until(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(after)))
+				if got, _ := r.weightOf("www.example.org.", netip.MustParseAddr("192.0.2.1")); got != steps[after] {
+					t.Errorf("after %v the weight is %d, want %d", after, got, steps[after])
+				}
+				if r.epoch.Load() == epoch {
+					t.Errorf("after %v plans are still current", after)
+				}
+			}
+		}
+		run(map[time.Duration]uint16{time.Hour: 5, time.Hour + 160*time.Second: 6, 2 * time.Hour: 27})
+		run(map[time.Duration]uint16{2*time.Hour + 80*time.Second: 28, 3 * time.Hour: 50})
+	})
+	lines := logged.String()
+	for _, want := range []string{
+		file + ": www.example.org. 192.0.2.1 goes from 5 to 50 from 2000-01-01T01:00:00Z over 2h\n",
+		file + ": www.example.org. 192.0.2.1 has its last weight 50\n",
+	} {
+		if strings.Count(lines, want) != 1 {
+			t.Errorf("logged %q, want %q once", lines, want)
+		}
+	}
+	if strings.Count(lines, "\n") != 2 {
+		t.Errorf("logged %q, want two lines", lines)
+	}
 }
 
 // A server that starts has in force what the file says then, whatever it said when the Corefile was read: the server before may

@@ -36,6 +36,7 @@ func (o Override) String() string { return words[o] }
 // Line is a line of an overrides file. Immutable, except for the mark that it has applied.
 type Line struct {
 	Override Override
+	From     time.Time // zero: since ever
 	Until    time.Time // zero: for ever
 	Why      string
 	Number   int // of the line in the file
@@ -64,13 +65,18 @@ func (l *Line) SameTarget(other *Line) bool {
 	return l.name == other.name && l.targets == other.targets
 }
 
-func (l *Line) inForce(now time.Time) bool { return l.Until.IsZero() || now.Before(l.Until) }
+func (l *Line) inForce(now time.Time) bool {
+	return !now.Before(l.From) && (l.Until.IsZero() || now.Before(l.Until))
+}
 
 // String writes the line as it may stand in a file.
 func (l *Line) String() string {
 	text := cidr.Word(l.targets) + " " + l.Override.String()
 	if l.name != "" {
 		text = l.name + " " + text
+	}
+	if !l.From.IsZero() {
+		text += " from " + l.From.Format(time.RFC3339)
 	}
 	if !l.Until.IsZero() {
 		text += " until " + l.Until.Format(time.RFC3339)
@@ -157,12 +163,14 @@ func (s Set) Differ(from, to time.Time) bool {
 	return slices.ContainsFunc(s, func(l *Line) bool { return l.inForce(from) != l.inForce(to) })
 }
 
-// Next returns when the next line expires, zero for never, and whether any line has an end.
+// Next returns when a line next begins or ends, zero for never, and whether any line does.
 func (s Set) Next(now time.Time) (next time.Time, dated bool) {
 	for _, l := range s {
-		dated = dated || !l.Until.IsZero()
-		if now.Before(l.Until) && (next.IsZero() || l.Until.Before(next)) {
-			next = l.Until
+		for _, at := range []time.Time{l.From, l.Until} {
+			dated = dated || !at.IsZero()
+			if now.Before(at) && (next.IsZero() || at.Before(next)) {
+				next = at
+			}
 		}
 	}
 	return next, dated

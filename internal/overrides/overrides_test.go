@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/golden"
@@ -35,6 +36,8 @@ func TestOf(t *testing.T) {
 		www.h 10.0.0.1 up
 		10.0.0.2 down until 2026-11-23T12:00:00Z
 		10.0.0.3 down until 2026-11-23T12:00:01Z
+		10.0.0.3 up from 2026-11-23T12:00:01Z
+		10.0.0.6 up from 2026-11-23T12:00:00Z until 2026-11-23T12:00:01Z
 		10.0.0.4 up
 		10.0.0.4/31 down
 		*.w.h 10.0.0.9 up
@@ -53,7 +56,8 @@ func TestOf(t *testing.T) {
 		{"any.h.", "10.0.0.1", Down},
 		{"www.h.", "10.0.0.1", Up},
 		{"any.h.", "10.0.0.2", Drain}, // the later line is void
-		{"any.h.", "10.0.0.3", Down},
+		{"any.h.", "10.0.0.3", Down},  // the later line is not in force yet
+		{"any.h.", "10.0.0.6", Up},
 		{"any.h.", "10.0.0.4", Down}, // the last line wins, not the longest prefix
 		{"any.h.", "192.0.2.1", None},
 		{"a.b.w.h.", "10.0.0.9", Up},
@@ -71,6 +75,36 @@ func TestOf(t *testing.T) {
 		if got := set.Of(tc.owner, netip.MustParseAddr(tc.addr), now); got != tc.want {
 			t.Errorf("%s %s is overridden %s, want %s", tc.owner, tc.addr, got, tc.want)
 		}
+	}
+}
+
+// A time from now on is refused, with the time to write in its place.
+func TestRelativeTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // begins at midnight of 2000-01-01
+		for _, word := range []string{"until +2h", "until 2h", "from +2h", "from 2000-01-01T00:00:00Z until +2h"} {
+			_, err := Parse([]byte("192.0.2.1 drain " + word))
+			relative := word[strings.LastIndex(word, " ")+1:]
+			want := `1: bad time "` + relative + `": a line does not know when it was written: want 2000-01-01T02:00:00Z, which is 2h from now`
+			if err == nil || err.Error() != want {
+				t.Errorf("%s: error %v, want %s", word, err, want)
+			}
+		}
+	})
+}
+
+func TestNext(t *testing.T) {
+	set, err := Parse([]byte("10.0.0.1 down from 2026-11-23T12:00:00Z until 2026-11-23T14:00:00Z\n10.0.0.2 down until 2026-11-23T13:00:00Z\n10.0.0.3 up"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(hour int) time.Time { return time.Date(2026, 11, 23, hour, 0, 0, 0, time.UTC) }
+	for hour, want := range map[int]time.Time{11: at(12), 12: at(13), 13: at(14), 14: {}} {
+		if next, dated := set.Next(at(hour)); !next.Equal(want) || !dated {
+			t.Errorf("after %d:00 the next change is at %v, want %v", hour, next, want)
+		}
+	}
+	if _, dated := set[2:].Next(at(0)); dated {
+		t.Error("a line without a time changes")
 	}
 }
 

@@ -17,10 +17,10 @@ import (
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
-const form = "[NAME] ADDRESS|CIDR up|down|drain [until TIME] [# why]"
+const form = "[NAME] ADDRESS|CIDR up|down|drain [from TIME] [until TIME] [# why]"
 
-// Parse reads lines of "[NAME] ADDRESS|CIDR up|down|drain [until RFC3339] [# why]". Errors start with
-// the number of the line.
+// Parse reads lines of "[NAME] ADDRESS|CIDR up|down|drain [from RFC3339] [until RFC3339] [# why]". Errors
+// start with the number of the line.
 func Parse(content []byte) (Set, error) {
 	var set Set
 	number := 0
@@ -73,7 +73,7 @@ func (l *Line) readTargets(found []string) (rest []string, err error) {
 
 // readOverride reads the words after the address.
 func (l *Line) readOverride(found []string) error {
-	if len(found) != 1 && len(found) != 3 {
+	if len(found) == 0 || len(found) > 5 {
 		return fmt.Errorf("behind the address: %s: want %s", text.Found(found), form)
 	}
 	what := slices.Index(words[:], found[0])
@@ -81,21 +81,49 @@ func (l *Line) readOverride(found []string) error {
 		return text.Unknown("override", found[0], words[Up:])
 	}
 	l.Override = Override(what)
-	if len(found) == 1 {
-		return nil
-	}
-	if found[1] != "until" {
-		return fmt.Errorf("found %q: want %s", found[1], form)
-	}
-	return l.readUntil(found[2])
+	return l.readTimes(found[1:])
 }
 
-func (l *Line) readUntil(word string) (err error) {
-	if l.Until, err = time.Parse(time.RFC3339, word); err == nil {
-		_, err = l.Until.MarshalText() // time.Parse takes offsets that RFC 3339 does not have
+// readTimes reads "[from TIME] [until TIME]".
+func (l *Line) readTimes(found []string) (err error) {
+	rest := found
+	for _, word := range []string{"from", "until"} {
+		if len(rest) < 2 || rest[0] != word {
+			continue
+		}
+		at, err := parseTime(rest[1])
+		if err != nil {
+			return err
+		}
+		if word == "from" {
+			l.From = at
+		} else {
+			l.Until = at
+		}
+		rest = rest[2:]
 	}
-	if err != nil {
-		return fmt.Errorf("bad time %q: want one such as 2026-12-01T00:00:00Z", word)
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("behind the override: %s: want %s", text.Found(found), form)
+	case len(found) == 4 && !l.From.Before(l.Until):
+		return fmt.Errorf("until %q is not after from %q: never in force", found[3], found[1])
 	}
 	return nil
+}
+
+// parseTime reads a time. A duration is refused, because the file does not say when it began. The error
+// says which time to write if it begins now.
+func parseTime(word string) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339, word)
+	if err == nil {
+		_, err = at.MarshalText() // time.Parse takes offsets that RFC 3339 does not have
+	}
+	if err == nil && !at.IsZero() {
+		return at, nil
+	}
+	if after, err := time.ParseDuration(strings.TrimPrefix(word, "+")); err == nil && after > 0 {
+		return time.Time{}, fmt.Errorf("bad time %q: a line does not know when it was written: want %s, which is %s from now",
+			word, time.Now().Add(after).UTC().Format(time.RFC3339), strings.TrimPrefix(word, "+"))
+	}
+	return time.Time{}, fmt.Errorf("bad time %q: want one such as 2026-12-01T00:00:00Z", word)
 }

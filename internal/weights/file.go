@@ -5,11 +5,13 @@ package weights
 import (
 	"fmt"
 	"maps"
+	"math"
 	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -24,37 +26,37 @@ type File struct {
 
 	count  int             // of lines with a weight
 	count6 int             // of them, those for IPv6
+	ramps  []namedLine     // those whose weight changes
 	unused []atomic.Uint32 // a bit for every line of the file: set if it has a weight that never applied
 }
 
-// Of returns the weight of an address in the RRset of an owner, Default if no line has one.
-func (f *File) Of(owner string, addr netip.Addr) uint16 {
-	if weight, ok := f.Find(owner, addr); ok {
-		return weight
+// namedLine is a line with its name or wildcard.
+type namedLine struct {
+	name string
+	Line
+}
+
+// Of returns the weight of an address in the RRset of an owner at a time, Default if no line has one.
+func (f *File) Of(owner string, addr netip.Addr, now time.Time) uint16 {
+	if line := f.Find(owner, addr); line != nil {
+		return line.At(now)
 	}
 	return Default
 }
 
-// Find returns the weight of an address in the RRset of an owner, if a line has one: for the name, or
-// for the longest wildcard above it that has the address.
-func (f *File) Find(owner string, addr netip.Addr) (weight uint16, ok bool) {
-	line := f.line(owner, addr)
-	if line == nil {
-		return 0, false
+// Find returns the line that has the weight of an address in the RRset of an owner, nil if none has: the
+// one for the name, or for the longest wildcard above it that has the address. It marks the line as
+// applied.
+func (f *File) Find(owner string, addr netip.Addr) *Line {
+	line := f.Peek(owner, addr)
+	if line != nil {
+		f.use(line)
 	}
-	f.use(line)
-	return line.Weight, true
+	return line
 }
 
-// LineOf returns the number of the line that has the weight of an address, 0 if none has.
-func (f *File) LineOf(owner string, addr netip.Addr) int {
-	if line := f.line(owner, addr); line != nil {
-		return int(line.number)
-	}
-	return 0
-}
-
-func (f *File) line(owner string, addr netip.Addr) *Line {
+// Peek is Find, but leaves no mark.
+func (f *File) Peek(owner string, addr netip.Addr) *Line {
 	if line := f.Names[owner].find(addr); line != nil {
 		return line
 	}
@@ -71,10 +73,46 @@ func (f *File) line(owner string, addr netip.Addr) *Line {
 
 // use notes that a line applied.
 func (f *File) use(line *Line) {
-	word, bit := &f.unused[line.number/32], uint32(1)<<(line.number%32)
+	word, bit := &f.unused[line.Number/32], uint32(1)<<(line.Number%32)
 	if word.Load()&bit != 0 {
 		word.And(^bit)
 	}
+}
+
+// Next returns when a weight changes after a time, zero for never, and whether any weight ever does.
+func (f *File) Next(now time.Time) (next time.Time, changes bool) {
+	first := int64(math.MaxInt64)
+	for i := range f.ramps {
+		if at := f.ramps[i].next(now); at > 0 {
+			first = min(first, at)
+		}
+	}
+	if first < math.MaxInt64 {
+		next = time.Unix(first, 0)
+	}
+	return next, len(f.ramps) > 0
+}
+
+// Differ reports whether any weight is another one at one time than at the other, or a ramp began or
+// ended in between.
+func (f *File) Differ(from, to time.Time) bool {
+	differs := func(l namedLine) bool { return l.At(from) != l.At(to) }
+	return slices.ContainsFunc(f.ramps, differs) || len(f.Ramps(from, to)) > 0
+}
+
+// Ramps describes the ramps that began or ended between two times.
+func (f *File) Ramps(from, to time.Time) (texts []string) {
+	between := func(at time.Time) bool { return from.Before(at) && !at.After(to) }
+	for i := range f.ramps {
+		l := &f.ramps[i]
+		switch name := l.name + " " + cidr.Word(l.Targets); {
+		case between(l.ends()):
+			texts = append(texts, fmt.Sprintf("%s has its last weight %d", name, l.ramp.to))
+		case between(l.begins()):
+			texts = append(texts, fmt.Sprintf("%s goes from %s", name, l.Text()))
+		}
+	}
+	return texts
 }
 
 // Len returns the number of lines with a weight.
@@ -101,8 +139,8 @@ func (f *File) Unused(most int) (first []string, total int) {
 	}
 	byNumber := make(map[uint32]string, len(wanted))
 	f.each(func(name string, line Line) {
-		if wanted[line.number] {
-			byNumber[line.number] = fmt.Sprintf("%d: %s %s %d", line.number, name, cidr.Word(line.Targets), line.Weight)
+		if wanted[line.Number] {
+			byNumber[line.Number] = fmt.Sprintf("%d: %s %s %s", line.Number, name, cidr.Word(line.Targets), line.Text())
 		}
 	})
 	for _, number := range slices.Sorted(maps.Keys(byNumber)) {
@@ -138,10 +176,10 @@ func (f *File) Changes(before *File) (changes []string) {
 		name    string
 		targets netip.Prefix
 	}
-	was := make(map[key]uint16, before.count)
+	was := make(map[key]string, before.count)
 	before.each(func(name string, line Line) {
 		if _, again := was[key{name, line.Targets}]; !again { // the first of equal lines counts
-			was[key{name, line.Targets}] = line.Weight
+			was[key{name, line.Targets}] = line.Text()
 		}
 	})
 	seen := make(map[key]bool)
@@ -153,14 +191,14 @@ func (f *File) Changes(before *File) (changes []string) {
 		seen[at] = true
 		switch weight, ok := was[at]; {
 		case !ok:
-			changes = append(changes, fmt.Sprintf("%s %s %d is new", name, cidr.Word(line.Targets), line.Weight))
-		case weight != line.Weight:
-			changes = append(changes, fmt.Sprintf("%s %s %d instead of %d", name, cidr.Word(line.Targets), line.Weight, weight))
+			changes = append(changes, fmt.Sprintf("%s %s %s is new", name, cidr.Word(line.Targets), line.Text()))
+		case weight != line.Text():
+			changes = append(changes, fmt.Sprintf("%s %s %s instead of %s", name, cidr.Word(line.Targets), line.Text(), weight))
 		}
 		delete(was, at)
 	})
 	for at, weight := range was {
-		changes = append(changes, fmt.Sprintf("%s %s %d is gone", at.name, cidr.Word(at.targets), weight))
+		changes = append(changes, fmt.Sprintf("%s %s %s is gone", at.name, cidr.Word(at.targets), weight))
 	}
 	slices.Sort(changes)
 	return changes

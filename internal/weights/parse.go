@@ -38,7 +38,8 @@ type warning struct {
 // Parse reads the weight file of CoreDNS' own loadbalance plugin: a line with a domain name,
 // then lines with an address of it and a weight; "#" starts a comment. Beyond that it takes a CIDR
 // instead of an address, *.example.org for all names under example.org that have no weight for
-// the address themselves, and weights from 0 to 65535. Errors start with the number of the line.
+// the address themselves, weights from 0 to 65535, and weights that change over time, such as
+// "5 to 50 from 2026-12-01T10:00:00Z over 2h". Errors start with the number of the line.
 func Parse(content []byte) (*File, error) {
 	p := &parser{file: &File{Names: map[string]*List{}, Wildcards: map[string]*List{}}}
 	for line := range bytes.Lines(content) {
@@ -61,10 +62,8 @@ func (p *parser) readLine(line []byte) error {
 		return nil
 	case 1:
 		return p.readName(fields[0])
-	case 2:
-		return p.readWeight(fields[0], fields[1])
 	default:
-		return fmt.Errorf("found %q: want a domain name, or an address or CIDR and its weight", fields)
+		return p.readWeight(fields[0], fields[1], fields[2:])
 	}
 }
 
@@ -106,16 +105,22 @@ func toASCII(name string) string {
 	return ascii
 }
 
-// readWeight reads a line with an address or CIDR and a weight.
-func (p *parser) readWeight(targets, weight string) error {
+// readWeight reads a line with an address or CIDR and a weight. What follows the weight says how it
+// changes.
+func (p *parser) readWeight(targets, weight string, change []string) error {
 	line, err := ParseLine(targets, weight)
 	if err != nil {
 		return err
 	}
+	if len(change) > 0 {
+		if line.ramp, err = parseRamp(change); err != nil {
+			return err
+		}
+	}
 	if p.list == nil {
 		return fmt.Errorf("%q stands before any domain name: want the name that has this address on a line before it", targets)
 	}
-	line.number = p.number
+	line.Number = p.number
 	p.list.Add(line)
 	return nil
 }
@@ -126,11 +131,19 @@ func ParseLine(targets, weight string) (Line, error) {
 	if err != nil {
 		return Line{}, err
 	}
-	w, err := strconv.ParseUint(weight, 10, 16)
+	w, err := parseWeight(weight)
 	if err != nil {
-		return Line{}, fmt.Errorf("bad weight %q: want a whole number from 0 to %d", weight, Max)
+		return Line{}, err
 	}
-	return Line{Targets: prefix, Weight: uint16(w)}, nil
+	return Line{Targets: prefix, Weight: w}, nil
+}
+
+func parseWeight(word string) (uint16, error) {
+	w, err := strconv.ParseUint(word, 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("bad weight %q: want a whole number from 0 to %d", word, Max)
+	}
+	return uint16(w), nil
 }
 
 func (p *parser) warn(line uint32, format string, args ...any) {
@@ -148,12 +161,15 @@ func (p *parser) finish() *File {
 			p.warnOfEqual(list.cidrs)
 		}
 	}
-	f.each(func(_ string, line Line) {
+	f.each(func(name string, line Line) {
 		f.count++
+		if line.ramp != nil {
+			f.ramps = append(f.ramps, namedLine{name, line})
+		}
 		if !line.Targets.Addr().Is4() {
 			f.count6++
 		}
-		f.unused[line.number/32].Or(1 << (line.number % 32))
+		f.unused[line.Number/32].Or(1 << (line.Number % 32))
 	})
 	slices.SortFunc(p.warnings, func(a, b warning) int { return cmp.Compare(a.line, b.line) })
 	for _, w := range p.warnings {
@@ -169,9 +185,9 @@ func (p *parser) warnOfEqual(lines []Line) {
 		if lines[i].Targets != lines[first].Targets {
 			first = i
 		}
-		if lines[i].Weight != lines[first].Weight {
-			p.warn(lines[i].number, "%q has the weight %d, but on line %d the weight %d, which counts: want one weight for it and its name",
-				cidr.Word(lines[i].Targets), lines[i].Weight, lines[first].number, lines[first].Weight)
+		if !lines[i].sameWeight(&lines[first]) {
+			p.warn(lines[i].Number, "%q has the weight %s, but on line %d the weight %s, which counts: want one weight for it and its name",
+				cidr.Word(lines[i].Targets), lines[i].Text(), lines[first].Number, lines[first].Text())
 		}
 	}
 }

@@ -4,6 +4,7 @@
 // weight of an address in it.
 //
 //	weights.go   lines, and lists of them
+//	ramp.go      weights that change over time
 //	file.go      the content of a file: lookup, lines that never applied, what a new content changes
 //	parse.go     the parser
 package weights
@@ -24,8 +25,9 @@ const Max = math.MaxUint16
 // Line is one weight. An address is a CIDR that holds only it.
 type Line struct {
 	Targets netip.Prefix
-	Weight  uint16
-	number  uint32 // of the line in its file
+	Weight  uint16 // a ramp begins with it
+	Number  uint32 // of the line in its file
+	ramp    *ramp  // nil for a weight that stays
 }
 
 // List gives weights to addresses. Immutable once sorted.

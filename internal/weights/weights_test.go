@@ -42,7 +42,7 @@ func describe(prefix string, lists map[string]*List) string {
 	for _, name := range slices.Sorted(maps.Keys(lists)) {
 		fmt.Fprintf(&b, "%s\n", strings.Replace(prefix+asWritten.Replace(name), "*..", "*.", 1))
 		for _, line := range lists[name].Lines() {
-			fmt.Fprintf(&b, "    %s %d\n", cidr.Word(line.Targets), line.Weight)
+			fmt.Fprintf(&b, "    %s %s\n", cidr.Word(line.Targets), line.Text())
 		}
 	}
 	return b.String()

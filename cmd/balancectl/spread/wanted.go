@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -106,7 +107,7 @@ func (w *wanted) addName(member, weight string) error {
 func (w *wanted) weight(owner string, m memberID) uint16 {
 	switch {
 	case w.file != nil && m.addr.IsValid():
-		return w.file.Of(dns.CanonicalName(owner), m.addr.Unmap())
+		return w.file.Of(dns.CanonicalName(owner), m.addr.Unmap(), time.Now())
 	case w.list != nil && m.addr.IsValid():
 		if weight, ok := w.list.Of(m.addr.Unmap()); ok {
 			return weight
