@@ -90,7 +90,7 @@ func (r *applied) made(s *state) bool {
 // assess leaves in b.standings what is known of n members of an owner's RRset. It registers their
 // addresses for probing.
 func (r *applied) assess(owner string, n int, memberAt func(i int) *member, b *buffers) {
-	b.standings, b.awaited = b.standings[:0], time.Time{}
+	b.standings, b.awaited, b.next = b.standings[:0], time.Time{}, time.Time{}
 	owner = names.Spell(owner) // a zone file's names come as it spells them
 	for i := range n {
 		m := memberAt(i)
@@ -188,19 +188,22 @@ func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state
 	switch {
 	case !slices.Equal(b.standings, p.standings):
 		return nil
-	case p.basis.epoch == epoch && p.awaited.Equal(b.awaited):
+	case p.basis.epoch == epoch && p.awaited.Equal(b.awaited) && p.next.Equal(b.next):
 		return now
 	}
-	next := &state{p.at(epoch, b.awaited), now.turns, now.leads, now.cost}
+	next := &state{p.at(epoch, b.awaited, b.next), now.turns, now.leads, now.cost}
 	e.state.CompareAndSwap(now, next)
 	return next
 }
 
-// mustLook reports whether more can have changed than an epoch tells: the addresses of targets, and
-// the time that a first verdict was waited for.
+// mustLook reports whether more can have changed than an epoch tells: the addresses of targets, and what
+// changes at a time.
 func (r *applied) mustLook(p *plan) bool {
-	return p.members[0].host != "" && r.judges() || !p.awaited.IsZero() && !time.Now().Before(p.awaited)
+	return p.members[0].host != "" && r.judges() || isPast(p.awaited) || isPast(p.next)
 }
+
+// isPast reports whether a time has come. The zero time never does.
+func isPast(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
 // renew puts a state with a new plan in the place of now, which may be nil. The turns go on.
 func (r *applied) renew(e *entry, now *state, epoch uint64, b *buffers, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
@@ -251,7 +254,7 @@ func (r *applied) planFor(from basis, b *buffers) *plan {
 		h = schedule.Mix(h ^ b.lineup.member(i).hash() ^ b.standings[i].hash())
 	}
 	recent := &r.question.plans[h%uint64(len(r.question.plans))]
-	if p := recent.Load(); p != nil && p.basis == from && p.awaited.Equal(b.awaited) && p.holds(&b.lineup) && slices.Equal(p.standings, b.standings) {
+	if p := recent.Load(); p != nil && p.basis == from && p.awaited.Equal(b.awaited) && p.next.Equal(b.next) && p.holds(&b.lineup) && slices.Equal(p.standings, b.standings) {
 		p.shared.footprint.several.Store(true)
 		return p
 	}

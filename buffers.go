@@ -17,6 +17,7 @@ type buffers struct {
 	lineup    lineup     // the members of one RRset
 	standings []standing // of these
 	awaited   time.Time  // when waiting for a first verdict on one of these ends; zero: none is awaited
+	next      time.Time  // when what is known of one of these next changes by itself; zero: never
 	picked    []uint16   // the members, then the records, that go out
 	fates     []fate     // of every member; only for RRsets with repeated records
 	plans     []*plan    // of the RRsets of the last section; nil for one that is left alone
@@ -52,4 +53,11 @@ func (b *buffers) release() {
 	b.plans = b.plans[:0]
 	b.targets.reset()
 	bufferPool.Put(b)
+}
+
+// changesAt notes that something that is known of a member changes by itself at a time.
+func (b *buffers) changesAt(at time.Time) {
+	if b.next.IsZero() || at.Before(b.next) {
+		b.next = at
+	}
 }

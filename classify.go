@@ -8,8 +8,10 @@ import (
 	"strings"
 
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/inforce"
 	"github.com/seed-f1518d44/balance/internal/locality"
 	"github.com/seed-f1518d44/balance/internal/overrides"
+	"github.com/seed-f1518d44/balance/internal/schedule"
 )
 
 // standing is what is known of a member when it is classified.
@@ -19,6 +21,7 @@ type standing struct {
 	verdict  health.Verdict
 	override overrides.Override
 	place    locality.Locality // if the rule goes by it
+	factors  inforce.Factors   // of its weight
 }
 
 // ruled returns the standing as the override has it.
@@ -46,14 +49,15 @@ func (s standing) and(other standing) standing {
 
 // hash returns a number that differs for different standings.
 func (s standing) hash() uint64 {
-	return uint64(s.place)<<48 | uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
+	factors := uint64(s.factors.Ramp)<<8 | uint64(s.factors.Load)
+	return schedule.Mix(factors) ^ uint64(s.place)<<48 | uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
 }
 
 // standby reports whether the member answers only if no other can.
 func (s standing) standby() bool { return s.weight == 0 || s.override == overrides.Drain }
 
-// share returns the weight that the member takes turns with when it answers. Standby members answer
-// only among themselves, with equal weights.
+// share returns the static weight of the member when it answers. Standby members answer only among
+// themselves, with equal weights.
 func (s standing) share() uint16 { return max(s.weight, 1) }
 
 // quorum is the option min_healthy: how many members of a tier must be eligible for it to serve.

@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/inforce"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
@@ -215,7 +216,23 @@ func (z *zoneRule) reasonsFor(owner string, p *plan, i int, now time.Time) (reas
 	if z.policy.weighs {
 		add("weight %d (%s)", at.weight, z.weightSource(owner, addr))
 	}
+	if at.factors != (inforce.Factors{}) {
+		add("%s", p.factorsReason(i))
+	}
 	return reasons
+}
+
+// factorsReason says how much of a member's weight is in force, and why.
+func (p *plan) factorsReason(i int) string {
+	var why []string
+	at := &p.standings[i]
+	if at.factors.Ramp > 0 {
+		why = append(why, fmt.Sprintf("slow_start %d%%", at.factors.Ramp))
+	}
+	if at.factors.Load > 0 {
+		why = append(why, fmt.Sprintf("load_weights %d%%", at.factors.Load))
+	}
+	return fmt.Sprintf("weight in force %.3g of %d: %s", p.weightInForce(i), at.share(), strings.Join(why, ", "))
 }
 
 // overrideReason describes an override of a file.

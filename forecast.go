@@ -70,10 +70,10 @@ func (f *forecast) wanted() []float64 {
 	first := &f.plan.groups[0]
 	sum := 0.0
 	for _, w := range first.weights {
-		sum += f.plan.basis.rule.policy.effective(w)
+		sum += float64(w)
 	}
 	for i, w := range first.weights {
-		shares[f.plan.answering(i)] = f.plan.basis.rule.policy.effective(w) / sum
+		shares[f.plan.answering(i)] = float64(w) / sum
 	}
 	return shares
 }
@@ -98,12 +98,4 @@ func (f *forecast) states() []string {
 		states[x.member] = reasonNames[x.why]
 	}
 	return states
-}
-
-// effective returns a weight as the policy has it.
-func (p *policy) effective(weight uint16) float64 {
-	if !p.weighs {
-		return 1
-	}
-	return float64(weight)
 }

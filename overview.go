@@ -233,6 +233,7 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 	shown := statuspage.Member{
 		Member: m.String(), Verdict: at.verdict.String(), Weight: int(at.weight), Tier: int(at.tier) + 1, Probes: []statuspage.Probe{},
 	}
+	shown.WeightInForce = f.plan.weightInForce(i)
 	if m.host != "" {
 		return shown
 	}

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/inforce"
 )
 
 // plan says how one set of members is answered under one rule. It holds all that can be worked out
@@ -17,6 +19,7 @@ type plan struct {
 	members   []member  // sorted, without duplicates
 	standings []standing
 	awaited   time.Time // when waiting for a first verdict on a member ends; zero: none is awaited
+	next      time.Time // when what is known of a member next changes by itself; zero: never
 
 	groups   []group     // members that are ordered among themselves, the first group first
 	ranked   []uint16    // the members that answer, group by group; nil if one group has them all
@@ -28,7 +31,7 @@ type plan struct {
 	allDown    bool // every member is down
 
 	lowTTL  bool // answers get the lower TTL
-	settled bool // nothing but an epoch outdates the plan: no target, and no first verdict that is awaited
+	settled bool // nothing but an epoch outdates the plan: no target, and no time
 
 	weights []localWeight // of the members that can answer; only if the plan's choice spills
 
@@ -65,7 +68,7 @@ func newPlan(from basis, limits ttlLimits, b *buffers) *plan {
 	p.index = newMemberIndex(p.members)
 	p.last = remember(&l.order, p.members)
 	p.divide(classify(p.standings, from.rule.minHealthy))
-	p.await(b.awaited)
+	p.setTimes(b.awaited, b.next)
 	p.shared = &sharedPlan{footprint: footprint{cost: p.cost()}}
 	return p
 }
@@ -98,10 +101,7 @@ func (p *plan) divide(c classification) {
 
 // group makes a group of some members. Most answers hold at most wanted of them.
 func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
-	g := group{id: id, policy: p.basis.rule.policy, weights: make([]uint16, len(indexes))}
-	for at, i := range indexes {
-		g.weights[at] = p.standings[i].share()
-	}
+	g := group{id: id, policy: p.basis.rule.policy, weights: inforce.Turns(p.weightsOf(indexes))}
 	if len(indexes) == len(p.members) && inOrder(indexes) {
 		g.members = p.members
 	} else {
@@ -112,6 +112,32 @@ func (p *plan) group(id groupID, indexes []uint16, wanted int) group {
 	}
 	g.schedule = g.policy.schedule(contest{g.members, g.weights, min(max(wanted, 1), len(g.members))})
 	return g
+}
+
+// weightsOf returns the weights of some members, with their factors.
+func (p *plan) weightsOf(indexes []uint16) []inforce.Weight {
+	all := make([]inforce.Weight, len(indexes))
+	for at, i := range indexes {
+		s := &p.standings[i]
+		all[at] = inforce.Weight{Static: s.share(), Factors: s.factors}
+	}
+	return all
+}
+
+// weightInForce returns the weight in force of a member, 0 if it does not answer.
+func (p *plan) weightInForce(member int) float64 {
+	from := 0
+	for i := range p.groups {
+		indexes := make([]uint16, len(p.groups[i].members))
+		for at := range indexes {
+			indexes[at] = uint16(p.answering(from + at))
+		}
+		if at := slices.Index(indexes, uint16(member)); at >= 0 {
+			return float64(inforce.Weights(p.weightsOf(indexes))[at]) / inforce.Whole
+		}
+		from += len(indexes)
+	}
+	return 0
 }
 
 // outcome returns what becomes of an answer that no records are removed from.
@@ -164,18 +190,18 @@ func (p *plan) holds(l *lineup) bool {
 }
 
 // at returns the plan for another epoch, in which nothing else has changed.
-func (p *plan) at(epoch uint64, awaited time.Time) *plan {
+func (p *plan) at(epoch uint64, awaited, next time.Time) *plan {
 	other := *p
 	other.basis.epoch = epoch
-	other.await(awaited)
+	other.setTimes(awaited, next)
 	return &other
 }
 
-// await sets until when a first verdict is waited for, and what follows from it.
-func (p *plan) await(until time.Time) {
-	p.awaited = until
-	p.lowTTL = p.degraded || !until.IsZero()
-	p.settled = until.IsZero() && p.members[0].host == ""
+// setTimes sets until when a first verdict is waited for, and when what is known next changes by itself.
+func (p *plan) setTimes(awaited, next time.Time) {
+	p.awaited, p.next = awaited, next
+	p.lowTTL = p.degraded || !awaited.IsZero()
+	p.settled = awaited.IsZero() && next.IsZero() && p.members[0].host == ""
 }
 
 // limitOf returns the most members like m that an answer may hold.

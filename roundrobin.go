@@ -5,5 +5,5 @@ package balance
 import "github.com/seed-f1518d44/balance/internal/schedule"
 
 // roundRobin is strict: the lead moves to the next member on every answer, and the rest follows in
-// rotation.
-func roundRobin(c contest) schedule.Schedule { return schedule.Rotation(len(c.members)) }
+// rotation. Weights differ only while a member ramps.
+func roundRobin(c contest) schedule.Schedule { return schedule.Weighted(c.weights, c.wanted) }

@@ -276,7 +276,7 @@ func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now tim
 	if override == overrides.None && z.agentDrains(target) {
 		override = overrides.Drain
 	}
-	return standing{weight, z.tierOf(target), v, override, z.localities.of(target)}.ruled()
+	return standing{weight: weight, tier: z.tierOf(target), verdict: v, override: override, place: z.localities.of(target)}.ruled()
 }
 
 // servedRule is a zoneRule in one chain. Safe for concurrent use.

@@ -6,9 +6,6 @@ package schedule
 // before. The rest follows in rotation: [0 1 2], [1 2 0], [2 0 1].
 type rotation struct{ n uint64 }
 
-// Rotation returns the schedule of strict round robin for n items.
-func Rotation(n int) Schedule { return rotation{uint64(n)} }
-
 func (r rotation) length() uint64       { return r.n }
 func (r rotation) lead(turn uint64) int { return int(turn) }
 

@@ -3,8 +3,8 @@
 // Package schedule puts n items in an order at every turn. It knows the items by the numbers 0 to
 // n-1, at most MaxItems of them, and nothing else about them.
 //
-//	Rotation     strict round robin                                    rotation.go
-//	Weighted     weighted round robin, exact and smooth                weighted.go, stride.go, sample.go
+//	Weighted     weighted round robin, exact and smooth; strict        weighted.go, stride.go, sample.go,
+//	             round robin if all weights are equal                  rotation.go
 //	Shuffle      uniformly random                                      shuffle.go
 //	Rendezvous   weighted rendezvous hashing: the turn is a client     rendezvous.go
 package schedule

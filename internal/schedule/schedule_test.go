@@ -13,7 +13,7 @@ func TestRotation(t *testing.T) {
 	var got [][]uint16
 	for turn := range uint64(4) {
 		order := make([]uint16, 3)
-		Rotation(3).Order(turn, order)
+		Weighted([]uint16{1, 1, 1}, 3).Order(turn, order)
 		got = append(got, order)
 	}
 	if diff := cmp.Diff([][]uint16{{0, 1, 2}, {1, 2, 0}, {2, 0, 1}, {0, 1, 2}}, got); diff != "" {

@@ -13,7 +13,7 @@ const maxCycle = 1024
 
 // Weighted returns a schedule in which every item leads in exact proportion to its weight: over any
 // W/gcd turns, W being the sum of the weights, weight/gcd times, spread out. Weights are 1 to 65535.
-// Equal weights are a Rotation. Orders have the length wanted, 1 to n, or n.
+// Equal weights are a rotation. Orders have the length wanted, 1 to n, or n.
 //
 // Cycles of at most maxCycle turns are smooth weighted round robin as nginx has it since 1.3.1
 // (https://github.com/nginx/nginx/commit/52327e0627f4): the weights 5,

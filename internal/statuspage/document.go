@@ -139,15 +139,16 @@ func (n *Name) HasTiers() bool {
 // Member is one record of an RRset. State is "answers" if it has its turn in the next answers, else the
 // reason why not: "limit", "drained", "tier" or "down".
 type Member struct {
-	Member   string     `json:"member"`
-	Verdict  string     `json:"verdict"` // of all checks together, or the override's
-	Since    *time.Time `json:"since"`   // null if nothing is known of it
-	State    string     `json:"state"`
-	Weight   int        `json:"weight"`
-	Tier     int        `json:"tier"` // the first is 1
-	Override *Override  `json:"override"`
-	Leads    Leads      `json:"leads"`
-	Probes   []Probe    `json:"probes"` // one a check
+	Member        string     `json:"member"`
+	Verdict       string     `json:"verdict"` // of all checks together, or the override's
+	Since         *time.Time `json:"since"`   // null if nothing is known of it
+	State         string     `json:"state"`
+	Weight        int        `json:"weight"`
+	WeightInForce float64    `json:"weight_in_force"` // with the factors that scale it; 0: it does not answer
+	Tier          int        `json:"tier"`            // the first is 1
+	Override      *Override  `json:"override"`
+	Leads         Leads      `json:"leads"`
+	Probes        []Probe    `json:"probes"` // one a check
 }
 
 // Leads are the answers that a member came first in, within the window. Shares are from 0 to 1.
