@@ -85,6 +85,7 @@ func (p *pool) mute(e *endpoint, err error) {
 	}
 	e.tracker, e.silent = tracker{}, false
 	now := &status{since: time.Now(), problem: err.Error(), advice: &Advice{NoSay: true}}
+	now.damping = p.damped(e, before, now)
 	e.status.Store(now)
 	affected := scopes(slices.Collect(p.scopes.with(e)))
 	for _, s := range affected {

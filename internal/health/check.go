@@ -15,6 +15,7 @@ import (
 type Check struct {
 	Prober
 	Timing       Timing
+	HalfLife     time.Duration // of the penalty of endpoints that flap; 0: they are not damped
 	MaxEndpoints int
 	MaxInFlight  int
 	Hold         *Hold // nil without the option hold

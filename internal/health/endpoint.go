@@ -38,6 +38,8 @@ type endpoint struct {
 // status is a verdict as queries see it. Immutable.
 type status struct {
 	verdict Verdict
+	cameUp  bool // it is up, and was down before
+	damping damping
 	since   time.Time
 	problem string  // why it is down, or why the check does not count; empty if it is up, or was never probed
 	advice  *Advice // nil: it says nothing about itself

@@ -24,6 +24,7 @@ var (
 	endpointsDesc    = desc("endpoints", "Endpoints that are probed, by verdict.", "zone", "state")
 	endpointUpDesc   = desc("endpoint_up", "1 for an endpoint that is up, 0 for one that is down; absent until the first verdict.", "zone", "endpoint")
 	heldDesc         = desc("held_connections", "Idle connections that are held to endpoints.", "zone")
+	suppressedDesc   = desc("suppressed", "Endpoints that are up and that the option damp keeps out of answers because they flap.", "zone")
 	allFailingDesc   = desc("all_endpoints_failing", "1 if the last probe of every endpoint of a check failed: the fault may be local.", "zone")
 )
 
@@ -46,7 +47,7 @@ var _ prometheus.Collector = (*Registry)(nil)
 
 // Describe implements prometheus.Collector.
 func (r *Registry) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{endpointsDesc, endpointUpDesc, heldDesc, allFailingDesc} {
+	for _, d := range []*prometheus.Desc{endpointsDesc, endpointUpDesc, heldDesc, suppressedDesc, allFailingDesc} {
 		descs <- d
 	}
 }
@@ -57,7 +58,7 @@ func (r *Registry) Collect(metrics chan<- prometheus.Metric) {
 	zones := make(map[string]*zoneEndpoints)
 	r.each(func(s *Subscription) {
 		if zones[s.sub.Zone] == nil {
-			zones[s.sub.Zone] = &zoneEndpoints{verdicts: make(map[string]Verdict), held: make(map[string]bool)}
+			zones[s.sub.Zone] = &zoneEndpoints{verdicts: make(map[string]Verdict), held: make(map[string]bool), suppressed: make(map[string]bool)}
 		}
 		zones[s.sub.Zone].add(s)
 	})
@@ -71,6 +72,8 @@ type zoneEndpoints struct {
 	verdicts   map[string]Verdict // by name
 	allFailing bool               // every endpoint of a check fails
 	held       map[string]bool    // names of endpoints with a held connection
+	suppressed map[string]bool    // names of endpoints that are to stay out because they flap
+	damps      bool               // a check has a half-life
 	holds      bool               // a check has the option hold
 }
 
@@ -87,11 +90,15 @@ func (z *zoneEndpoints) add(s *Subscription) {
 		if e.Failing {
 			failing++
 		}
+		if !e.Reuse.IsZero() {
+			z.suppressed[name] = true
+		}
 		if before, again := z.verdicts[name]; again {
 			v = v.And(before)
 		}
 		z.verdicts[name] = v
 	}
+	z.damps = z.damps || s.pool.check.HalfLife > 0
 	z.holds = z.holds || s.pool.check.holds()
 	z.allFailing = z.allFailing || AllFail(known, failing)
 }
@@ -108,6 +115,9 @@ func (z *zoneEndpoints) collect(zone string, metrics chan<- prometheus.Metric) {
 		metrics <- gauge(endpointsDesc, n, zone, verdictNames[v])
 	}
 	metrics <- gauge(allFailingDesc, one(z.allFailing), zone)
+	if z.damps {
+		metrics <- gauge(suppressedDesc, len(z.suppressed), zone)
+	}
 	if z.holds {
 		metrics <- gauge(heldDesc, len(z.held), zone)
 	}

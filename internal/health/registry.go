@@ -29,13 +29,14 @@ func NewRegistry(log Logger) *Registry {
 type poolKey struct {
 	check        string
 	timing       Timing
+	halfLife     time.Duration
 	maxEndpoints int
 	maxInFlight  int
 	hold         bool
 }
 
 func keyOf(c *Check) poolKey {
-	return poolKey{c.Key(), c.Timing, c.MaxEndpoints, c.MaxInFlight, c.holds()}
+	return poolKey{c.Key(), c.Timing, c.HalfLife, c.MaxEndpoints, c.MaxInFlight, c.holds()}
 }
 
 // Join subscribes a rule, in one of its zones, to a check. It takes over what pools of the same
@@ -104,7 +105,7 @@ type knowledge struct {
 	at       netip.AddrPort
 	tracker  tracker
 	silent   bool
-	status   *status
+	status   *status // with its penalty
 	failing  bool
 	history  *history
 	seen     time.Duration // how long ago

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // scope is a rule in one of its zones, and the endpoints that its answers hold. It survives a
@@ -25,11 +26,12 @@ type scope struct {
 	full    atomic.Bool  // it was logged that no more endpoints fit
 
 	subscriptions []*Subscription
-	observe       bool // the rule leaves its answers as they are
-	inFlight      int  // probes on its behalf
-	failing       int  // members whose last probe failed
-	allFail       bool // all members fail, and that was logged
-	outdated      bool // it is in pool.outdated
+	observe       bool          // the rule leaves its answers as they are
+	inFlight      int           // probes on its behalf
+	failing       int           // members whose last probe failed
+	allFail       bool          // all members fail, and that was logged
+	allFailed     time.Duration // when they last did
+	outdated      bool          // it is in pool.outdated
 	lines         [classes]line
 }
 

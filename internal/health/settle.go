@@ -159,6 +159,9 @@ func (p *pool) judgeScope(s *scope, err error) {
 	if all && !s.allFail && err != nil {
 		p.log.Warningf("%s: all %d endpoints fail %s, the last with %q: the fault may be local", s.zone, s.failing, p.check.Name(), err)
 	}
+	if all || s.allFail {
+		s.allFailed = p.now()
+	}
 	s.allFail = all
 }
 
@@ -166,6 +169,8 @@ func (p *pool) judgeScope(s *scope, err error) {
 func (p *pool) publish(e *endpoint, err error) {
 	before := e.status.Load()
 	now := &status{verdict: e.tracker.verdict, since: time.Now(), advice: before.advice}
+	now.cameUp = before.verdict == Down && now.verdict == Up
+	now.damping = p.damped(e, before, now)
 	if err != nil {
 		now.problem = err.Error()
 	}
@@ -175,7 +180,7 @@ func (p *pool) publish(e *endpoint, err error) {
 		s.counters.transitions[now.verdict].Inc()
 		p.outdate(s)
 	}
-	p.logTransition(transition{e, affected, before, now})
+	p.logTransition(transition{e, affected, before, now, p.check.HalfLife})
 }
 
 // outdate marks the plans of a rule as outdated.

@@ -16,6 +16,8 @@ type Endpoint struct {
 	Problem string    // of the last probe that failed, or why the endpoint is down
 	Held    bool      // a connection to it is held
 	Advice  Advice
+	Penalty float64   // for flapping; 0 if the check does not damp
+	Reuse   time.Time // when damping lets it answer again; zero if it does or damping is not the reason
 
 	Milliseconds []float64 // of the last probes, oldest first; from Peek and with Subscriber.History only
 	Failed       []int     // indexes of those that failed
@@ -25,14 +27,18 @@ type Endpoint struct {
 func (e *Endpoint) Name() string { return nameOf(e.At) }
 
 // snapshot returns what is known about the endpoint, without its history. Safe for concurrent use.
-func (e *endpoint) snapshot() Endpoint {
-	known := e.status.Load()
-	return Endpoint{At: e.at, Verdict: known.verdict, Since: known.since, Failing: e.failing.Load(), Problem: known.problem, Held: e.isHeld(), Advice: known.said()}
+func (e *endpoint) snapshot(halfLife time.Duration) Endpoint {
+	known, at := e.status.Load(), time.Now()
+	shown := Endpoint{At: e.at, Verdict: known.verdict, Since: known.since, Failing: e.failing.Load(), Problem: known.problem, Held: e.isHeld(), Advice: known.said(), Penalty: known.penalty(at, halfLife)}
+	if until := known.reuse(halfLife); until.After(at) {
+		shown.Reuse = until
+	}
+	return shown
 }
 
 // snapshotWithHistory is snapshot with the last probes.
-func (e *endpoint) snapshotWithHistory() Endpoint {
-	now, h := e.snapshot(), e.history.Load()
+func (e *endpoint) snapshotWithHistory(halfLife time.Duration) Endpoint {
+	now, h := e.snapshot(halfLife), e.history.Load()
 	if h == nil {
 		return now
 	}

@@ -109,7 +109,7 @@ func (s *Subscription) Peek(at netip.AddrPort) (Endpoint, bool) {
 	if e == nil || !s.Allows(at.Addr()) {
 		return Endpoint{}, false
 	}
-	return e.snapshotWithHistory(), true
+	return e.snapshotWithHistory(s.pool.check.HalfLife), true
 }
 
 // Endpoints returns what is known about the endpoints that the rule's answers hold, without their
@@ -117,7 +117,7 @@ func (s *Subscription) Peek(at netip.AddrPort) (Endpoint, bool) {
 func (s *Subscription) Endpoints() iter.Seq[Endpoint] {
 	return func(yield func(Endpoint) bool) {
 		for n := range s.scope.members.all() {
-			if e := s.pool.table.numbered(n); e != nil && !yield(e.snapshot()) {
+			if e := s.pool.table.numbered(n); e != nil && !yield(e.snapshot(s.pool.check.HalfLife)) {
 				return
 			}
 		}

@@ -14,6 +14,7 @@ type transition struct {
 	endpoint    *endpoint
 	scopes      scopes // whose answers hold it
 	before, now *status
+	halfLife    time.Duration // of penalties
 }
 
 // transitionLog keeps the log readable when many verdicts change at once. The first few changes of
@@ -140,8 +141,18 @@ func (t *transition) line(check string) transitionLine {
 		reason = ": " + reason
 	}
 	was := now.since.Sub(before.since).Round(time.Millisecond)
-	text := fmt.Sprintf("%s: endpoint %s %s is %s (was %s for %s%s%s)%s", t.scopes.zones(), name, check, is, before.verdict, was, reason, noticed, t.observed())
+	text := fmt.Sprintf("%s: endpoint %s %s is %s (was %s for %s%s%s)%s%s",
+		t.scopes.zones(), name, check, is, before.verdict, was, reason, noticed, t.damped(), t.observed())
 	return transitionLine{text: text, brief: brief, down: now.verdict == Down}
+}
+
+// damped says for how long an endpoint that is up is to stay out of the answers.
+func (t *transition) damped() string {
+	until := t.now.reuse(t.halfLife)
+	if until.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("; damp: it flaps, so it is to stay out for %s (penalty %.0f)", until.Sub(t.now.since).Round(time.Second), t.now.damping.penalty)
 }
 
 // observed says what the verdict would do to the answers of the rules that only observe.
