@@ -86,11 +86,8 @@ type informer struct {
 	lost    atomic.Pointer[string] // why the API server cannot be reached; nil if it can
 	stop    func()
 
-	callers []*Nodes // guarded by informers
-
-	mu    sync.Mutex
-	nodes map[string]node
-	dirty chan struct{} // holds a token if nodes changed since the last table
+	callers []*Nodes      // guarded by informers
+	dirty   chan struct{} // holds a token if nodes changed since the last table
 }
 
 // informers are those that run: one for each cluster in the process, whichever rules and servers
@@ -165,17 +162,17 @@ func (i *informer) Problem() string {
 // start starts an informer on the nodes that a client reads.
 func start(c Cluster, client kubernetes.Interface, log Logger) *informer {
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logr.Discard()))
-	i := &informer{cluster: c, log: log, nodes: make(map[string]node), dirty: make(chan struct{}, 1)}
+	i := &informer{cluster: c, log: log, dirty: make(chan struct{}, 1)}
 	quiet := logr.Discard() // what matters is reported by reached
-	_, controller := cache.NewInformerWithOptions(cache.InformerOptions{
-		ListerWatcher: i.listWatch(client), ObjectType: &core.Node{}, Handler: i, Transform: trim, Logger: &quiet,
+	store, controller := cache.NewInformerWithOptions(cache.InformerOptions{
+		ListerWatcher: i.listWatch(client), ObjectType: &core.Node{}, Handler: i, Transform: transform, Logger: &quiet,
 	})
 	var tasks sync.WaitGroup
 	tasks.Go(func() { controller.RunWithContext(ctx) })
 	tasks.Go(func() {
 		select {
 		case <-controller.HasSyncedChecker().Done():
-			i.publish(ctx)
+			i.publish(ctx, store)
 		case <-ctx.Done():
 		}
 	})
@@ -225,43 +222,21 @@ func (i *informer) reached(ctx context.Context, err error) {
 }
 
 // OnAdd implements cache.ResourceEventHandler.
-func (i *informer) OnAdd(o any, _ bool) { i.put(o) }
+func (i *informer) OnAdd(any, bool) { i.changedNow() }
 
-// OnUpdate implements cache.ResourceEventHandler.
-func (i *informer) OnUpdate(_, o any) { i.put(o) }
+// OnUpdate implements cache.ResourceEventHandler. A heartbeat changes nothing.
+func (i *informer) OnUpdate(old, updated any) {
+	before, known := old.(*node)
+	now, ok := updated.(*node)
+	if ok && (!known || !before.same(now)) {
+		i.changedNow()
+	}
+}
 
 // OnDelete implements cache.ResourceEventHandler.
-func (i *informer) OnDelete(o any) {
-	if unknown, ok := o.(cache.DeletedFinalStateUnknown); ok {
-		o = unknown.Obj
-	}
-	gone, ok := o.(*core.Node)
-	if !ok {
-		return
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.nodes, gone.Name)
-	i.changedNow()
-}
+func (i *informer) OnDelete(any) { i.changedNow() }
 
-// put takes over what a node says now. A heartbeat changes nothing.
-func (i *informer) put(o any) {
-	full, ok := o.(*core.Node)
-	if !ok {
-		return
-	}
-	now := nodeOf(full)
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if before, known := i.nodes[now.name]; known && before.same(now) {
-		return
-	}
-	i.nodes[now.name] = now
-	i.changedNow()
-}
-
-// changedNow asks for a new table. Called with the lock.
+// changedNow asks for a new table.
 func (i *informer) changedNow() {
 	select {
 	case i.dirty <- struct{}{}:
@@ -269,17 +244,16 @@ func (i *informer) changedNow() {
 	}
 }
 
-// publish makes a table of the nodes, and a new one after every change, until ctx is done.
-func (i *informer) publish(ctx context.Context) {
+// publish makes a table of the nodes in the store, and a new one after every change, until ctx is done.
+func (i *informer) publish(ctx context.Context, store cache.Store) {
 	for {
-		i.mu.Lock()
 		select {
 		case <-i.dirty:
 		default:
 		}
-		table := tableOf(i.nodes)
-		i.count.Store(int64(len(i.nodes)))
-		i.mu.Unlock()
+		nodes := nodesIn(store)
+		table := tableOf(nodes)
+		i.count.Store(int64(len(nodes)))
 		i.table.Store(&table)
 		i.tell()
 		select {
@@ -293,6 +267,16 @@ func (i *informer) publish(ctx context.Context) {
 		case <-time.After(settle):
 		}
 	}
+}
+
+// nodesIn returns the nodes in an informer's store.
+func nodesIn(store cache.Store) (nodes []*node) {
+	for _, o := range store.List() {
+		if n, ok := o.(*node); ok {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
 }
 
 // tell calls all callers.

@@ -11,75 +11,78 @@ import (
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// node is what a locality needs of a Kubernetes node.
+// node is what a locality needs of a Kubernetes node. The informer keeps it in place of the node
+// itself, which has some 10 KB, most of it image names. Immutable.
 type node struct {
-	name     string
-	zone     Locality
-	prefixes []netip.Prefix // of its pods and of itself, sorted
+	name, version string
+	zone          Locality
+	prefixes      []netip.Prefix // of its pods and of itself, sorted
+}
+
+// GetObjectMeta implements meta.ObjectMetaAccessor: the informer goes by the name.
+func (n *node) GetObjectMeta() meta.Object {
+	return &meta.ObjectMeta{Name: n.name, ResourceVersion: n.version}
+}
+
+// transform is a cache.TransformFunc that turns an object that the API server sent into a node.
+func transform(o any) (any, error) {
+	if full, ok := o.(*core.Node); ok {
+		return nodeOf(full), nil
+	}
+	return o, nil
 }
 
 // nodeOf returns what o says of its zone and addresses. What cannot be parsed is left out: a node
 // is input.
-func nodeOf(o *core.Node) node {
-	n := node{name: o.Name, zone: Named(o.Labels[core.LabelTopologyZone])}
-	if !n.zone.Known() {
-		return n
+func nodeOf(o *core.Node) *node {
+	n := &node{name: o.Name, version: o.ResourceVersion, zone: Named(o.Labels[core.LabelTopologyZone])}
+	if n.zone.Known() {
+		n.prefixes = append(podRanges(o), ownAddresses(o)...)
+		slices.SortFunc(n.prefixes, netip.Prefix.Compare)
+		n.prefixes = slices.Clip(slices.Compact(n.prefixes))
 	}
+	return n
+}
+
+// podRanges returns the ranges that a node's pods have addresses of.
+func podRanges(o *core.Node) (ranges []netip.Prefix) {
 	cidrs := o.Spec.PodCIDRs
 	if len(cidrs) == 0 && o.Spec.PodCIDR != "" {
 		cidrs = []string{o.Spec.PodCIDR}
 	}
 	for _, cidr := range cidrs {
 		if prefix, err := netip.ParsePrefix(cidr); err == nil {
-			n.prefixes = append(n.prefixes, prefix.Masked())
+			ranges = append(ranges, prefix.Masked())
 		}
 	}
+	return ranges
+}
+
+// ownAddresses returns the addresses of a node itself.
+func ownAddresses(o *core.Node) (addresses []netip.Prefix) {
 	for _, address := range o.Status.Addresses {
+		if address.Type != core.NodeInternalIP && address.Type != core.NodeExternalIP {
+			continue
+		}
 		if addr, err := netip.ParseAddr(address.Address); err == nil && addr.Zone() == "" {
 			addr = addr.Unmap()
-			n.prefixes = append(n.prefixes, netip.PrefixFrom(addr, addr.BitLen()))
+			addresses = append(addresses, netip.PrefixFrom(addr, addr.BitLen()))
 		}
 	}
-	slices.SortFunc(n.prefixes, netip.Prefix.Compare)
-	n.prefixes = slices.Compact(n.prefixes)
-	return n
+	return addresses
 }
 
 // same reports whether both nodes put the same prefixes into the same zone.
-func (n node) same(other node) bool {
+func (n *node) same(other *node) bool {
 	return n.zone == other.zone && slices.Equal(n.prefixes, other.prefixes)
-}
-
-// trim keeps of an object that the API server sent what nodeOf reads, so that the informer's store
-// holds little: a node's full object has some 10 KB, most of it image names.
-func trim(o any) (any, error) {
-	full, ok := o.(*core.Node)
-	if !ok {
-		return o, nil
-	}
-	kept := &core.Node{ObjectMeta: meta.ObjectMeta{Name: full.Name, UID: full.UID, ResourceVersion: full.ResourceVersion}}
-	if zone, ok := full.Labels[core.LabelTopologyZone]; ok {
-		kept.Labels = map[string]string{core.LabelTopologyZone: zone}
-	}
-	kept.Spec.PodCIDR, kept.Spec.PodCIDRs = full.Spec.PodCIDR, full.Spec.PodCIDRs
-	for _, address := range full.Status.Addresses {
-		if address.Type == core.NodeInternalIP || address.Type == core.NodeExternalIP {
-			kept.Status.Addresses = append(kept.Status.Addresses, address)
-		}
-	}
-	return kept, nil
 }
 
 // tableOf returns the table of some nodes. If two nodes claim one prefix, the one whose name comes
 // first has it.
-func tableOf(nodes map[string]node) Table {
-	sorted := make([]node, 0, len(nodes))
-	for _, n := range nodes {
-		sorted = append(sorted, n)
-	}
-	slices.SortFunc(sorted, func(a, b node) int { return cmp.Compare(b.name, a.name) }) // the last one counts
+func tableOf(nodes []*node) Table {
+	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(b.name, a.name) }) // the last one counts
 	var ranges []Range
-	for _, n := range sorted {
+	for _, n := range nodes {
 		for _, prefix := range n.prefixes {
 			ranges = append(ranges, Range{prefix, n.zone})
 		}

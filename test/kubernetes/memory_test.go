@@ -110,8 +110,8 @@ func (p *pod) status(b *testing.B, key string) int64 {
 	return 0
 }
 
-// metric returns a metric without labels.
-func (p *pod) metric(b *testing.B, name string) float64 {
+// metric returns a metric, whose name has its labels.
+func (p *pod) metric(b testing.TB, name string) float64 {
 	b.Helper()
 	text, err := get(b.Context(), "http://"+dnsAddress+":9153/metrics")
 	if err != nil {
