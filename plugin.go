@@ -66,6 +66,8 @@
 //	outcome.go      the results of an answer, and the reasons why records left it
 //	metrics.go      counters; scrape.go metrics made at a scrape
 //	position.go     warnings about the position in plugin.cfg
+//	dryrun.go       the flag -balance.check; dryrunzones.go the zones that a Corefile loads;
+//	                unmatched.go lines that match nothing in them
 //
 // Life:
 //

@@ -68,27 +68,34 @@ func consequence(other string) string {
 const cacheWarning = `"ecs" is used above "cache" and "forward": the cache keeps one answer for all clients, so the server that is ` +
 	`forwarded to must not make its answers depend on the client subnet`
 
-// warnOfChain logs what chainWarnings finds for a server block.
+// warnOfChain logs what warningsOfChain finds.
 func warnOfChain(config *dnsserver.Config, rules []*rule) {
-	for _, warning := range chainWarnings(dnsserver.Directives, config.Handler("loadbalance") != nil) {
+	for _, warning := range warningsOfChain(config, rules) {
 		log.Warning(warning)
-	}
-	if config.Handler("metadata") == nil {
-		warnOfMetadata(rules)
-	}
-	trusts := slices.ContainsFunc(rules, func(r *rule) bool { return len(r.ecs) > 0 })
-	if trusts && config.Handler("cache") != nil && config.Handler("forward") != nil {
-		log.Warning(cacheWarning)
 	}
 }
 
-// warnOfMetadata logs which prefer lines read metadata that no plugin collects.
-func warnOfMetadata(rules []*rule) {
+// warningsOfChain returns what is wrong with the chain of a server block.
+func warningsOfChain(config *dnsserver.Config, rules []*rule) []string {
+	warnings := chainWarnings(dnsserver.Directives, config.Handler("loadbalance") != nil)
+	if config.Handler("metadata") == nil {
+		warnings = append(warnings, metadataWarnings(rules)...)
+	}
+	trusts := slices.ContainsFunc(rules, func(r *rule) bool { return len(r.ecs) > 0 })
+	if trusts && config.Handler("cache") != nil && config.Handler("forward") != nil {
+		warnings = append(warnings, cacheWarning)
+	}
+	return warnings
+}
+
+// metadataWarnings says which prefer lines read metadata that no plugin collects.
+func metadataWarnings(rules []*rule) (warnings []string) {
 	for _, r := range rules {
 		for _, p := range r.prefer {
 			if p.when != nil && p.when.usesMetadata() {
-				log.Warningf(`%s: prefer: no effect, because its metadata is not collected: add the line "metadata" to the server block`, p.at)
+				warnings = append(warnings, fmt.Sprintf(`%s: prefer: no effect, because its metadata is not collected: add the line "metadata" to the server block`, p.at))
 			}
 		}
 	}
+	return warnings
 }

@@ -45,6 +45,7 @@ type rule struct {
 	allDown     allDown
 	status      netip.AddrPort      // of the page that shows the rule; zero: none
 	lines       []string            // of the stanza, without blocks, for that page
+	source      []line              // of the stanza, as they were read
 	heading     position            // the first line of the stanza
 	options     map[string]position // the first line of each option
 	warnings    []string            // of its stanza, said when the server starts

@@ -21,7 +21,7 @@ import (
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
-func init() { plugin.Register(pluginName, setup) }
+func init() { plugin.Register(pluginName, setupOrNote) }
 
 // setup reads the stanzas of a server block and puts the plugin into its chain. It starts nothing.
 func setup(c *caddy.Controller) error {
@@ -31,6 +31,7 @@ func setup(c *caddy.Controller) error {
 	}
 	config := dnsserver.GetConfig(c)
 	rules := rulesByZone(stanzas)
+	dryRunning.note(c, stanzas, rules)
 	background := newLife(c, stanzas, rules)
 	start := func() error {
 		warnOfStanzas(stanzas)
@@ -229,7 +230,7 @@ func parseStanza(c *caddy.Controller, heading *line) (*stanza, error) {
 	if err := s.openFiles(); err != nil {
 		return nil, err
 	}
-	r.lines, r.heading, r.options = shownLines(lines), heading.at, s.at
+	r.lines, r.heading, r.options, r.source = shownLines(lines), heading.at, s.at, lines
 	s.text = textOf(lines)
 	return s, s.agreeOnStatus(c)
 }
@@ -331,17 +332,25 @@ func warnOfStanzas(rules []*rule) {
 }
 
 // openFiles reads the files that the stanza names.
-func (s *stanza) openFiles() (err error) {
+func (s *stanza) openFiles() error {
 	if f := s.weights; f.path != "" {
 		if _, given := s.at["reload"]; given {
 			f.every = s.reload
 		}
-		if s.rule.file, err = newWeightFile(s.rule.usesFiles(), pathIn(s.root, f.path), f.every); err != nil {
+		path, err := dryRunning.standInFor("weights", pathIn(s.root, f.path))
+		if err == nil {
+			s.rule.file, err = newWeightFile(s.rule.usesFiles(), path, f.every)
+		}
+		if err != nil {
 			return s.fileError("weights", err)
 		}
 	}
 	if f := s.overrides; f.path != "" {
-		if s.rule.overrides, err = newOverridesFile(s.rule.usesFiles(), pathIn(s.root, f.path), f.every); err != nil {
+		path, err := dryRunning.standInFor("overrides", pathIn(s.root, f.path))
+		if err == nil {
+			s.rule.overrides, err = newOverridesFile(s.rule.usesFiles(), path, f.every)
+		}
+		if err != nil {
 			return s.fileError("overrides", err)
 		}
 	}

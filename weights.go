@@ -70,7 +70,11 @@ func (f *weightFile) step(from, to time.Time) {
 }
 
 func (f *weightFile) unused(most int) (first []string, total int) {
-	return f.weights.Load().Unused(most)
+	lines, total := f.weights.Load().Unused(most)
+	for _, l := range lines {
+		first = append(first, l.String())
+	}
+	return first, total
 }
 
 // logChange logs what new content changes, and what may be meant otherwise.

@@ -256,3 +256,73 @@ func TestWhy(t *testing.T) {
 		}
 	}
 }
+
+// Files without a Corefile are read as the server reads them.
+func TestCheckFiles(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"good": "www.example.org\n192.0.2.1 5\n192.0.2.1 6\n", "bad": "\nwww.example.org\n192.0.2.1 5x\n", "utf16": "\xff\xfe\x31\x00",
+		"overrides": "192.0.2.1 down until 2020-01-01T00:00:00Z\n192.0.2.2 drain until 2999-01-01T00:00:00Z\n", "sideways": "192.0.2.1 sideways\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	for _, test := range []struct {
+		args   []string
+		status int
+		want   string
+	}{
+		{[]string{"weights", "good"}, exitDone, `good:3: warning: "192.0.2.1" has the weight 6, but on line 2 the weight 5, which counts: want one weight for it and its name` + "\n0 errors, 1 warning\n"},
+		{[]string{"-strict", "weights", "good"}, exitNot, ""},
+		{[]string{"weights", "bad", "overrides", "sideways"}, exitNot, `bad:3: error: bad weight "5x": want a whole number from 0 to 65535` + "\n" +
+			`sideways:1: error: unknown override "sideways": want up, down or drain` + "\n2 errors, 0 warnings\n"},
+		{[]string{"weights", "utf16"}, exitNot, `utf16:1: error: the file is UTF-16: want UTF-8, as "Set-Content -Encoding utf8" writes it` + "\n1 error, 0 warnings\n"},
+		{[]string{"overrides", "overrides"}, exitDone, "overrides:1: warning: no effect, because it ended at 2020-01-01T00:00:00Z\n0 errors, 1 warning\n"},
+		{[]string{"weights", "nowhere"}, exitFailure, "balancectl check: nowhere: no such file or directory\n"},
+		{[]string{"weights"}, exitFailure, "balancectl check: found nothing behind \"weights\": want a file\n"},
+		{[]string{"weights", "good", "weights", "bad"}, exitFailure, "balancectl check: weights: given twice: want it once\n"},
+		{[]string{"Corefile", "good"}, exitFailure, "balancectl check: found \"good\": want [COREFILE] [weights FILE] [overrides FILE]\n"},
+	} {
+		status, out, problems := ctl(t, append([]string{"check"}, test.args...)...)
+		if got := out + problems; status != test.status || test.want != "" && got != test.want {
+			t.Errorf("check %q: exit status %d, %q, want %d, %q", test.args, status, got, test.status, test.want)
+		}
+	}
+}
+
+// A Corefile is for a CoreDNS with balance: beside balancectl, in PATH or the one that is named.
+func TestCheckFindsCoreDNS(t *testing.T) {
+	dir := t.TempDir()
+	script := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	script("coredns", `echo "$@"; exit 1`)
+	without := script("without", "echo 'flag provided but not defined: -balance.check' >&2; exit 2")
+	failing := script("failing", "echo 'open Corefile: no such file' >&2; exit 2")
+	for _, test := range []struct {
+		path   string
+		args   []string
+		status int
+		want   string
+	}{
+		{dir, nil, exitNot, "-balance.check Corefile\n"},
+		{dir, []string{"-strict", "/etc/Corefile", "weights", "w"}, exitNot, "-balance.check /etc/Corefile weights w strict\n"},
+		{t.TempDir(), nil, exitFailure, "balancectl check: found no coredns beside this program or in PATH: want -coredns FILE, a CoreDNS with balance, because only its plugins can read a Corefile\n"},
+		{dir, []string{"-coredns", without}, exitFailure, "balancectl check: " + without + " is no CoreDNS with balance that can check: want one of this version as -coredns\n"},
+		{dir, []string{"-coredns", "/bin/true"}, exitFailure, "balancectl check: /bin/true is no CoreDNS with balance that can check: want one of this version as -coredns\n"},
+		{dir, []string{"-coredns", failing}, exitFailure, "balancectl check: open Corefile: no such file\n"},
+		{dir, []string{"-coredns", "/nowhere"}, exitFailure, "balancectl check: fork/exec /nowhere: no such file or directory\n"},
+	} {
+		t.Setenv("PATH", test.path)
+		status, out, problems := ctl(t, append([]string{"check"}, test.args...)...)
+		if got := out + problems; status != test.status || got != test.want {
+			t.Errorf("check %q: exit status %d, %q, want %d, %q", test.args, status, got, test.status, test.want)
+		}
+	}
+}

@@ -6,6 +6,7 @@
 //	page.go      what the option "status" serves, as JSON
 //	status.go    the same, as a table
 //	why.go       the answer that a client would get, and why
+//	check.go     what is wrong with a Corefile and its files, and has no effect
 //	edit.go      drain, down, up and clear: what they change
 //	file.go      the overrides file: lock, validate, write, show the difference
 //	guard.go     refuses what would leave a name without members
@@ -30,7 +31,7 @@ import (
 // Exit statuses, as the manual page lists them.
 const (
 	exitDone    = 0
-	exitNot     = 1 // status: there are problems; an edit: refused, or the server has not taken it
+	exitNot     = 1 // status and check: there are problems; an edit: refused, or the server has not taken it
 	exitFailure = 2
 )
 
@@ -57,6 +58,7 @@ func commands() []command {
 	all := []command{
 		{"status", "[flags]", "show names, members, verdicts and problems", runStatus},
 		{"why", "NAME [TYPE] [from CLIENT] [at PAGE]", "show the answer that a client would get, and why", runWhy},
+		{"check", "[COREFILE] [weights|overrides FILE]", "check configuration files", runCheck},
 	}
 	for _, what := range edits {
 		all = append(all, command{what.name, "[flags] NAME|ADDRESS|CIDR...", what.about, what.run})

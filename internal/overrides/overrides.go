@@ -59,6 +59,12 @@ func (l *Line) isFor(owner string) bool {
 	return l.name == "" || l.owner == owner
 }
 
+// Name returns the name that the line is for, which may be a wildcard: "" for any.
+func (l *Line) Name() string { return l.name }
+
+// Targets returns the addresses that the line is for.
+func (l *Line) Targets() netip.Prefix { return l.targets }
+
 // SameTarget reports whether two lines are for the same name and the same addresses, as they are
 // written.
 func (l *Line) SameTarget(other *Line) bool {
@@ -126,6 +132,11 @@ func (s Set) Count(what Override) (count int) {
 		}
 	}
 	return count
+}
+
+// Ended returns the lines that are no longer in force.
+func (s Set) Ended(now time.Time) Set {
+	return slices.DeleteFunc(slices.Clone(s), func(l *Line) bool { return l.Until.IsZero() || now.Before(l.Until) })
 }
 
 // Without returns the lines that other does not have, wherever they stand in it.

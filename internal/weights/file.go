@@ -3,8 +3,8 @@
 package weights
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"math"
 	"math/bits"
 	"net/netip"
@@ -26,14 +26,19 @@ type File struct {
 
 	count  int             // of lines with a weight
 	count6 int             // of them, those for IPv6
-	ramps  []namedLine     // those whose weight changes
+	ramps  []NamedLine     // those whose weight changes
 	unused []atomic.Uint32 // a bit for every line of the file: set if it has a weight that never applied
 }
 
-// namedLine is a line with its name or wildcard.
-type namedLine struct {
-	name string
+// NamedLine is a line with the name or wildcard that it is for.
+type NamedLine struct {
+	Name string
 	Line
+}
+
+// String writes the line with its number and name.
+func (l NamedLine) String() string {
+	return fmt.Sprintf("%d: %s %s %s", l.Number, l.Name, cidr.Word(l.Targets), l.Text())
 }
 
 // Of returns the weight of an address in the RRset of an owner at a time, Default if no line has one.
@@ -96,7 +101,7 @@ func (f *File) Next(now time.Time) (next time.Time, changes bool) {
 // Differ reports whether any weight is another one at one time than at the other, or a ramp began or
 // ended in between.
 func (f *File) Differ(from, to time.Time) bool {
-	differs := func(l namedLine) bool { return l.At(from) != l.At(to) }
+	differs := func(l NamedLine) bool { return l.At(from) != l.At(to) }
 	return slices.ContainsFunc(f.ramps, differs) || len(f.Ramps(from, to)) > 0
 }
 
@@ -105,7 +110,7 @@ func (f *File) Ramps(from, to time.Time) (texts []string) {
 	between := func(at time.Time) bool { return from.Before(at) && !at.After(to) }
 	for i := range f.ramps {
 		l := &f.ramps[i]
-		switch name := l.name + " " + cidr.Word(l.Targets); {
+		switch name := l.Name + " " + cidr.Word(l.Targets); {
 		case between(l.ends()):
 			texts = append(texts, fmt.Sprintf("%s has its last weight %d", name, l.ramp.to))
 		case between(l.begins()):
@@ -128,8 +133,8 @@ func (f *File) HasFamilyOf(addr netip.Addr) bool {
 
 // Unused returns the first lines whose weights applied to no address so far, most of them at most,
 // and how many there are.
-func (f *File) Unused(most int) (first []string, total int) {
-	wanted := make(map[uint32]bool, most)
+func (f *File) Unused(most int) (first []NamedLine, total int) {
+	wanted := make(map[uint32]bool)
 	for i := range f.unused {
 		word := f.unused[i].Load()
 		total += bits.OnesCount32(word)
@@ -137,15 +142,12 @@ func (f *File) Unused(most int) (first []string, total int) {
 			wanted[uint32(32*i+bits.TrailingZeros32(word))] = true
 		}
 	}
-	byNumber := make(map[uint32]string, len(wanted))
 	f.each(func(name string, line Line) {
 		if wanted[line.Number] {
-			byNumber[line.Number] = fmt.Sprintf("%d: %s %s %s", line.Number, name, cidr.Word(line.Targets), line.Text())
+			first = append(first, NamedLine{name, line})
 		}
 	})
-	for _, number := range slices.Sorted(maps.Keys(byNumber)) {
-		first = append(first, byNumber[number])
-	}
+	slices.SortFunc(first, func(a, b NamedLine) int { return cmp.Compare(a.Number, b.Number) })
 	return first, total
 }
 

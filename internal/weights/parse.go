@@ -164,7 +164,7 @@ func (p *parser) finish() *File {
 	f.each(func(name string, line Line) {
 		f.count++
 		if line.ramp != nil {
-			f.ramps = append(f.ramps, namedLine{name, line})
+			f.ramps = append(f.ramps, NamedLine{name, line})
 		}
 		if !line.Targets.Addr().Is4() {
 			f.count6++

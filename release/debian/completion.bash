@@ -1,9 +1,10 @@
 _balancectl() {
   local word=${COMP_WORDS[COMP_CWORD]} words=
-  if [ "$COMP_CWORD" -eq 1 ]; then words="status why drain down up clear completion spread help"
+  if [ "$COMP_CWORD" -eq 1 ]; then words="status why check drain down up clear completion spread help"
   else case ${COMP_WORDS[1]} in
     status) words="-at -every -json -watch" ;;
     why) words="-at -json" ;;
+    check) words="-coredns -strict" ;;
     drain) words="-at -configmap -dry-run -file -for -force -name -until -wait -why" ;;
     down) words="-at -configmap -dry-run -file -for -force -name -until -wait -why" ;;
     up) words="-at -configmap -dry-run -file -for -force -name -until -wait -why" ;;
