@@ -2,7 +2,14 @@
 
 package fleet
 
-import "context"
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // Config is what a fleet is made of. Immutable.
 type Config struct {
@@ -21,43 +28,354 @@ type Logger interface {
 	Errorf(format string, args ...any)
 }
 
-// Fleet is this replica's part in a fleet. Safe for concurrent use.
+// Fleet is this replica's part in a fleet: the shares of its checks, and what they have in common.
+// Safe for concurrent use.
 type Fleet struct {
 	config  Config
+	base    time.Time
+	traffic traffic
+
+	mu      sync.Mutex
 	carrier Carrier
+	probers int
+	quorum  int
+	members []Replica // sorted by name; this replica is one
+	since   map[string]time.Time
+	census  census
+	inOrder int // replicas that left in order since the members last changed
+	shares  map[CheckID]*Share
+	retired []*Share                    // whose check another share has taken over
+	pending map[CheckID]pending         // states of checks that this replica does not have yet
+	foreign map[foreignKey]foreignCheck // checks of other replicas that this one does not have
+	keepers map[string]Keeper
+	kept    map[string][]byte // for keepers that are not there yet
+	topics  map[uint64]*topic
+	number  uint64        // of the last message about no check
+	countAt time.Duration // when counts are next sent
+	logged  bool          // that this replica is alone
+	stop    context.CancelFunc
+	ended   chan struct{}
 }
+
+// view is what shares know of their fleet. Immutable.
+type view struct {
+	members         []Replica
+	alone           bool
+	retired         bool // another share of this replica has the check
+	probers, quorum int
+	version         uint8 // of the messages that every member understands
+}
+
+// traffic counts messages. Safe for concurrent use.
+type traffic struct{ sent, received, sentBytes, receivedBytes, skipped, lost atomic.Uint64 }
 
 var _ Listener = (*Fleet)(nil)
 
-// New returns a fleet in which this replica is alone until Start.
-func New(c Config) *Fleet { return &Fleet{config: c} }
+// New returns a fleet in which this replica is the only one until Start.
+func New(c Config) *Fleet {
+	f := &Fleet{
+		config: c, base: time.Now(), probers: c.Probers, quorum: c.Quorum,
+		members: []Replica{{Name: c.Replica, Locality: c.Locality, Versions: Understood}},
+		since:   map[string]time.Time{c.Replica: time.Now()},
+		shares:  make(map[CheckID]*Share), pending: make(map[CheckID]pending), foreign: make(map[foreignKey]foreignCheck),
+		keepers: make(map[string]Keeper), kept: make(map[string][]byte), topics: make(map[uint64]*topic),
+		number: uint64(time.Now().UnixMicro()),
+	}
+	f.census = f.census.after(1, 0, 0)
+	return f
+}
+
+func (f *Fleet) now() time.Duration { return time.Since(f.base) }
 
 // Start begins to talk to the other replicas.
-func (f *Fleet) Start(c Carrier) { f.carrier = c }
+func (f *Fleet) Start(c Carrier) {
+	ctx, cancel := context.WithCancel(context.Background())
+	f.mu.Lock()
+	f.carrier, f.stop, f.ended = c, cancel, make(chan struct{})
+	f.mu.Unlock()
+	go func() {
+		defer close(f.ended)
+		f.run(ctx)
+	}()
+}
 
-// Configure changes probers and quorum; the other fields of c are ignored.
-func (f *Fleet) Configure(c Config) {}
+// run looks at the members and sends counts from time to time.
+func (f *Fleet) run(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			f.mu.Lock()
+			f.spread()
+			f.mu.Unlock()
+			f.sendCounts()
+		}
+	}
+}
 
-// Stop leaves the fleet in order. Verdicts stay as they are.
-func (f *Fleet) Stop(ctx context.Context) { f.carrier.Leave(ctx) }
+// Stop leaves the fleet in order. The verdicts stay as they are.
+func (f *Fleet) Stop(ctx context.Context) {
+	f.mu.Lock()
+	carrier := f.carrier
+	f.carrier = nil
+	f.mu.Unlock()
+	if carrier == nil {
+		return
+	}
+	f.stop()
+	<-f.ended
+	carrier.Leave(ctx)
+}
 
-// Hear implements Listener.
-func (f *Fleet) Hear(message []byte) {}
+// Configure changes probers and quorum. It ignores the other fields.
+func (f *Fleet) Configure(c Config) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.probers, f.quorum = c.Probers, c.Quorum
+	f.spread()
+}
+
+// Join makes this replica take part in the verdicts of a check. If it does already, the new share
+// takes over from the old one, which goes by its own probes from then on.
+func (f *Fleet) Join(check Check, host Host) *Share {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := newShare(f, check, host, f.view())
+	if before := f.shares[check.ID]; before != nil {
+		f.retired = append(f.retired, before)
+		f.showTo(before, f.view())
+	}
+	f.shares[check.ID] = s
+	if p, waits := f.pending[check.ID]; waits && f.now()-p.at < pendingFor {
+		s.deliver(parcel{rest: p.state, state: true})
+	}
+	delete(f.pending, check.ID)
+	return s
+}
+
+// Leave ends the part that the share takes. Its host's goroutine calls it.
+func (s *Share) Leave() {
+	s.leave()
+	f := s.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.retired = slices.DeleteFunc(f.retired, func(one *Share) bool { return one == s })
+	if f.shares[s.check.ID] == s {
+		delete(f.shares, s.check.ID)
+	}
+}
 
 // Members implements Listener.
-func (f *Fleet) Members(live []Replica) {}
+func (f *Fleet) Members(live []Replica) {
+	live = slices.Clone(live)
+	slices.SortFunc(live, func(a, b Replica) int { return strings.Compare(a.Name, b.Name) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.census = f.census.after(len(live), f.inOrder, f.now())
+	f.inOrder = 0
+	since := make(map[string]time.Time, len(live))
+	for _, m := range live {
+		since[m.Name] = time.Now()
+		if t, known := f.since[m.Name]; known {
+			since[m.Name] = t
+		}
+	}
+	f.members, f.since = live, since
+	f.spread()
+}
 
-// Left implements Listener.
-func (f *Fleet) Left(name string, inOrder bool) {}
+// Left implements Listener. The carrier calls it before Members without the replica.
+func (f *Fleet) Left(_ string, inOrder bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.inOrder += one(inOrder)
+}
+
+// view returns what shares are to know. The caller holds the lock.
+func (f *Fleet) view() *view {
+	v := &view{members: f.members, alone: f.census.alone(f.now()), probers: f.probers, quorum: f.quorum, version: Understood.Highest}
+	for _, m := range f.members {
+		if m.Versions.Highest >= Understood.Lowest {
+			v.version = min(v.version, m.Versions.Highest)
+		}
+	}
+	return v
+}
+
+// spread tells the shares what has changed. The caller holds the lock.
+func (f *Fleet) spread() {
+	v := f.view()
+	for _, s := range f.shares {
+		f.showTo(s, v)
+	}
+	for _, s := range f.retired {
+		f.showTo(s, v)
+	}
+	if v.alone != f.logged {
+		f.logged = v.alone
+		f.logAlone(v)
+	}
+}
+
+// showTo hands a share a view, if that differs from the one that it has.
+func (f *Fleet) showTo(s *Share, v *view) {
+	if slices.Contains(f.retired, s) {
+		own := *v
+		own.alone, own.retired = true, true
+		v = &own
+	}
+	if !s.latest.Load().equal(v) {
+		s.latest.Store(v)
+		s.host.Wake()
+	}
+}
+
+func (v *view) equal(other *view) bool {
+	return v.alone == other.alone && v.retired == other.retired && v.probers == other.probers && v.quorum == other.quorum &&
+		v.version == other.version && slices.Equal(v.members, other.members)
+}
+
+func (f *Fleet) logAlone(v *view) {
+	if v.alone {
+		f.config.Log.Warningf("fleet %s: alone: fewer than half of the replicas of a minute ago are there (%d): this replica goes by its own probes", f.config.Name, len(v.members))
+		return
+	}
+	f.config.Log.Infof("fleet %s: no longer alone: %d replicas", f.config.Name, len(v.members))
+}
+
+// Hear implements Listener.
+func (f *Fleet) Hear(message []byte) {
+	f.traffic.received.Add(1)
+	f.traffic.receivedBytes.Add(uint64(len(message)))
+	h, rest, ok := headerOf(message)
+	if !ok || len(message) > MaxMessage {
+		f.traffic.skipped.Add(1)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch s := f.shares[h.check]; {
+	case h.check == 0:
+		f.hearCounts(h.sender, rest)
+	case s != nil:
+		s.deliver(parcel{header: h, rest: slices.Clone(rest.rest)})
+	default:
+		f.noteForeign(h, rest)
+	}
+}
+
+// deliver puts a parcel into the share's inbox. If that is full the parcel is lost: heartbeats repair
+// that.
+func (s *Share) deliver(p parcel) {
+	select {
+	case s.inbox <- p:
+		s.host.Wake()
+	default:
+		s.fleet.traffic.lost.Add(1)
+	}
+}
+
+// send sends a message to one replica.
+func (f *Fleet) send(name string, message []byte) {
+	if c := f.to(1, message); c != nil {
+		c.Tell(name, message)
+	}
+}
+
+// sendAll sends a message to every other replica.
+func (f *Fleet) sendAll(message []byte) {
+	f.mu.Lock()
+	others := len(f.members) - 1
+	f.mu.Unlock()
+	if c := f.to(others, message); c != nil {
+		c.TellAll(message)
+	}
+}
+
+// to counts a message to some replicas, and returns the carrier.
+func (f *Fleet) to(replicas int, message []byte) Carrier {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.carrier != nil {
+		f.traffic.sent.Add(uint64(replicas))
+		f.traffic.sentBytes.Add(uint64(replicas * len(message)))
+	}
+	return f.carrier
+}
 
 // State implements Listener.
-func (f *Fleet) State(joining bool) []byte { return nil }
+func (f *Fleet) State(joining bool) []byte {
+	if !joining {
+		return nil
+	}
+	f.mu.Lock()
+	to := header{f.view().version, keyOf(f.config.Replica), 0, 0}.append(nil)
+	shares := make([]*Share, 0, len(f.shares))
+	for _, s := range f.shares {
+		shares = append(shares, s)
+	}
+	f.mu.Unlock()
+	to = f.appendKept(to)
+	for _, s := range shares {
+		s.host.Run(func() {
+			to = appendSection(to, kindKnown, func(b []byte) []byte { return s.appendState(b, MaxState-len(to)-maxStateRest) })
+		})
+	}
+	return to[:min(len(to), MaxState)]
+}
+
+// maxStateRest is kept free in a state for texts and replicas.
+const maxStateRest = 1 << 20
 
 // Merge implements Listener.
-func (f *Fleet) Merge(state []byte, joining bool) {}
+func (f *Fleet) Merge(state []byte, joining bool) {
+	if !joining || len(state) == 0 {
+		return
+	}
+	_, r, ok := headerOf(state)
+	if !ok || len(state) > MaxState {
+		f.traffic.skipped.Add(1)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for {
+		k, content, more := r.section()
+		switch {
+		case !more:
+			return
+		case k == kindKnown:
+			f.mergeKnown(content)
+		case k == kindKept:
+			f.mergeKept(content)
+		default:
+			f.traffic.skipped.Add(1)
+		}
+	}
+}
 
-// Join makes this replica take part in the verdicts of a check.
-func (f *Fleet) Join(check CheckID, host Host) *Share { return &Share{} }
+// mergeKnown hands what a state says about a check to its share, or keeps it until there is one.
+func (f *Fleet) mergeKnown(r reader) {
+	id := CheckID(r.uint64())
+	state := slices.Clone(r.rest)
+	if s := f.shares[id]; s != nil {
+		s.deliver(parcel{rest: state, state: true})
+	} else if len(f.pending) < maxPending {
+		f.pending[id] = pending{state, f.now()}
+	}
+}
 
-// Snapshot returns what is known about the fleet.
-func (f *Fleet) Snapshot() Snapshot { return Snapshot{Name: f.config.Name} }
+// pending is what a state says about a check that this replica does not have yet: it joins the fleet
+// before its rules join their checks.
+type pending struct {
+	state []byte
+	at    time.Duration
+}
+
+const (
+	maxPending = 256 // checks whose states are kept
+	pendingFor = time.Minute
+)

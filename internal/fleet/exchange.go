@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"time"
+)
+
+// What a share says and hears. A replica sends a claim once, to everyone, when it changes. With each
+// heartbeat it sends the sum of the digests of all its claims. Who finds another sum in what it
+// holds sends that replica a sum for each bucket of endpoints, and gets the claims of the buckets
+// that differ.
+
+// parcel is a message about a check, opened up to its header.
+type parcel struct {
+	header
+	rest  []byte
+	state bool // it is from the state of another replica
+}
+
+// compared is the state of comparing digests with a peer.
+type compared struct {
+	asked, answered   time.Duration // when this replica last asked the peer, and answered it
+	waits             bool          // for the end of the peer's answer
+	again             int           // how often this replica asked again, because a message was lost
+	received, refused int           // messages of the peer's answer, and claims in them that were not admitted
+}
+
+// Work does what is due, and returns when to call it again at the latest. The host calls it after
+// Wake, and after it has called the share's other methods.
+func (s *Share) Work() (next time.Duration) {
+	now := s.host.Now()
+	if v := s.latest.Load(); v != s.view {
+		s.adjust(v)
+	}
+	s.openParcels()
+	if now >= s.tickAt {
+		s.tickAt = now + tick
+		s.look(now)
+	}
+	s.sweepSome()
+	s.flushIfDue(now)
+	if now >= s.beatAt {
+		s.sendBeat()
+	}
+	return s.nextWork(now)
+}
+
+func (s *Share) nextWork(now time.Duration) time.Duration {
+	next := min(s.beatAt, s.tickAt)
+	switch {
+	case s.isSweeping() || len(s.inbox) > 0:
+		return now
+	case s.urgent:
+		return min(next, s.flushed+flushPause)
+	}
+	return next
+}
+
+func (s *Share) openParcels() {
+	for range maxParcels {
+		select {
+		case p := <-s.inbox:
+			s.unpack(p)
+		default:
+			return
+		}
+	}
+}
+
+// look does what is done once a second.
+func (s *Share) look(now time.Duration) {
+	changed := s.reflect(now)
+	s.rank() // a peer may have fallen silent
+	if changed {
+		s.fleet.config.Log.Infof("fleet %s: %s: %s", s.fleet.config.Name, s.check.Name, doubtText(s.doubting.now))
+		s.sendBeat()
+	}
+	for n := range s.bare {
+		if s.isBare(n) {
+			s.judge(n, "")
+		}
+	}
+	for i := range s.peers[1:] {
+		if p := &s.peers[1+i]; p.waits && p.again < mostAgain && now-p.asked >= tick {
+			again := p.again + 1
+			s.compare(uint16(1 + i))
+			p.again = again
+		}
+	}
+}
+
+func doubtText(doubts bool) string {
+	if doubts {
+		return "this replica doubts itself: its votes do not count"
+	}
+	return "this replica trusts itself again"
+}
+
+// adjust takes a new view of the fleet over.
+func (s *Share) adjust(v *view) {
+	before := s.view
+	s.view = v
+	if before != nil && (before.probers != v.probers || before.quorum != v.quorum) {
+		s.sweep = 0
+	}
+	for i := range s.peers[1:] {
+		s.peers[1+i].live = false
+	}
+	for _, m := range v.members {
+		s.meet(m)
+	}
+	for i := range s.peers[1:] {
+		if p := &s.peers[1+i]; !p.live && p.key != 0 {
+			s.part(uint16(1 + i))
+		}
+	}
+	s.rank()
+}
+
+// meet notes that a replica is live. A new one gets a heartbeat at once.
+func (s *Share) meet(m Replica) {
+	key := keyOf(m.Name)
+	i, known := s.byKey[key]
+	if !known {
+		if i = s.seat(); i == 0 {
+			return
+		}
+		s.byKey[key] = i
+		s.peers[i] = peer{key: key, name: m.Name, heard: s.host.Now()}
+		s.tell(i, s.appendBeat(nil))
+	}
+	s.peers[i].live, s.peers[i].locality = true, m.Locality
+}
+
+// seat returns the index of a free peer, 0 if there is none.
+func (s *Share) seat() uint16 {
+	for i := range s.peers[1:] {
+		if s.peers[1+i].key == 0 {
+			return uint16(1 + i)
+		}
+	}
+	if len(s.peers) >= maxPeers {
+		return 0
+	}
+	s.peers = append(s.peers, peer{})
+	return uint16(len(s.peers) - 1)
+}
+
+// part forgets a replica that is gone, and its votes. What it wanted is kept for a while, because
+// its clients will ask other replicas.
+func (s *Share) part(i uint16) {
+	p := &s.peers[i]
+	for n := range p.wants.all() {
+		s.departed.set(n, true)
+		s.departing = s.host.Now() + departedFor
+	}
+	s.empty(i)
+	delete(s.byKey, p.key)
+	*p = peer{}
+}
+
+// empty takes back all that a peer said.
+func (s *Share) empty(i uint16) {
+	for n := 0; n < len(s.ballots) && s.peers[i].claims > 0; n++ {
+		s.claim(i, uint32(n), false, Opinion{})
+	}
+	s.sweep = 0
+}
+
+// departedFor is how long endpoints are kept that only a replica wanted that is gone.
+const departedFor = 10 * time.Minute
+
+// unpack takes what another replica said.
+func (s *Share) unpack(p parcel) {
+	if p.state {
+		s.merge(reader{rest: p.rest})
+		return
+	}
+	i := s.byKey[p.sender]
+	if i == 0 || !s.peers[i].window.accept(p.number) {
+		s.fleet.traffic.skipped.Add(1)
+		return
+	}
+	all, bucket := reader{rest: p.rest}, new(bucketClaims)
+	for {
+		k, content, ok := all.section()
+		if !ok {
+			break
+		}
+		s.takeSection(i, k, &content, bucket)
+		all.bad = all.bad || content.bad
+	}
+	if all.bad {
+		s.fleet.traffic.skipped.Add(1)
+	}
+	s.finish(i, bucket)
+}
+
+// takeSection takes one section of a peer's message.
+func (s *Share) takeSection(i uint16, k kind, r *reader, bucket *bucketClaims) {
+	switch k {
+	case kindClaims:
+		r.claims(func(c claim) { s.hear(i, c) })
+	case kindBeat:
+		s.hearBeat(i, r)
+	case kindCompare:
+		s.answer(i, r)
+	case kindBucket:
+		s.hearBucket(i, r, bucket)
+	case kindEnd:
+		s.hearEnd(i, r)
+	case kindContested:
+		s.hearContested(i, r)
+	case kindBye:
+		s.peers[i].has = false
+		s.empty(i)
+		s.rank()
+	default:
+		s.fleet.traffic.skipped.Add(1)
+	}
+}
+
+// hear takes a claim of a peer. Only an endpoint that the peer wants is admitted: otherwise votes of
+// replicas that forget it at different times would keep it alive.
+func (s *Share) hear(i uint16, c claim) (n uint32, known bool) {
+	n, known = s.host.Find(c.at)
+	if !known && c.wanted {
+		if n, known = s.host.Admit(c.at); known {
+			s.Add(n, false)
+		}
+	}
+	if !known {
+		s.peers[i].refused += one(c.wanted || c.opinion.Verdict != None)
+		return 0, false
+	}
+	before := s.ballots[n].of(i)
+	s.claim(i, n, c.wanted, c.opinion)
+	if before != c.opinion {
+		s.judge(n, c.text)
+	}
+	return n, true
+}
+
+// Heartbeats.
+
+const (
+	beatDoubts = 1 << 0
+	beatAlone  = 1 << 1
+)
+
+// beat is the time between two heartbeats. Large fleets send fewer.
+func (s *Share) beat() time.Duration {
+	const least, most, few = time.Second, 10 * time.Second, 32
+	return min(max(s.check.Interval, least), most) * time.Duration((len(s.view.members)+few-1)/few)
+}
+
+// sendBeat sends a heartbeat to everyone.
+func (s *Share) sendBeat() {
+	s.flush()
+	beat := s.beat()
+	s.beatAt = s.host.Now() + beat - beat/20 + rand.N(beat/10) //nolint:gosec // no secret
+	s.tellAll(s.appendBeat(nil))
+}
+
+func (s *Share) appendBeat(to []byte) []byte {
+	to = appendSection(to, kindBeat, func(to []byte) []byte {
+		to = append(to, byte(one(s.doubting.now)*beatDoubts|one(s.view.alone)*beatAlone))
+		to = binary.BigEndian.AppendUint64(to, s.peers[0].sum)
+		to = binary.AppendUvarint(to, uint64(s.peers[0].claims))
+		return appendText(to, s.check.Name, maxName)
+	})
+	if ties := s.ties(); len(ties) > 0 {
+		to = appendSection(to, kindContested, func(to []byte) []byte { return appendClaims(to, ties) })
+	}
+	return to
+}
+
+// hearBeat takes a peer's heartbeat.
+func (s *Share) hearBeat(i uint16, r *reader) {
+	flags, sum, _ := r.byte(), r.uint64(), r.uvarint()
+	if r.bad {
+		return
+	}
+	p := &s.peers[i]
+	before := *p
+	p.heard, p.has = s.host.Now(), true
+	p.doubts, p.alone = flags&beatDoubts != 0, flags&beatAlone != 0
+	if !before.has || before.doubts != p.doubts {
+		s.rank()
+	}
+	switch {
+	case sum == p.sum+p.offset:
+		p.waits = false
+	case !p.waits || p.again == mostAgain:
+		s.compare(i)
+	}
+}
+
+// ties returns the verdicts of endpoints without a quorum whose first vote is this replica's. They
+// are what the others go by.
+func (s *Share) ties() (all []claim) {
+	const most = 64
+	for n, tied := range s.open {
+		if len(all) == most {
+			break
+		}
+		if b := &s.ballots[n]; tied && s.leads(n, 0) {
+			all = append(all, claim{at: s.host.At(n), opinion: Opinion{Verdict: b.decided}})
+		}
+	}
+	return all
+}
+
+// hearContested takes the verdicts that a peer goes by while votes are tied.
+func (s *Share) hearContested(i uint16, r *reader) {
+	r.claims(func(c claim) {
+		if n, known := s.host.Find(c.at); known && s.open[n] && c.opinion.Verdict != None && s.leads(n, i) {
+			s.collect(&s.ballots[n], s.assignedTo(n))
+			s.settle(n, c.opinion.Verdict, "")
+		}
+	})
+}
+
+// leads reports whether a peer is the first of the assigned replicas that has voted.
+func (s *Share) leads(n uint32, i uint16) bool {
+	for _, one := range s.assignedTo(n) {
+		if s.ballots[n].of(one).Verdict != None {
+			return one == i
+		}
+	}
+	return false
+}
+
+// assignedTo returns the replicas that are assigned to an endpoint.
+func (s *Share) assignedTo(n uint32) []uint16 {
+	s.order = s.ranking.first(hashOf(s.host.At(n)), s.view.probers, s.order[:0])
+	return s.order
+}
+
+// Changes.
+
+// flushIfDue sends what changed. A change is sent at once, and those that follow soon after it
+// together.
+func (s *Share) flushIfDue(now time.Duration) {
+	if s.urgent && now >= s.flushed+flushPause {
+		s.flush()
+	}
+}
+
+// flush sends all that changed to everyone.
+func (s *Share) flush() {
+	claims := s.dropped
+	for _, n := range s.changed {
+		if b := &s.ballots[n]; b.known && b.changed {
+			b.changed = false
+			claims = append(claims, claim{s.host.At(n), s.peers[0].wants.has(n), b.of(0), s.texts[n]})
+		}
+	}
+	s.changed, s.dropped, s.urgent = s.changed[:0], nil, false
+	clear(s.texts)
+	if len(claims) == 0 || len(s.byKey) < 2 {
+		return
+	}
+	s.flushed = s.host.Now()
+	for some := range parts(claims, MaxDatagram-headerSize-20) {
+		s.tellAll(appendSection(nil, kindClaims, func(to []byte) []byte { return appendClaims(to, some) }))
+	}
+}
+
+// parts divides claims so that each part fits into so many bytes.
+func parts(claims []claim, limit int) func(yield func([]claim) bool) {
+	return func(yield func([]claim) bool) {
+		size, start := 0, 0
+		for i := range claims {
+			more := 24 + min(len(claims[i].text), maxText)
+			if size+more > limit {
+				if !yield(claims[start:i]) {
+					return
+				}
+				size, start = 0, i
+			}
+			size += more
+		}
+		if start < len(claims) {
+			yield(claims[start:])
+		}
+	}
+}
+
+func (s *Share) nextHeader() []byte {
+	s.number++
+	return header{s.view.version, s.self, s.check.ID, s.number}.append(nil)
+}
+
+func (s *Share) tellAll(sections []byte) {
+	if len(s.byKey) > 1 && !s.view.retired {
+		s.fleet.sendAll(append(s.nextHeader(), sections...))
+	}
+}
+
+func (s *Share) tell(i uint16, sections []byte) {
+	if !s.view.retired {
+		s.fleet.send(s.peers[i].name, append(s.nextHeader(), sections...))
+	}
+}
+
+// leave says that this replica does not have the check any more.
+func (s *Share) leave() { s.tellAll(appendSection(nil, kindBye, func(to []byte) []byte { return to })) }
+
+// window finds messages that came already. It is a bit for each of the last 64 numbers.
+type window struct {
+	last uint64
+	seen uint64
+}
+
+// accept reports whether a message is new, and notes it.
+func (w *window) accept(number uint64) bool {
+	switch behind := w.last - number; {
+	case number > w.last:
+		w.seen = w.seen<<min(number-w.last, 64) | 1
+		w.last = number
+	case behind >= 64 || w.seen&(1<<behind) != 0:
+		return false
+	default:
+		w.seen |= 1 << behind
+	}
+	return true
+}
