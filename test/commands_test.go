@@ -44,6 +44,7 @@ var unrunnable = map[string]string{
 	"go generate && go build":      "likewise",
 	".cache/soak ":                 "takes half an hour; make test-soak runs it",
 	"sysctl ":                      "changes the machine",
+	"aws ":                         "wants an account",
 }
 
 // ours are our own commands, by what starts them, with where they are.

@@ -80,3 +80,69 @@ func TestPreferWhenWithoutMetadata(t *testing.T) {
 		t.Errorf("the log says nothing of the missing metadata:\n%s", logged)
 	}
 }
+
+// clusterDNS runs a server that knows two zones, and trusts caches at 127.0.0.1 about their clients.
+func clusterDNS(t *testing.T) *server {
+	t.Helper()
+	db := zone(t, "example.org.", "www A 127.1.0.1\nwww A 127.1.0.2\nwww A 127.2.0.1\nwww A 127.2.0.2")
+	return start(t, `example.org:0 {
+    bind 127.0.0.1
+    balance {
+        locality zone-a 127.1.0.0/16
+        locality zone-b 127.2.0.0/16
+        prefer locality
+        ecs 127.0.0.1
+    }
+    file `+db+`
+}`)
+}
+
+// nodeCache runs a NodeLocal DNSCache that asks another server, from 127.0.0.1.
+func nodeCache(t *testing.T, s *server, lines string) *server {
+	t.Helper()
+	return start(t, `.:0 {
+    bind 127.0.0.1
+    `+lines+`
+    forward . `+s.udp()+`
+}`)
+}
+
+// zonesLed returns the zones that the four members of an answer are in, the first one first.
+func zonesLed(t *testing.T, s *server, client string) (zones string) {
+	t.Helper()
+	for _, member := range members(dial(t, "udp", s.udp(), client).Ask(query("www.example.org.", dns.TypeA)), dns.TypeA) {
+		zones += map[string]string{"127.1": "a", "127.2": "b"}[member[:len("127.1")]]
+	}
+	return zones
+}
+
+const podInA, podInB = "127.1.0.77", "127.2.0.77"
+
+// The lines of docs/locality.md: a cache on a node passes the address of its pods on. All pods of the node
+// get the answer that the first one got, which is right because they are in one zone.
+func TestNodeLocalCachePassesClientOn(t *testing.T) {
+	dnsServer := clusterDNS(t)
+	for client, want := range map[string]string{podInA: "aabb", podInB: "bbaa"} {
+		node := nodeCache(t, dnsServer, "cache 30\nrewrite edns0 subnet set 32 128")
+		for range 3 {
+			if got := zonesLed(t, node, client); got != want {
+				t.Errorf("a pod at %s gets members of %s, want %s", client, got, want)
+			}
+		}
+	}
+}
+
+// One cache for the clients of several zones does not work, because CoreDNS' cache ignores the scope of an
+// answer. Without the cache it works.
+func TestCacheOfSeveralZones(t *testing.T) {
+	dnsServer := clusterDNS(t)
+	for _, test := range []struct{ lines, a, b string }{
+		{"cache 30\nrewrite edns0 subnet set 32 128", "aabb", "aabb"},
+		{"rewrite edns0 subnet set 32 128", "aabb", "bbaa"},
+	} {
+		node := nodeCache(t, dnsServer, test.lines)
+		if a, b := zonesLed(t, node, podInA), zonesLed(t, node, podInB); a != test.a || b != test.b {
+			t.Errorf("with %q pods get members of %s in zone-a and %s in zone-b, want %s and %s", test.lines, a, b, test.a, test.b)
+		}
+	}
+}
