@@ -142,6 +142,10 @@ bench-probes: ## Measure health checks at scale (root, Linux; SCENARIO=tcp100k f
 	$(TOOL)/benchprobes -tags $(GOTAGS) ./benchprobes
 	$(CACHE)/benchprobes -scenario $(or $(SCENARIO),all) | tee $(CACHE)/probes.md
 
+.PHONY: sim-load
+sim-load: ## Simulate load_weights, and draw the charts of docs/load.md
+	go run -C tools ./simload -out $(CURDIR)/docs
+
 BENCHSUITE  = $(CACHE)/benchsuite -coredns $(BINARY)
 
 .PHONY: bench

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package load
+
+import (
+	"math"
+	"time"
+)
+
+// The controller's constants. docs/load.md says why these.
+const (
+	lag      = 1    // TTLs: the time constant of each of the two lags of traffic behind weights
+	approach = 0.55 // of its way to its aim that a factor goes in a TTL, as a rate
+	most     = 0.25 // the largest change of a factor in a TTL
+	slack    = 0.05 // added to utilisations: near 0 their ratios say nothing
+)
+
+const (
+	shortest  = 3    // intervals: a shorter TTL counts as that, because reports are no faster
+	patience  = 3    // intervals without a report until a member is silent
+	threshold = 0.02 // of a factor: the smallest change that comes into force
+)
+
+// Next returns the state that follows at a time. The members are sorted by address, each there once. The
+// receiver may be nil.
+func (s *State) Next(now time.Time, members []Member, limits Limits) *State {
+	elapsed := s.ttlsSince(now, max(limits.TTL, shortest*limits.Interval))
+	next := &State{at: now, members: make([]known, len(members))}
+	groups := make(map[uint16]group, 1)
+	for i := range members {
+		m, k := &members[i], &next.members[i]
+		*k = s.before(m)
+		k.hear(m.Report, limits)
+		groups[m.Group] = append(groups[m.Group], part{k, m.Weight})
+	}
+	for _, g := range groups {
+		g.carry(s == nil, elapsed)
+		g.steer(elapsed, limits.Floor)
+	}
+	return next
+}
+
+// ttlsSince returns how many TTLs have passed, at most 1: after a longer time without questions, the
+// factors still go on from where they were.
+func (s *State) ttlsSince(now time.Time, ttl time.Duration) float64 {
+	if s == nil {
+		return 0
+	}
+	return min(max(now.Sub(s.at).Seconds()/ttl.Seconds(), 0), 1)
+}
+
+// before returns what was known of a member. Of a new one nothing is.
+func (s *State) before(m *Member) known {
+	if k := s.find(m.Addr); k != nil {
+		return *k
+	}
+	return known{addr: m.Addr, factor: 1, percent: 100}
+}
+
+// hear takes a report into account. The last valid one counts for a while.
+func (k *known) hear(r Report, limits Limits) {
+	k.silent = r.Kind == Nothing || r.Age > patience*limits.Interval
+	if !k.silent {
+		k.kind, k.value = r.Kind, r.Value
+	}
+}
+
+// progress returns the part of its way that an exponential approach goes in some time constants.
+func progress(times float64) float64 { return 1 - math.Exp(-times) }
+
+// group is members that share the traffic of an RRset.
+type group []part
+
+// part is a member of a group, and its weight without the factor.
+type part struct {
+	*known
+	weight float64
+}
+
+// carry updates the share of the traffic that each member should have. Caches keep answers, so traffic
+// follows the weights late. Without this, the controller would correct again and again what it has
+// corrected already, until the traffic follows: that makes a loop oscillate.
+func (g group) carry(first bool, elapsed float64) {
+	sum := 0.0
+	for _, p := range g {
+		sum += p.weight * p.factor
+	}
+	for _, p := range g {
+		share := 0.0
+		if p.weight > 0 {
+			share = p.factor / sum // for a weight of 1, as is the capacity
+		}
+		if first {
+			p.sent, p.carried = share, share
+		}
+		p.sent += (share - p.sent) * progress(elapsed/lag)
+		p.carried += (p.sent - p.carried) * progress(elapsed/lag)
+	}
+}
+
+// steer moves every factor towards its aim. That of a member without traffic stays, because its reports
+// say nothing of what it could take.
+func (g group) steer(elapsed, floor float64) {
+	capacity, total := g.capacities(), g.total()
+	up, down := math.Pow(1+most, elapsed), math.Pow(1-most, elapsed)
+	factors := make([]float64, len(g))
+	for i, p := range g {
+		aim := capacity[i]
+		switch {
+		case p.weight == 0:
+			aim = p.factor
+		case p.silent:
+			aim = min(p.factor, total.meanWithout(p))
+		}
+		step := math.Pow(max(aim, floor)/p.factor, progress(approach*elapsed))
+		factors[i] = min(max(p.factor*min(max(step, down), up), floor), 1)
+	}
+	for i, p := range g {
+		p.factor = factors[i]
+		p.round()
+	}
+}
+
+// capacities returns how much traffic each member that reports can take, divided by the largest of its
+// kind: the share that it asks for, or the share that it has, divided by how busy that makes it.
+func (g group) capacities() []float64 {
+	all := make([]float64, len(g))
+	var largest [kinds]float64
+	for i, p := range g {
+		if p.silent || p.weight == 0 {
+			continue
+		}
+		all[i] = p.value
+		if p.kind == Utilisation {
+			all[i] = p.carried / (p.value + slack)
+		}
+		largest[p.kind] = max(largest[p.kind], all[i])
+	}
+	for i, p := range g {
+		if top := largest[p.kind]; top > 0 {
+			all[i] /= top
+		} else {
+			all[i] = 1 // all ask for nothing
+		}
+	}
+	return all
+}
+
+// total is the sum of the factors of members that get traffic.
+type total struct{ sum, count float64 }
+
+func (g group) total() (t total) {
+	for _, p := range g {
+		if p.weight > 0 {
+			t.sum, t.count = t.sum+p.factor, t.count+1
+		}
+	}
+	return t
+}
+
+// meanWithout returns the mean factor of all but one of these members, 1 if there is no other.
+func (t total) meanWithout(p part) float64 {
+	if t.count == 1 {
+		return 1
+	}
+	return (t.sum - p.factor) / (t.count - 1)
+}
+
+// round takes the factor into force if it differs enough from the one in force.
+func (k *known) round() {
+	percent := math.Round(100 * k.factor)
+	if change := math.Abs(percent - float64(k.percent)); change >= 1 && change >= threshold*float64(k.percent) {
+		k.percent = uint8(percent)
+	}
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package load turns what backends say of their load into factors for their weights.
+//
+// It is a controller, and a pure function: from the last state, the reports and the time it makes the
+// next state. docs/load.md says why it is as it is; tools/simload shows it at work.
+//
+//	load.go        reports, limits and states
+//	controller.go  how a state follows from another one
+package load
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Report is what a backend says of its load.
+type Report struct {
+	Kind  Kind
+	Value float64
+	Age   time.Duration
+}
+
+// Kind is what the value of a report means.
+type Kind uint8
+
+const (
+	// Nothing: there is no valid report.
+	Nothing Kind = iota
+	// Share: the part of its weight that the backend wants, from 0 to 1. Agents say it.
+	Share
+	// Utilisation: how busy it is. 1 is fully; there is no upper bound. ORCA says it.
+	Utilisation
+
+	kinds // how many there are
+)
+
+// Median returns one report for those that several replicas have of a backend: the median value of the
+// kind that most of them have. Its age is that of the youngest.
+func Median(reports []Report) Report {
+	var count [kinds]int
+	for _, r := range reports {
+		if r.Kind != Nothing {
+			count[r.Kind]++
+		}
+	}
+	kind := Share
+	if count[Utilisation] > count[Share] {
+		kind = Utilisation
+	}
+	if count[kind] == 0 {
+		return Report{}
+	}
+	var values []float64
+	median := Report{Kind: kind, Age: -1}
+	for _, r := range reports {
+		if r.Kind != kind {
+			continue
+		}
+		values = append(values, r.Value)
+		if median.Age < 0 || r.Age < median.Age {
+			median.Age = r.Age
+		}
+	}
+	slices.Sort(values)
+	n := len(values)
+	median.Value = (values[(n-1)/2] + values[n/2]) / 2
+	return median
+}
+
+// Limits are what the operator asked for.
+type Limits struct {
+	Floor    float64       // the smallest factor, above 0
+	TTL      time.Duration // how long caches keep answers
+	Interval time.Duration // between reports
+}
+
+// Member is a backend at one time.
+type Member struct {
+	Addr   netip.Addr
+	Group  uint16  // members of one group share the traffic
+	Weight float64 // without the factor; 0 if the member gets no traffic now
+	Report Report
+}
+
+// State is what is known of the members of an RRset. Immutable. The zero value knows nothing.
+type State struct {
+	at      time.Time
+	members []known // by address, ascending
+}
+
+// known is what is known of a member.
+type known struct {
+	addr    netip.Addr
+	factor  float64
+	percent uint8   // the factor in force
+	sent    float64 // the share of traffic that it should have, for a weight of 1, after one lag
+	carried float64 // the same after both
+	value   float64 // of its last valid report
+	kind    Kind    // of that; Nothing: it has never reported
+	silent  bool    // it has not reported for long
+}
+
+// Percent returns the factor in force of a member, from 1 to 100. It changes in steps, so that weights
+// do not change with every report.
+func (s *State) Percent(addr netip.Addr) int {
+	if k := s.find(addr); k != nil {
+		return int(k.percent)
+	}
+	return 100
+}
+
+// Silent reports whether a member has been without a valid report for so long that its factor moves to
+// the mean of the others.
+func (s *State) Silent(addr netip.Addr) bool {
+	k := s.find(addr)
+	return k != nil && k.silent
+}
+
+// Len returns the number of members.
+func (s *State) Len() int { return len(s.members) }
+
+func (s *State) find(addr netip.Addr) *known {
+	if s == nil {
+		return nil
+	}
+	at, ok := slices.BinarySearchFunc(s.members, addr, func(k known, addr netip.Addr) int { return k.addr.Compare(addr) })
+	if !ok {
+		return nil
+	}
+	return &s.members[at]
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package load
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+var limits = Limits{Floor: 0.1, TTL: 30 * time.Second, Interval: 5 * time.Second}
+
+func addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) }
+
+// walk steps through time, an interval at a time, with the reports of each step.
+func walk(state *State, begin, steps int, reports func(step int) []Report) *State {
+	for step := begin; step < begin+steps; step++ {
+		var members []Member
+		for i, r := range reports(step) {
+			members = append(members, Member{Addr: addr(i), Weight: 1, Report: r})
+		}
+		state = state.Next(time.Unix(0, 0).Add(time.Duration(step)*limits.Interval), members, limits)
+	}
+	return state
+}
+
+// always has the members say the same all the time.
+func always(kind Kind, values ...float64) func(int) []Report {
+	var reports []Report
+	for _, v := range values {
+		reports = append(reports, Report{Kind: kind, Value: v})
+	}
+	return func(int) []Report { return reports }
+}
+
+func (s *State) percents() (all []int) {
+	for i := range s.members {
+		all = append(all, s.Percent(addr(i)))
+	}
+	return all
+}
+
+// Fact 44: equal utilisations leave static weights. A busy member's factor falls by at most a quarter in a
+// TTL.
+func TestUtilisation(t *testing.T) {
+	const perTTL = 6
+	for _, equal := range []float64{0, 0.5, 3} {
+		if got := walk(nil, 0, 100, always(Utilisation, equal, equal, equal)).percents(); !slices.Equal(got, []int{100, 100, 100}) {
+			t.Errorf("all %v busy: factors %v, want 100", equal, got)
+		}
+	}
+	state := walk(nil, 0, perTTL+1, always(Utilisation, 0.9, 0.3, 0.3))
+	if got := state.percents(); got[0] < 75 || got[0] > 85 || got[1] != 100 || got[2] != 100 {
+		t.Errorf("one is busy: factors %v after a TTL, want 75 to 85, 100, 100", got)
+	}
+	state = walk(state, perTTL+1, 20*perTTL, always(Utilisation, 0.9, 0.3, 0.3))
+	if got := state.percents(); !slices.Equal(got, []int{10, 100, 100}) {
+		t.Errorf("one stays busy: factors %v in the end, want 10, 100, 100", got)
+	}
+}
+
+// An agent's percentage is the factor, divided by the largest.
+func TestShare(t *testing.T) {
+	for _, tc := range []struct {
+		says []float64
+		want []int
+	}{
+		{[]float64{1, 1, 1}, []int{100, 100, 100}},
+		{[]float64{0.5, 0.5, 0.5}, []int{100, 100, 100}},
+		{[]float64{0.8, 0.4, 0.2}, []int{100, 50, 25}},
+		{[]float64{1, 0.02, 0}, []int{100, 10, 10}},
+		{[]float64{0, 0, 0}, []int{100, 100, 100}},
+	} {
+		got := walk(nil, 0, 200, always(Share, tc.says...)).percents()
+		for i := range got {
+			if math.Abs(float64(got[i]-tc.want[i])) > 1 {
+				t.Errorf("%v: factors %v, want %v", tc.says, got, tc.want)
+				break
+			}
+		}
+	}
+}
+
+// A member without a valid report for three intervals goes to the mean of the others at the same rate, and
+// never above what it had.
+func TestSilence(t *testing.T) {
+	says := func(silentFrom int, age time.Duration, member int, values ...float64) func(int) []Report {
+		return func(step int) []Report {
+			reports := slices.Clone(always(Share, values...)(step))
+			if step >= silentFrom {
+				reports[member].Age = age
+			}
+			return reports
+		}
+	}
+	late, tooLate := 3*limits.Interval, 3*limits.Interval+time.Second
+	tests := []struct {
+		name    string
+		reports func(int) []Report
+		member  int
+		want    int
+	}{
+		{"late, but valid", says(0, late, 0, 1, 0.5, 0.5), 0, 100},
+		{"high, then silent", says(60, tooLate, 0, 1, 0.5, 0.5), 0, 75}, // the others rise meanwhile
+		{"low, then silent", says(60, tooLate, 2, 1, 1, 0.3), 2, 30},
+		{"in between", says(60, tooLate, 1, 1, 0.8, 0.2), 1, 60},
+		{"never", func(int) []Report { return []Report{{}, {Kind: Share, Value: 1}, {Kind: Share, Value: 0.4}} }, 0, 70},
+		{"alone", func(int) []Report { return []Report{{}} }, 0, 100},
+	}
+	for _, tc := range tests {
+		if got := walk(nil, 0, 300, tc.reports).Percent(addr(tc.member)); math.Abs(float64(got-tc.want)) > 1 {
+			t.Errorf("%s: factor %d, want %d", tc.name, got, tc.want)
+		}
+	}
+	// If all fall silent, they become equal, so weights are static again.
+	state := walk(nil, 0, 100, always(Share, 1, 0.5, 0.25))
+	state = walk(state, 100, 400, always(Nothing, 0, 0, 0))
+	if got := state.percents(); slices.Max(got)-slices.Min(got) > 1 {
+		t.Errorf("all silent: factors %v, want equal ones", got)
+	}
+}
+
+// Whatever is said, a factor is from FLOOR to 1, and changes by at most a quarter in a TTL.
+func TestBounds(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // no secret
+	for range 200 {
+		limits := Limits{Floor: 0.01 + 0.9*random.Float64(), TTL: time.Duration(random.IntN(100)) * time.Second, Interval: time.Duration(1+random.IntN(30)) * time.Second}
+		var state *State
+		now := time.Unix(0, 0)
+		for range 100 {
+			elapsed := time.Duration(random.IntN(20_000)) * time.Millisecond
+			now = now.Add(elapsed)
+			members := randomMembers(random)
+			before := state
+			state = state.Next(now, members, limits)
+			for _, m := range members {
+				was, is := 1.0, state.find(m.Addr).factor
+				if k := before.find(m.Addr); k != nil {
+					was = k.factor
+				}
+				ttls := elapsed.Seconds() / max(limits.TTL, shortest*limits.Interval).Seconds()
+				if is < limits.Floor-1e-9 || is > 1 || is > was*math.Pow(1.25, ttls)+1e-9 || is < was*math.Pow(0.75, ttls)-1e-9 && is != limits.Floor {
+					t.Fatalf("factor %v after %v, in %v TTLs, with floor %v", is, was, ttls, limits.Floor)
+				}
+				if p := state.Percent(m.Addr); p < 1 || p > 100 || math.Abs(float64(p)-100*is) > 2.5 {
+					t.Fatalf("%d %% in force for a factor of %v", p, is)
+				}
+			}
+		}
+	}
+}
+
+func randomMembers(random *rand.Rand) (members []Member) {
+	for i := range 8 {
+		if random.IntN(4) == 0 {
+			continue
+		}
+		members = append(members, Member{
+			Addr: addr(i), Group: uint16(random.IntN(2)), Weight: float64(random.IntN(3)),
+			Report: Report{Kind: Kind(random.IntN(int(kinds))), Value: random.ExpFloat64(), Age: time.Duration(random.IntN(100)) * time.Second},
+		})
+	}
+	return members
+}
+
+// Members of other groups, and those without traffic, change nothing for a member.
+func TestGroups(t *testing.T) {
+	run := func(others ...Member) int {
+		var state *State
+		for step := range 200 {
+			members := append([]Member{
+				{Addr: addr(0), Weight: 1, Report: Report{Kind: Share, Value: 0.5}},
+				{Addr: addr(1), Weight: 1, Report: Report{Kind: Share, Value: 1}},
+			}, others...)
+			state = state.Next(time.Unix(int64(5*step), 0), members, limits)
+		}
+		return state.Percent(addr(0))
+	}
+	for _, other := range []Member{
+		{Addr: addr(2), Group: 1, Weight: 1, Report: Report{Kind: Share, Value: 0.1}},
+		{Addr: addr(2), Group: 0, Weight: 0, Report: Report{Kind: Share, Value: 10}},
+	} {
+		if got, want := run(other), run(); got != want {
+			t.Errorf("with %+v the factor is %d, want %d", other, got, want)
+		}
+	}
+}
+
+// A member without traffic keeps its factor: drained, it has nothing to do, and that says nothing.
+func TestWithoutTraffic(t *testing.T) {
+	state := walk(nil, 0, 100, always(Utilisation, 0.5, 1.0))
+	before := state.Percent(addr(1))
+	for step := range 100 {
+		state = state.Next(time.Unix(int64(500+5*step), 0), []Member{
+			{Addr: addr(0), Weight: 1, Report: Report{Kind: Utilisation, Value: 0.9}},
+			{Addr: addr(1), Weight: 0, Report: Report{Kind: Utilisation, Value: 0}},
+		}, limits)
+	}
+	if got := state.percents(); got[1] != before || got[0] != 100 {
+		t.Errorf("factors %v, want 100 and %d", got, before)
+	}
+}
+
+func TestMedian(t *testing.T) {
+	share := func(value float64, age time.Duration) Report { return Report{Share, value, age} }
+	busy := func(value float64, age time.Duration) Report { return Report{Utilisation, value, age} }
+	tests := []struct {
+		reports []Report
+		want    Report
+	}{
+		{nil, Report{}},
+		{[]Report{{}, {}}, Report{}},
+		{[]Report{busy(0.5, 3)}, busy(0.5, 3)},
+		{[]Report{busy(0.9, 3), {}, busy(0.1, 2), busy(0.5, 7)}, busy(0.5, 2)},
+		{[]Report{busy(0.25, 3), busy(0.75, 4)}, busy(0.5, 3)},
+		{[]Report{share(0.2, 1), busy(0.9, 2), share(0.4, 5)}, share(0.2+0.1, 1)},
+	}
+	for _, tc := range tests {
+		got := Median(tc.reports)
+		if got.Kind != tc.want.Kind || got.Age != tc.want.Age || math.Abs(got.Value-tc.want.Value) > 1e-9 {
+			t.Errorf("median of %v is %v, want %v", tc.reports, got, tc.want)
+		}
+	}
+}
+
+func BenchmarkNext(b *testing.B) {
+	for _, n := range []int{3, 100} {
+		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			members := make([]Member, n)
+			for i := range members {
+				members[i] = Member{Addr: addr(i), Weight: 1, Report: Report{Kind: Utilisation, Value: float64(i) / 100}}
+			}
+			var state *State
+			now := time.Unix(0, 0)
+			for b.Loop() {
+				now = now.Add(time.Second)
+				state = state.Next(now, members, limits)
+			}
+		})
+	}
+}
