@@ -288,8 +288,7 @@ func (d *dryRun) compareWeights(views []*view) {
 			lines, _ := v.rule.file.weights.Load().Unused(math.MaxInt)
 			for _, l := range lines {
 				if unused[l.Number]++; unused[l.Number] == len(readers) {
-					at := fmt.Sprintf("%s:%d", v.rule.file.Name(), l.Number)
-					d.warnOfUnused(at, readers, l.Name, l.Targets)
+					d.warnOfUnused(v.rule.file.Name(), int(l.Number), readers, l.Name, l.Targets)
 				}
 			}
 		}
@@ -314,7 +313,7 @@ func (d *dryRun) compareOverrides(views []*view) {
 		for _, v := range readers {
 			for _, l := range v.rule.overridesInForce().Unused(v.now) {
 				if unused[l.Number]++; unused[l.Number] == len(readers) {
-					d.warnOfUnused(fmt.Sprintf("%s:%d", name, l.Number), readers, l.Name(), l.Targets())
+					d.warnOfUnused(name, l.Number, readers, l.Name(), l.Targets())
 				}
 			}
 		}
@@ -322,22 +321,34 @@ func (d *dryRun) compareOverrides(views []*view) {
 }
 
 // warnOfUnused warns of a line of a file that applies to no member, if all members that it can be for
-// are at hand. The line is for the addresses of a name or wildcard, "" for any name.
-func (d *dryRun) warnOfUnused(at string, readers []*view, name string, targets netip.Prefix) {
+// are at hand. The line is for the addresses of a name or wildcard, "" for any name. Of lines with the
+// same fault only the first is reported.
+func (d *dryRun) warnOfUnused(file string, number int, readers []*view, name string, targets netip.Prefix) {
+	why := whyUnused(readers, name, targets)
+	if fault := (unusedLine{file, why}); why != "" && !d.unused[fault] {
+		d.unused[fault] = true
+		d.found.Warnf(fmt.Sprintf("%s:%d", file, number), "%s", why)
+	}
+}
+
+// unusedLine is a file and why a line of it has no effect.
+type unusedLine struct{ file, why string }
+
+// whyUnused says why a line applies to no member of the rules that read its file, "" if it may apply.
+func whyUnused(readers []*view, name string, targets netip.Prefix) string {
 	readers = slices.Clone(readers)
 	if name != "" {
 		readers = slices.DeleteFunc(readers, func(v *view) bool { return !v.concerns(name) })
 	}
 	if len(readers) == 0 {
-		d.found.Warnf(at, "%s is in no zone of a rule that reads this file: the line has an effect only if an alias leads there", name)
-		return
+		return name + " is in no zone of a rule that reads this file: its lines have an effect only if an alias leads there"
 	}
 	for _, v := range readers {
 		if !v.whole && (name == "" || !v.data.Holds(base(name))) {
-			return
+			return ""
 		}
 	}
-	d.found.Warnf(at, "%s", readers[0].whyUnused(name, targets))
+	return readers[0].whyUnused(name, targets)
 }
 
 // base returns the name that a wildcard's names lie under; other names as they are.

@@ -32,6 +32,16 @@ func check(t *testing.T, dir string, words ...string) (out string, status int) {
 	return string(text), cmd.ProcessState.ExitCode()
 }
 
+// checkText checks a Corefile that names files of the working directory.
+func checkText(t *testing.T, corefile string) (out string, status int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "Corefile")
+	if err := os.WriteFile(path, []byte(corefile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return check(t, ".", path)
+}
+
 var fileName = regexp.MustCompile(`(?m)^-- (\S+) --\n`)
 
 // unpack writes the files of a golden file, each after a line "-- NAME --", to a new directory.
@@ -65,6 +75,20 @@ func TestCheck(t *testing.T) {
 		out, status := check(t, dir, strings.Fields(words)...)
 		return strings.ReplaceAll(out, dir, "DIR") + "exit status " + string(rune('0'+status)) + "\n"
 	})
+}
+
+// The Corefiles that we ship pass, that of the demo without a warning.
+func TestCheckPassesOurs(t *testing.T) {
+	for _, tc := range []struct{ dir, words, want string }{
+		{"../examples", "Corefile strict", `^0 errors, 0 warnings\n$`},
+		{"../deploy/kubernetes/config", "Corefile", `no cluster around\n0 errors, 1 warning\n$`},
+		{"../deploy/kubernetes/components/files", "Corefile weights weights overrides overrides", `0 errors, [0-9]+ warnings?\n$`},
+		{"../release/debian", "Corefile", `0 errors, 1 warning\n$`}, // the overrides file comes later
+	} {
+		if out, status := check(t, tc.dir, strings.Fields(tc.words)...); status != 0 || !regexp.MustCompile(tc.want).MatchString(out) {
+			t.Errorf("%s: exit status %d: %s", tc.dir, status, out)
+		}
+	}
 }
 
 // What a check finds wrong is what a server that starts says, and where.

@@ -88,6 +88,9 @@ func TestEveryCorefileInTheDocumentsStarts(t *testing.T) {
 	resolver := resolverOfTheNode(t)
 	for at, corefile := range shown {
 		t.Run(at, func(t *testing.T) {
+			if out, status := checkText(t, corefile); status != 0 {
+				t.Errorf("balancectl check: %s", out)
+			}
 			if strings.Contains(corefile, "kubernetes ") {
 				serveInCluster(t, corefile, newCluster(t), resolver)
 				return
