@@ -121,8 +121,8 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 		b.scan.scan(res.Answer)
 	}
 	answers.arrangeAnswer(res)
-	if b.targets.anyDead && answers.removed[wasDown] > 0 {
-		extra.dropGlue(answers.sectionNow())
+	if len(b.targets.known) > 0 && answers.removed != (removals{}) {
+		extra.dropGlue(answers.in, answers.sectionNow())
 	}
 	if a.nested && !a.query.rule.observe && (answers.degraded || extra.degraded || a.query.degraded.Load()) {
 		queryAbove(a.query.Context).degraded.Store(true)
@@ -136,15 +136,15 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	return a.message(res, &answers, &extra)
 }
 
-// arrangeTargets arranges the addresses that records of the answer lead to, and learns from them
-// which targets are dead.
+// arrangeTargets arranges the addresses that records of the answer lead to, and notes what is known of
+// them.
 func (a *arrangement) arrangeTargets() {
 	b := a.buf
 	b.scan.scan(a.in)
 	a.arrange(turnKey{where: inExtra})
 	a.outcome = min(a.outcome, filtered) // only the answer section fails open
-	if a.answer.query.rule.judges() || a.answer.query.rule.block != nil {
-		b.targets.learn(b.scan.sets, b.plans)
+	if rule := a.answer.query.rule; rule.judges() || rule.block != nil || rule.policy.weighs {
+		b.targets.learn(a.in, b.scan.sets, b.plans)
 	}
 }
 

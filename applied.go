@@ -3,15 +3,14 @@
 package balance
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/miekg/dns"
 
-	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/schedule"
-	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
 // applied is the rules that apply to an RRset. The question's rule decides. If a CNAME led to an owner
@@ -99,9 +98,9 @@ func (r *applied) assess(owner string, n int, memberAt func(i int) *member, b *b
 			weight, _ := r.question.weightOf(owner, m.addr)
 			b.standings = append(b.standings, standing{weight: weight, place: r.question.localities.of(m.addr.Unmap())})
 		case m.host == "":
-			b.standings = append(b.standings, r.standingOf(owner, m, b))
+			b.standings = append(b.standings, r.standingOf(owner, withoutPort(m.addr), b))
 		default:
-			b.standings = append(b.standings, standing{weight: weights.Default, verdict: r.verdictOnTarget(m.host, b)})
+			b.standings = append(b.standings, r.standingOfTarget(owner, m, b))
 		}
 	}
 	if n > 1 && !b.leavesNoTrace {
@@ -109,48 +108,13 @@ func (r *applied) assess(owner string, n int, memberAt func(i int) *member, b *b
 	}
 }
 
-// standingOf returns what is known of a member with an address.
-func (r *applied) standingOf(owner string, m *member, b *buffers) standing {
-	s := r.question.judge(owner, m, b)
+// standingOf returns what is known of an address, and the port that its record names or 0.
+func (r *applied) standingOf(owner string, at netip.AddrPort, b *buffers) standing {
+	s := r.question.judge(owner, at, b)
 	if r.owner != nil {
-		s = s.and(r.owner.judge(owner, m, b))
+		s = s.and(r.owner.judge(owner, at, b))
 	}
 	return s
-}
-
-// verdictOnTarget returns down if all addresses of a target are down: those in the additional section
-// or, if it has none, those that answers and watch have taught.
-func (r *applied) verdictOnTarget(host string, b *buffers) health.Verdict {
-	if !r.judges() {
-		return health.Unknown
-	}
-	if dead, ok := b.targets.isDead(host); ok {
-		if dead {
-			return health.Down
-		}
-		return health.Unknown
-	}
-	known, target := false, r.question.appliedTo(host)
-	spelled := names.Spell(host)
-	for m := range target.known(host) {
-		if target.standingOf(spelled, m, b).verdict != health.Down {
-			return health.Unknown
-		}
-		known = true
-	}
-	if known {
-		return health.Down
-	}
-	return health.Unknown
-}
-
-// known returns the addresses of a name that answers of the rules, and their watch, have taught.
-func (r *applied) known(name string) func(yield func(*member) bool) {
-	return func(yield func(*member) bool) {
-		if r.question.eachKnown(name, yield) && r.owner != nil {
-			r.owner.eachKnown(name, yield)
-		}
-	}
 }
 
 // stateOf returns the plan and turns for the records of a set, and which records are which members.
@@ -199,7 +163,7 @@ func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state
 // mustLook reports whether more can have changed than an epoch tells: the addresses of targets, and what
 // changes at a time.
 func (r *applied) mustLook(p *plan) bool {
-	return p.members[0].host != "" && r.judges() || isPast(p.awaited) || isPast(p.next)
+	return p.members[0].host != "" && (r.judges() || r.question.policy.weighs) || isPast(p.awaited) || isPast(p.next)
 }
 
 // isPast reports whether a time has come. The zero time never does.

@@ -31,7 +31,7 @@ var (
 	bufferPool = sync.Pool{New: func() any {
 		return &buffers{
 			shard: uint8(bufferCount.Add(1)),
-			scan:  scanner{index: make(map[setKey]int)}, targets: glueTargets{known: make(map[string]bool)},
+			scan:  scanner{index: make(map[setKey]int)}, targets: glueTargets{known: make(map[string]glueSets)},
 		}
 	}}
 	bufferCount atomic.Uint32

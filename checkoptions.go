@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/idle"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/probe"
@@ -27,6 +28,7 @@ import (
 // line here and golden files in testdata/corefile.
 var checkOptions = []option[checkDraft]{
 	{name: "allow", usage: "CIDR...", repeats: true, read: add(parsePrefixes, (*checkDraft).addAllowed)},
+	{name: "ports", usage: "N|N-M...", repeats: true, read: add(parsePorts, (*checkDraft).addPorts)},
 	{name: "watch", usage: "NAME...", repeats: true, read: add(parseNames, (*checkDraft).addWatched)},
 	{name: "interval", usage: "DURATION",
 		read: set(parseDuration, func(d *checkDraft, v time.Duration) { d.timing.Interval = v })},
@@ -61,7 +63,7 @@ var checkOptions = []option[checkDraft]{
 
 // someProtocols are the options that not all protocols have.
 var someProtocols = []string{
-	"host", "header", "method", "expect", "body", "body_regex", "http2", "proxy", "send", "receive", "tls", "tls_insecure",
+	"ports", "host", "header", "method", "expect", "body", "body_regex", "http2", "proxy", "send", "receive", "tls", "tls_insecure",
 	"hold",
 }
 
@@ -99,6 +101,37 @@ func (d *checkDraft) addAllowed(allow []netip.Prefix) error {
 		}
 	}
 	d.allow = append(d.allow, allow...)
+	return nil
+}
+
+// parsePorts reads at least one port or range of ports.
+func parsePorts(args []string) (all []health.PortRange, err error) {
+	if len(args) == 0 {
+		return nil, wrongCount(args)
+	}
+	for _, arg := range args {
+		first, last, isRange := strings.Cut(arg, "-")
+		if !isRange {
+			last = first
+		}
+		a, errA := strconv.ParseUint(first, 10, 16)
+		b, errB := strconv.ParseUint(last, 10, 16)
+		if errA != nil || errB != nil || a < 1 || a > b {
+			return nil, fmt.Errorf("bad port %q: want a number from 1 to 65535 or a range such as 8000-8099", arg)
+		}
+		all = append(all, health.PortRange{First: uint16(a), Last: uint16(b)})
+	}
+	return all, nil
+}
+
+// addPorts adds ports that records may name.
+func (d *checkDraft) addPorts(more []health.PortRange) error {
+	for _, r := range more {
+		if slices.Contains(d.ports, r) {
+			return fmt.Errorf("%s given twice: want it once", r)
+		}
+		d.ports = append(d.ports, r)
+	}
 	return nil
 }
 

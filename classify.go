@@ -22,6 +22,7 @@ type standing struct {
 	override overrides.Override
 	place    locality.Locality // if the rule goes by it
 	factors  inforce.Factors   // of its weight
+	behind   bool              // it takes turns behind the others of its SRV priority
 }
 
 // ruled returns the standing as the override has it.

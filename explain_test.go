@@ -112,7 +112,7 @@ func TestWhyOfTheDead(t *testing.T) {
 	ask(t, h, new(dns.Msg).SetQuestion(owner, dns.TypeA))
 	v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
 	for _, addr := range []string{"192.0.2.1", "192.0.2.2"} {
-		v.known[endpointOf(netip.MustParseAddr(addr))] = v.known[endpointOf(netip.MustParseAddr(addr))]
+		v.known[withoutPort(netip.MustParseAddr(addr))] = v.known[withoutPort(netip.MustParseAddr(addr))]
 	}
 	v.judge("192.0.2.1", "192.0.2.2")
 	got := why(t, h, owner, dns.TypeA, "127.0.0.1")
@@ -127,7 +127,7 @@ func TestWhyOfWhatIsOver(t *testing.T) {
 	const owner = "over.example.org."
 	h := judged(t, "status", answering(message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2")))
 	v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
-	up := endpointOf(netip.MustParseAddr("192.0.2.1"))
+	up := withoutPort(netip.MustParseAddr("192.0.2.1"))
 	v.known[up] = health.Endpoint{At: up, Verdict: health.Up, Since: filewatch.Clock(), Problem: "connection refused"}
 	set := why(t, h, owner, dns.TypeA, "127.0.0.1").RRsets[0]
 	if said := fmt.Sprint(set.Members); strings.Contains(said, "connection refused") {
@@ -141,7 +141,7 @@ func TestWhyOfAnAlias(t *testing.T) {
 	const owner = "pool.south.example."
 	inner := judged(t, "status", answering(message(t, owner+" A", owner+" 60 IN A 192.0.2.1\n"+owner+" 60 IN A 192.0.2.2")))
 	v := inner.(*Balance).rules.only.subscriptions[0].(*verdicts)
-	at := endpointOf(netip.MustParseAddr("192.0.2.2"))
+	at := withoutPort(netip.MustParseAddr("192.0.2.2"))
 	v.known[at] = health.Endpoint{At: at, Verdict: health.Down}
 	outer := newHandler(t, "balance {\nstatus\n}", inner)
 	counted := func() (n float64) {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -85,7 +86,7 @@ func (x *explanation) note(a *arrangement, key turnKey, set *rrset, now *state) 
 	}
 	for i := range p.members {
 		shown.Members = append(shown.Members, statuspage.WhyMember{
-			Member: p.members[i].String(), Place: place[i], State: p.stateOf(i, place[i], a.answer.nested), Reasons: z.reasonsFor(owner, p, i, x.now),
+			Member: p.members[i].String(), Place: place[i], State: p.stateOf(i, place[i], a.answer.nested), Reasons: z.reasonsFor(owner, p, i, a.buf, x.now),
 		})
 	}
 	slices.SortStableFunc(shown.Members, func(a, b statuspage.WhyMember) int {
@@ -193,31 +194,20 @@ func (r *rule) at(text, option string) string {
 }
 
 // reasonsFor returns what is known of a member: the override, the verdicts, the tier and the weight.
-func (z *zoneRule) reasonsFor(owner string, p *plan, i int, now time.Time) (reasons []string) {
-	m, at := &p.members[i], p.standings[i]
-	reasons = []string{}
-	add := func(format string, values ...any) { reasons = append(reasons, fmt.Sprintf(format, values...)) }
+func (z *zoneRule) reasonsFor(owner string, p *plan, i int, b *buffers, now time.Time) []string {
+	m, at := &p.members[i], &p.standings[i]
 	if m.host != "" {
-		if at.verdict == health.Down {
-			add("down: all addresses of its target are down")
-		}
-		return reasons
+		return z.reasonsForTarget(owner, m, at, b, now)
 	}
-	addr := m.addr.Unmap()
-	if line := z.overridesInForce().Find(owner, addr, now); line != nil {
-		add("%s", overrideReason(line, z.overrides.Name()))
-	}
-	for _, s := range z.subscriptions {
-		add("%s", verdictReason(s, endpointOf(addr), now))
-	}
+	reasons := z.reasonsForAddress(owner, withoutPort(m.addr), now)
 	if len(z.tiers) > 0 {
-		add("tier %d", at.tier+1)
+		reasons = append(reasons, fmt.Sprintf("tier %d", at.tier+1))
 	}
 	if z.policy.weighs {
-		add("weight %d (%s)", at.weight, z.weightSource(owner, addr))
+		reasons = append(reasons, fmt.Sprintf("weight %d (%s)", at.weight, z.weightSource(owner, m.addr.Unmap())))
 	}
 	if at.factors != (inforce.Factors{}) {
-		add("%s", p.factorsReason(i))
+		reasons = append(reasons, p.factorsReason(i))
 	}
 	return reasons
 }
@@ -233,6 +223,56 @@ func (p *plan) factorsReason(i int) string {
 		why = append(why, fmt.Sprintf("load_weights %d%%", at.factors.Load))
 	}
 	return fmt.Sprintf("weight in force %.3g of %d: %s", p.weightInForce(i), at.share(), strings.Join(why, ", "))
+}
+
+// reasonsForAddress returns the override of an address and the verdicts on it, at the port that its
+// record names or 0.
+func (z *zoneRule) reasonsForAddress(owner string, at netip.AddrPort, now time.Time) []string {
+	reasons := []string{}
+	if line := z.overridesInForce().Find(owner, at.Addr(), now); line != nil {
+		reasons = append(reasons, overrideReason(line, z.overrides.Name()))
+	}
+	for _, s := range z.subscriptions {
+		reasons = append(reasons, verdictReason(s, at, now))
+	}
+	return reasons
+}
+
+// reasonsForTarget returns what is known of an MX or SRV record, by the addresses of its target.
+func (z *zoneRule) reasonsForTarget(owner string, m *member, at *standing, b *buffers, now time.Time) []string {
+	reasons := []string{}
+	switch {
+	case at.verdict == health.Down:
+		reasons = append(reasons, "down: all addresses of its target are down")
+	case at.override == overrides.Drain:
+		reasons = append(reasons, "drain: all addresses of its target drain or are down")
+	}
+	target, host, shown := z.appliedTo(m.host), names.Spell(m.host), 0
+	for addr := range target.addressesOf(m.host, b) {
+		if shown++; shown > maxShownAddresses {
+			break
+		}
+		for _, reason := range z.reasonsForAddress(host, netip.AddrPortFrom(addr, m.port), now) {
+			reasons = append(reasons, fmt.Sprintf("%s %s", addr, reason))
+		}
+	}
+	if m.isSRV() && z.policy.weighs {
+		reasons = append(reasons, z.weightReason(owner, m, at, target.addressesOf(m.host, b)))
+	}
+	return reasons
+}
+
+// weightReason says where the weight of an SRV record comes from.
+func (z *zoneRule) weightReason(owner string, m *member, at *standing, addrs iter.Seq[netip.Addr]) string {
+	if at.behind {
+		return "behind the others of its priority: the record has weight 0"
+	}
+	for addr := range addrs {
+		if _, ok := z.weightOf(owner, addr); ok {
+			return fmt.Sprintf("weight %d (%s, for %s)", at.weight, z.weightSource(owner, addr), addr)
+		}
+	}
+	return fmt.Sprintf("weight %d (the record)", at.weight)
 }
 
 // overrideReason describes an override of a file.
@@ -251,14 +291,17 @@ func overrideReason(l *overrides.Line, path string) string {
 func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) string {
 	known, ok := s.Peek(endpoint)
 	switch {
-	case !s.Allows(endpoint.Addr()):
-		return fmt.Sprintf("unknown: outside allow of %s", s.Name())
+	case !s.Allows(endpoint):
+		return fmt.Sprintf("unknown: outside %s of %s", outsideOf(s, endpoint), s.Name())
 	case !ok:
 		return fmt.Sprintf("unknown: %s has not probed it", s.Name())
 	case known.Since.IsZero():
 		return fmt.Sprintf("%s: %s has no result yet", known.Verdict, s.Name())
 	}
 	reason := fmt.Sprintf("%s for %s: %s", known.Verdict, now.Sub(known.Since).Round(time.Second), s.Name())
+	if known.At.Port() != 0 {
+		reason += fmt.Sprintf(" at port %d", known.At.Port())
+	}
 	if known.Problem != "" && (known.Failing || known.Verdict != health.Up) { // not of a failure long past
 		reason += ": " + text.OneLine(known.Problem)
 	}

@@ -3,6 +3,7 @@
 package balance
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -28,7 +29,7 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 		if m := &p.members[i]; m.host != "" {
 			standings[i] = p.standings[i] // only an answer shows whether a target is down
 		} else {
-			standings[i] = rules.peek(owner, m, now)
+			standings[i] = rules.peek(owner, withoutPort(m.addr), now)
 		}
 	}
 	if !rules.made(s) || !slices.Equal(standings, p.standings) {
@@ -39,10 +40,10 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 }
 
 // peek is standingOf, and registers nothing for probing.
-func (r *applied) peek(owner string, m *member, now time.Time) standing {
-	s := r.question.standingOf(owner, m, r.question.lastVerdictOn(m.addr.Unmap()), now)
+func (r *applied) peek(owner string, at netip.AddrPort, now time.Time) standing {
+	s := r.question.standingOf(owner, at, r.question.lastVerdictOn(at), now)
 	if r.owner != nil {
-		s = s.and(r.owner.standingOf(owner, m, r.owner.lastVerdictOn(m.addr.Unmap()), now))
+		s = s.and(r.owner.standingOf(owner, at, r.owner.lastVerdictOn(at), now))
 	}
 	return s
 }

@@ -24,26 +24,31 @@ func init() { prometheus.MustRegister(probing) }
 type check struct {
 	health.Check
 	allow []netip.Prefix
-	watch []string // names, fully qualified
-	agent bool     // it has no say on an endpoint whose agent cannot be reached
+	ports []health.PortRange // that records may name; nil: the check has its own
+	watch []string           // names, fully qualified
+	agent bool               // it has no say on an endpoint whose agent cannot be reached
 }
 
-// subscription is a rule's part in the probes of a check.
+// subscription is a rule's part in the probes of a check. It is asked about an address in an answer
+// and the port that an SRV record names with it, 0 if none does. Only a check that goes by the ports
+// of records looks at that port. About an address alone it says what it says of its best port.
 type subscription interface {
 	// Name returns the name of the check.
 	Name() string
-	// Allows reports whether the check may probe an address.
-	Allows(addr netip.Addr) bool
+	// FollowsPorts reports whether the check goes by the ports of records.
+	FollowsPorts() bool
+	// Allows reports whether the check may probe an address at a port.
+	Allows(at netip.AddrPort) bool
 	// Refuse counts an address that no check of the rule may probe.
 	Refuse()
-	// Seen returns the verdict on an endpoint that an answer holds, and registers it for probing.
-	Seen(endpoint netip.AddrPort) health.Verdict
-	// Awaited returns until when a first verdict on an endpoint is waited for, the zero time if none is.
-	Awaited(endpoint netip.AddrPort) time.Time
-	// Peek returns what is known of an endpoint, and leaves no trace.
-	Peek(endpoint netip.AddrPort) (known health.Endpoint, ok bool)
-	// Advice returns what an endpoint says about itself, and leaves no trace.
-	Advice(endpoint netip.AddrPort) health.Advice
+	// Seen returns the verdict, and registers the endpoint for probing.
+	Seen(at netip.AddrPort) health.Verdict
+	// Awaited returns until when a first verdict is waited for, the zero time if none is.
+	Awaited(at netip.AddrPort) time.Time
+	// Peek returns what is known of the endpoint, and leaves no trace.
+	Peek(at netip.AddrPort) (known health.Endpoint, ok bool)
+	// Advice returns what the endpoint says about itself, and leaves no trace.
+	Advice(at netip.AddrPort) health.Advice
 	// Endpoints returns what is known of the endpoints that the rule's answers hold.
 	Endpoints() iter.Seq[health.Endpoint]
 	// Leave ends the part that the rule takes.
@@ -56,7 +61,7 @@ var _ subscription = (*health.Subscription)(nil)
 func (z *zoneRule) subscribe() {
 	for _, c := range z.checks {
 		s := probing.Join(&c.Check, health.Subscriber{
-			Zone: z.zone, Scope: z.scope, Allow: c.allow, History: z.shown(), Observe: z.observe,
+			Zone: z.zone, Scope: z.scope, Allow: c.allow, Ports: c.ports, History: z.shown(), Observe: z.observe,
 			Changed: func() { z.epoch.Add(1) },
 		})
 		z.subscriptions = append(z.subscriptions, s)
@@ -73,26 +78,26 @@ func (z *zoneRule) unsubscribe() {
 	}
 }
 
-// endpointOf returns the endpoint of an address, at the port of the check.
-func endpointOf(addr netip.Addr) netip.AddrPort { return netip.AddrPortFrom(addr, 0) }
+// withoutPort returns an address as an A or AAAA record names it.
+func withoutPort(addr netip.Addr) netip.AddrPort { return netip.AddrPortFrom(addr.Unmap(), 0) }
 
-// verdictOn returns the verdict on an address in an answer: what the checks that may probe it say
-// together. It registers the address for probing.
-func (z *zoneRule) verdictOn(addr netip.Addr) health.Verdict {
-	if len(z.subscriptions) == 0 || !addr.IsValid() {
+// verdictOn returns the verdict on an address in an answer, and the port that its record names or 0:
+// what the checks that may probe it say together. It registers the address for probing.
+func (z *zoneRule) verdictOn(at netip.AddrPort) health.Verdict {
+	if len(z.subscriptions) == 0 || !at.Addr().IsValid() {
 		return health.Unknown
 	}
-	all, checked := z.combine(addr, subscription.Seen)
+	all, checked := z.combine(at, subscription.Seen)
 	if !checked {
-		z.noteUnchecked(addr)
+		z.noteUnchecked(at)
 	}
 	return all
 }
 
 // lastVerdictOn is verdictOn, and leaves no trace.
-func (z *zoneRule) lastVerdictOn(addr netip.Addr) health.Verdict {
-	all, _ := z.combine(addr, func(s subscription, endpoint netip.AddrPort) health.Verdict {
-		known, _ := s.Peek(endpoint)
+func (z *zoneRule) lastVerdictOn(at netip.AddrPort) health.Verdict {
+	all, _ := z.combine(at, func(s subscription, at netip.AddrPort) health.Verdict {
+		known, _ := s.Peek(at)
 		return known.Verdict
 	})
 	return all
@@ -101,14 +106,14 @@ func (z *zoneRule) lastVerdictOn(addr netip.Addr) health.Verdict {
 // combine asks the checks that may probe an address for their verdict. The others have no say. An
 // agent that cannot be understood has none either. It also reports whether any check may probe the
 // address.
-func (z *zoneRule) combine(addr netip.Addr, ask func(subscription, netip.AddrPort) health.Verdict) (all health.Verdict, checked bool) {
+func (z *zoneRule) combine(at netip.AddrPort, ask func(subscription, netip.AddrPort) health.Verdict) (all health.Verdict, checked bool) {
 	var votes health.Votes
 	for _, s := range z.subscriptions {
-		if !s.Allows(addr) {
+		if !s.Allows(at) {
 			continue
 		}
 		checked = true
-		if v := ask(s, endpointOf(addr)); !z.isMute(s, addr) {
+		if v := ask(s, at); !z.isMute(s, at) {
 			votes.Add(v)
 		}
 	}
@@ -116,31 +121,42 @@ func (z *zoneRule) combine(addr netip.Addr, ask func(subscription, netip.AddrPor
 }
 
 // isMute reports whether a check is an agent that has no say on an address.
-func (z *zoneRule) isMute(s subscription, addr netip.Addr) bool {
-	return slices.Contains(z.agents, s) && s.Advice(endpointOf(addr)).NoSay
+func (z *zoneRule) isMute(s subscription, at netip.AddrPort) bool {
+	return slices.Contains(z.agents, s) && s.Advice(at).NoSay
 }
 
 // agentDrains reports whether an agent that may probe an address wants it drained.
-func (z *zoneRule) agentDrains(addr netip.Addr) bool {
-	return slices.ContainsFunc(z.agents, func(s subscription) bool {
-		return s.Allows(addr) && s.Advice(endpointOf(addr)).Drain
-	})
+func (z *zoneRule) agentDrains(at netip.AddrPort) bool {
+	return slices.ContainsFunc(z.agents, func(s subscription) bool { return s.Allows(at) && s.Advice(at).Drain })
+}
+
+// followsPorts reports whether a check goes by the ports of records.
+func (z *zoneRule) followsPorts() bool {
+	return slices.ContainsFunc(z.subscriptions, subscription.FollowsPorts)
 }
 
 // mayCheck reports whether a check may probe an address.
-func (z *zoneRule) mayCheck(addr netip.Addr) bool {
-	return slices.ContainsFunc(z.subscriptions, func(s subscription) bool { return s.Allows(addr) })
+func (z *zoneRule) mayCheck(at netip.AddrPort) bool {
+	return slices.ContainsFunc(z.subscriptions, func(s subscription) bool { return s.Allows(at) })
 }
 
-// noteUnchecked counts an address that no check may probe, and logs the first one: an allow line
-// that misses the backends switches the checks off.
-func (z *zoneRule) noteUnchecked(addr netip.Addr) {
+// noteUnchecked counts an address that no check may probe, and logs the first one, and the first that
+// is refused for its port: an allow or ports line that misses the backends switches the checks off.
+func (z *zoneRule) noteUnchecked(at netip.AddrPort) {
 	z.subscriptions[0].Refuse()
+	addr := at.Addr().Unmap()
+	if at.Port() != 0 && z.mayCheck(withoutPort(addr)) {
+		if !z.uncheckedPort.Swap(true) {
+			log.Warningf("%s: no health_check has port %d of %s in ports, so its record is answered unchecked: add it if it is a backend's",
+				z.zone, at.Port(), addr)
+		}
+		return
+	}
 	if z.unchecked.Swap(true) {
 		return
 	}
 	want := "add it to allow if it is a backend"
-	if addr = addr.Unmap(); addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() {
+	if addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsMulticast() || addr.IsUnspecified() {
 		want = "if it is a backend, allow a CIDR inside its own special range"
 	}
 	log.Warningf("%s: no health_check allows %s, so it is answered unchecked: %s", z.zone, addr, want)
@@ -148,9 +164,9 @@ func (z *zoneRule) noteUnchecked(addr netip.Addr) {
 
 // awaitedOn returns until when a first verdict on an address is waited for, the zero time if none
 // is.
-func (z *zoneRule) awaitedOn(addr netip.Addr) (until time.Time) {
+func (z *zoneRule) awaitedOn(at netip.AddrPort) (until time.Time) {
 	for _, s := range z.subscriptions {
-		if t := s.Awaited(endpointOf(addr)); t.After(until) {
+		if t := s.Awaited(at); t.After(until) {
 			until = t
 		}
 	}

@@ -20,6 +20,7 @@ import (
 type verdicts struct {
 	rule  *rule
 	allow []netip.Prefix
+	ports bool // it goes by the ports of records
 
 	refused int
 	known   map[netip.AddrPort]health.Endpoint
@@ -30,20 +31,28 @@ type verdicts struct {
 var _ subscription = (*verdicts)(nil)
 
 func (v *verdicts) Name() string                           { return "tcp:80" }
-func (v *verdicts) Allows(addr netip.Addr) bool            { return health.MayProbe(v.allow, addr) }
+func (v *verdicts) FollowsPorts() bool                     { return v.ports }
+func (v *verdicts) Allows(at netip.AddrPort) bool          { return health.MayProbe(v.allow, at.Addr()) }
 func (v *verdicts) Endpoints() iter.Seq[health.Endpoint]   { return maps.Values(v.known) }
 func (v *verdicts) Refuse()                                { v.refused++ }
-func (v *verdicts) Advice(at netip.AddrPort) health.Advice { return v.known[at].Advice }
+func (v *verdicts) Advice(at netip.AddrPort) health.Advice { return v.known[v.endpoint(at)].Advice }
 func (v *verdicts) Leave()                                 {}
-func (v *verdicts) Awaited(at netip.AddrPort) time.Time    { return v.awaited[at] }
+func (v *verdicts) Awaited(at netip.AddrPort) time.Time    { return v.awaited[v.endpoint(at)] }
 func (v *verdicts) Peek(at netip.AddrPort) (health.Endpoint, bool) {
-	known, ok := v.known[at]
+	known, ok := v.known[v.endpoint(at)]
 	return known, ok
 }
 
+func (v *verdicts) endpoint(at netip.AddrPort) netip.AddrPort {
+	if v.ports {
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	return withoutPort(at.Addr())
+}
+
 func (v *verdicts) Seen(at netip.AddrPort) health.Verdict {
-	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	if v.Allows(at.Addr()) {
+	at = v.endpoint(at)
+	if v.Allows(at) {
 		v.seen[at] = true
 	}
 	return v.known[at].Verdict
@@ -55,7 +64,7 @@ func (v *verdicts) judge(dead ...string) {
 		v.known[at] = health.Endpoint{At: at, Verdict: health.Up}
 	}
 	for _, addr := range dead {
-		at := endpointOf(netip.MustParseAddr(addr))
+		at := withoutPort(netip.MustParseAddr(addr))
 		v.known[at] = health.Endpoint{At: at, Verdict: health.Down}
 	}
 	v.rule.epoch.Add(1)

@@ -12,7 +12,7 @@ import (
 
 // says returns a check that knows one endpoint.
 func says(e health.Endpoint) *verdicts {
-	return &verdicts{known: map[netip.AddrPort]health.Endpoint{endpointOf(a1): e}, seen: map[netip.AddrPort]bool{}, allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}
+	return &verdicts{known: map[netip.AddrPort]health.Endpoint{withoutPort(a1): e}, seen: map[netip.AddrPort]bool{}, allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}
 }
 
 // A member is what as many checks say as the rule requires. An agent that cannot be understood does
@@ -44,11 +44,11 @@ func TestChecksTogether(t *testing.T) {
 		for _, c := range tc.checks {
 			z.subscriptions, z.agents = append(z.subscriptions, c), append(z.agents, c)
 		}
-		at := z.standingOf("www.h.", &member{addr: a1}, z.verdictOn(a1), z.timeOfDay())
+		at := z.standingOf("www.h.", withoutPort(a1), z.verdictOn(withoutPort(a1)), z.timeOfDay())
 		if at.verdict != tc.want || at.override != tc.override {
 			t.Errorf("%s: got %v, %v, want %v, %v", tc.name, at.verdict, at.override, tc.want, tc.override)
 		}
-		if got := z.lastVerdictOn(a1); got != tc.want {
+		if got := z.lastVerdictOn(withoutPort(a1)); got != tc.want {
 			t.Errorf("%s, without a trace: got %v, want %v", tc.name, got, tc.want)
 		}
 	}

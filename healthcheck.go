@@ -30,17 +30,17 @@ type protocol struct {
 // protocols are the words that may stand behind health_check. A new one is a file in internal/probe
 // and a line here.
 var protocols = map[string]protocol{
-	"tcp":   {"PORT", parsePort, []string{"send", "receive", "proxy", "host", "tls", "tls_insecure", "hold"}, buildTCP},
-	"http":  {"PORT [PATH]", parsePath, httpOptions, buildHTTP},
-	"https": {"PORT [PATH]", parsePath, append([]string{"tls", "tls_insecure"}, httpOptions...), buildHTTPS},
-	"grpc":  {"PORT [SERVICE]", parseService, []string{"proxy", "host", "tls", "tls_insecure", "hold"}, buildGRPC},
-	"udp":   {"PORT", parsePort, []string{"send", "receive"}, buildUDP},
+	"tcp":   {"PORT|srv", parsePortOrSRV, []string{"ports", "send", "receive", "proxy", "host", "tls", "tls_insecure", "hold"}, buildTCP},
+	"http":  {"PORT|srv [PATH]", parsePath, httpOptions, buildHTTP},
+	"https": {"PORT|srv [PATH]", parsePath, append([]string{"tls", "tls_insecure"}, httpOptions...), buildHTTPS},
+	"grpc":  {"PORT|srv [SERVICE]", parseService, []string{"ports", "proxy", "host", "tls", "tls_insecure", "hold"}, buildGRPC},
+	"udp":   {"PORT|srv", parsePortOrSRV, []string{"ports", "send", "receive"}, buildUDP},
 	"agent": {"PORT", parsePort, []string{"send", "proxy"}, buildAgent},
 	"dns":   {"PORT [NAME [TYPE]]", parseQuestion, nil, buildDNS},
 	"icmp":  {"", parseNoPort, nil, buildICMP},
 }
 
-var httpOptions = []string{"host", "header", "method", "expect", "body", "body_regex", "http2", "proxy", "hold"}
+var httpOptions = []string{"ports", "host", "header", "method", "expect", "body", "body_regex", "http2", "proxy", "hold"}
 
 // What a health_check has unless it says otherwise.
 const (
@@ -154,6 +154,7 @@ type checkDraft struct {
 
 	arguments                 checkArguments
 	allow                     []netip.Prefix
+	ports                     []health.PortRange
 	watch                     []string
 	timing                    health.Timing
 	maxEndpoints, maxInFlight int
@@ -170,7 +171,7 @@ type checkDraft struct {
 func (d *checkDraft) check(prober *probe.Check) *check {
 	c := &check{
 		Check: health.Check{Prober: prober, Timing: d.timing, MaxEndpoints: d.maxEndpoints, MaxInFlight: d.maxInFlight},
-		allow: d.allow, watch: d.watch,
+		allow: d.allow, ports: d.ports, watch: d.watch,
 	}
 	if d.hold {
 		c.Hold = &health.Hold{Port: d.arguments.port, Source: d.source}
@@ -190,6 +191,10 @@ func (d *checkDraft) validate() error {
 	switch {
 	case len(d.allow) == 0:
 		return errors.New(`no allow: want "allow CIDR..." in the block, because nothing outside it is ever probed`)
+	case d.arguments.srv && len(d.ports) == 0:
+		return errors.New(`srv without ports: want "ports N|N-M..." in the block, because no other port that a record names is ever probed`)
+	case !d.arguments.srv && len(d.ports) > 0:
+		return d.errorf("ports", `found beside a port: want "srv" in its place, or no ports`)
 	case t.Timeout >= t.Interval:
 		return d.errorf("timeout", "%v is not below interval %v: want it shorter", t.Timeout, t.Interval)
 	case t.FastInterval > t.Interval:
@@ -240,6 +245,7 @@ func (d *checkDraft) secured(always bool) (*probe.TLS, error) {
 // checkArguments are those behind the protocol of a health_check.
 type checkArguments struct {
 	port    uint16
+	srv     bool // the records name the ports
 	path    string
 	service string
 	name    string
@@ -264,7 +270,18 @@ func parsePort(args []string) (a checkArguments, err error) {
 	return a, nil
 }
 
-// parsePortAnd reads "PORT [WORD]".
+// parsePortOrSRV reads "PORT|srv".
+func parsePortOrSRV(args []string) (a checkArguments, err error) {
+	if len(args) == 1 && args[0] == "srv" {
+		return checkArguments{srv: true}, nil
+	}
+	if a, err = parsePort(args); err != nil && len(args) == 1 {
+		err = fmt.Errorf("%w, or srv", err)
+	}
+	return a, err
+}
+
+// parsePortAnd reads "PORT|srv [WORD]".
 func parsePortAnd(args []string) (a checkArguments, word string, err error) {
 	if len(args) < 1 || len(args) > 2 {
 		return a, "", wrongCount(args)
@@ -272,18 +289,18 @@ func parsePortAnd(args []string) (a checkArguments, word string, err error) {
 	if len(args) == 2 {
 		word = args[1]
 	}
-	a, err = parsePort(args[:1])
+	a, err = parsePortOrSRV(args[:1])
 	return a, word, err
 }
 
-// parsePath reads "PORT [PATH]".
+// parsePath reads "PORT|srv [PATH]".
 func parsePath(args []string) (a checkArguments, err error) {
 	a, path, err := parsePortAnd(args)
 	a.path = path
 	return a, err
 }
 
-// parseService reads "PORT [SERVICE]".
+// parseService reads "PORT|srv [SERVICE]".
 func parseService(args []string) (a checkArguments, err error) {
 	a, service, err := parsePortAnd(args)
 	a.service = service

@@ -31,7 +31,7 @@ func TestServerThatDoesNotComeUp(t *testing.T) {
 				instance := &caddy.Instance{Storage: map[any]any{startupKey{}: l.startup}}
 				caddy.EmitEvent(caddy.InstanceStartupEvent, instance)
 			}
-			z.verdictOn(a1)
+			z.verdictOn(withoutPort(a1))
 			wait(comesUpWithin + time.Second)
 			probes := b.count(a1)
 			wait(time.Minute)
@@ -134,7 +134,7 @@ func TestStatusDuringAReload(t *testing.T) {
 		before := b.checked(b, 5*time.Second)
 		defer before.stop()
 		z := before.zones["example.org."]
-		z.verdictOn(a1)
+		z.verdictOn(withoutPort(a1))
 		wait(time.Minute)
 		release := make(chan struct{})
 		after := b.checked(&named{b, func() { <-release }}, 6*time.Second) // which has not taken part yet
@@ -173,7 +173,7 @@ func TestStatusWhileARuleLeaves(t *testing.T) {
 		b.err[a1] = errors.New("refused")
 		p := &named{backends: b}
 		before := b.checked(p, 5*time.Second)
-		before.zones["example.org."].verdictOn(a1)
+		before.zones["example.org."].verdictOn(withoutPort(a1))
 		wait(time.Minute)
 		var page statusPage
 		page.lives.Store(&[]*life{before})

@@ -38,6 +38,9 @@ func memberOf(rr dns.RR) member {
 	return member{}
 }
 
+// isSRV reports whether the member is an SRV record.
+func (m *member) isSRV() bool { return m.port != 0 || m.load != 0 }
+
 // is reports whether rr is this member.
 func (m *member) is(rr dns.RR) bool {
 	switch rr := rr.(type) {

@@ -33,9 +33,9 @@ const (
 type overview struct {
 	now       time.Time
 	rules     []shownRule
-	byScope   map[uint64]int          // indexes
-	inNames   map[endpointKey]bool    // endpoints that a name has
-	unchecked map[uint64][]netip.Addr // members that no check allows, by the scope of the rule
+	byScope   map[uint64]int              // indexes
+	inNames   map[endpointKey]bool        // endpoints that a name has
+	unchecked map[uint64][]netip.AddrPort // members that no check allows, by the scope of the rule
 	doc       *statuspage.Document
 }
 
@@ -54,7 +54,7 @@ type endpointKey struct {
 // reload is about to replace a rule, the new one is shown.
 func newOverview(lives []*life) *overview {
 	o := &overview{
-		now: filewatch.Clock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool), unchecked: make(map[uint64][]netip.Addr),
+		now: filewatch.Clock(), byScope: make(map[uint64]int), inNames: make(map[endpointKey]bool), unchecked: make(map[uint64][]netip.AddrPort),
 		doc: &statuspage.Document{
 			Version: statuspage.Version, Window: int(leadWindow / time.Second), Problems: []statuspage.Problem{}, Rules: []statuspage.Rule{},
 			Names: []statuspage.Name{}, Endpoints: []statuspage.Endpoint{}, OtherRules: []string{},
@@ -234,25 +234,42 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 		Member: m.String(), Verdict: at.verdict.String(), Weight: int(at.weight), Tier: int(at.tier) + 1, Probes: []statuspage.Probe{},
 	}
 	shown.WeightInForce = f.plan.weightInForce(i)
+	endpoints := z.endpointsOf(m, inExtra, inAnswer, inWatch)
+	for _, at := range endpoints[:min(len(endpoints), maxShownAddresses)] {
+		o.probes(z, at, &shown)
+	}
 	if m.host != "" {
 		return shown
 	}
-	target := m.addr.Unmap()
-	if len(z.subscriptions) > 0 && !z.mayCheck(target) {
-		o.unchecked[z.scope] = append(o.unchecked[z.scope], target)
+	if line := z.overridesInForce().Find(names.Spell(f.owner), m.addr.Unmap(), o.now); line != nil {
+		shown.Override = shownOverride(line, z.overrides.Name())
+	}
+	return shown
+}
+
+// maxShownAddresses is the most addresses of a target that are shown.
+const maxShownAddresses = 8
+
+// probes adds to a member what the checks know of one of its endpoints.
+func (o *overview) probes(z *shownRule, at netip.AddrPort, shown *statuspage.Member) {
+	if len(z.subscriptions) > 0 && !z.mayCheck(at) {
+		o.unchecked[z.scope] = append(o.unchecked[z.scope], at)
 	}
 	for _, s := range z.subscriptions {
-		probe := probeOf(s, endpointOf(target))
-		o.inNames[endpointKey{s.Name(), endpointOf(target)}] = true
+		probe := probeOf(s, at)
+		o.note(s, at)
 		if probe.Since != nil && probe.Verdict == shown.Verdict && (shown.Since == nil || probe.Since.After(*shown.Since)) {
 			shown.Since = probe.Since
 		}
 		shown.Probes = append(shown.Probes, probe)
 	}
-	if line := z.overridesInForce().Find(names.Spell(f.owner), target, o.now); line != nil {
-		shown.Override = shownOverride(line, z.overrides.Name())
+}
+
+// note notes that a name has an endpoint.
+func (o *overview) note(s subscription, at netip.AddrPort) {
+	if known, ok := s.Peek(at); ok {
+		o.inNames[endpointKey{s.Name(), known.At}] = true
 	}
-	return shown
 }
 
 // shownOverride returns the override of a line of a file for people.
@@ -270,16 +287,30 @@ func probeOf(s subscription, endpoint netip.AddrPort) statuspage.Probe {
 	known, ok := s.Peek(endpoint)
 	if !ok {
 		probe.Note = "not probed: the table is full, or it is new"
-		if !s.Allows(endpoint.Addr()) {
-			probe.Note = "not probed: outside allow"
+		if outside := outsideOf(s, endpoint); outside != "" {
+			probe.Note = "not probed: outside " + outside
 		}
 		return probe
+	}
+	if known.At.Port() != 0 {
+		probe.Check += " at " + known.Name()
 	}
 	since := known.Since.UTC()
 	probe.Verdict, probe.Since, probe.Failing, probe.Error = known.Verdict.String(), &since, known.Failing, known.Problem
 	probe.Note = adviceText(known.Advice)
 	probe.Milliseconds, probe.Failed = append(probe.Milliseconds, known.Milliseconds...), append(probe.Failed, known.Failed...)
 	return probe
+}
+
+// outsideOf returns the option of a check that an endpoint lies outside of, "" if there is none.
+func outsideOf(s subscription, at netip.AddrPort) string {
+	switch {
+	case s.Allows(at):
+		return ""
+	case s.Allows(withoutPort(at.Addr())):
+		return "ports"
+	}
+	return "allow"
 }
 
 // endpoints puts the endpoints that no name has into the document, those that are down first.
@@ -310,11 +341,12 @@ func (o *overview) endpoints() {
 	}
 }
 
-// distinctNames returns addresses for people, each once.
-func distinctNames(addrs []netip.Addr) (names []string) {
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	for _, addr := range slices.Compact(addrs) {
-		names = append(names, addr.String())
+// distinctNames returns addresses, with their ports if they have one, for people, each once.
+func distinctNames(addrs []netip.AddrPort) (names []string) {
+	slices.SortFunc(addrs, netip.AddrPort.Compare)
+	for _, at := range slices.Compact(addrs) {
+		e := health.Endpoint{At: at}
+		names = append(names, e.Name())
 	}
 	return names
 }

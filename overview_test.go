@@ -50,7 +50,7 @@ func TestPageIsBounded(t *testing.T) {
 	o := newOverview([]*life{lifeOf(h)})
 	v := o.rules[0].subscriptions[0].(*verdicts)
 	for addr, n := netip.MustParseAddr("10.200.0.0"), 0; n < unnamed; addr, n = addr.Next(), n+1 {
-		v.known[endpointOf(addr)] = health.Endpoint{At: endpointOf(addr), Verdict: health.Up}
+		v.known[withoutPort(addr)] = health.Endpoint{At: withoutPort(addr), Verdict: health.Up}
 	}
 	doc := o.document()
 	members := 0
@@ -171,15 +171,15 @@ func TestStatusOfOneCheckTwice(t *testing.T) {
 		z.checks, z.status = append(z.checks, other), defaultStatus
 		z.subscribe()
 		defer z.unsubscribe()
-		z.verdictOn(a1)
-		z.verdictOn(a2)
+		z.verdictOn(withoutPort(a1))
+		z.verdictOn(withoutPort(a2))
 		wait(time.Minute)
-		if v := z.verdictOn(a2); v != health.Up {
+		if v := z.verdictOn(withoutPort(a2)); v != health.Up {
 			t.Errorf("%v, want up, because the check that may not probe it has no say", v)
 		}
 		for i, own := range []netip.Addr{a1, a2} {
 			for _, addr := range []netip.Addr{a1, a2} {
-				if known, ok := z.subscriptions[i].Peek(endpointOf(addr)); ok != (addr == own) || ok && known.Verdict != health.Up {
+				if known, ok := z.subscriptions[i].Peek(withoutPort(addr)); ok != (addr == own) || ok && known.Verdict != health.Up {
 					t.Errorf("check %d knows %s as %v, want that each knows what it may probe", i, addr, known.Verdict)
 				}
 			}

@@ -203,7 +203,7 @@ func TestTTLBeforeTheFirstVerdict(t *testing.T) {
 		h := judged(t, "", echo)
 		m := message(t, "new.h. A", "new.h. 300 A 192.0.2.1\n new.h. 300 A 192.0.2.2")
 		v := verdictsOf(h.(*Balance).rules.of(m))
-		v.awaited = map[netip.AddrPort]time.Time{endpointOf(a2): time.Now().Add(4 * time.Second)}
+		v.awaited = map[netip.AddrPort]time.Time{withoutPort(a2): time.Now().Add(4 * time.Second)}
 		for range 3 {
 			if got := targets(ask(t, h, m)); got != "192.0.2.1 5, 192.0.2.2 5" {
 				t.Errorf("at first: %s", got)

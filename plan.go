@@ -83,7 +83,7 @@ func (p *plan) divide(c classification) {
 	p.excluded, p.degraded, p.failedOver, p.allDown = c.excluded, c.degraded, c.failedOver, c.allDown
 	p.wanted = min(len(c.answering), p.basis.limitOf(&p.members[0]))
 	groupOf := func(m uint16) groupID {
-		return groupID{p.standings[m].tier, r.groupOf(prefer, &p.members[m], p.standings[m].place)}
+		return groupID{p.standings[m].tier, r.groupOf(prefer, &p.members[m], &p.standings[m])}
 	}
 	slices.SortStableFunc(c.answering, func(a, b uint16) int { return cmp.Compare(groupOf(a).rank, groupOf(b).rank) })
 	for from := 0; from < len(c.answering); {

@@ -50,7 +50,7 @@
 //	group.go        members that take turns among themselves
 //	turncache.go    where turns are kept: found without a lock, and bounded; turns.go the turns
 //	policy.go       the table of policies; roundrobin.go, weighted.go, random.go, sticky.go
-//	targets.go      MX and SRV records whose targets are down; hints.go addresses in HTTPS and SVCB
+//	targets.go      MX and SRV records, by their targets; hints.go addresses in HTTPS and SVCB
 //	glue.go         addresses that no record of the answer leads to, such as those of name servers
 //	prefer.go       preferences; condition.go when, near.go and spill.go prefer locality
 //	localities.go   which locality an address is in

@@ -83,12 +83,15 @@ func (p *preference) isBare() bool { return len(p.from) == 0 && p.when == nil &&
 // groupOf returns the number of the group that a member takes turns in, the first to answer being
 // the lowest: that of the place that the client prefers, the CIDR of the prefer line that holds its
 // address or, for MX and SRV, its rank.
-func (r *rule) groupOf(c choice, m *member, place locality.Locality) int {
-	if m.host != "" || c.line == noPreference {
-		return int(m.rank)
+func (r *rule) groupOf(c choice, m *member, s *standing) int {
+	switch {
+	case s.behind:
+		return 2*int(m.rank) + 1
+	case m.host != "" || c.line == noPreference:
+		return 2 * int(m.rank)
 	}
 	if r.nearOf(c) != nil {
-		if place == c.place {
+		if s.place == c.place {
 			return 0
 		}
 		return 1

@@ -240,6 +240,7 @@ type zoneRule struct {
 	subscriptions []subscription // one a check, while the server runs
 	agents        []subscription // the agents among them: they may have no say, or ask for a drain
 	unchecked     atomic.Bool    // an address that no check allows was logged
+	uncheckedPort atomic.Bool    // a port that no check has in ports was logged
 	watcher       watcher
 	announcer     announcer
 	aliased       atomic.Bool // an alias to an address of a rule without checks was logged
@@ -250,34 +251,33 @@ type zoneRule struct {
 	plans [64]atomic.Pointer[plan] // recently made, found by their members
 }
 
-// judge returns what is known of a member with an address, and notes in b if a first verdict is waited
-// for. It registers the address for probing.
-func (z *zoneRule) judge(owner string, m *member, b *buffers) standing {
-	v := z.verdictFor(m.addr, b)
-	s := z.standingOf(owner, m, v, z.timeOfDay())
+// judge returns what is known of an address in an owner's RRset, and the port that its record names or
+// 0, and notes in b if a first verdict is waited for. It registers the address for probing.
+func (z *zoneRule) judge(owner string, at netip.AddrPort, b *buffers) standing {
+	s := z.standingOf(owner, at, z.verdictFor(at, b), z.timeOfDay())
 	if s.verdict == health.Unknown && z.checked() {
-		b.await(z.awaitedOn(m.addr))
+		b.await(z.awaitedOn(at))
 	}
 	return s
 }
 
 // verdictFor is verdictOn, or lastVerdictOn if nothing may be registered.
-func (z *zoneRule) verdictFor(addr netip.Addr, b *buffers) health.Verdict {
+func (z *zoneRule) verdictFor(at netip.AddrPort, b *buffers) health.Verdict {
 	if b.leavesNoTrace {
-		return z.lastVerdictOn(addr.Unmap())
+		return z.lastVerdictOn(at)
 	}
-	return z.verdictOn(addr)
+	return z.verdictOn(at)
 }
 
-// standingOf returns what is known of a member with an address, given what probes say of it.
-func (z *zoneRule) standingOf(owner string, m *member, v health.Verdict, now time.Time) standing {
-	target := m.addr.Unmap()
-	weight, _ := z.weightOf(owner, m.addr)
-	override := z.overridesInForce().Of(owner, target, now)
-	if override == overrides.None && z.agentDrains(target) {
+// standingOf returns what is known of an address, given what probes say of it.
+func (z *zoneRule) standingOf(owner string, at netip.AddrPort, v health.Verdict, now time.Time) standing {
+	addr := at.Addr()
+	weight, _ := z.weightOf(owner, addr)
+	override := z.overridesInForce().Of(owner, addr, now)
+	if override == overrides.None && z.agentDrains(at) {
 		override = overrides.Drain
 	}
-	return standing{weight: weight, tier: z.tierOf(target), verdict: v, override: override, place: z.localities.of(target)}.ruled()
+	return standing{weight: weight, tier: z.tierOf(addr), verdict: v, override: override, place: z.localities.of(addr)}.ruled()
 }
 
 // servedRule is a zoneRule in one chain. Safe for concurrent use.

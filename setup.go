@@ -315,7 +315,7 @@ func (s *stanza) warnOfNoEffect() {
 		s.warn(at, "min_healthy: no effect without tier, because it decides when a tier is passed over for the next: want a tier line too")
 	}
 	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && len(r.weights.Lines()) == 0 && s.weights.path == "" {
-		s.warn(at, "policy: weighted orders as round_robin does, because there is no weight: want weight or weights too")
+		s.warn(at, "policy: weighted orders all but SRV records as round_robin does, because there is no weight: want weight or weights too")
 	}
 	if at, ok := s.at["health_check"]; ok && !slices.ContainsFunc(s.rule.checks, func(c *check) bool { return !c.agent }) {
 		s.warn(at, "health_check: agent alone takes no member out that is dead, because an agent that cannot be reached has no say: want another health_check too")

@@ -156,6 +156,9 @@ func describe(r *rule) string {
 	for _, c := range r.checks {
 		fmt.Fprintf(&b, "    health_check %s\n        allow %s\n        watch %s\n        %+v\n        max_endpoints %d max_in_flight %d\n        key %s\n",
 			c.Name(), prefixes(c.allow), strings.Join(c.watch, " "), c.Timing, c.MaxEndpoints, c.MaxInFlight, c.Key())
+		if c.ports != nil {
+			fmt.Fprintf(&b, "        ports %v\n", c.ports)
+		}
 		if c.Hold != nil {
 			b.WriteString("        hold\n")
 		}

@@ -3,16 +3,33 @@
 package balance
 
 import (
+	"iter"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/overrides"
+	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
-// glueTargets says which targets of MX, SRV, HTTPS and SVCB records are down, by their addresses in
-// the same message.
+// glueTargets has the addresses in the additional section, by the names that MX, SRV, HTTPS and SVCB
+// records lead to.
 type glueTargets struct {
-	known   map[string]bool // names in lower case that have addresses, and whether all are down
-	anyDead bool
+	known map[string]glueSets // by name in lower case
+	addrs []netip.Addr        // of all names
+}
+
+// glueSets are the A and the AAAA RRset of a name.
+type glueSets [2]glueSet
+
+// glueSet is an RRset of addresses in the additional section.
+type glueSet struct {
+	addrs []netip.Addr // none: there is no such RRset
+	plan  *plan        // nil: the RRset is left alone
 }
 
 // reset forgets the last message.
@@ -20,38 +37,194 @@ func (t *glueTargets) reset() {
 	if len(t.known) > 0 {
 		clear(t.known)
 	}
-	t.anyDead = false
+	t.addrs = t.addrs[:0]
 }
 
-// learn notes the names that have addresses in a section, given its RRsets and their plans. A name
-// is dead if all its addresses, of both families, are down.
-func (t *glueTargets) learn(sets []rrset, plans []*plan) {
-	for i, p := range plans {
+// learn notes the addresses in a section, given its RRsets and their plans.
+func (t *glueTargets) learn(rrs []dns.RR, sets []rrset, plans []*plan) {
+	for i := range sets {
 		if !sets[i].holdsAddresses() {
 			continue
 		}
+		from := len(t.addrs)
+		for _, slot := range sets[i].slots {
+			t.addrs = append(t.addrs, memberOf(rrs[slot]).addr.Unmap())
+		}
 		name := strings.ToLower(sets[i].owner)
-		dead, again := t.known[name]
-		t.known[name] = p != nil && p.allDown && (dead || !again)
-	}
-	for _, dead := range t.known {
-		t.anyDead = t.anyDead || dead
+		both := t.known[name]
+		both[family(sets[i].rrtype)] = glueSet{t.addrs[from:len(t.addrs):len(t.addrs)], plans[i]}
+		t.known[name] = both
 	}
 }
 
-// isDead reports whether a name is dead, and whether it has addresses in the message.
-func (t *glueTargets) isDead(host string) (dead, ok bool) {
+// family returns the index of an RRset of addresses in glueSets.
+func family(rrtype uint16) int {
+	if rrtype == dns.TypeAAAA {
+		return 1
+	}
+	return 0
+}
+
+// of returns the addresses of a name, if the message has any.
+func (t *glueTargets) of(host string) (sets glueSets, ok bool) {
 	if len(t.known) == 0 {
-		return false, false
+		return sets, false
 	}
-	dead, ok = t.known[strings.ToLower(host)]
-	return dead, ok
+	sets, ok = t.known[strings.ToLower(host)]
+	return sets, ok
 }
 
-// eachKnown calls yield for the addresses of a name that answers of the rule, and its watch, have
-// taught, until it returns false. It reports whether it never did.
-func (z *zoneRule) eachKnown(name string, yield func(*member) bool) bool {
-	for _, where := range []section{inAnswer, inWatch} {
+// standingOfTarget returns what is known of an MX or SRV record, by the addresses of its target: those
+// in the additional section or, if it has none, those that answers and watch have taught. It
+// registers the addresses for probing, at the port of the record.
+func (r *applied) standingOfTarget(owner string, m *member, b *buffers) standing {
+	s := standing{weight: weights.Default}
+	if !r.judges() && !r.question.policy.weighs {
+		return s
+	}
+	target := r.question.appliedTo(m.host)
+	if r.judges() {
+		s.verdict, s.override = r.sumUp(&target, m, b).result()
+	}
+	if m.isSRV() && r.question.policy.weighs {
+		s.weight, s.behind = r.weightOfSRV(owner, m, target.addressesOf(m.host, b))
+	}
+	return s
+}
+
+// sumUp returns what is known of the addresses of an MX or SRV record's target, to which the rules
+// target apply.
+func (r *applied) sumUp(target *applied, m *member, b *buffers) (sum targetSum) {
+	sets, ok := b.targets.of(m.host)
+	if ok && !r.followsPorts() && !target.followsPorts() {
+		for i := range sets {
+			sum.addPlan(&sets[i])
+		}
+		return sum
+	}
+	host := names.Spell(m.host)
+	for addr := range target.addressesOf(m.host, b) {
+		at := netip.AddrPortFrom(addr, m.port)
+		s := target.standingOf(host, at, b)
+		if r.owner != nil && r.owner != target.owner {
+			s = s.and(r.owner.judge(host, at, b))
+		}
+		sum.add(s)
+	}
+	return sum
+}
+
+// followsPorts reports whether a check probes the ports that records name.
+func (r *applied) followsPorts() bool {
+	return r.question.followsPorts() || r.owner != nil && r.owner.followsPorts()
+}
+
+// weightOfSRV returns the weight of an SRV record: that of the first address of its target which has a
+// weight line, else its own (RFC 2782). The own weight 0 puts it behind the others of its priority,
+// because it should hardly ever be chosen.
+func (r *applied) weightOfSRV(owner string, m *member, addrs iter.Seq[netip.Addr]) (weight uint16, behind bool) {
+	for addr := range addrs {
+		if weight, ok := r.question.weightOf(owner, addr); ok {
+			return weight, false
+		}
+	}
+	return max(m.load, 1), m.load == 0
+}
+
+// addressesOf returns the addresses of a target: those in the additional section or, if it has none,
+// those that answers and watch have taught.
+func (r *applied) addressesOf(host string, b *buffers) iter.Seq[netip.Addr] {
+	sets, ok := b.targets.of(host)
+	if !ok {
+		return r.knownAddresses(host, inAnswer, inWatch)
+	}
+	return func(yield func(netip.Addr) bool) {
+		for i := range sets {
+			for _, addr := range sets[i].addrs {
+				if !yield(addr) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// targetSum counts the addresses of a target by what is known of them.
+type targetSum struct{ up, unknown, drained, down, forced int }
+
+func (t *targetSum) add(s standing) {
+	switch {
+	case s.verdict == health.Down:
+		t.down++
+		if s.override == overrides.Down {
+			t.forced++
+		}
+	case s.override == overrides.Drain:
+		t.drained++
+	case s.verdict == health.Up:
+		t.up++
+	default:
+		t.unknown++
+	}
+}
+
+// addPlan adds the addresses of an RRset in the additional section, as its plan has them.
+func (t *targetSum) addPlan(set *glueSet) {
+	if set.plan == nil {
+		t.unknown += len(set.addrs)
+		return
+	}
+	for _, s := range set.plan.standings {
+		t.add(s)
+	}
+}
+
+// result returns what is known of a record that leads to the addresses. It is down if all of them are,
+// and drained if all others are.
+func (t targetSum) result() (health.Verdict, overrides.Override) {
+	switch {
+	case t.up > 0:
+		return health.Up, overrides.None
+	case t.unknown > 0:
+		return health.Unknown, overrides.None
+	case t.drained > 0:
+		return health.Unknown, overrides.Drain
+	case t.down > 0 && t.down == t.forced:
+		return health.Down, overrides.Down
+	case t.down > 0:
+		return health.Down, overrides.None
+	}
+	return health.Unknown, overrides.None
+}
+
+// endpointsOf returns the addresses of a member, with the port of its record or 0. Of the target of an
+// MX or SRV record, these are the last that were seen in some sections.
+func (z *zoneRule) endpointsOf(m *member, sections ...section) (all []netip.AddrPort) {
+	if m.host == "" {
+		return []netip.AddrPort{withoutPort(m.addr)}
+	}
+	target := z.appliedTo(m.host)
+	for addr := range target.knownAddresses(m.host, sections...) {
+		if at := netip.AddrPortFrom(addr, m.port); !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+// knownAddresses returns the addresses of a name that the rules saw last in some sections.
+func (r *applied) knownAddresses(name string, sections ...section) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		if r.question.eachKnown(name, sections, yield) && r.owner != nil {
+			r.owner.eachKnown(name, sections, yield)
+		}
+	}
+}
+
+// eachKnown calls yield for the addresses of a name that the rule saw last in some sections, until it
+// returns false. It reports whether it never did.
+func (z *zoneRule) eachKnown(name string, sections []section, yield func(netip.Addr) bool) bool {
+	for _, where := range sections {
 		for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
 			key := turnKey{where: where, rrtype: rrtype, prefer: choice{line: noPreference}}
 			if !allTurns.known(z.scope, key, name).each(yield) {
@@ -62,9 +235,9 @@ func (z *zoneRule) eachKnown(name string, yield func(*member) bool) bool {
 	return true
 }
 
-// each calls yield for the members of the entry's plan, until it returns false. It reports whether it
+// each calls yield for the addresses in the entry's plan, until it returns false. It reports whether it
 // never did. The entry may be nil.
-func (e *entry) each(yield func(*member) bool) bool {
+func (e *entry) each(yield func(netip.Addr) bool) bool {
 	if e == nil {
 		return true
 	}
@@ -73,23 +246,25 @@ func (e *entry) each(yield func(*member) bool) bool {
 		return true
 	}
 	for i := range s.plan.members {
-		if !yield(&s.plan.members[i]) {
+		if !yield(s.plan.members[i].addr.Unmap()) {
 			return false
 		}
 	}
 	return true
 }
 
-// dropGlue removes the addresses of dead targets, with their signatures, unless a record of the
-// answer still leads to them.
-func (a *arrangement) dropGlue(answers []dns.RR) {
-	needed := targetsOf(answers)
+// dropGlue removes the addresses, with their signatures, of targets that some records led to and no
+// record of the answer leads to any more.
+func (a *arrangement) dropGlue(before, answer []dns.RR) {
+	dropped := targetsOf(before)
+	for name := range targetsOf(answer) {
+		delete(dropped, name)
+	}
+	if len(dropped) == 0 {
+		return
+	}
 	for i, rr := range a.sectionNow() {
-		if rr == nil || !isGlue(rr) || !isIN(rr.Header()) {
-			continue
-		}
-		owner := strings.ToLower(rr.Header().Name)
-		if !a.buf.targets.known[owner] || needed[owner] {
+		if rr == nil || !isGlue(rr) || !isIN(rr.Header()) || !dropped[strings.ToLower(rr.Header().Name)] {
 			continue
 		}
 		a.own()

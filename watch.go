@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -88,20 +90,67 @@ func (z *zoneRule) watch(ctx context.Context, names []string) {
 	}
 }
 
-// resolve looks the addresses of names up and reports whether there is a verdict on each of them. A
-// name without addresses needs no verdict. A name that cannot be resolved now is tried again.
+// resolve looks names up and reports whether there is a verdict on each of their addresses. A name
+// without addresses needs no verdict. A name that cannot be resolved now is tried again.
 func (z *zoneRule) resolve(ctx context.Context, names []string) (judged bool) {
 	judged = true
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return false
 		}
-		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			m := z.lookup(ctx, name, qtype)
-			judged = m != nil && m.Rcode != dns.RcodeServerFailure && z.register(m) && judged
+		for _, qtype := range z.typesOf(name) {
+			judged = z.resolveType(ctx, name, qtype) && judged
 		}
 	}
 	return judged
+}
+
+// typesOf returns the types of records that are looked up for a watched name.
+func (z *zoneRule) typesOf(name string) []uint16 {
+	types := []uint16{dns.TypeA, dns.TypeAAAA}
+	if z.followsPorts() || strings.HasPrefix(name, "_") {
+		types = append(types, dns.TypeSRV)
+	}
+	return types
+}
+
+// resolveType is resolve for a name and a type.
+func (z *zoneRule) resolveType(ctx context.Context, name string, qtype uint16) (judged bool) {
+	m := z.lookup(ctx, name, qtype)
+	if m == nil || m.Rcode == dns.RcodeServerFailure {
+		return false
+	}
+	found := z.follow(ctx, m)
+	return z.register(m) && found
+}
+
+// follow learns the addresses of the targets of SRV records: from the additional section or, if it
+// has none, by looking them up. It reports whether every lookup had an answer.
+func (z *zoneRule) follow(ctx context.Context, m *dns.Msg) (found bool) {
+	found = true
+	seen := make(map[string]bool)
+	for _, rr := range m.Extra {
+		if isGlue(rr) {
+			seen[strings.ToLower(rr.Header().Name)] = true
+		}
+	}
+	z.teach(m.Extra)
+	for _, rr := range m.Answer {
+		srv, ok := rr.(*dns.SRV)
+		if !ok || seen[strings.ToLower(srv.Target)] || len(seen) >= z.checks[0].MaxEndpoints {
+			continue
+		}
+		seen[strings.ToLower(srv.Target)] = true
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+			addrs := z.lookup(ctx, srv.Target, qtype)
+			if addrs == nil || addrs.Rcode == dns.RcodeServerFailure {
+				found = false
+				continue
+			}
+			z.teach(addrs.Answer)
+		}
+	}
+	return found
 }
 
 // maxAsking is the most lookups of a rule that the plugins below may have. There are more than one
@@ -156,35 +205,45 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 // register registers the addresses in an answer for probing. It reports whether there is a verdict on
 // each of them.
 func (z *zoneRule) register(m *dns.Msg) bool {
-	z.teach(m)
+	z.teach(m.Answer)
 	all := true
 	for _, rr := range m.Answer {
 		if memberHeader(rr) == nil {
 			continue
 		}
-		addr := memberOf(rr).addr.Unmap()
-		for _, s := range z.subscriptions {
-			if s.Allows(addr) && s.Seen(endpointOf(addr)) == health.Unknown {
-				all = false
-			}
+		member := memberOf(rr)
+		for _, at := range z.endpointsOf(&member, inAnswer, inWatch) {
+			all = z.hasVerdicts(at) && all
 		}
 	}
 	return all
 }
 
-// teach keeps the addresses in an answer for records that lead to their names.
-func (z *zoneRule) teach(m *dns.Msg) {
-	if len(m.Answer) > maxRecords {
+// hasVerdicts registers an address for probing, and reports whether all checks that may probe it have
+// a verdict. An address alone is no endpoint of a check that goes by the ports of records.
+func (z *zoneRule) hasVerdicts(at netip.AddrPort) bool {
+	all := true
+	for _, s := range z.subscriptions {
+		if named := at.Port() != 0 || !s.FollowsPorts(); named && s.Allows(at) && s.Seen(at) == health.Unknown {
+			all = false
+		}
+	}
+	return all
+}
+
+// teach keeps the members in a section, and registers them for probing. Records that lead to the names
+// of addresses find them there.
+func (z *zoneRule) teach(rrs []dns.RR) {
+	if len(rrs) > maxRecords {
 		return
 	}
 	b := bufferPool.Get().(*buffers)
 	defer b.release()
-	b.scan.scan(m.Answer)
+	b.scan.scan(rrs)
 	for i := range b.scan.sets {
-		if set := &b.scan.sets[i]; set.holdsAddresses() {
-			rules := z.appliedTo(set.owner)
-			rules.stateOf(b, turnKey{where: inWatch, rrtype: set.rrtype, prefer: choice{line: noPreference}}, set, m.Answer)
-		}
+		set := &b.scan.sets[i]
+		rules := z.appliedTo(set.owner)
+		rules.stateOf(b, turnKey{where: inWatch, rrtype: set.rrtype, prefer: choice{line: noPreference}}, set, rrs)
 	}
 }
 

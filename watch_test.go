@@ -47,11 +47,11 @@ func TestWatch(t *testing.T) {
 	b := newBackends(t)
 	watching(t, b, addressed, func(z *zoneRule) {
 		wait(time.Second)
-		if b.count(a1) == 0 || z.verdictOn(a1) != health.Up || !z.watcher.ready.Load() {
-			t.Errorf("%d probes, verdict %v, ready %v", b.count(a1), z.verdictOn(a1), z.watcher.ready.Load())
+		if b.count(a1) == 0 || z.verdictOn(withoutPort(a1)) != health.Up || !z.watcher.ready.Load() {
+			t.Errorf("%d probes, verdict %v, ready %v", b.count(a1), z.verdictOn(withoutPort(a1)), z.watcher.ready.Load())
 		}
 		wait(time.Hour)
-		if _, known := z.subscriptions[0].Peek(endpointOf(a1)); !known {
+		if _, known := z.subscriptions[0].Peek(withoutPort(a1)); !known {
 			t.Error("the endpoint was forgotten though it is watched")
 		}
 	})

@@ -34,7 +34,7 @@ func adviceOf(r probe.Report) Advice {
 
 // Advice returns what an endpoint says about itself. It does not register the endpoint for probing.
 func (s *Subscription) Advice(at netip.AddrPort) Advice {
-	if e := s.pool.table.find(unmapped(at)); e != nil {
+	if e := s.targetOf(at).known; e != nil {
 		return e.status.Load().said()
 	}
 	return Advice{}

@@ -123,7 +123,7 @@ type Record struct {
 
 // Record returns how an endpoint came to its verdict. It does not register the endpoint for probing.
 func (s *Subscription) Record(at netip.AddrPort) Record {
-	e := s.pool.table.find(unmapped(at))
+	e := s.targetOf(at).known
 	if e == nil {
 		return Record{}
 	}

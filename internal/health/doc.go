@@ -25,7 +25,7 @@
 //	subscription.go  a rule's part in a pool: what rules call; scope.go what survives a reload
 //	snapshot.go      what is known about an endpoint, for scrapes and the status page
 //	metrics.go       the series that are made at scrape time; counters.go the others
-//	allow.go         which addresses may be probed
+//	allow.go         which addresses may be probed; ports.go at which ports of records
 //
 //	pool.go          the goroutine that probes, and its workers; admit.go takes new endpoints in
 //	settle.go        what a pool does with a result

@@ -223,6 +223,9 @@ func (p *pool) forget(e *endpoint) {
 	for s := range p.scopes.with(e) {
 		s.remove(e)
 		s.allFail = AllFail(int(s.size.Load()), s.failing)
+		if e.at.Port() != 0 {
+			p.outdate(s) // the other ports of the address now decide about it
+		}
 	}
 	p.table.remove(e)
 }

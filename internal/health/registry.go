@@ -133,7 +133,7 @@ func (p *pool) knowledgeOf(id uint64) (known []knowledge) {
 // adopt takes over, for a subscription, what another pool knew about its endpoints.
 func (p *pool) adopt(known []knowledge, s *Subscription) {
 	for i := range known {
-		if k := &known[i]; s.Allows(k.at.Addr()) && !s.scope.isFull() {
+		if k := &known[i]; s.Allows(k.at) && !s.scope.isFull() {
 			e := p.table.find(k.at)
 			if e == nil {
 				e = p.restore(k)
@@ -188,10 +188,15 @@ func (p *pool) unsubscribe(s *Subscription) (empty bool) {
 	if len(p.scopes) == 0 {
 		return true
 	}
-	if !slices.ContainsFunc(scope.subscriptions, func(other *Subscription) bool { return slices.Equal(other.sub.Allow, s.sub.Allow) }) {
+	if !slices.ContainsFunc(scope.subscriptions, s.allowsAsMuch) {
 		p.trim(scope)
 	}
 	return false
+}
+
+// allowsAsMuch reports whether another subscription has the same addresses and ports probed.
+func (s *Subscription) allowsAsMuch(other *Subscription) bool {
+	return slices.Equal(other.sub.Allow, s.sub.Allow) && slices.Equal(other.sub.Ports, s.sub.Ports)
 }
 
 // trim removes from a scope the endpoints that none of its rules allows.

@@ -66,7 +66,7 @@ func (s *scope) isFull() bool { return s.size.Load() >= s.limit }
 
 // allows reports whether one of the rules allows an endpoint.
 func (s *scope) allows(e *endpoint) bool {
-	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(e.at.Addr()) })
+	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(e.at) })
 }
 
 // set replaces the subscriptions. The newest one decides about observe.

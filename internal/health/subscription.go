@@ -14,6 +14,7 @@ type Subscriber struct {
 	Zone    string
 	Scope   uint64         // identifies the rule in its zone; a reload keeps it
 	Allow   []netip.Prefix // the addresses that may be probed for it
+	Ports   []PortRange    // the ports of records that may be probed; nil: the check has its own
 	History bool           // remember the last probes
 	Observe bool           // the rule leaves its answers as they are
 	Changed func()         // called when verdicts may have changed; must not block
@@ -31,26 +32,26 @@ type Subscription struct {
 // Name returns the name of the check, for people.
 func (s *Subscription) Name() string { return s.pool.check.Name() }
 
-// Allows reports whether the rule may have an address probed.
-func (s *Subscription) Allows(addr netip.Addr) bool { return MayProbe(s.sub.Allow, addr) }
-
 // Refuse counts an address in an answer that no check of the rule may probe.
 func (s *Subscription) Refuse() { s.scope.counters.outside.Inc() }
 
-// Seen returns the verdict on an endpoint that an answer holds, and registers the endpoint for
-// probing. The verdict is unknown if the rule may not have it probed.
+// Seen returns the verdict on an address that an answer holds, with the port that its record names
+// or 0, and registers that endpoint for probing. The verdict is unknown if the rule may not have it
+// probed. If the check goes by the ports of records and the record names none, the address is down
+// if all its known ports are, and nothing is registered.
 func (s *Subscription) Seen(at netip.AddrPort) Verdict {
-	at = unmapped(at)
-	e := s.pool.table.find(at)
+	t := s.targetOf(at)
+	e := t.known
 	switch {
+	case !t.named:
 	case e != nil && s.scope.has(e):
 		if !s.gone.Load() {
 			e.seen.Store(int64(s.pool.now()))
 		}
-	case !s.Allows(at.Addr()):
+	case !s.Allows(t.at):
 		return Unknown
 	case !s.gone.Load():
-		s.register(at)
+		s.register(t.at)
 	}
 	if e == nil {
 		return Unknown
@@ -74,13 +75,13 @@ const patience = 2 * time.Second
 // Awaited returns when the wait for an endpoint's first verdict ends. It is the zero time if there
 // is a verdict, the wait is over, or the endpoint is not probed.
 func (s *Subscription) Awaited(at netip.AddrPort) time.Time {
-	at = unmapped(at)
-	if !s.Allows(at.Addr()) {
+	t := s.targetOf(at)
+	if !s.Allows(t.at) {
 		return time.Time{}
 	}
-	e, now := s.pool.table.find(at), time.Now()
+	e, now := t.known, time.Now()
 	if e == nil {
-		if s.scope.isFull() {
+		if !t.named || s.scope.isFull() {
 			return time.Time{}
 		}
 		return now.Add(s.pool.check.Timing.Timeout + patience)
@@ -93,23 +94,14 @@ func (s *Subscription) Awaited(at netip.AddrPort) time.Time {
 	return until
 }
 
-// unmapped returns an endpoint with an IPv4-mapped address turned into IPv4.
-func unmapped(at netip.AddrPort) netip.AddrPort {
-	if !at.Addr().Is4In6() {
-		return at
-	}
-	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-}
-
 // Peek returns what is known about an endpoint, with its last probes, without registering it. It
 // reports false if the endpoint is not known or the rule may not have it probed.
 func (s *Subscription) Peek(at netip.AddrPort) (Endpoint, bool) {
-	at = unmapped(at)
-	e := s.pool.table.find(at)
-	if e == nil || !s.Allows(at.Addr()) {
+	t := s.targetOf(at)
+	if t.known == nil || !s.Allows(t.at) {
 		return Endpoint{}, false
 	}
-	return e.snapshotWithHistory(s.pool.check.HalfLife), true
+	return t.known.snapshotWithHistory(s.pool.check.HalfLife), true
 }
 
 // Endpoints returns what is known about the endpoints that the rule's answers hold, without their

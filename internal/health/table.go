@@ -11,10 +11,11 @@ import (
 // table finds the endpoints of a pool and numbers them. Queries look endpoints up without a lock
 // and put new ones on a list, which the pool empties. Only the pool adds and removes.
 type table struct {
-	byPair sync.Map // netip.AddrPort to *endpoint
-	slots  atomic.Pointer[[]atomic.Pointer[endpoint]]
-	free   []uint32 // slots that are empty
-	used   uint32   // slots that are or were taken
+	byPair    sync.Map // netip.AddrPort to *endpoint
+	byAddress addressIndex
+	slots     atomic.Pointer[[]atomic.Pointer[endpoint]]
+	free      []uint32 // slots that are empty
+	used      uint32   // slots that are or were taken
 
 	arrivals atomic.Pointer[arrival] // newest first
 	wake     chan struct{}           // receives when there are arrivals
@@ -71,6 +72,7 @@ func (t *table) add(e *endpoint) {
 	}
 	t.slotFor(e.number).Store(e)
 	t.byPair.Store(e.at, e)
+	t.byAddress.add(e)
 }
 
 // slotFor returns the slot of a number, and makes room for it.
@@ -91,6 +93,7 @@ func (t *table) slotFor(n uint32) *atomic.Pointer[endpoint] {
 
 func (t *table) remove(e *endpoint) {
 	t.byPair.Delete(e.at)
+	t.byAddress.remove(e)
 	t.slotFor(e.number).Store(nil)
 	t.free = append(t.free, e.number)
 }

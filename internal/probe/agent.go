@@ -41,6 +41,9 @@ type agentProbe struct {
 
 // NewAgent builds the check. It fails on options that make no sense.
 func NewAgent(o Agent) (*Check, error) {
+	if err := checkPort(o.Port); err != nil {
+		return nil, err
+	}
 	l, key, err := newLine(o.Port, o.Source, o.Proxy, nil, "")
 	if err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ import (
 // GRPC is up if Check of grpc.health.v1, the gRPC health checking protocol, says SERVING. All else
 // is down, also a server without that service and one that does not know Service.
 type GRPC struct {
-	Port    uint16     // 1 to 65535
+	Port    uint16     // 0: endpoints name theirs
 	Service string     // to ask about; "" for the server as a whole
 	Host    string     // :authority and name to verify; default the address
 	Proxy   Proxy      // header to begin with
@@ -54,7 +54,7 @@ func NewGRPC(o GRPC) (*Check, error) {
 		return nil, err
 	}
 	return &Check{
-		name:     strings.TrimSuffix(fmt.Sprintf("%s:%d/%s", l.scheme("grpc", "grpc+tls"), o.Port, o.Service), "/"),
+		name:     strings.TrimSuffix(fmt.Sprintf("%s:%s/%s", l.scheme("grpc", "grpc+tls"), portText(o.Port), o.Service), "/"),
 		key:      fmt.Sprintf("grpc %s service=%q host=%+q", key, o.Service, o.Host),
 		port:     o.Port,
 		protocol: &grpcProbe{line: l, service: o.Service, host: o.Host, message: withPrefix(message)},

@@ -180,7 +180,6 @@ func TestGRPCOptions(t *testing.T) {
 		check GRPC
 		want  string
 	}{
-		{GRPC{}, `port: "0": want 1 to 65535`},
 		{GRPC{Port: 1, Service: "a b"}, `service: "a b": want a name such as example.v1.Users`},
 		{GRPC{Port: 1, Host: "a/b"}, `host: "a/b": want a name or an address, with a port if need be`},
 		{GRPC{Port: 1, TLS: &TLS{}}, `tls: no host: want the name in the certificate, or tls_insecure`},

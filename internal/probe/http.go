@@ -29,7 +29,7 @@ import (
 // Redirects are not followed: their status counts. At most 64 KiB of headers and 64 KiB of body are
 // read, the body only if Body or BodyRegex asks for it.
 type HTTP struct {
-	Port      uint16         // 1 to 65535
+	Port      uint16         // 0: endpoints name theirs
 	Path      string         // with a query if need be; default "/"
 	Host      string         // Host header and name to verify; default the address
 	Header    http.Header    // sent as well; replaces User-Agent and Accept
@@ -88,7 +88,7 @@ func NewHTTP(o HTTP) (*Check, error) {
 		version = "http2"
 	}
 	return &Check{
-		name: fmt.Sprintf("%s:%d%s", l.scheme("http", "https"), o.Port, o.Path),
+		name: l.scheme("http", "https") + ":" + portText(o.Port) + o.Path,
 		key: fmt.Sprintf("%s %s path=%+q host=%+q method=%s header=%+q expect=%s body=%+q regex=%+q",
 			version, key, o.Path, o.Host, o.Method, canonical(asked), expect, o.Body, regexText(o.BodyRegex)),
 		port: o.Port,

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,7 @@ type line struct {
 // (RFC 7301).
 func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protocols ...string) (*line, string, error) {
 	own, err := newSource(from)
-	if err = cmp.Or(checkPort(port), checkHost(host), p.validate(), err); err != nil {
+	if err = cmp.Or(checkHost(host), p.validate(), err); err != nil {
 		return nil, "", err
 	}
 	l, encryption := &line{source: own, proxy: p}, "no"
@@ -261,7 +262,15 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkPort validates the port of a check.
+// portText returns the port of a check for its name.
+func portText(port uint16) string {
+	if port == 0 {
+		return "srv"
+	}
+	return strconv.Itoa(int(port))
+}
+
+// checkPort validates the port of a check whose endpoints name none.
 func checkPort(port uint16) error {
 	if port == 0 {
 		return fmt.Errorf("port: %q: want 1 to 65535", "0")

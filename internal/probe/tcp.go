@@ -15,7 +15,7 @@ import (
 // server says only after the handshake that it refuses a client certificate, which is noticed only
 // if Receive is set.
 type TCP struct {
-	Port    uint16     // 1 to 65535
+	Port    uint16     // 0: endpoints name theirs
 	Send    string     // written first; "" for nothing
 	Receive string     // awaited in the first 64 KiB of what the peer sends; "" for nothing
 	Host    string     // the name to verify; only with TLS, which needs it unless insecure
@@ -42,7 +42,7 @@ func NewTCP(o TCP) (*Check, error) {
 		return nil, err
 	}
 	return &Check{
-		name:     fmt.Sprintf("%s:%d", l.scheme("tcp", "tcp+tls"), o.Port),
+		name:     l.scheme("tcp", "tcp+tls") + ":" + portText(o.Port),
 		key:      fmt.Sprintf("tcp %s send=%+q receive=%+q", key, o.Send, o.Receive),
 		port:     o.Port,
 		protocol: &tcpProbe{line: l, send: []byte(o.Send), receive: []byte(o.Receive)},

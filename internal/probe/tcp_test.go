@@ -194,7 +194,6 @@ func TestTCPOptions(t *testing.T) {
 		check TCP
 		want  string
 	}{
-		{TCP{}, `port: "0": want 1 to 65535`},
 		{TCP{Port: 1, Source: netip.IPv4Unspecified()}, `source: "0.0.0.0": want a unicast address`},
 		{TCP{Port: 1, Source: netip.MustParseAddr("ff02::1")}, `source: "ff02::1": want a unicast address`},
 		{TCP{Port: 1, Host: "example.org"}, `host: "example.org" without TLS: want tls or no host`},

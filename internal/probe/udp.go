@@ -14,7 +14,7 @@ import (
 // UDP is up if one of the datagrams that come back for Send holds Receive. One datagram is sent, so
 // a lost one is a failure. An ICMP message that nobody listens is a failure at once.
 type UDP struct {
-	Port    uint16     // 1 to 65535
+	Port    uint16     // 0: endpoints name theirs
 	Send    string     // at most 1200 bytes
 	Receive string     // awaited in the first 4 KiB of a datagram
 	Source  netip.Addr // to probe from, for endpoints of its family; zero for any
@@ -38,7 +38,7 @@ func NewUDP(o UDP) (*Check, error) {
 		return nil, err
 	}
 	return &Check{
-		name:     fmt.Sprintf("udp:%d", o.Port),
+		name:     "udp:" + portText(o.Port),
 		key:      fmt.Sprintf("udp port=%d source=%s send=%+q receive=%+q", o.Port, from, o.Send, o.Receive),
 		port:     o.Port,
 		protocol: &udpProbe{source: from, send: []byte(o.Send), receive: []byte(o.Receive)},
@@ -46,9 +46,7 @@ func NewUDP(o UDP) (*Check, error) {
 }
 
 func (o UDP) validate() error {
-	switch err := checkPort(o.Port); {
-	case err != nil:
-		return err
+	switch {
 	case o.Send == "":
 		return errors.New("send: nothing: want a text, because without one a datagram has no answer")
 	case o.Receive == "":
