@@ -6,10 +6,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -26,17 +24,7 @@ const nobody = 65534
 // runInside runs this program again in namespaces of its own: for the network, with nothing but loopback, for mounts, so
 // that a small disk can be mounted, and for processes, so that none outlives it. It returns the exit status.
 func runInside(ctx context.Context, args []string) (int, error) {
-	c, err := netns.Apart(ctx, syscall.CLONE_NEWNS|syscall.CLONE_NEWPID, args...)
-	if err != nil {
-		return 0, err
-	}
-	c.Env, c.Stdout = append(c.Env, insideVariable+"=1"), os.Stdout
-	err = netns.Explain(c.Run())
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return exit.ExitCode(), nil
-	}
-	return 0, err
+	return netns.Again(ctx, insideVariable, syscall.CLONE_NEWNS|syscall.CLONE_NEWPID, args...)
 }
 
 // furnish prepares the namespaces: loopback, /proc, echo requests, and nothing that is mounted here is seen outside.

@@ -30,6 +30,21 @@ func Apart(ctx context.Context, more uintptr, args ...string) (*exec.Cmd, error)
 	return c, nil
 }
 
+// Again runs this program once more, in namespaces of its own, and returns its exit status. The
+// variable is set in the environment of that process.
+func Again(ctx context.Context, variable string, more uintptr, args ...string) (status int, err error) {
+	c, err := Apart(ctx, more, args...)
+	if err != nil {
+		return 0, err
+	}
+	c.Env, c.Stdout = append(c.Env, variable+"=1"), os.Stdout
+	err = Explain(c.Run())
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
 // Explain says what it takes if an error is that no namespace can be made.
 func Explain(err error) error {
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {

@@ -1,29 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package netns has what programs need that run in a network namespace of their own.
+// Package netns has what programs need that run in network namespaces of their own.
+//
+//	apart_linux.go    runs this program again in a namespace of its own
+//	network_linux.go  a network of several namespaces, with faults
+//	host_linux.go     one of them
+//	device_linux.go   devices, as ioctl(2) knows them
 package netns
-
-import (
-	"fmt"
-
-	"golang.org/x/sys/unix"
-)
 
 // LoopbackUp switches on the loopback interface of the network namespace that the calling thread is in, where a new one has it
 // off. It takes CAP_NET_ADMIN there.
-func LoopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("lo: %w", err)
-	}
-	defer unix.Close(fd) //nolint:errcheck // only asked
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return fmt.Errorf("lo: %w", err)
-	}
-	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
-		return fmt.Errorf("lo: %w", err)
-	}
-	return nil
-}
+func LoopbackUp() error { return configure("lo", up) }
