@@ -26,6 +26,8 @@ const (
 	containerEnv = "BALANCE_TEST_CONTAINER"
 	// grantedEnv has it do so as Kubernetes does with the usual Deployment, see become.
 	grantedEnv = "BALANCE_TEST_GRANTED"
+	// commandEnv has it run another command than the server, as "kubectl exec" does.
+	commandEnv = "BALANCE_TEST_COMMAND"
 	patience   = time.Minute
 )
 
@@ -109,7 +111,11 @@ func become(root string, granted bool) error {
 			return fmt.Errorf("step %d: %w", n, err)
 		}
 	}
-	return unix.Exec("/coredns", []string{"/coredns", "-conf", "/etc/coredns/Corefile"}, nil)
+	words := strings.Fields(os.Getenv(commandEnv))
+	if len(words) == 0 {
+		words = []string{"/coredns", "-conf", "/etc/coredns/Corefile"}
+	}
+	return unix.Exec(words[0], words, nil)
 }
 
 func loopbackUp() error {
@@ -164,11 +170,17 @@ type container struct {
 	log *bytes.Buffer
 }
 
+// inContainer returns a command in a container: the server, unless words name another.
+func inContainer(t *testing.T, root, granted, words string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), containerEnv+"="+root, grantedEnv+"="+granted, commandEnv+"="+words)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
 func start(t *testing.T, root, granted string) container {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
-	cmd.Env = append(os.Environ(), containerEnv+"="+root, grantedEnv+"="+granted)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd := inContainer(t, root, granted, "")
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -310,5 +322,20 @@ func TestRootfs(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
+	}
+}
+
+// A Corefile is checked in the image, which has no shell, as "kubectl exec" does it beside the server and
+// as a CI does it.
+func TestCheckInTheImage(t *testing.T) {
+	if !asRoot(t) {
+		return
+	}
+	root := unpack(t)
+	for _, granted := range []string{"", "1"} {
+		out, err := inContainer(t, root, granted, "/balancectl check -strict /etc/coredns/Corefile").CombinedOutput()
+		if err != nil || string(out) != "0 errors, 0 warnings\n" {
+			t.Errorf("granted %q: %v: %s", granted, err, out)
+		}
 	}
 }

@@ -145,6 +145,26 @@ func TestEdits(t *testing.T) {
 	}
 }
 
+// Several replicas are shown one after the other, and each says for itself whether it has taken a file.
+func TestReplicas(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "overrides")
+	first, second := sample(path), sample(path)
+	second.Process.Host, second.Problems = "ns2", nil
+	second.Rules[0].Files[0].Since = time.Time{}
+	at, other := serve(t, first), serve(t, second)
+	status, out, problems := ctl(t, "status", "-at", at, "-at", other, "-at", "127.0.0.1:1", "none.example.org")
+	if !strings.HasPrefix(out, "== "+at+"\nns1, ") || !strings.Contains(out, "\n\n== "+other+"\nns2, ") || status != exitFailure || !strings.Contains(problems, "127.0.0.1:1") {
+		t.Errorf("exit status %d, %s, and %s", status, problems, out)
+	}
+	if status, out, _ := ctl(t, "status", "-at", other, "-at", at, "-json"); strings.Count(out, "\n") != 2 || status != exitNot {
+		t.Errorf("exit status %d, %s: want a line for each", status, out)
+	}
+	status, out, problems = ctl(t, "drain", "192.0.2.2", "-why", "x", "-at", other, "-at", at, "-wait", "1ms")
+	if status != exitNot || !strings.Contains(out, "in force at ns1, "+at+" after") || problems != "written, but the server has not taken it within 1ms at ns2, "+other+"\n" {
+		t.Errorf("exit status %d, %s, and %s", status, problems, out)
+	}
+}
+
 // A file with an error is not made worse, and a server that refuses one says why.
 func TestBadFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "overrides")

@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/overrides"
-	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
 // edit is a command that changes the overrides file.
@@ -35,7 +35,7 @@ type change struct {
 	why     string
 
 	file      string
-	at        page
+	at        pages
 	configMap string
 	dryRun    bool
 	force     bool
@@ -53,21 +53,21 @@ func (e edit) run(ctx context.Context, args []string, s streams) (status int, er
 	if err != nil {
 		return 0, err
 	}
-	d, _, err := c.at.get(ctx)
+	shown, err := c.at.get(ctx)
 	if err != nil && !c.force {
 		return 0, fmt.Errorf("%w; -force does without", err)
 	}
-	if err := c.findFile(d); err != nil {
+	if err := c.findFile(shown); err != nil {
 		return 0, err
 	}
-	return c.carryOut(ctx, d, s)
+	return c.carryOut(ctx, shown, s)
 }
 
 // read reads a command line.
 func (e edit) read(args []string, now time.Time, s streams) (*change, error) {
 	c := &change{what: e.name}
 	flags := newFlags(e.name, "[flags] NAME|ADDRESS|CIDR...", "Has balance "+e.about+"."+editHelp, s)
-	at := flags.String("at", defaultPage, "`ADDRESS:PORT` or URL of the status page")
+	at := flags.atFlag()
 	flags.StringVar(&c.file, "file", "", "overrides `FILE`")
 	flags.StringVar(&c.name, "name", "", "change this `NAME` only, which may be a wildcard")
 	flags.StringVar(&c.configMap, "configmap", "", "`[NAMESPACE/]NAME` of the ConfigMap that holds the file: write a kubectl command")
@@ -85,7 +85,7 @@ func (e edit) read(args []string, now time.Time, s streams) (*change, error) {
 	if c.targets, err = flags.words(args); err != nil {
 		return nil, err
 	}
-	c.at = page(*at)
+	c.at = at.all()
 	if lasts != nil {
 		err = c.readEnd(*lasts, *until, now)
 	}
@@ -195,16 +195,20 @@ func (c *change) apply(content string) (string, error) {
 	return changed, err
 }
 
-// findFile finds the overrides file on the page, unless it was named.
-func (c *change) findFile(d *statuspage.Document) error {
+// findFile finds the overrides file on the pages, unless it was named.
+func (c *change) findFile(shown []shownPage) error {
 	if c.file != "" {
 		return nil
 	}
-	if d == nil {
+	if len(shown) == 0 {
 		return errors.New("which file? want -file, because the page cannot be asked")
 	}
-	found := overridesFiles(d)
-	if len(found) != 1 {
+	var found []string
+	for _, p := range shown {
+		found = append(found, overridesFiles(p.document)...)
+	}
+	slices.Sort(found)
+	if found = slices.Compact(found); len(found) != 1 {
 		return fmt.Errorf("the page names %d overrides files %q: want one as -file", len(found), found)
 	}
 	if c.file = found[0]; !filepath.IsAbs(c.file) {

@@ -18,9 +18,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
-// carryOut changes the file, or writes how to change the ConfigMap. d is nil if the page cannot be
-// asked.
-func (c *change) carryOut(ctx context.Context, d *statuspage.Document, s streams) (status int, err error) {
+// carryOut changes the file, or writes how to change the ConfigMap. It has the pages that can be asked.
+func (c *change) carryOut(ctx context.Context, shown []shownPage, s streams) (status int, err error) {
 	unlock, err := lock(filepath.Dir(c.file))
 	if err != nil {
 		return 0, err
@@ -36,8 +35,8 @@ func (c *change) carryOut(ctx context.Context, d *statuspage.Document, s streams
 	}
 	before, _ := overrides.Parse(content) // apply has checked both
 	after, _ := overrides.Parse([]byte(changed))
-	if d != nil {
-		if err := c.refusal(d, before, after, time.Now()); err != nil {
+	for _, p := range shown {
+		if err := c.refusal(p.document, before, after, time.Now()); err != nil {
 			return 0, err
 		}
 	}
@@ -53,7 +52,7 @@ func (c *change) carryOut(ctx context.Context, d *statuspage.Document, s streams
 	if err := replace(c.file, changed); err != nil {
 		return 0, err
 	}
-	return c.confirm(ctx, d, began, s)
+	return c.confirm(ctx, shown, began, s)
 }
 
 // difference shows the lines that go and come.
@@ -139,32 +138,48 @@ func (c *change) kubectl(content string) string {
 		namespace, name, strings.ReplaceAll(string(patch), "'", `'\''`))
 }
 
-// confirm waits until the server has taken the file.
-func (c *change) confirm(ctx context.Context, d *statuspage.Document, began time.Time, s streams) (status int, err error) {
-	if d == nil || c.wait <= 0 {
+// confirm waits until the servers of the pages have taken the file, each for itself.
+func (c *change) confirm(ctx context.Context, shown []shownPage, began time.Time, s streams) (status int, err error) {
+	if len(shown) == 0 || c.wait <= 0 {
 		s.printf("written; the server was not asked whether it has taken it\n")
 		return exitDone, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.wait)
-	defer cancel()
+	for _, p := range shown {
+		whose := ""
+		if len(shown) > 1 {
+			whose = fmt.Sprintf(" at %s, %s", p.document.Process.Host, p.at)
+		}
+		switch taken, problem := c.awaitTaken(ctx, p.at, began); {
+		case problem != "":
+			err = errors.Join(err, fmt.Errorf("the server does not take it%s: %s", whose, problem))
+		case taken:
+			s.printf("in force%s after %s\n", whose, time.Since(began).Round(100*time.Millisecond))
+			continue
+		default:
+			s.complain("written, but the server has not taken it within %v%s\n", c.wait, whose)
+		}
+		status = exitNot
+	}
+	return status, err
+}
+
+// awaitTaken waits until the server of a page has taken the file, or says what is wrong with it.
+func (c *change) awaitTaken(ctx context.Context, at page, began time.Time) (taken bool, problem string) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
+	late := time.After(time.Until(began.Add(c.wait)))
 	for {
-		if d, _, err := c.at.get(ctx); err == nil {
-			taken, problem := takenSince(d, c.file, began)
-			if problem != "" {
-				return exitNot, fmt.Errorf("the server does not take it: %s", problem)
-			}
-			if taken {
-				s.printf("in force after %s\n", time.Since(began).Round(100*time.Millisecond))
-				return exitDone, nil
+		if d, _, err := at.get(ctx); err == nil {
+			if taken, problem = takenSince(d, c.file, began); taken || problem != "" {
+				return taken, problem
 			}
 		}
 		select {
 		case <-tick.C:
+		case <-late:
+			return false, ""
 		case <-ctx.Done():
-			s.complain("written, but the server has not taken it within %v\n", c.wait)
-			return exitNot, nil
+			return false, ""
 		}
 	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,48 @@ const defaultPage = "127.0.0.1:9154"
 
 // page is a status page.
 type page string
+
+// pages are the status pages of replicas: the value of a flag that may be given several times.
+type pages []page
+
+func (p *pages) String() string {
+	if p == nil || len(*p) == 0 {
+		return ""
+	}
+	return fmt.Sprint(*p)
+}
+
+// Set implements flag.Value.
+func (p *pages) Set(text string) error {
+	*p = append(*p, page(text))
+	return nil
+}
+
+// atFlag adds the flag -at.
+func (flags flagSet) atFlag() *pages {
+	all := new(pages)
+	flags.Var(all, "at", "`ADDRESS:PORT` or URL of a status page, "+defaultPage+" by default; once for each replica")
+	return all
+}
+
+// all returns the pages that were named, or the default.
+func (p *pages) all() pages {
+	if len(*p) == 0 {
+		return pages{defaultPage}
+	}
+	return *p
+}
+
+// heading returns what stands above what is shown of a page, "" if it is the only one.
+func (p pages) heading(i int) string {
+	switch {
+	case len(p) == 1:
+		return ""
+	case i == 0:
+		return fmt.Sprintf("== %s\n", p[i])
+	}
+	return fmt.Sprintf("\n== %s\n", p[i])
+}
 
 // url returns the URL of what the page serves under a path.
 func (p page) url(path string) string {
@@ -70,4 +113,21 @@ func (p page) get(ctx context.Context) (d *statuspage.Document, raw []byte, err 
 		return nil, nil, fmt.Errorf("%s has version %d: want %d", url, d.Version, statuspage.Version)
 	}
 	return d, raw, nil
+}
+
+// shownPage is what a page shows.
+type shownPage struct {
+	at       page
+	document *statuspage.Document
+}
+
+// get returns what pages show now: those that can be read, with an error about the others.
+func (p pages) get(ctx context.Context) (shown []shownPage, err error) {
+	for _, at := range p {
+		d, _, problem := at.get(ctx)
+		if err = errors.Join(err, problem); problem == nil {
+			shown = append(shown, shownPage{at, d})
+		}
+	}
+	return shown, err
 }

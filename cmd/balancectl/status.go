@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,8 +22,8 @@ import (
 func runStatus(ctx context.Context, args []string, s streams) (status int, err error) {
 	flags := newFlags("status", "[flags] [NAME...]", "Shows the names in use, or those given: their members, verdicts and shares.\n"+
 		"Exit status: 0 without problems, 1 if there are any, 2 if the page cannot be read.", s)
-	at := flags.String("at", defaultPage, "`ADDRESS:PORT` or URL of the status page")
-	asJSON := flags.Bool("json", false, "write the page's JSON document")
+	at := flags.atFlag()
+	asJSON := flags.Bool("json", false, "write the page's JSON document, one a line if there are several pages")
 	watch := flags.Bool("watch", false, "show it again until interrupted")
 	every := flags.Duration("every", 2*time.Second, "time between two looks of -watch")
 	only, err := flags.words(args)
@@ -32,7 +34,12 @@ func runStatus(ctx context.Context, args []string, s streams) (status int, err e
 		return 0, fmt.Errorf("-every %v: want more than 0", *every)
 	}
 	for {
-		status, err := showStatus(ctx, page(*at), only, *asJSON, *watch, s)
+		var shown bytes.Buffer
+		status, err := showAll(ctx, at.all(), only, *asJSON, streams{&shown, s.err, s.screen})
+		if *watch && s.screen.Terminal && err == nil {
+			s.printf("%s", clearScreen)
+		}
+		s.printf("%s", shown.String())
 		if !*watch || ctx.Err() != nil {
 			return status, err
 		}
@@ -50,7 +57,22 @@ func runStatus(ctx context.Context, args []string, s streams) (status int, err e
 // clearScreen moves a terminal's cursor home and clears what follows (ECMA-48).
 const clearScreen = "\x1b[H\x1b[J"
 
-func showStatus(ctx context.Context, at page, only []string, asJSON, again bool, s streams) (status int, err error) {
+// showAll shows pages one after the other. One that cannot be read keeps no other from being shown.
+func showAll(ctx context.Context, all pages, only []string, asJSON bool, s streams) (status int, err error) {
+	for i, at := range all {
+		if !asJSON {
+			s.printf("%s", all.heading(i))
+		}
+		one, problem := showStatus(ctx, at, only, asJSON, len(all) > 1, s)
+		status, err = max(status, one), errors.Join(err, problem)
+	}
+	if err != nil {
+		status = exitFailure
+	}
+	return status, err
+}
+
+func showStatus(ctx context.Context, at page, only []string, asJSON, inLine bool, s streams) (status int, err error) {
 	d, raw, err := at.get(ctx)
 	if err != nil {
 		return 0, err
@@ -58,15 +80,18 @@ func showStatus(ctx context.Context, at page, only []string, asJSON, again bool,
 	if len(d.Problems) > 0 {
 		status = exitNot
 	}
-	if asJSON {
-		_, err = s.out.Write(append(bytes.TrimSpace(raw), '\n'))
-		return status, err
+	if !asJSON {
+		s.printf("%s", table(d, only, s.screen))
+		return status, nil
 	}
-	shown := table(d, only, s.screen)
-	if again && s.screen.Terminal {
-		shown = clearScreen + shown
+	shown := bytes.NewBuffer(bytes.TrimSpace(raw))
+	if inLine {
+		shown = new(bytes.Buffer)
+		if err := json.Compact(shown, raw); err != nil {
+			return 0, err
+		}
 	}
-	_, err = fmt.Fprint(s.out, shown)
+	_, err = fmt.Fprintln(s.out, shown)
 	return status, err
 }
 

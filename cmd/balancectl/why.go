@@ -18,7 +18,7 @@ func runWhy(ctx context.Context, args []string, s streams) (status int, err erro
 	flags := newFlags("why", "[flags] NAME [TYPE] [from CLIENT] [at PAGE]", "Shows the answer that a client would get now, and the reason of every step.\n"+
 		"TYPE is A, and CLIENT 127.0.0.1, unless given. Asking takes no turn.\n"+
 		"Exit status: 0 if a rule answers, 1 if none has the name, 2 if the page cannot be asked.", s)
-	at := flags.String("at", defaultPage, "`ADDRESS:PORT` or URL of the status page")
+	at := flags.atFlag()
 	asJSON := flags.Bool("json", false, "write the page's JSON document")
 	words, err := flags.words(args)
 	if err != nil {
@@ -28,21 +28,31 @@ func runWhy(ctx context.Context, args []string, s streams) (status int, err erro
 	if err != nil {
 		return 0, err
 	}
-	if where != "" {
-		*at = where
+	*at = append(*at, where...)
+	for i, one := range at.all() {
+		if !*asJSON {
+			s.printf("%s", at.all().heading(i))
+		}
+		answered, problem := ask(ctx, one, question, *asJSON, s)
+		status, err = max(status, answered), errors.Join(err, problem)
 	}
-	raw, err := fetch(ctx, page(*at).url(statuspage.WhyPath)+"?"+question.Encode())
+	return status, err
+}
+
+// ask asks a page.
+func ask(ctx context.Context, at page, question url.Values, asJSON bool, s streams) (status int, err error) {
+	raw, err := fetch(ctx, at.url(statuspage.WhyPath)+"?"+question.Encode())
 	if err != nil {
-		return 0, err
+		return exitFailure, err
 	}
 	why := new(statuspage.Why)
 	if err := json.Unmarshal(raw, why); err != nil {
-		return 0, fmt.Errorf("%s: %w", *at, err)
+		return exitFailure, fmt.Errorf("%s: %w", at, err)
 	}
 	if len(why.Answers) == 0 {
 		status = exitNot
 	}
-	if *asJSON {
+	if asJSON {
 		_, err = s.out.Write(append(bytes.TrimSpace(raw), '\n'))
 		return status, err
 	}
@@ -50,16 +60,16 @@ func runWhy(ctx context.Context, args []string, s streams) (status int, err erro
 }
 
 // parseWhy reads "NAME [TYPE] [from CLIENT] [at PAGE]".
-func parseWhy(words []string) (question url.Values, at string, err error) {
+func parseWhy(words []string) (question url.Values, at pages, err error) {
 	question = url.Values{}
 	for i := 0; i < len(words); i++ {
 		switch word := words[i]; {
 		case (word == "from" || word == "at") && i > 0:
 			if i++; i == len(words) {
-				return nil, "", fmt.Errorf("found nothing behind %q: want from CLIENT, at PAGE", word)
+				return nil, nil, fmt.Errorf("found nothing behind %q: want from CLIENT, at PAGE", word)
 			}
 			if word == "at" {
-				at = words[i]
+				at = append(at, page(words[i]))
 			} else {
 				question.Set("client", words[i])
 			}
@@ -68,11 +78,11 @@ func parseWhy(words []string) (question url.Values, at string, err error) {
 		case !question.Has("type"):
 			question.Set("type", word)
 		default:
-			return nil, "", fmt.Errorf("found %q: want NAME [TYPE] [from CLIENT] [at PAGE]", word)
+			return nil, nil, fmt.Errorf("found %q: want NAME [TYPE] [from CLIENT] [at PAGE]", word)
 		}
 	}
 	if !question.Has("name") {
-		return nil, "", errors.New("found no name: want NAME [TYPE] [from CLIENT] [at PAGE]")
+		return nil, nil, errors.New("found no name: want NAME [TYPE] [from CLIENT] [at PAGE]")
 	}
 	return question, at, nil
 }
