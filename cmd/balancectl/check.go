@@ -150,7 +150,7 @@ func (c *checking) findCoreDNS() (string, error) {
 	if c.coredns != "" {
 		return c.coredns, nil
 	}
-	beside := filepath.Join(filepath.Dir(self()), "coredns")
+	beside := filepath.Join(ownDirectory(), "coredns")
 	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
 		return beside, nil
 	}
@@ -161,10 +161,14 @@ func (c *checking) findCoreDNS() (string, error) {
 	return inPath, err
 }
 
-// self returns the path of this program. Without /proc it is the one that it was called by.
-func self() string {
+// ownDirectory returns the directory of this program. Without /proc, as in some jails, it is known only if
+// the program was called by its path.
+func ownDirectory() string {
 	if path, err := os.Executable(); err == nil {
-		return path
+		return filepath.Dir(path)
 	}
-	return os.Args[0]
+	if filepath.IsAbs(os.Args[0]) {
+		return filepath.Dir(os.Args[0])
+	}
+	return os.DevNull // nothing is beside it
 }
