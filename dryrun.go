@@ -235,6 +235,23 @@ func (d *dryRun) warnOfRules(rules []*rule) {
 		if r.overrides != nil && r.overrides.State().Missing {
 			d.found.Warnf(r.options["overrides"].String(), "overrides: %s is missing: no overrides until it is there", r.overrides.Name())
 		}
+		d.checkCluster(r)
+	}
+}
+
+// checkCluster adds why the cluster that localities come from cannot be followed, which a server says when
+// it starts. Outside a cluster, as in a CI, that need not be wrong.
+func (d *dryRun) checkCluster(r *rule) {
+	if r.localities == nil || r.localities.cluster == nil {
+		return
+	}
+	err := r.localities.cluster.Check()
+	switch at := r.options["locality"].String(); {
+	case err == nil:
+	case r.localities.cluster.Kubeconfig == "":
+		d.found.Warnf(at, "locality %v; not checked", err)
+	default:
+		d.found.Errorf(at, "locality %v", err)
 	}
 }
 

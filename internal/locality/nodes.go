@@ -65,6 +65,14 @@ func (c Cluster) config() (config *rest.Config, err error) {
 	return config, nil
 }
 
+// Check returns an error if a cluster cannot be followed, as Follow does. It asks nobody.
+func (c Cluster) Check() error {
+	if _, err := c.config(); err != nil {
+		return fmt.Errorf("kubernetes: %w", err)
+	}
+	return nil
+}
+
 // Logger is where a lost and a regained API server are reported.
 type Logger interface {
 	Infof(format string, values ...any)
