@@ -12,11 +12,11 @@ import (
 // planOf returns a plan as a rule without options makes it.
 func planOf(t *testing.T, members string) *plan {
 	t.Helper()
-	p := &plan{basis: basis{rule: &rule{policy: &policies[0]}, prefer: choice{line: noPreference}}, standings: standingsOf(t, members)}
+	p := &plan{basis: basis{rule: &rule{policy: &policies[0], minHealthy: quorum{count: 1}}, prefer: choice{line: noPreference}}, standings: standingsOf(t, members)}
 	for i := range p.standings {
 		p.members = append(p.members, member{rank: uint16(i)})
 	}
-	p.divide(classify(p.standings, quorum{count: 1}))
+	p.divide()
 	return p
 }
 

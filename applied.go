@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/schedule"
 )
@@ -67,8 +68,8 @@ func (r *applied) epoch() uint64 {
 }
 
 // basis returns what a plan for a key is made from, apart from its members.
-func (r *applied) basis(key turnKey, epoch uint64) basis {
-	b := basis{rule: r.question.rule, epoch: epoch, prefer: key.prefer, most: key.most, ordersOnly: r.ordersOnly}
+func (r *applied) basis(key turnKey, epoch uint64, kept uint16) basis {
+	b := basis{rule: r.question.rule, epoch: epoch, prefer: key.prefer, most: key.most, kept: kept, ordersOnly: r.ordersOnly}
 	if r.owner != nil {
 		b.owner = r.owner.rule
 	}
@@ -106,6 +107,69 @@ func (r *applied) assess(owner string, n int, memberAt func(i int) *member, b *b
 	if n > 1 && !b.leavesNoTrace {
 		r.question.warnUnweighed(owner, n, memberAt)
 	}
+	b.kept = 0
+	if b.past != nil {
+		d := r.failback(owner, b.past, b.standings, memberAt, !b.awaited.IsZero())
+		b.past.failback, b.kept = d.State, d.Kept
+		b.changesAt(d.Again)
+	}
+}
+
+// pastWith returns what is remembered of an RRset, with the members that it has now. It is nil if that
+// does not count. The state may be nil.
+func (r *applied) pastWith(key turnKey, owner string, now *state, n int, memberAt func(i int) *member) *past {
+	z := r.question
+	if !z.remembers() || r.ordersOnly || memberAt(0).host != "" {
+		return nil
+	}
+	next := new(past)
+	if e := allTurns.known(z.scope, pastKey(key), owner); e != nil && e.past.Load() != nil {
+		*next = *e.past.Load()
+	} else if now != nil && now.past != nil { // it was evicted
+		*next = *now.past
+	}
+	if z.slowStart > 0 {
+		numbers := make([]uint64, n)
+		for i := range numbers {
+			numbers[i] = numberOf(memberAt(i).addr.Unmap())
+		}
+		next.joins = next.joins.After(numbers, time.Now(), z.slowStart)
+	}
+	return next
+}
+
+// pastKey returns the key of the entry for the past of an RRset, whatever its answers depend on.
+func pastKey(key turnKey) turnKey {
+	return turnKey{where: inPast, rrtype: key.rrtype, prefer: choice{line: noPreference}}
+}
+
+// remember keeps the past of an entry's RRset for the next plan.
+func (r *applied) remember(e *entry, b *buffers) {
+	if b.past != nil {
+		allTurns.entry(r.question.scope, pastKey(e.key), e.owner).past.Store(b.past)
+	}
+}
+
+// failback decides which tier of an RRset serves, given what is remembered of it.
+func (r *applied) failback(owner string, before *past, standings []standing, memberAt func(i int) *member, awaited bool) failback.Decision {
+	z := r.question
+	if z.failback.Mode == failback.AtOnce {
+		return failback.Decision{}
+	}
+	look := failback.Look{Now: time.Now(), Awaited: awaited, Asked: z.overridesInForce().Failback(owner, z.timeOfDay())}
+	for _, t := range tiersOf(standings, z.minHealthy) {
+		var back []time.Time
+		for _, m := range t.eligible() {
+			back = append(back, z.recordOf(withoutPort(memberAt(int(m)).addr)).Back())
+		}
+		seen := failback.Tier{Number: t.number, Healthy: t.hasQuorum(z.minHealthy)}
+		if seen.Healthy {
+			slices.SortFunc(back, time.Time.Compare)
+			seen.Since = back[z.minHealthy.of(t.size())-1]
+		}
+		look.Tiers = append(look.Tiers, seen)
+	}
+	return z.failback.Decide(before.failback, look)
 }
 
 // standingOf returns what is known of an address, and the port that its record names or 0.
@@ -148,14 +212,18 @@ func (r *applied) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*s
 // that has changed, else nil.
 func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state {
 	p := now.plan
-	r.assess(e.owner, len(p.members), func(i int) *member { return &p.members[i] }, b)
-	switch {
-	case !slices.Equal(b.standings, p.standings):
+	memberAt := func(i int) *member { return &p.members[i] }
+	b.past = r.pastWith(e.key, e.owner, now, len(p.members), memberAt)
+	r.assess(e.owner, len(p.members), memberAt, b)
+	if !slices.Equal(b.standings, p.standings) || b.kept != p.basis.kept {
 		return nil
+	}
+	r.remember(e, b)
+	switch {
 	case p.basis.epoch == epoch && p.awaited.Equal(b.awaited) && p.next.Equal(b.next):
 		return now
 	}
-	next := &state{p.at(epoch, b.awaited, b.next), now.turns, now.leads, now.cost}
+	next := &state{p.at(epoch, b.awaited, b.next), now.turns, now.leads, b.past, now.cost}
 	e.state.CompareAndSwap(now, next)
 	return next
 }
@@ -178,6 +246,7 @@ func (r *applied) renew(e *entry, now *state, epoch uint64, b *buffers, set *rrs
 			allTurns.account(now, next)
 			r.announce(e, now, next.plan)
 			r.teach(e, next)
+			r.remember(e, b)
 			return next, &b.lineup.order
 		}
 		now = e.state.Load() // of another query that was faster
@@ -201,9 +270,11 @@ func (r *applied) teach(e *entry, now *state) {
 // successor returns the state that follows now for the members lined up: with a plan for them, and
 // with the turns of now.
 func (r *applied) successor(e *entry, now *state, epoch uint64, b *buffers) *state {
+	b.past = r.pastWith(e.key, e.owner, now, len(b.lineup.order.first), b.lineup.member)
 	r.assess(e.owner, len(b.lineup.order.first), b.lineup.member, b)
-	p := r.planFor(r.basis(e.key, epoch), b)
+	p := r.planFor(r.basis(e.key, epoch, b.kept), b)
 	next := newState(p, turnsAfter(now, p))
+	next.past = b.past
 	if r.question.shown() {
 		next.leads = newLeadCounts(e, p, now)
 	}

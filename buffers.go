@@ -18,6 +18,8 @@ type buffers struct {
 	standings []standing // of these
 	awaited   time.Time  // when waiting for a first verdict on one of these ends; zero: none is awaited
 	next      time.Time  // when what is known of one of these next changes by itself; zero: never
+	past      *past      // of the RRset; nil unless it counts
+	kept      uint16     // as in basis
 	picked    []uint16   // the members, then the records, that go out
 	fates     []fate     // of every member; only for RRsets with repeated records
 	plans     []*plan    // of the RRsets of the last section; nil for one that is left alone
@@ -55,9 +57,10 @@ func (b *buffers) release() {
 	bufferPool.Put(b)
 }
 
-// changesAt notes that something that is known of a member changes by itself at a time.
+// changesAt notes that something that is known of a member changes by itself at a time. The zero time
+// says never.
 func (b *buffers) changesAt(at time.Time) {
-	if b.next.IsZero() || at.Before(b.next) {
+	if !at.IsZero() && (b.next.IsZero() || at.Before(b.next)) {
 		b.next = at
 	}
 }

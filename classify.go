@@ -3,6 +3,7 @@
 package balance
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ type standing struct {
 	place    locality.Locality // if the rule goes by it
 	factors  inforce.Factors   // of its weight
 	behind   bool              // it takes turns behind the others of its SRV priority
+	reuse    uint32            // Unix time until which damping is to keep it out; 0: it is not
 }
 
 // ruled returns the standing as the override has it.
@@ -45,13 +47,14 @@ func (s standing) and(other standing) standing {
 	if s.override == overrides.None && other.override != overrides.Up {
 		s.override = other.override
 	}
+	s.reuse = max(s.reuse, other.reuse)
 	return s
 }
 
 // hash returns a number that differs for different standings.
 func (s standing) hash() uint64 {
-	factors := uint64(s.factors.Ramp)<<8 | uint64(s.factors.Load)
-	return schedule.Mix(factors) ^ uint64(s.place)<<48 | uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
+	changing := uint64(s.reuse)<<16 | uint64(s.factors.Ramp)<<8 | uint64(s.factors.Load)
+	return schedule.Mix(changing) ^ uint64(s.place)<<48 | uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
 }
 
 // standby reports whether the member answers only if no other can.
@@ -75,6 +78,13 @@ func (q quorum) of(members int) int {
 	return q.count
 }
 
+// criteria are what members are classified by, beside what is known of them.
+type criteria struct {
+	minHealthy quorum
+	kept       uint16 // the tier that goes on serving while it has a quorum; 0: the first one that has
+	mayStay    bool   // a later tier that serves is no degradation
+}
+
 // classification says which members answer.
 type classification struct {
 	answering  []uint16    // indexes, ascending
@@ -91,29 +101,33 @@ type exclusion struct {
 }
 
 // classify decides which members answer: those of one tier that are up or unknown, without its
-// standby ones unless there is no other. The first tier with a quorum serves or, if none has one, the
-// first with any eligible member. If all members are down, the first tier answers as if all were up.
-func classify(standings []standing, q quorum) classification {
-	tiers := tiersOf(standings)
-	serving := servingTier(tiers, q)
+// standby ones unless there is no other, and without those that flap if enough others are left. The
+// first tier with a quorum serves, unless a later one is kept or, if none has one, the first with any
+// eligible member. If all members are down, the first tier answers as if all were up.
+func classify(standings []standing, by criteria) classification {
+	tiers := tiersOf(standings, by.minHealthy)
+	serving := by.servingTier(tiers)
 	if serving < 0 {
-		c := classify(allUp(standings), q)
+		c := classify(allUp(standings), criteria{minHealthy: by.minHealthy})
 		c.degraded, c.allDown, c.failedOver = true, true, false
 		return c
 	}
 	c := classification{
 		answering:  tiers[serving].eligible(),
 		failedOver: serving > 0,
-		degraded:   serving > 0 || tiers[serving].degraded(standings),
+		degraded:   serving > 0 && !by.mayStay || tiers[serving].degraded(standings),
 	}
 	var rest, failed []exclusion
 	for i, t := range tiers {
 		switch {
 		case i != serving:
 			rest = append(rest, exclude(t.regular, notInTier)...)
+			rest = append(rest, exclude(t.damped, notInTier)...)
 			rest = append(rest, exclude(t.standby, notInTier)...)
 		case len(t.regular) > 0:
-			c.excluded = exclude(t.standby, drained)
+			c.excluded = append(exclude(t.damped, damped), exclude(t.standby, drained)...)
+		default:
+			c.excluded = exclude(t.damped, damped)
 		}
 		failed = append(failed, exclude(t.failed, wasDown)...)
 	}
@@ -122,19 +136,25 @@ func classify(standings []standing, q quorum) classification {
 }
 
 // servingTier returns the index of the tier that answers, -1 if no tier has an eligible member.
-func servingTier(tiers []tier, q quorum) int {
-	serving := slices.IndexFunc(tiers, func(t tier) bool { return len(t.eligible()) >= q.of(t.size()) })
-	if serving >= 0 {
-		return serving
+func (by criteria) servingTier(tiers []tier) int {
+	healthy := func(t tier) bool { return t.hasQuorum(by.minHealthy) }
+	if at := slices.IndexFunc(tiers, func(t tier) bool { return by.kept > 0 && t.number == by.kept && healthy(t) }); at >= 0 {
+		return at
+	}
+	if at := slices.IndexFunc(tiers, healthy); at >= 0 {
+		return at
 	}
 	return slices.IndexFunc(tiers, func(t tier) bool { return len(t.eligible()) > 0 })
 }
 
-// tier is a tier's members. Those that are not down are regular or standby.
-type tier struct{ regular, standby, failed []uint16 }
+// tier is a tier's members. Those that are not down are regular, standby or damped.
+type tier struct {
+	number                           uint16
+	regular, standby, damped, failed []uint16
+}
 
 // tiersOf returns the tiers that have members, in their order.
-func tiersOf(standings []standing) []tier {
+func tiersOf(standings []standing, q quorum) []tier {
 	last := uint16(0)
 	for _, s := range standings {
 		last = max(last, s.tier)
@@ -151,10 +171,36 @@ func tiersOf(standings []standing) []tier {
 			t.regular = append(t.regular, m)
 		}
 	}
+	for i := range tiers {
+		tiers[i].number = uint16(i)
+		tiers[i].damp(standings, q)
+	}
 	return slices.DeleteFunc(tiers, func(t tier) bool { return t.size() == 0 })
 }
 
-func (t *tier) size() int { return len(t.regular) + len(t.standby) + len(t.failed) }
+func (t *tier) size() int { return len(t.regular) + len(t.standby) + len(t.damped) + len(t.failed) }
+
+// hasQuorum reports whether enough members are eligible.
+func (t *tier) hasQuorum(q quorum) bool { return len(t.eligible()) >= q.of(t.size()) }
+
+// damp leaves out members that flap, first those that are to stay out for longest. At least half of the
+// eligible members stay, and those that the tier needs for its quorum.
+func (t *tier) damp(standings []standing, q quorum) {
+	eligible := t.eligible()
+	flapping := slices.DeleteFunc(slices.Clone(eligible), func(m uint16) bool { return standings[m].reuse == 0 })
+	if len(flapping) == 0 {
+		return
+	}
+	slices.SortStableFunc(flapping, func(a, b uint16) int { return cmp.Compare(standings[b].reuse, standings[a].reuse) })
+	stay := max((len(eligible)+1)/2, min(len(eligible), q.of(t.size())))
+	t.damped = flapping[:min(len(flapping), len(eligible)-stay)]
+	isDamped := func(m uint16) bool { return slices.Contains(t.damped, m) }
+	if len(t.regular) > 0 {
+		t.regular = slices.DeleteFunc(t.regular, isDamped)
+	} else {
+		t.standby = slices.DeleteFunc(t.standby, isDamped)
+	}
+}
 
 // eligible returns the members that would answer for the tier.
 func (t *tier) eligible() []uint16 {
@@ -164,9 +210,12 @@ func (t *tier) eligible() []uint16 {
 	return t.standby
 }
 
-// degraded reports whether a member is down that would answer if it were up: a regular one or, if the
-// tier has none, a standby one.
+// degraded reports whether a member that would answer is damped, or down: a regular one or, if the tier
+// has none, a standby one.
 func (t *tier) degraded(standings []standing) bool {
+	if len(t.damped) > 0 {
+		return true
+	}
 	regular := len(t.regular) > 0
 	for _, m := range t.failed {
 		regular = regular || !standings[m].standby()

@@ -75,7 +75,7 @@ func TestClassify(t *testing.T) {
 			if q == (quorum{}) {
 				q = one
 			}
-			c := classify(standingsOf(t, tc.members), q)
+			c := classify(standingsOf(t, tc.members), criteria{minHealthy: q})
 			var out []string
 			for _, a := range c.excluded {
 				out = append(out, fmt.Sprintf("%d %s", a.member, reasonNames[a.why]))

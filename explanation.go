@@ -48,12 +48,13 @@ func (r *applied) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*st
 	b.lineup.sort(rrs, set)
 	b.leavesNoTrace = true
 	defer func() { b.leavesNoTrace = false }()
-	r.assess(set.owner, len(b.lineup.order.first), b.lineup.member, b)
-	p := newPlan(r.basis(key, r.epoch()), r.limits(), b)
 	var last *state
 	if e := allTurns.known(r.question.scope, key, set.owner); e != nil {
 		last = e.state.Load()
 	}
+	b.past = r.pastWith(key, set.owner, last, len(b.lineup.order.first), b.lineup.member)
+	r.assess(set.owner, len(b.lineup.order.first), b.lineup.member, b)
+	p := newPlan(r.basis(key, r.epoch(), b.kept), r.limits(), b)
 	return newState(p, turnsAfter(last, p).clone(p)), &b.lineup.order
 }
 
@@ -331,3 +332,6 @@ func adviceText(a health.Advice) string {
 	}
 	return "the agent says " + strings.Join(said, ", ")
 }
+
+// maxShownAddresses is the most addresses of a target that are shown.
+const maxShownAddresses = 8

@@ -24,27 +24,38 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 	if rules.ordersOnly = e.key.where == inGlue; rules.ordersOnly {
 		return forecast{p, e.owner, "members"}
 	}
-	standings := make([]standing, len(p.members))
+	memberAt := func(i int) *member { return &p.members[i] }
+	past, standings := rules.pastWith(e.key, e.owner, s, len(p.members), memberAt), make([]standing, len(p.members))
 	for i := range p.members {
 		if m := &p.members[i]; m.host != "" {
 			standings[i] = p.standings[i] // only an answer shows whether a target is down
 		} else {
-			standings[i] = rules.peek(owner, withoutPort(m.addr), now)
+			standings[i] = rules.peek(owner, withoutPort(m.addr), past, now)
 		}
 	}
-	if !rules.made(s) || !slices.Equal(standings, p.standings) {
-		p = &plan{basis: rules.basis(e.key, rules.epoch()), members: p.members, standings: standings}
-		p.divide(classify(standings, z.minHealthy))
+	kept := uint16(0)
+	if past != nil {
+		kept = rules.failback(owner, past, standings, memberAt, !p.awaited.IsZero()).Kept
+	}
+	if !rules.made(s) || !slices.Equal(standings, p.standings) || kept != p.basis.kept {
+		p = &plan{basis: rules.basis(e.key, rules.epoch(), kept), members: p.members, standings: standings}
+		p.divide()
 	}
 	return forecast{p, e.owner, z.answerOf(p, e.key.where)}
 }
 
 // peek is standingOf, and registers nothing for probing.
-func (r *applied) peek(owner string, at netip.AddrPort, now time.Time) standing {
-	s := r.question.standingOf(owner, at, r.question.lastVerdictOn(at), now)
+func (r *applied) peek(owner string, at netip.AddrPort, past *past, now time.Time) standing {
+	s := r.question.peek(owner, at, past, now)
 	if r.owner != nil {
-		s = s.and(r.owner.standingOf(owner, at, r.owner.lastVerdictOn(at), now))
+		s = s.and(r.owner.peek(owner, at, past, now))
 	}
+	return s
+}
+
+// peek is judge, and registers nothing for probing.
+func (z *zoneRule) peek(owner string, at netip.AddrPort, past *past, now time.Time) standing {
+	s, _ := z.aged(z.standingOf(owner, at, z.lastVerdictOn(at), now), at, past)
 	return s
 }
 

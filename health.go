@@ -49,6 +49,8 @@ type subscription interface {
 	Peek(at netip.AddrPort) (known health.Endpoint, ok bool)
 	// Advice returns what the endpoint says about itself, and leaves no trace.
 	Advice(at netip.AddrPort) health.Advice
+	// Record returns how the endpoint came to its verdict, and leaves no trace.
+	Record(at netip.AddrPort) health.Record
 	// Endpoints returns what is known of the endpoints that the rule's answers hold.
 	Endpoints() iter.Seq[health.Endpoint]
 	// Leave ends the part that the rule takes.
@@ -135,6 +137,17 @@ func (z *zoneRule) followsPorts() bool {
 	return slices.ContainsFunc(z.subscriptions, subscription.FollowsPorts)
 }
 
+// recordOf returns how an address that is up came up, by all checks together. It leaves no trace.
+func (z *zoneRule) recordOf(at netip.AddrPort) health.Record {
+	var records []health.Record
+	for _, s := range z.subscriptions {
+		if s.Allows(at) && !z.isMute(s, at) {
+			records = append(records, s.Record(at))
+		}
+	}
+	return health.Together(records, z.require)
+}
+
 // mayCheck reports whether a check may probe an address.
 func (z *zoneRule) mayCheck(at netip.AddrPort) bool {
 	return slices.ContainsFunc(z.subscriptions, func(s subscription) bool { return s.Allows(at) })
@@ -171,4 +184,15 @@ func (z *zoneRule) awaitedOn(at netip.AddrPort) (until time.Time) {
 		}
 	}
 	return until
+}
+
+// outsideOf returns the option of a check that an endpoint lies outside of, "" if there is none.
+func outsideOf(s subscription, at netip.AddrPort) string {
+	switch {
+	case s.Allows(at):
+		return ""
+	case s.Allows(withoutPort(at.Addr())):
+		return "ports"
+	}
+	return "allow"
 }

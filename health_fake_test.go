@@ -26,6 +26,7 @@ type verdicts struct {
 	known   map[netip.AddrPort]health.Endpoint
 	seen    map[netip.AddrPort]bool
 	awaited map[netip.AddrPort]time.Time
+	records map[netip.AddrPort]health.Record
 }
 
 var _ subscription = (*verdicts)(nil)
@@ -38,6 +39,7 @@ func (v *verdicts) Refuse()                                { v.refused++ }
 func (v *verdicts) Advice(at netip.AddrPort) health.Advice { return v.known[v.endpoint(at)].Advice }
 func (v *verdicts) Leave()                                 {}
 func (v *verdicts) Awaited(at netip.AddrPort) time.Time    { return v.awaited[v.endpoint(at)] }
+func (v *verdicts) Record(at netip.AddrPort) health.Record { return v.records[v.endpoint(at)] }
 func (v *verdicts) Peek(at netip.AddrPort) (health.Endpoint, bool) {
 	known, ok := v.known[v.endpoint(at)]
 	return known, ok

@@ -16,7 +16,7 @@ type near struct {
 
 // keepNear leaves only the members of a locality in the answer, if at least min_healthy and at least
 // half of its members in the serving tier can answer. It reports whether it does.
-func (c *classification) keepNear(standings []standing, place locality.Locality, q quorum) bool {
+func (c *classification) keepNear(standings []standing, place locality.Locality, by criteria) bool {
 	tier, total := standings[c.answering[0]].tier, 0
 	for _, s := range standings {
 		if s.tier == tier && s.place == place {
@@ -32,12 +32,12 @@ func (c *classification) keepNear(standings []standing, place locality.Locality,
 			far = append(far, exclusion{m, notNear})
 		}
 	}
-	if len(kept) == 0 || len(kept) < q.of(total) || 2*len(kept) < total {
+	if len(kept) == 0 || len(kept) < by.minHealthy.of(total) || 2*len(kept) < total {
 		return false
 	}
-	c.degraded = c.allDown || c.failedOver || slices.ContainsFunc(c.excluded, func(x exclusion) bool {
+	c.degraded = c.allDown || c.failedOver && !by.mayStay || slices.ContainsFunc(c.excluded, func(x exclusion) bool {
 		s := standings[x.member]
-		return x.why == wasDown && s.tier == tier && s.place == place
+		return (x.why == wasDown || x.why == damped) && s.tier == tier && s.place == place
 	})
 	c.answering, c.excluded = kept, slices.Concat(far, c.excluded)
 	return true
@@ -46,11 +46,11 @@ func (c *classification) keepNear(standings []standing, place locality.Locality,
 // narrow applies "prefer locality only" to a classification, and returns the choice that the plan
 // follows. It is the client's own. If too few near members can answer, all members answer and the
 // plan follows no choice.
-func (r *rule) narrow(own choice, standings []standing, c *classification) choice {
+func (r *rule) narrow(own choice, standings []standing, c *classification, by criteria) choice {
 	if n := r.nearOf(own); n == nil || !n.only || own.spilled || len(c.answering) == 0 {
 		return own
 	}
-	if !c.keepNear(standings, own.place, r.minHealthy) {
+	if !c.keepNear(standings, own.place, by) {
 		return choice{line: noPreference}
 	}
 	return own

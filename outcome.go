@@ -25,9 +25,10 @@ const (
 	notInTier               // another tier answers
 	wasDown                 // the verdict
 	notNear                 // members of the client's locality answer
+	damped                  // it flaps, while enough others answer
 )
 
-var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "tier", wasDown: "down", notNear: "locality"}
+var reasonNames = [...]string{limit: "limit", drained: "drained", notInTier: "tier", wasDown: "down", notNear: "locality", damped: "damped"}
 
 // removals counts the records removed from an answer.
 type removals [len(reasonNames)]uint16

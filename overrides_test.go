@@ -67,7 +67,7 @@ func TestClassifyOverrides(t *testing.T) {
 				o := map[byte]overrides.Override{'u': overrides.Up, 'd': overrides.Down, 'r': overrides.Drain}[tc.said[i]]
 				standings = append(standings, standing{weight: 1, verdict: v, override: o}.ruled())
 			}
-			if got := classify(standings, quorum{count: 1}).answering; fmt.Sprint(got) != fmt.Sprint(tc.answering) {
+			if got := classify(standings, criteria{minHealthy: quorum{count: 1}}).answering; fmt.Sprint(got) != fmt.Sprint(tc.answering) {
 				t.Errorf("answering %v, want %v", got, tc.answering)
 			}
 		})

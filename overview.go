@@ -247,9 +247,6 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 	return shown
 }
 
-// maxShownAddresses is the most addresses of a target that are shown.
-const maxShownAddresses = 8
-
 // probes adds to a member what the checks know of one of its endpoints.
 func (o *overview) probes(z *shownRule, at netip.AddrPort, shown *statuspage.Member) {
 	if len(z.subscriptions) > 0 && !z.mayCheck(at) {
@@ -300,17 +297,6 @@ func probeOf(s subscription, endpoint netip.AddrPort) statuspage.Probe {
 	probe.Note = adviceText(known.Advice)
 	probe.Milliseconds, probe.Failed = append(probe.Milliseconds, known.Milliseconds...), append(probe.Failed, known.Failed...)
 	return probe
-}
-
-// outsideOf returns the option of a check that an endpoint lies outside of, "" if there is none.
-func outsideOf(s subscription, at netip.AddrPort) string {
-	switch {
-	case s.Allows(at):
-		return ""
-	case s.Allows(withoutPort(at.Addr())):
-		return "ports"
-	}
-	return "allow"
 }
 
 // endpoints puts the endpoints that no name has into the document, those that are down first.

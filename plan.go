@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/inforce"
 )
 
@@ -48,7 +49,13 @@ type basis struct {
 	epoch      uint64 // of these rules when the plan was made
 	prefer     choice
 	most       uint16 // the most members that fit the client's size; 0: all
+	kept       uint16 // the tier that goes on serving although an earlier one could; 0: none
 	ordersOnly bool
+}
+
+// criteria returns what the members are classified by.
+func (b *basis) criteria() criteria {
+	return criteria{b.rule.minHealthy, b.kept, b.rule.failback.Mode == failback.Manual}
 }
 
 // sharedPlan is what the copies of a plan, and the states that use them, have in common. Safe for
@@ -67,19 +74,20 @@ func newPlan(from basis, limits ttlLimits, b *buffers) *plan {
 	}
 	p.index = newMemberIndex(p.members)
 	p.last = remember(&l.order, p.members)
-	p.divide(classify(p.standings, from.rule.minHealthy))
+	p.divide()
 	p.setTimes(b.awaited, b.next)
 	p.shared = &sharedPlan{footprint: footprint{cost: p.cost()}}
 	return p
 }
 
-// divide splits the members that answer into groups and prepares the order of each.
-func (p *plan) divide(c classification) {
-	r := p.basis.rule
+// divide classifies the members, splits those that answer into groups and prepares the order of each.
+func (p *plan) divide() {
+	r, by := p.basis.rule, p.basis.criteria()
+	c := classify(p.standings, by)
 	if r.spillsFor(p.basis.prefer) {
 		p.weights = weightsByPlace(p.standings, c.answering)
 	}
-	prefer := r.narrow(p.basis.prefer, p.standings, &c)
+	prefer := r.narrow(p.basis.prefer, p.standings, &c, by)
 	p.excluded, p.degraded, p.failedOver, p.allDown = c.excluded, c.degraded, c.failedOver, c.allDown
 	p.wanted = min(len(c.answering), p.basis.limitOf(&p.members[0]))
 	groupOf := func(m uint16) groupID {

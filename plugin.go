@@ -54,6 +54,7 @@
 //	glue.go         addresses that no record of the answer leads to, such as those of name servers
 //	prefer.go       preferences; condition.go when, near.go and spill.go prefer locality
 //	localities.go   which locality an address is in
+//	past.go         slow_start, damp and failback, for which the past of members counts
 //	fit.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
 //
 // What operators see:

@@ -15,7 +15,9 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/inforce"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/text"
@@ -42,6 +44,9 @@ type rule struct {
 	checks      []*check
 	require     int // how many of the checks must pass; 0: all
 	minHealthy  quorum
+	failback    failback.Policy
+	slowStart   time.Duration // 0: none
+	damp        time.Duration // the half-life of penalties; 0: none
 	allDown     allDown
 	status      netip.AddrPort      // of the page that shows the rule; zero: none
 	lines       []string            // of the stanza, without blocks, for that page
@@ -254,7 +259,8 @@ type zoneRule struct {
 // judge returns what is known of an address in an owner's RRset, and the port that its record names or
 // 0, and notes in b if a first verdict is waited for. It registers the address for probing.
 func (z *zoneRule) judge(owner string, at netip.AddrPort, b *buffers) standing {
-	s := z.standingOf(owner, at, z.verdictFor(at, b), z.timeOfDay())
+	s, next := z.aged(z.standingOf(owner, at, z.verdictFor(at, b), z.timeOfDay()), at, b.past)
+	b.changesAt(next)
 	if s.verdict == health.Unknown && z.checked() {
 		b.await(z.awaitedOn(at))
 	}
@@ -279,6 +285,33 @@ func (z *zoneRule) standingOf(owner string, at netip.AddrPort, v health.Verdict,
 	}
 	return standing{weight: weight, tier: z.tierOf(addr), verdict: v, override: override, place: z.localities.of(addr)}.ruled()
 }
+
+// aged returns a standing with what follows from the member's past: whether it is damped, and its slow
+// start. It also returns when time alone changes that, the zero time for never.
+func (z *zoneRule) aged(s standing, at netip.AddrPort, past *past) (_ standing, next time.Time) {
+	if z.damp == 0 && z.slowStart == 0 || s.verdict == health.Down {
+		return s, next
+	}
+	now, record := time.Now(), z.recordOf(at)
+	if z.damp > 0 && record.Reuse.After(now) && s.override != overrides.Up {
+		s.reuse, next = uint32(record.Reuse.Add(time.Second-1).Unix()), record.Reuse
+	}
+	began := past.joined(at.Addr())
+	if back := record.Back(); (record.CameUp || !began.IsZero()) && back.After(began) {
+		began = back
+	}
+	if z.slowStart > 0 && !began.IsZero() {
+		ramp, wait := inforce.Ramp(now.Sub(began), z.slowStart)
+		s.factors.Ramp = ramp
+		if step := now.Add(wait); wait > 0 && (next.IsZero() || step.Before(next)) {
+			next = step
+		}
+	}
+	return s, next
+}
+
+// remembers reports whether the past of RRsets counts.
+func (r *rule) remembers() bool { return r.slowStart > 0 || r.failback.Mode != failback.AtOnce }
 
 // servedRule is a zoneRule in one chain. Safe for concurrent use.
 type servedRule struct {

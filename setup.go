@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/text"
@@ -179,6 +180,8 @@ var options = []option[stanza]{
 		read: addAt(parsePrefer, (*stanza).addPreference)},
 	{name: "tier", usage: "ADDRESS|CIDR...", repeats: true,
 		read: add(parsePrefixes, func(s *stanza, targets []netip.Prefix) error { return s.rule.addTier(targets) })},
+	{name: "failback", usage: "at_once|after DURATION|manual",
+		read: set(parseFailback, func(s *stanza, p failback.Policy) { s.rule.failback = p })},
 	{name: "answers", usage: "N | fit",
 		read: set(parseAnswers, func(s *stanza, n int) { s.rule.answers, s.rule.fits = n, n == 0 })},
 	{name: "ttl", usage: "MAX [DEGRADED] | keep",
@@ -187,6 +190,10 @@ var options = []option[stanza]{
 		read: readHealthCheck},
 	{name: "require", usage: "all|any|N",
 		read: set(parseRequire, func(s *stanza, n int) { s.rule.require = n })},
+	{name: "slow_start", usage: "WINDOW",
+		read: set(parseSpan, func(s *stanza, window time.Duration) { s.rule.slowStart = window })},
+	{name: "damp", usage: "[HALF_LIFE]",
+		read: set(parseHalfLife, func(s *stanza, halfLife time.Duration) { s.rule.damp = halfLife })},
 	{name: "min_healthy", usage: "N|P%",
 		read: set(parseMinHealthy, func(s *stanza, q quorum) { s.rule.minHealthy = q })},
 	{name: "all_down", usage: "open|nodata|servfail|fallback ADDRESS...",
@@ -269,6 +276,13 @@ func (s *stanza) warn(at position, format string, args ...any) {
 	s.rule.warnings = append(s.rule.warnings, text.OneLine(fmt.Sprintf("%s: %s", at, fmt.Sprintf(format, args...))))
 }
 
+// contradiction is an option that does not go with others.
+type contradiction struct {
+	option string
+	broken bool
+	what   string
+}
+
 // validate returns an error if options do not go together, and fills in what depends on several.
 func (s *stanza) validate() error {
 	r := s.rule
@@ -281,11 +295,7 @@ func (s *stanza) validate() error {
 	weighing := fmt.Sprintf("no effect, because the policy %s ignores weights: want policy %s", r.policy.name, text.List(policyNames(true)))
 	judges := r.checked() || s.overrides.path != ""
 	const judging = "no effect, because no member is ever down: want a health_check or overrides"
-	for _, rule := range []struct {
-		option string
-		broken bool
-		what   string
-	}{
+	for _, rule := range append([]contradiction{
 		{"weight", !r.policy.weighs, weighing},
 		{"weights", !r.policy.weighs, weighing},
 		{"reload", !s.moved || s.weights.path == "", `goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`},
@@ -296,12 +306,16 @@ func (s *stanza) validate() error {
 		{"require", r.require > len(r.checks), fmt.Sprintf("%d is more than there are: want at most %d", r.require, len(r.checks))},
 		{"min_healthy", !judges, judging},
 		{"all_down", !judges, judging},
-	} {
+	}, s.pastErrors()...) {
 		if at, given := s.at[rule.option]; given && rule.broken {
 			return &lineError{at, fmt.Errorf("%s: %s", rule.option, rule.what)}
 		}
 	}
+	for _, c := range r.checks {
+		c.HalfLife = r.damp
+	}
 	s.warnOfNoEffect()
+	s.warnOfPast()
 	return nil
 }
 
@@ -320,6 +334,38 @@ func (s *stanza) warnOfNoEffect() {
 	if at, ok := s.at["health_check"]; ok && !slices.ContainsFunc(s.rule.checks, func(c *check) bool { return !c.agent }) {
 		s.warn(at, "health_check: agent alone takes no member out that is dead, because an agent that cannot be reached has no say: want another health_check too")
 	}
+}
+
+// steadyTTLs is how many TTLs a slow start should last: clients that cache an answer notice only so
+// many of its steps.
+const steadyTTLs = 3
+
+// warnOfPast warns of options that count the past and do not do what they seem to.
+func (s *stanza) warnOfPast() {
+	r := s.rule
+	if at, given := s.at["slow_start"]; given && r.ttl.limited && r.slowStart < steadyTTLs*time.Duration(r.ttl.max)*time.Second {
+		s.warn(at, "slow_start: %s is shorter than %d TTLs of %d s, so clients that cache answers see few of its steps: want a longer one or a lower ttl",
+			r.slowStart, steadyTTLs, r.ttl.max)
+	}
+	if at, given := s.at["failback"]; given && r.failback.Mode == failback.Manual {
+		s.warn(at, "failback: manual lasts over a reload, but not over a restart, which begins at the first healthy tier")
+	}
+}
+
+// pastErrors are contradictions between options that count the past and others.
+func (s *stanza) pastErrors() []contradiction {
+	r := s.rule
+	return []contradiction{
+		{"slow_start", r.policy.name == "random", fmt.Sprintf("no effect, because the policy random ignores weights: want policy %s", text.List(notRandom()))},
+		{"damp", !r.checked(), "no effect, because nothing is probed: want a health_check"},
+		{"failback", len(r.tiers) == 0, "no effect, because there is one tier: want a tier line too"},
+		{"failback", r.failback.Mode == failback.Manual && s.overrides.path == "", `manual: nothing can end it: want overrides FILE too, for a line "NAME failback at TIME"`},
+	}
+}
+
+// notRandom returns the policies that can do with weights that change.
+func notRandom() []string {
+	return slices.DeleteFunc(policyNames(false), func(name string) bool { return name == "random" })
 }
 
 // warnOfStanzas logs what is odd about stanzas.

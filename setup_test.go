@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/golden"
 )
 
@@ -143,6 +144,15 @@ func describe(r *rule) string {
 	}
 	for _, tier := range r.tiers {
 		fmt.Fprintf(&b, "    tier %s\n", prefixes(tier))
+	}
+	if r.failback != (failback.Policy{}) {
+		fmt.Fprintf(&b, "    failback %+v\n", r.failback)
+	}
+	if r.slowStart > 0 {
+		fmt.Fprintf(&b, "    slow_start %s\n", r.slowStart)
+	}
+	if r.damp > 0 {
+		fmt.Fprintf(&b, "    damp %s\n", r.damp)
 	}
 	if r.minHealthy != (quorum{count: 1}) {
 		fmt.Fprintf(&b, "    min_healthy %+v\n", r.minHealthy)

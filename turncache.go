@@ -41,6 +41,7 @@ const (
 	inHints // of HTTPS and SVCB records
 	inGlue  // the additional section, beside records that are not balanced, such as NS
 	inWatch // answers to lookups of the option watch, which take no turn
+	inPast  // no section: the entry of the RRset's past
 
 	inSpill = 8 // added to the others: the entry of the RRset's spillway
 )
@@ -106,6 +107,7 @@ type entry struct {
 	listed atomic.Bool // in the list of RRsets in use
 
 	spill atomic.Pointer[spillway] // nil unless the entry is for one
+	past  atomic.Pointer[past]     // nil unless the entry is for one
 }
 
 // spillway returns the entry's spillway.

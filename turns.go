@@ -18,6 +18,7 @@ type state struct {
 	plan  *plan
 	turns *turns
 	leads *leadCounts // nil without the option status
+	past  *past       // as of when it was made; nil unless it counts
 	cost  int64       // members held in memory for this state alone, without the plan's
 }
 
@@ -83,7 +84,7 @@ func (e *entry) rememberOrder(now *state, order *recordOrder) {
 		return
 	}
 	next := newState(now.plan.remembering(order), now.turns)
-	next.leads = now.leads
+	next.leads, next.past = now.leads, now.past
 	next.cost += int64(len(now.plan.members)) // what it remembers is not shared
 	if e.state.CompareAndSwap(now, next) {
 		allTurns.account(now, next)

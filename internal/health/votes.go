@@ -2,6 +2,11 @@
 
 package health
 
+import (
+	"slices"
+	"time"
+)
+
 // Votes counts the verdicts of several checks on one address.
 type Votes struct{ up, down, unknown int }
 
@@ -33,4 +38,26 @@ func (v *Votes) Verdict(require int) Verdict {
 		return Down
 	}
 	return Unknown
+}
+
+// Together returns how an address came up, if so many checks of some must say up, or all of them if
+// require is 0: as the last one needed did. It is the zero Record if fewer say so.
+func Together(checks []Record, require int) Record {
+	if require == 0 || require > len(checks) {
+		require = len(checks)
+	}
+	up := slices.DeleteFunc(slices.Clone(checks), func(r Record) bool { return r.Verdict != Up })
+	if require == 0 || len(up) < require {
+		return Record{}
+	}
+	slices.SortFunc(up, func(a, b Record) int { return a.Back().Compare(b.Back()) })
+	return up[require-1]
+}
+
+// Back returns since when an endpoint that is up may answer, if damping has its way.
+func (r Record) Back() time.Time {
+	if r.Reuse.After(r.Since) {
+		return r.Reuse
+	}
+	return r.Since
 }

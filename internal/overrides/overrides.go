@@ -18,17 +18,19 @@ import (
 // Override is what an operator says of a member.
 type Override uint8
 
-// The overrides. Drain makes a standby: out of the answers while anything else serves.
+// The overrides. Drain makes a standby: out of the answers while anything else serves. Failback is for
+// a name, not for an address: see Set.Failback.
 const (
 	None Override = iota
 	Up
 	Down
 	Drain
+	Failback
 )
 
-var words = [...]string{None: "none", Up: "up", Down: "down", Drain: "drain"}
+var words = [...]string{None: "none", Up: "up", Down: "down", Drain: "drain", Failback: "failback"}
 
-// All are the overrides that a file can have.
+// All are the overrides that an address can have.
 var All = []Override{Up, Down, Drain}
 
 func (o Override) String() string { return words[o] }
@@ -77,6 +79,9 @@ func (l *Line) inForce(now time.Time) bool {
 
 // String writes the line as it may stand in a file.
 func (l *Line) String() string {
+	if l.Override == Failback {
+		return l.failback()
+	}
 	text := cidr.Word(l.targets) + " " + l.Override.String()
 	if l.name != "" {
 		text = l.name + " " + text
@@ -87,10 +92,19 @@ func (l *Line) String() string {
 	if !l.Until.IsZero() {
 		text += " until " + l.Until.Format(time.RFC3339)
 	}
-	if l.Why != "" {
-		text += " # " + l.Why
+	return text + l.comment()
+}
+
+// failback is String for a line without an address.
+func (l *Line) failback() string {
+	return l.name + " failback at " + l.From.Format(time.RFC3339) + l.comment()
+}
+
+func (l *Line) comment() string {
+	if l.Why == "" {
+		return ""
 	}
-	return text
+	return " # " + l.Why
 }
 
 // Set is the content of an overrides file. Safe for concurrent use.
@@ -117,6 +131,20 @@ func (s Set) Find(owner string, addr netip.Addr, now time.Time) *Line {
 		}
 	}
 	return nil
+}
+
+// Failback returns when an RRset of an owner, whose name names.Spell has spelled, was last to go back to
+// its first tier that can serve. It is the zero time for never. It marks the line as applied.
+func (s Set) Failback(owner string, now time.Time) (last time.Time) {
+	for _, l := range s {
+		if l.Override == Failback && l.isFor(owner) && l.inForce(now) {
+			l.applied.Store(true)
+			if l.From.After(last) {
+				last = l.From
+			}
+		}
+	}
+	return last
 }
 
 // InForce returns the lines that are in force at a time.
@@ -164,7 +192,11 @@ func (s Set) Texts() (texts []string) {
 // Targets returns what the lines are for: names, addresses or CIDRs.
 func (s Set) Targets() (targets []string) {
 	for _, l := range s {
-		targets = append(targets, strings.TrimSpace(l.name+" "+cidr.Word(l.targets)))
+		target := l.Override.String()
+		if l.targets.IsValid() {
+			target = cidr.Word(l.targets)
+		}
+		targets = append(targets, strings.TrimSpace(l.name+" "+target))
 	}
 	return targets
 }

@@ -129,3 +129,31 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// An RRset goes back to its first tier when the last line for its name says so, once that time has come.
+func TestFailback(t *testing.T) {
+	now := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	set, err := Parse([]byte(`
+		www.h failback at 2026-12-01T11:00:00Z
+		*.h failback at 2026-12-01T10:00:00Z
+		www.h failback at 2026-12-01T13:00:00Z
+		192.0.2.1 down`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for owner, want := range map[string]int{"www.h.": 11, "a.b.h.": 10, "h.": 0} {
+		got := set.Failback(owner, now)
+		if want == 0 && !got.IsZero() || want > 0 && got.Hour() != want {
+			t.Errorf("%s goes back at %v, want %d o'clock", owner, got, want)
+		}
+	}
+	if next, _ := set.Next(now); next.Hour() != 13 {
+		t.Errorf("the next line takes effect at %v, want 13 o'clock", next)
+	}
+	if got := set.Of("www.h.", netip.MustParseAddr("0.0.0.0"), now); got != None {
+		t.Errorf("an address is overridden %s", got)
+	}
+	if targets := set[:1].Targets(); targets[0] != "www.h. failback" {
+		t.Errorf("the first line is for %q", targets[0])
+	}
+}

@@ -19,8 +19,10 @@ import (
 
 const form = "[NAME] ADDRESS|CIDR up|down|drain [from TIME] [until TIME] [# why]"
 
-// Parse reads lines of "[NAME] ADDRESS|CIDR up|down|drain [from RFC3339] [until RFC3339] [# why]". Errors
-// start with the number of the line.
+const failbackForm = "NAME failback at TIME [# why]"
+
+// Parse reads lines of "[NAME] ADDRESS|CIDR up|down|drain [from RFC3339] [until RFC3339] [# why]" and
+// of "NAME failback at RFC3339 [# why]". Errors start with the number of the line.
 func Parse(content []byte) (Set, error) {
 	var set Set
 	number := 0
@@ -48,7 +50,11 @@ func parseLine(line []byte) (*Line, error) {
 		return nil, err
 	}
 	l := &Line{Why: strings.TrimSpace(string(why))}
-	found, err := l.readTargets(strings.Fields(string(rule)))
+	found := strings.Fields(string(rule))
+	if len(found) > 1 && found[1] == Failback.String() {
+		return l, l.readFailback(found)
+	}
+	found, err := l.readTargets(found)
 	if err != nil {
 		return nil, err
 	}
@@ -63,12 +69,35 @@ func (l *Line) readTargets(found []string) (rest []string, err error) {
 	if len(found) < 2 || slices.Contains(words[Up:], found[1]) {
 		return nil, err // the first word was meant as the address
 	}
-	if err := weights.CheckName(found[0]); err != nil {
+	if err := l.readName(found[0]); err != nil {
 		return nil, err
 	}
-	l.name, l.owner = dns.CanonicalName(found[0]), names.Spell(strings.TrimPrefix(found[0], "*."))
 	l.targets, err = cidr.ParseTargets(found[1])
 	return found[2:], err
+}
+
+func (l *Line) readName(word string) error {
+	if err := weights.CheckName(word); err != nil {
+		return err
+	}
+	l.name, l.owner = dns.CanonicalName(word), names.Spell(strings.TrimPrefix(word, "*."))
+	return nil
+}
+
+// readFailback reads "NAME failback at TIME".
+func (l *Line) readFailback(found []string) (err error) {
+	if _, err := cidr.ParseTargets(found[0]); err == nil {
+		return fmt.Errorf("failback is for a name, and found %q: want %s", found[0], failbackForm)
+	}
+	if len(found) != 4 || found[2] != "at" {
+		return fmt.Errorf("behind failback: %s: want %s", text.Found(found[2:]), failbackForm)
+	}
+	if err := l.readName(found[0]); err != nil {
+		return err
+	}
+	l.Override = Failback
+	l.From, err = parseTime(found[3])
+	return err
 }
 
 // readOverride reads the words after the address.
@@ -77,8 +106,8 @@ func (l *Line) readOverride(found []string) error {
 		return fmt.Errorf("behind the address: %s: want %s", text.Found(found), form)
 	}
 	what := slices.Index(words[:], found[0])
-	if what < int(Up) {
-		return text.Unknown("override", found[0], words[Up:])
+	if what < int(Up) || what == int(Failback) {
+		return text.Unknown("override", found[0], words[Up:Failback])
 	}
 	l.Override = Override(what)
 	return l.readTimes(found[1:])
