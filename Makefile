@@ -179,6 +179,11 @@ bench-detection: build ## Measure how long dead backends stay in the answers, be
 	$(TOOL)/benchdetection ./benchdetection
 	$(CACHE)/benchdetection -coredns $(BINARY) -rounds $(or $(ROUNDS),7) | tee $(CACHE)/detection.md
 
+.PHONY: bench-fleet
+bench-fleet: build ## Measure a fleet of replicas: probes, detection, traffic (Linux; root or user namespaces; BENCHFLAGS=-h lists flags)
+	$(TOOL)/benchfleet ./benchfleet
+	$(CACHE)/benchfleet -coredns $(BINARY) $(BENCHFLAGS) | tee $(CACHE)/fleet.md
+
 .PHONY: bench-kubernetes-memory
 bench-kubernetes-memory: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Measure the memory of a cluster's DNS, loadbalance beside it (Linux; root or user namespaces)
 	CGO_ENABLED=0 go build -tags $(GOTAGS) -trimpath -o $(KUBERNETES)/coredns ./cmd/coredns

@@ -37,7 +37,7 @@ func (c *client) run(ctx context.Context) {
 	defer tick.Stop()
 	b := c.replica.bed
 	for name := 0; ctx.Err() == nil; name = (name + 1) % b.names() {
-		c.ask(name)
+		_ = c.ask(name) // what is not answered is not an answer: replicas are stopped at times
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -46,25 +46,27 @@ func (c *client) run(ctx context.Context) {
 	c.hangUp()
 }
 
-// ask asks for a name. What is not answered is not an answer: replicas are stopped at times.
-func (c *client) ask(name int) {
+// ask asks for a name, and hands over the answer.
+func (c *client) ask(name int) (err error) {
 	if c.conn == nil {
-		conn, err := c.replica.dial()
-		if err != nil {
-			return
+		if c.conn, err = c.replica.dial(); err != nil {
+			return err
 		}
-		c.conn = conn
 	}
 	asked := time.Now()
 	q := new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.example.org.", name), dns.TypeA).SetEdns0(dns.DefaultMsgSize, false)
 	reply, err := roundTrip(c.conn, q, time.Second)
-	if err != nil || reply.Rcode != dns.RcodeSuccess || reply.Truncated {
+	if err == nil && (reply.Rcode != dns.RcodeSuccess || reply.Truncated) {
+		err = fmt.Errorf("%s says %s", c.replica, dns.RcodeToString[reply.Rcode])
+	}
+	if err != nil {
 		c.hangUp()
-		return
+		return err
 	}
 	a := Answer{Replica: c.replica, Asked: asked, Heard: time.Now()}
 	a.First, a.In = c.backendsIn(reply, name)
 	c.hear(a)
+	return nil
 }
 
 func (c *client) hangUp() {

@@ -19,6 +19,7 @@ func (r *Replica) corefile() string {
 	return fmt.Sprintf(`example.org:53 {
     bind 127.0.0.1
     prometheus 127.0.0.1:9153
+    ready 127.0.0.1:8181
     balance {
         health_check %s %d {
             allow %s

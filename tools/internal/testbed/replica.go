@@ -61,7 +61,7 @@ func (r *Replica) Log() string {
 	return text.String()
 }
 
-// Start starts the process and returns once it answers.
+// Start starts the process and returns once it says that it is ready.
 func (r *Replica) Start() error {
 	if err := r.writeCorefile(); err != nil {
 		return err
@@ -79,11 +79,17 @@ func (r *Replica) Start() error {
 	if err != nil {
 		return err
 	}
-	err = r.process.Await(func(context.Context) error {
-		_, err := r.Ask(".", dns.TypeNS, time.Second)
-		return err
-	})
+	err = r.process.Await(r.ready)
 	r.touch()
+	return err
+}
+
+// ready returns nil if it says that it is ready.
+func (r *Replica) ready(context.Context) error {
+	text, err := r.Get("http://127.0.0.1:8181/ready")
+	if err == nil && text != "OK" {
+		err = fmt.Errorf("%s is not ready: %q", r, text)
+	}
 	return err
 }
 
@@ -143,14 +149,11 @@ func (r *Replica) Reload() error {
 	})
 }
 
-// Ask asks a question over UDP. Safe for concurrent use.
-func (r *Replica) Ask(name string, qtype uint16, within time.Duration) (*dns.Msg, error) {
-	c, err := r.dial()
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close() //nolint:errcheck // nothing is lost
-	return roundTrip(c, new(dns.Msg).SetQuestion(name, qtype), within)
+// Has reports whether an answer that is asked for now holds a backend.
+func (r *Replica) Has(b *Backend) (has bool, err error) {
+	c := client{replica: r, hear: func(a Answer) { has = a.In[b.Number-a.First] }}
+	defer c.hangUp()
+	return has, c.ask(b.Number / r.bed.PerName)
 }
 
 // dial connects to the DNS server, from its own host.
@@ -160,7 +163,10 @@ func (r *Replica) dial() (*dns.Conn, error) {
 		c, err = net.Dial("udp", "127.0.0.1:53")
 		return err
 	})
-	return &dns.Conn{Conn: c, UDPSize: dns.MaxMsgSize}, err
+	if err != nil {
+		return nil, err
+	}
+	return &dns.Conn{Conn: c, UDPSize: dns.MaxMsgSize}, nil
 }
 
 // Get returns what one of its HTTP servers has at a URL. Safe for concurrent use.

@@ -26,11 +26,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/testserver"
 	"github.com/seed-f1518d44/balance/tools/internal/netns"
 )
 
@@ -81,6 +84,9 @@ func New(o Options, hear func(Answer)) (b *Bed, err error) {
 	}
 	if o.Every == 0 {
 		o.Every = 20 * time.Millisecond
+	}
+	if o.CoreDNS, err = filepath.Abs(o.CoreDNS); err != nil {
+		return nil, err
 	}
 	b = &Bed{Options: o, Network: netns.NewNetwork(netip.MustParsePrefix(all)), hear: hear, stop: func() {}}
 	defer func() {
@@ -170,13 +176,13 @@ func (b *Bed) Close() {
 	b.Network.Close()
 }
 
-// CutBackends sets what is wrong between a replica and all backends.
-func (b *Bed) CutBackends(r *Replica, f netns.Faults) {
+// BetweenBackends sets what is wrong between a replica and all backends.
+func (b *Bed) BetweenBackends(r *Replica, f netns.Faults) {
 	b.Network.Between(r.host, b.backendHost, f)
 }
 
-// CutReplicas sets what is wrong between each replica of one group and each of another.
-func (b *Bed) CutReplicas(group, others []*Replica, f netns.Faults) {
+// BetweenReplicas sets what is wrong between each replica of one group and each of another.
+func (b *Bed) BetweenReplicas(group, others []*Replica, f netns.Faults) {
 	for _, r := range group {
 		for _, other := range others {
 			if r != other {
@@ -185,6 +191,19 @@ func (b *Bed) CutReplicas(group, others []*Replica, f netns.Faults) {
 		}
 	}
 }
+
+// RunStranger runs a command on the stranger's host.
+func (b *Bed) RunStranger(cmd *exec.Cmd) (p *testserver.Process, err error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	err = b.Stranger.Do(func() error {
+		p, err = testserver.Run(cmd)
+		return err
+	})
+	return p, err
+}
+
+// Key returns the file of the fleet's key.
+func (b *Bed) Key() string { return b.path("key") }
 
 // FleetBytes returns how many bytes a replica has sent to the other ones, with IP headers: all that
 // the fleet says, because nothing else is said between replicas.
