@@ -229,7 +229,7 @@ func (s *Share) hear(i uint16, c claim) (n uint32, known bool) {
 	n, known = s.host.Find(c.at)
 	if !known && c.wanted {
 		if n, known = s.host.Admit(c.at); known {
-			s.Add(n, false)
+			s.Add(n, false, Opinion{})
 		}
 	}
 	if !known {

@@ -290,7 +290,7 @@ func (n *node) see(at netip.AddrPort) {
 	i, known := n.byPair[at]
 	if !known {
 		i, _ = n.Admit(at)
-		n.share.Add(i, true)
+		n.share.Add(i, true, Opinion{})
 	}
 	n.share.Want(i, true)
 	n.awake = true

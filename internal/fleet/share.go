@@ -232,17 +232,19 @@ func newShare(f *Fleet, check Check, host Host, v *view) *Share {
 	}
 	s.peers = []peer{{key: s.self, name: f.config.Replica, locality: f.config.Locality, live: true, has: true}}
 	s.byKey[s.self] = 0
+	s.adjust(&view{probers: v.probers, quorum: v.quorum, version: v.version})
 	s.latest.Store(v)
-	s.adjust(v)
 	return s
 }
 
-// Add makes an endpoint known. wanted reports that answers of this replica hold it.
-func (s *Share) Add(n uint32, wanted bool) {
+// Add makes an endpoint known. wanted reports that answers of this replica hold it, decided what
+// verdict it has already.
+func (s *Share) Add(n uint32, wanted bool, decided Opinion) {
 	for int(n) >= len(s.ballots) {
 		s.ballots = append(s.ballots, ballot{})
 	}
-	s.ballots[n] = ballot{known: true}
+	s.ballots[n] = ballot{known: true, decided: decided.Verdict, said: decided}
+	s.ballots[n].said.Verdict = None
 	s.tables.Store(s.tables.Load().grown(n))
 	for i := range s.peers {
 		s.peers[i].offset = 0 // a claim that was refused may be one on this endpoint
@@ -250,6 +252,9 @@ func (s *Share) Add(n uint32, wanted bool) {
 	s.want(n, wanted)
 	s.judge(n, "")
 }
+
+// Has reports whether an endpoint is known.
+func (s *Share) Has(n uint32) bool { return int(n) < len(s.ballots) && s.ballots[n].known }
 
 // Want notes whether answers of this replica hold an endpoint.
 func (s *Share) Want(n uint32, wanted bool) { s.want(n, wanted) }

@@ -159,6 +159,20 @@ func (s *Share) voters(n uint32) (all []Voter) {
 	return all
 }
 
+// Ballot returns the valid votes on an endpoint for the log: "dns-1 down, dns-2 up". It is empty if
+// there are none.
+func (s *Share) Ballot(n uint32) string {
+	var votes []string
+	s.ballots[n].each(func(v *vote) bool {
+		if p := &s.peers[v.peer]; p.counts && v.opinion().Verdict != None {
+			votes = append(votes, p.name+" "+v.opinion().Verdict.String())
+		}
+		return true
+	})
+	slices.Sort(votes)
+	return strings.Join(votes, ", ")
+}
+
 // Summary is what scrapes read about an endpoint.
 type Summary uint32
 

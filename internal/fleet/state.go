@@ -194,7 +194,7 @@ func (s *Share) mergeOne(k *known, peers []uint16) {
 		if n, found = s.host.Admit(k.at); !found {
 			return
 		}
-		s.Add(n, false)
+		s.Add(n, false, Opinion{})
 	}
 	for _, c := range k.claims {
 		if c.peer < uint64(len(peers)) {

@@ -13,6 +13,9 @@ func (p *pool) admit() {
 			fresh[a.subscription.scope] = append(fresh[a.subscription.scope], e)
 		}
 	}
+	if p.share != nil {
+		return // it has them probed
+	}
 	for _, endpoints := range fresh {
 		step := time.Second / time.Duration(max(len(endpoints), 1000))
 		for i, e := range endpoints {
@@ -40,8 +43,9 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 		s.full.Store(false)
 	}
 	if known != nil {
-		s.add(known)
+		p.house(known, s)
 		known.seen.Store(int64(p.now()))
+		p.want(known)
 		p.outdate(s)
 		p.requeue(known)
 		return nil
@@ -50,6 +54,7 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 	e.seen.Store(int64(p.now()))
 	p.table.add(e)
 	s.add(e)
+	p.shareNew(e)
 	return e
 }
 

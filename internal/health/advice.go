@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
@@ -77,19 +78,29 @@ func (p *pool) logDrain(e *endpoint, zones string, now Advice) {
 	p.log.Infof("%s: endpoint %s %s %s%s", zones, e.name(), p.check.Name(), what, why)
 }
 
-// mute makes the check not count for an endpoint, and drops the endpoint's verdict.
+// mute makes the check not count for an endpoint, and drops the endpoint's verdict. In a fleet this is
+// a vote.
 func (p *pool) mute(e *endpoint, err error) {
+	e.tracker, e.silent = tracker{}, false
+	if p.share != nil {
+		p.share.Vote(e.number, fleet.Opinion{Verdict: fleet.NoSay}, err.Error())
+		return
+	}
+	p.silence(e, err.Error())
+}
+
+// silence publishes that the check does not count for an endpoint.
+func (p *pool) silence(e *endpoint, problem string) {
 	before := e.status.Load()
 	if before.said().NoSay {
 		return
 	}
-	e.tracker, e.silent = tracker{}, false
-	now := &status{since: time.Now(), problem: err.Error(), advice: &Advice{NoSay: true}}
+	now := &status{since: time.Now(), problem: problem, advice: &Advice{NoSay: true}}
 	now.damping = p.damped(e, before, now)
 	e.status.Store(now)
 	affected := scopes(slices.Collect(p.scopes.with(e)))
 	for _, s := range affected {
 		p.outdate(s)
 	}
-	p.log.Infof("%s: endpoint %s %s has no say (was %s): %v", affected.zones(), e.name(), p.check.Name(), before.verdict, err)
+	p.log.Infof("%s: endpoint %s %s has no say (was %s): %s", affected.zones(), e.name(), p.check.Name(), before.verdict, problem)
 }

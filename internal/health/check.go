@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
@@ -16,6 +17,7 @@ type Check struct {
 	Prober
 	Timing       Timing
 	HalfLife     time.Duration // of the penalty of endpoints that flap; 0: they are not damped
+	Fleet        *fleet.Fleet  // the replicas that share the verdicts; nil: this one alone
 	MaxEndpoints int
 	MaxInFlight  int
 	Hold         *Hold // nil without the option hold

@@ -39,6 +39,13 @@ func countersOf(zone, check string) counters {
 	return c
 }
 
+// countTransition counts a new verdict. That there is none any more does not count.
+func (c *counters) countTransition(v Verdict) {
+	if v != Unknown {
+		c.transitions[v].Inc()
+	}
+}
+
 // countDiscarded counts a probe without a result.
 func (c *counters) countDiscarded(evasive bool) {
 	if evasive {

@@ -24,16 +24,23 @@ type endpoint struct {
 	holding atomic.Pointer[holding] // the connection held to it; nil for none
 	history atomic.Pointer[history] // nil unless a subscriber wants it
 
-	tracker tracker
-	silent  bool  // its last probe ended at the timeout
-	scopes  int32 // number of scopes whose answers hold it
-	heap    int32 // index in the timers; -1: not there
-	doubt   doubt
+	tracker  tracker
+	silent   bool  // its last probe ended at the timeout
+	assigned bool  // in a fleet: this replica probes it
+	scopes   int32 // number of scopes whose answers hold it
+	heap     int32 // index in the timers, or notThere or beingProbed
+	doubt    doubt
 
 	next  time.Duration // when the next probe is due, in the pool's time
 	place *list.Element // its place in a line of the backlog; nil: in none
 	line  *line         // the line that place is in
 }
+
+// What endpoint.heap says about an endpoint that is not in the timers.
+const (
+	notThere    = -1
+	beingProbed = -2 // a probe is in flight
+)
 
 // status is a verdict as queries see it. Immutable.
 type status struct {
@@ -47,7 +54,7 @@ type status struct {
 
 // newEndpoint returns an endpoint without a verdict.
 func newEndpoint(at netip.AddrPort) *endpoint {
-	e := &endpoint{at: at, heap: -1}
+	e := &endpoint{at: at, heap: notThere}
 	e.status.Store(&status{since: time.Now()})
 	return e
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
@@ -23,6 +24,15 @@ type pool struct {
 	end   context.CancelFunc
 	ended chan struct{}
 	calls chan func() // run by the pool's goroutine, for others that need what it owns
+
+	share     *fleet.Share  // nil without a fleet
+	wakeShare chan struct{} // receives when the share has something to do
+	shareAt   time.Duration // when the share next has
+	reviewAt  time.Duration // when overdue votes are next withdrawn
+	judgedAt  time.Duration // when the probes that proved nothing were last counted
+	settled   int           // probes since then
+	proofless int           // of these, those that proved nothing because of this host
+	fresh     int           // endpoints without a verdict that this call of the share has assigned
 
 	table    table
 	scopes   scopes
@@ -77,6 +87,7 @@ func startPool(c *Check, log Logger) *pool {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := newPool(c, log)
 	p.end = cancel
+	p.joinFleet()
 	go func() {
 		defer close(p.ended)
 		p.run(ctx)
@@ -106,6 +117,7 @@ func (p *pool) run(ctx context.Context) {
 	defer workers.Wait()
 	defer close(p.due)
 	defer p.openLines()()
+	defer p.leaveFleet()
 	defer func() { p.flushTransitions(p.transitions.nextFlush(0)) }()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -118,10 +130,12 @@ func (p *pool) run(ctx context.Context) {
 			p.admit()
 		case call := <-p.calls:
 			call()
+		case <-p.wakeShare:
 		case r := <-p.results:
 			p.settle(r)
 			p.settleMore()
 		}
+		p.workShare()
 		p.announce()
 		p.dispatch(func() { workers.Go(func() { p.work(ctx) }) })
 		timer.Reset(p.idle())
@@ -131,7 +145,7 @@ func (p *pool) run(ctx context.Context) {
 // idle returns how long the pool can sleep.
 func (p *pool) idle() time.Duration {
 	now := p.now()
-	until := min(p.renewal, p.timers.nextDue(p.renewal), p.transitions.nextFlush(p.renewal))
+	until := min(p.renewal, p.nextShare(p.renewal), p.timers.nextDue(p.renewal), p.transitions.nextFlush(p.renewal))
 	if _, moment := p.limiter.full(p.inFlight); moment && !p.backlog.empty(p.mayServe) {
 		until = min(until, now+time.Millisecond)
 	}
@@ -151,6 +165,7 @@ func (p *pool) dispatch(newWorker func()) {
 		}
 		a := assignment{e, s, p.now(), e.class() == silent}
 		p.inFlight++
+		e.heap = beingProbed
 		s.inFlight++
 		p.silentInFlight += one(a.silent)
 		if p.inFlight > p.workers {
@@ -180,7 +195,7 @@ func (p *pool) collectDue() {
 
 // enqueue puts an endpoint that is due into the backlog, unless it is to be forgotten.
 func (p *pool) enqueue(e *endpoint) {
-	if home := p.scopes.smallestWith(e); home != nil && !p.unseen(e) {
+	if home := p.scopes.smallestWith(e); home != nil && p.isWanted(e) {
 		p.backlog.push(home, e)
 		return
 	}
@@ -208,7 +223,7 @@ func (p *pool) await(e *endpoint) {
 // endpoint that is down is kept longer, because once forgotten it would return to the answers.
 func (p *pool) unseen(e *endpoint) bool {
 	after := p.forgetAfter()
-	if e.tracker.verdict == Down {
+	if e.status.Load().verdict == Down {
 		after *= 6
 	}
 	return p.now()-time.Duration(e.seen.Load()) > after*5/4
@@ -226,6 +241,9 @@ func (p *pool) forget(e *endpoint) {
 		if e.at.Port() != 0 {
 			p.outdate(s) // the other ports of the address now decide about it
 		}
+	}
+	if p.share != nil {
+		p.share.Remove(e.number)
 	}
 	p.table.remove(e)
 }

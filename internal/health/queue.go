@@ -136,7 +136,7 @@ func (t *timers) Pop() any {
 	e := (*t)[last]
 	(*t)[last] = nil
 	*t = (*t)[:last]
-	e.heap = -1
+	e.heap = notThere
 	return e
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/fleet"
 )
 
 // Registry starts and stops pools. A pool runs as long as a server uses its check. A new server
@@ -30,13 +32,14 @@ type poolKey struct {
 	check        string
 	timing       Timing
 	halfLife     time.Duration
+	fleet        *fleet.Fleet
 	maxEndpoints int
 	maxInFlight  int
 	hold         bool
 }
 
 func keyOf(c *Check) poolKey {
-	return poolKey{c.Key(), c.Timing, c.HalfLife, c.MaxEndpoints, c.MaxInFlight, c.holds()}
+	return poolKey{c.Key(), c.Timing, c.HalfLife, c.Fleet, c.MaxEndpoints, c.MaxInFlight, c.holds()}
 }
 
 // Join subscribes a rule, in one of its zones, to a check. It takes over what pools of the same
@@ -138,7 +141,8 @@ func (p *pool) adopt(known []knowledge, s *Subscription) {
 			if e == nil {
 				e = p.restore(k)
 			}
-			s.scope.add(e)
+			p.house(e, s.scope)
+			p.shareRestored(e)
 		}
 	}
 }
@@ -157,7 +161,9 @@ func (p *pool) restore(k *knowledge) *endpoint {
 		e.next = now + align(now, e.phase(longest), longest)
 	}
 	p.table.add(e)
-	p.timers.add(e)
+	if p.share == nil {
+		p.timers.add(e)
+	}
 	return e
 }
 
@@ -185,11 +191,12 @@ func (p *pool) unsubscribe(s *Subscription) (empty bool) {
 		p.scopes = without(p.scopes, scope)
 	}
 	p.noteHistory()
-	if len(p.scopes) == 0 {
+	if len(p.scopes) == 0 || len(p.scopes) == 1 && p.scopes[0].id == guestScope {
 		return true
 	}
 	if !slices.ContainsFunc(scope.subscriptions, s.allowsAsMuch) {
 		p.trim(scope)
+		p.trimGuests()
 	}
 	return false
 }
@@ -202,7 +209,7 @@ func (s *Subscription) allowsAsMuch(other *Subscription) bool {
 // trim removes from a scope the endpoints that none of its rules allows.
 func (p *pool) trim(s *scope) {
 	for n := range s.members.all() {
-		if e := p.table.numbered(n); !s.allows(e) {
+		if e := p.table.numbered(n); !s.allows(e.at) {
 			s.remove(e)
 			p.requeue(e)
 			if e.scopes == 0 {

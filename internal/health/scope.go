@@ -5,6 +5,7 @@ package health
 import (
 	"fmt"
 	"iter"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -65,8 +66,8 @@ func (s *scope) remove(e *endpoint) {
 func (s *scope) isFull() bool { return s.size.Load() >= s.limit }
 
 // allows reports whether one of the rules allows an endpoint.
-func (s *scope) allows(e *endpoint) bool {
-	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(e.at) })
+func (s *scope) allows(at netip.AddrPort) bool {
+	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(at) })
 }
 
 // set replaces the subscriptions. The newest one decides about observe.

@@ -33,11 +33,17 @@ func (p *pool) settle(r result) {
 	p.limiter.after(r.lag, p.now())
 	p.countLate(r)
 	e, timing := r.endpoint, &p.check.Timing
+	e.heap = notThere
+	if !p.probes(e) {
+		return
+	}
+	p.settled++
 	p.awareness = p.awareness.after(r.attempt, timing.Timeout, p.now())
 	said, doubt := p.awareness.outcome(r.attempt, e.doubt, timing.Timeout)
 	e.doubt = doubt
 	switch said {
 	case localError:
+		p.proofless++
 		p.discard(e, r)
 		p.letGo(e) // this frees a descriptor, which may be what was missing
 		e.next = r.start + p.pauseAfterLocalError(e)
@@ -68,10 +74,22 @@ func (p *pool) conclude(e *endpoint, r result) {
 	e.silent = r.err != nil && r.took >= timing.Timeout
 	e.remember(r.attempt, p.history)
 	p.countResult(e, r)
-	if e.tracker.verdict != before.verdict {
-		p.publish(e, r.err)
+	switch {
+	case p.share != nil:
+		p.vote(e, adviceOf(r.report), r.err)
+		return
+	case e.tracker.verdict != before.verdict:
+		p.publish(e, e.tracker.verdict, problemOf(r.err), time.Now())
 	}
 	p.advise(e, adviceOf(r.report))
+}
+
+// problemOf returns why a probe failed, nothing if it passed.
+func problemOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // discard counts a result that changes nothing. It logs local errors, one a minute.
@@ -82,6 +100,9 @@ func (p *pool) discard(e *endpoint, r result) {
 	}
 	if evasive {
 		return
+	}
+	if !errors.Is(r.err, probe.ErrLocal) {
+		p.proofless++
 	}
 	if p.now() < p.localLog {
 		return
@@ -142,20 +163,26 @@ func (p *pool) countLate(r result) {
 // countResult counts a probe for the rules whose answers hold the endpoint.
 func (p *pool) countResult(e *endpoint, r result) {
 	failed := r.err != nil
-	flipped := failed != e.failing.Load()
-	e.failing.Store(failed)
 	for s := range p.scopes.with(e) {
 		s.counters.count(!failed, r.took)
-		if flipped {
-			s.failing += one(failed) - one(!failed)
-			p.judgeScope(s, r.err)
-		}
+	}
+	p.markFailing(e, failed, r.err)
+}
+
+// markFailing notes whether an endpoint fails. err is why.
+func (p *pool) markFailing(e *endpoint, failed bool, err error) {
+	if e.failing.Swap(failed) == failed {
+		return
+	}
+	for s := range p.scopes.with(e) {
+		s.failing += one(failed) - one(!failed)
+		p.judgeScope(s, err)
 	}
 }
 
 // judgeScope logs once that every endpoint of a rule fails. err is why the last one failed.
 func (p *pool) judgeScope(s *scope, err error) {
-	all := AllFail(int(s.size.Load()), s.failing)
+	all := len(s.subscriptions) > 0 && AllFail(int(s.size.Load()), s.failing)
 	if all && !s.allFail && err != nil {
 		p.log.Warningf("%s: all %d endpoints fail %s, the last with %q: the fault may be local", s.zone, s.failing, p.check.Name(), err)
 	}
@@ -165,22 +192,23 @@ func (p *pool) judgeScope(s *scope, err error) {
 	s.allFail = all
 }
 
-// publish stores a new verdict for queries, and tells the rules, the metrics and the log.
-func (p *pool) publish(e *endpoint, err error) {
+// publish stores a new verdict for queries, and tells the rules, the metrics and the log. problem is
+// why the endpoint is down.
+func (p *pool) publish(e *endpoint, v Verdict, problem string, since time.Time) {
 	before := e.status.Load()
-	now := &status{verdict: e.tracker.verdict, since: time.Now(), advice: before.advice}
+	now := &status{verdict: v, since: since, advice: before.advice}
+	if v != Up {
+		now.problem = problem
+	}
 	now.cameUp = before.verdict == Down && now.verdict == Up
 	now.damping = p.damped(e, before, now)
-	if err != nil {
-		now.problem = err.Error()
-	}
 	e.status.Store(now)
 	affected := scopes(slices.Collect(p.scopes.with(e)))
 	for _, s := range affected {
-		s.counters.transitions[now.verdict].Inc()
+		s.counters.countTransition(v)
 		p.outdate(s)
 	}
-	p.logTransition(transition{e, affected, before, now, p.check.HalfLife})
+	p.logTransition(transition{e, affected, before, now, p.check.HalfLife, p.votes(e)})
 }
 
 // outdate marks the plans of a rule as outdated.
@@ -198,6 +226,7 @@ func (p *pool) announce() {
 	if p.now() >= p.renewal {
 		p.renewal = p.now() + p.forgetAfter()/4
 		outdated = p.scopes
+		p.reviewWants()
 	}
 	for _, s := range outdated {
 		s.outdated = false

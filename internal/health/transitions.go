@@ -15,6 +15,7 @@ type transition struct {
 	scopes      scopes // whose answers hold it
 	before, now *status
 	halfLife    time.Duration // of penalties
+	votes       string        // what the replicas of the fleet say; empty without a fleet
 }
 
 // transitionLog keeps the log readable when many verdicts change at once. The first few changes of
@@ -141,8 +142,8 @@ func (t *transition) line(check string) transitionLine {
 		reason = ": " + reason
 	}
 	was := now.since.Sub(before.since).Round(time.Millisecond)
-	text := fmt.Sprintf("%s: endpoint %s %s is %s (was %s for %s%s%s)%s%s",
-		t.scopes.zones(), name, check, is, before.verdict, was, reason, noticed, t.damped(), t.observed())
+	text := fmt.Sprintf("%s: endpoint %s %s is %s (was %s for %s%s%s)%s%s%s",
+		t.scopes.zones(), name, check, is, before.verdict, was, reason, noticed, t.votes, t.damped(), t.observed())
 	return transitionLine{text: text, brief: brief, down: now.verdict == Down}
 }
 

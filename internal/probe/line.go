@@ -64,7 +64,12 @@ func newSource(addr netip.Addr) (source, error) {
 	return source(addr.Unmap()), nil
 }
 
-func (s source) String() string { return netip.Addr(s).String() }
+func (s source) String() string {
+	if !netip.Addr(s).IsValid() {
+		return "any"
+	}
+	return netip.Addr(s).String()
+}
 
 // toward returns the address to bind to for an endpoint, the zero address if the kernel chooses.
 func (s source) toward(addr netip.Addr) netip.Addr {

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/fleet"
+)
+
+// A pool's part in a fleet. A pool without a fleet has no share, and pays for nothing but a look at
+// that. In a fleet
+//
+//   - the pool probes only the endpoints that it is assigned to: the others are not in its timers;
+//   - the verdict of a tracker is a vote, and queries see the fleet's verdict;
+//   - endpoints that other replicas named are members of a scope of their own, the guests.
+
+// fleetHost is a pool as its share sees it.
+type fleetHost struct{ *pool }
+
+var _ fleet.Host = fleetHost{}
+
+// joinFleet has a new pool take part in its fleet, if it has one.
+func (p *pool) joinFleet() {
+	if p.check.Fleet == nil {
+		return
+	}
+	p.wakeShare = make(chan struct{}, 1)
+	p.share = p.check.Fleet.Join(p.check.shared(), fleetHost{p})
+}
+
+// leaveFleet ends the pool's part. The last verdicts stay.
+func (p *pool) leaveFleet() {
+	if p.share != nil {
+		p.share.Leave()
+	}
+}
+
+// shared returns what identifies the check in all replicas of a fleet. The source address, what may be
+// probed and how many at once are each replica's own affair.
+func (c *Check) shared() fleet.Check {
+	key := c.Key()
+	if before, after, found := strings.Cut(key, " source="); found {
+		_, after, _ = strings.Cut(after, " ")
+		key = before + " " + after
+	}
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s %+v %v %v", key, c.Timing, c.HalfLife, c.holds())
+	return fleet.Check{ID: fleet.CheckID(h.Sum64()), Name: c.Name(), Interval: c.Timing.Interval, Timeout: c.Timing.Timeout}
+}
+
+// Wake implements fleet.Host.
+func (h fleetHost) Wake() {
+	select {
+	case h.wakeShare <- struct{}{}:
+	default:
+	}
+}
+
+// Run implements fleet.Host.
+func (h fleetHost) Run(call func()) bool {
+	finished := make(chan struct{})
+	select {
+	case h.calls <- func() { call(); close(finished) }:
+		<-finished
+		return true
+	case <-h.ended:
+		return false
+	}
+}
+
+// Now implements fleet.Host.
+func (h fleetHost) Now() time.Duration { return h.now() }
+
+// Find implements fleet.Host.
+func (h fleetHost) Find(at netip.AddrPort) (uint32, bool) {
+	if e := h.table.find(at); e != nil {
+		return e.number, true
+	}
+	return 0, false
+}
+
+// At implements fleet.Host.
+func (h fleetHost) At(n uint32) netip.AddrPort { return h.table.numbered(n).at }
+
+// never is when an endpoint was last seen that no answer here has held.
+const never = math.MinInt64 / 4
+
+// Admit implements fleet.Host. What another replica names is probed only if a rule here allows it.
+func (h fleetHost) Admit(at netip.AddrPort) (uint32, bool) {
+	if !slices.ContainsFunc(h.scopes, func(s *scope) bool { return s.allows(at) }) {
+		return 0, false
+	}
+	guests := h.guests()
+	if guests.isFull() {
+		guests.counters.full.Inc()
+		return 0, false
+	}
+	e := newEndpoint(at)
+	e.seen.Store(never)
+	h.table.add(e)
+	guests.add(e)
+	return e.number, true
+}
+
+// guestScope is the id of the scope of the guests. Those of rules are hashes.
+const guestScope = math.MaxUint64
+
+// guests returns the scope of the endpoints that only other replicas have seen. Its probes count for
+// the zone of the first rule.
+func (p *pool) guests() *scope {
+	if s := p.scopes.of(guestScope); s != nil {
+		return s
+	}
+	zone := p.scopes[0].zone
+	s := &scope{id: guestScope, zone: zone, limit: int32(p.check.MaxEndpoints), counters: countersOf(zone, p.check.Name())}
+	p.scopes = append(p.scopes, s)
+	return s
+}
+
+// house makes an endpoint a member of a rule's scope. It is no guest any more.
+func (p *pool) house(e *endpoint, s *scope) {
+	s.add(e)
+	if guests := p.scopes.of(guestScope); guests != nil && guests.has(e) {
+		guests.remove(e)
+	}
+}
+
+// trimGuests forgets the guests that no rule allows any more.
+func (p *pool) trimGuests() {
+	guests := p.scopes.of(guestScope)
+	if guests == nil {
+		return
+	}
+	for n := range guests.members.all() {
+		e := p.table.numbered(n)
+		if !slices.ContainsFunc(p.scopes, func(s *scope) bool { return s.allows(e.at) }) {
+			guests.remove(e)
+			p.requeue(e)
+			p.letGo(e)
+		}
+	}
+}
+
+// Probe implements fleet.Host.
+func (h fleetHost) Probe(n uint32, on bool) {
+	e := h.table.numbered(n)
+	if e.assigned = on; !on {
+		h.rest(e)
+		return
+	}
+	known := e.status.Load().verdict
+	e.tracker, e.doubt, e.silent = tracker{verdict: known}, doubt{}, false
+	if e.heap != notThere || e.place != nil {
+		return
+	}
+	e.next = h.now()
+	if known == Unknown {
+		e.next += time.Duration(h.fresh%1000) * time.Millisecond
+		h.fresh++
+	} else {
+		e.next += rand.N(h.check.Timing.Interval) //nolint:gosec // no secret
+	}
+	h.timers.add(e)
+}
+
+// rest ends the probes of an endpoint. The result of one that is in flight will not count.
+func (p *pool) rest(e *endpoint) {
+	if e.heap >= 0 {
+		p.timers.remove(e)
+	}
+	if e.place != nil {
+		e.line.remove(e)
+	}
+	p.letGo(e)
+}
+
+// Decide implements fleet.Host.
+func (h fleetHost) Decide(n uint32, d fleet.Decision) {
+	e := h.table.numbered(n)
+	verdict, advice := verdictOf(d.Opinion), adviceFrom(d)
+	if !e.assigned {
+		h.markFailing(e, verdict == Down, errors.New(d.Text))
+	}
+	if advice.NoSay {
+		h.silence(e, d.Text)
+		return
+	}
+	if verdict != e.status.Load().verdict {
+		h.publish(e, verdict, d.Text, time.Now().Add(-d.Age))
+	}
+	h.advise(e, advice)
+}
+
+// Reason implements fleet.Host.
+func (h fleetHost) Reason(n uint32) (age time.Duration, text string) {
+	known := h.table.numbered(n).status.Load()
+	text = known.problem
+	if text == "" {
+		text = known.said().Reason
+	}
+	return time.Since(known.since), text
+}
+
+// verdictOf returns the verdict in an opinion.
+func verdictOf(o fleet.Opinion) Verdict {
+	switch o.Verdict {
+	case fleet.Up:
+		return Up
+	case fleet.Down:
+		return Down
+	}
+	return Unknown
+}
+
+// adviceFrom returns the advice in a decision.
+func adviceFrom(d fleet.Decision) Advice {
+	a := Advice{Drain: d.Drain, NoSay: d.Verdict == fleet.NoSay}
+	if d.Load == fleet.Percentage {
+		a.Weighted, a.Percent = true, int(d.Share)
+	}
+	if d.Verdict == fleet.Up {
+		a.Reason = d.Text
+	}
+	return a
+}
+
+// opinionOf returns what a verdict and the endpoint's advice are as a vote.
+func opinionOf(v Verdict, a Advice) fleet.Opinion {
+	o := fleet.Opinion{Drain: a.Drain}
+	switch v {
+	case Up:
+		o.Verdict = fleet.Up
+	case Down:
+		o.Verdict = fleet.Down
+	}
+	if a.NoSay {
+		o.Verdict = fleet.NoSay
+	}
+	if a.Weighted {
+		o.Load, o.Share = fleet.Percentage, uint8(min(max(a.Percent, 0), math.MaxUint8))
+	}
+	return o
+}
+
+// vote votes with what is known about an endpoint after a probe. While the tracker is in doubt its
+// verdict is the one before, which this replica may not have found itself.
+func (p *pool) vote(e *endpoint, a Advice, err error) {
+	if e.tracker.inDoubt() {
+		return
+	}
+	text := a.Reason
+	if err != nil {
+		text = err.Error()
+	}
+	p.share.Vote(e.number, opinionOf(e.tracker.verdict, a), text)
+}
+
+// shareNew has the share take an endpoint that an answer held first.
+func (p *pool) shareNew(e *endpoint) {
+	if p.share != nil {
+		p.share.Add(e.number, true, fleet.Opinion{})
+	}
+}
+
+// shareRestored has the share take an endpoint about which another pool of this process knew.
+func (p *pool) shareRestored(e *endpoint) {
+	if p.share != nil && !p.share.Has(e.number) {
+		known := e.status.Load()
+		p.share.Add(e.number, !p.unseen(e), opinionOf(known.verdict, known.said()))
+	}
+}
+
+// want tells the share that an answer holds an endpoint.
+func (p *pool) want(e *endpoint) {
+	if p.share != nil {
+		p.share.Want(e.number, true)
+	}
+}
+
+// nextShare returns when the share next has something to do, or its argument without a fleet.
+func (p *pool) nextShare(otherwise time.Duration) time.Duration {
+	if p.share == nil {
+		return otherwise
+	}
+	return p.shareAt
+}
+
+// probes reports whether this replica probes an endpoint.
+func (p *pool) probes(e *endpoint) bool { return p.share == nil || e.assigned }
+
+// isWanted reports whether answers hold an endpoint, here or in another replica.
+func (p *pool) isWanted(e *endpoint) bool {
+	return !p.unseen(e) || p.share != nil && p.share.Wanted(e.number)
+}
+
+// workShare has the share do what is due.
+func (p *pool) workShare() {
+	if p.share == nil {
+		return
+	}
+	if now := p.now(); now >= p.reviewAt {
+		p.reviewAt = now + time.Second
+		p.review(now)
+	}
+	p.shareAt = p.share.Work()
+	p.fresh = 0
+}
+
+// review withdraws the votes on endpoints whose probes are overdue, and says whether this host seems
+// overloaded.
+func (p *pool) review(now time.Duration) {
+	late, assigned := 0, 0
+	grace := p.check.Timing.Interval + p.check.Timing.Timeout
+	for n := range p.table.used {
+		e := p.table.numbered(n)
+		if e == nil || !e.assigned {
+			continue
+		}
+		assigned++
+		if now > e.next+grace {
+			late++
+			p.share.Vote(n, fleet.Opinion{}, "")
+		}
+	}
+	if now >= p.judgedAt+p.check.Timing.Interval {
+		p.share.Overloaded(2*late > assigned || 2*p.proofless > max(p.settled, leastSettled))
+		p.judgedAt, p.settled, p.proofless = now, 0, 0
+	}
+}
+
+// leastSettled is how many probes of an interval must have ended before they show an overload, in
+// effect: more than half of so many must have proved nothing.
+const leastSettled = 8
+
+// reviewWants tells the share which endpoints answers hold here, and forgets those that no replica
+// wants and that wait for no probe.
+func (p *pool) reviewWants() {
+	if p.share == nil {
+		return
+	}
+	for n := range p.table.used {
+		e := p.table.numbered(n)
+		if e == nil {
+			continue
+		}
+		p.share.Want(n, !p.unseen(e) && p.scopes.smallestWith(e) != nil)
+		if idle := e.place == nil && e.heap != beingProbed; idle && (!p.isWanted(e) || p.scopes.smallestWith(e) == nil) {
+			p.rest(e)
+			p.forget(e)
+		}
+	}
+}
+
+// votes says in the log who voted what.
+func (p *pool) votes(e *endpoint) string {
+	if p.share == nil {
+		return ""
+	}
+	text := p.share.Ballot(e.number)
+	if text == "" {
+		return ""
+	}
+	return "; votes: " + text
+}
+
+// Voters returns what each replica of the fleet says about an endpoint, nil without a fleet. It waits
+// for the pool, so it is for people. It does not register the endpoint for probing.
+func (s *Subscription) Voters(at netip.AddrPort) []fleet.Voter {
+	if s.pool.share == nil {
+		return nil
+	}
+	return s.pool.share.Voters(unmapped(at))
+}
+
+// Fleet returns the fleet that shares the check, nil for none.
+func (s *Subscription) Fleet() *fleet.Fleet { return s.pool.check.Fleet }
+
+// Tally returns how the votes on an endpoint stand: a snapshot for scrapes, without a lock. It reports
+// false without a fleet, or if the endpoint is not known.
+func (s *Subscription) Tally(at netip.AddrPort) (fleet.Summary, bool) {
+	e := s.pool.table.find(unmapped(at))
+	if e == nil || s.pool.share == nil {
+		return 0, false
+	}
+	return s.pool.share.Summary(e.number), true
+}
