@@ -118,6 +118,7 @@ func (s *Share) adjust(v *view) {
 		}
 	}
 	s.rank()
+	s.mergeAgain()
 }
 
 // meet notes that a replica is live. A new one gets a heartbeat at once.

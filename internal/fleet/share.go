@@ -78,6 +78,8 @@ type Share struct {
 	bare      map[uint32]time.Duration // endpoints without a valid vote, and since when
 	departed  bitset                   // endpoints that replicas wanted that are gone
 	departing time.Duration            // until when these are kept
+	early     []byte                   // a state that came before the replicas were known that it mentions
+	earlyAt   time.Duration
 
 	changed  []uint32          // endpoints about which this replica says something new
 	texts    map[uint32]string // why these are down
@@ -240,6 +242,12 @@ func newShare(f *Fleet, check Check, host Host, v *view) *Share {
 // Add makes an endpoint known. wanted reports that answers of this replica hold it, decided what
 // verdict it has already.
 func (s *Share) Add(n uint32, wanted bool, decided Opinion) {
+	s.enter(n, wanted, decided)
+	s.judge(n, "")
+}
+
+// enter is Add without deciding anything.
+func (s *Share) enter(n uint32, wanted bool, decided Opinion) {
 	for int(n) >= len(s.ballots) {
 		s.ballots = append(s.ballots, ballot{})
 	}
@@ -250,7 +258,6 @@ func (s *Share) Add(n uint32, wanted bool, decided Opinion) {
 		s.peers[i].offset = 0 // a claim that was refused may be one on this endpoint
 	}
 	s.want(n, wanted)
-	s.judge(n, "")
 }
 
 // Has reports whether an endpoint is known.

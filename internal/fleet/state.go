@@ -149,7 +149,12 @@ const maxAge = 10 * 365 * 24 * 3600 // seconds
 
 // merge takes the state of another replica over.
 func (s *Share) merge(r reader) {
-	peers := s.mergePeers(&r)
+	state := r.rest
+	peers, strangers := s.mergePeers(&r)
+	s.early = nil
+	if strangers {
+		s.early, s.earlyAt = state, s.host.Now()
+	}
 	texts := r.texts()
 	for r.more() {
 		if k := r.known(texts); !r.bad {
@@ -161,12 +166,30 @@ func (s *Share) merge(r reader) {
 	}
 }
 
+// mergeAgain takes a state over that came before the carrier named all replicas that it mentions.
+func (s *Share) mergeAgain() {
+	if s.early == nil {
+		return
+	}
+	if s.host.Now()-s.earlyAt < earlyFor {
+		at := s.earlyAt
+		s.merge(reader{rest: s.early})
+		s.earlyAt = at
+		return
+	}
+	s.early = nil
+}
+
+// earlyFor is how long such a state is kept.
+const earlyFor = 10 * time.Second
+
 // mergePeers returns the index here of each replica in a state, 0 for those that are not live here.
-func (s *Share) mergePeers(r *reader) (here []uint16) {
+// It also reports whether there are some of these.
+func (s *Share) mergePeers(r *reader) (here []uint16, strangers bool) {
 	n := r.uvarint()
 	if n > maxPeers {
 		r.bad = true
-		return nil
+		return nil, false
 	}
 	for range n {
 		key, flags := r.uint64(), r.byte()
@@ -175,9 +198,10 @@ func (s *Share) mergePeers(r *reader) (here []uint16) {
 			s.peers[i].has, s.peers[i].doubts = true, flags&beatDoubts != 0
 		}
 		here = append(here, i)
+		strangers = strangers || i == 0 && flags&statePeerHas != 0 && key != s.self
 	}
 	s.rank()
-	return here
+	return here, strangers
 }
 
 // mergeOne takes over what a state says about an endpoint. What a replica said here itself is newer.
@@ -194,7 +218,9 @@ func (s *Share) mergeOne(k *known, peers []uint16) {
 		if n, found = s.host.Admit(k.at); !found {
 			return
 		}
-		s.Add(n, false, Opinion{})
+		s.enter(n, false, Opinion{})
+		s.departed.set(n, true) // until it is known who wants it
+		s.departing = s.host.Now() + departedFor
 	}
 	for _, c := range k.claims {
 		if c.peer < uint64(len(peers)) {

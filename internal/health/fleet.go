@@ -96,7 +96,7 @@ const never = math.MinInt64 / 4
 
 // Admit implements fleet.Host. What another replica names is probed only if a rule here allows it.
 func (h fleetHost) Admit(at netip.AddrPort) (uint32, bool) {
-	if !slices.ContainsFunc(h.scopes, func(s *scope) bool { return s.allows(at) }) {
+	if !slices.ContainsFunc(h.scopes, func(s *scope) bool { return s.admits(at) }) {
 		return 0, false
 	}
 	guests := h.guests()
@@ -109,6 +109,14 @@ func (h fleetHost) Admit(at netip.AddrPort) (uint32, bool) {
 	h.table.add(e)
 	guests.add(e)
 	return e.number, true
+}
+
+// admits reports whether a rule may probe what another replica names: a port of its own only if the
+// rule goes by the ports of records.
+func (s *scope) admits(at netip.AddrPort) bool {
+	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool {
+		return one.FollowsPorts() == (at.Port() != 0) && one.Allows(at)
+	})
 }
 
 // guestScope is the id of the scope of the guests. Those of rules are hashes.
@@ -142,7 +150,7 @@ func (p *pool) trimGuests() {
 	}
 	for n := range guests.members.all() {
 		e := p.table.numbered(n)
-		if !slices.ContainsFunc(p.scopes, func(s *scope) bool { return s.allows(e.at) }) {
+		if !slices.ContainsFunc(p.scopes, func(s *scope) bool { return s.admits(e.at) }) {
 			guests.remove(e)
 			p.requeue(e)
 			p.letGo(e)
@@ -307,7 +315,12 @@ func (p *pool) workShare() {
 	if p.share == nil {
 		return
 	}
-	if now := p.now(); now >= p.reviewAt {
+	now := p.now()
+	if len(p.scopes) == 0 {
+		p.shareAt = now + time.Second // the first rule is about to subscribe
+		return
+	}
+	if now >= p.reviewAt {
 		p.reviewAt = now + time.Second
 		p.review(now)
 	}
@@ -315,31 +328,25 @@ func (p *pool) workShare() {
 	p.fresh = 0
 }
 
-// review withdraws the votes on endpoints whose probes are overdue, and says whether this host seems
-// overloaded.
+// review withdraws the votes on endpoints whose probes are overdue, and says whether most probes prove
+// nothing because of this host.
 func (p *pool) review(now time.Duration) {
-	late, assigned := 0, 0
+	proofless, assigned := 0, 0
 	grace := p.check.Timing.Interval + p.check.Timing.Timeout
 	for n := range p.table.used {
 		e := p.table.numbered(n)
 		if e == nil || !e.assigned {
 			continue
 		}
-		assigned++
-		if now > e.next+grace {
-			late++
+		overdue := now > e.next+grace
+		if overdue {
 			p.share.Vote(n, fleet.Opinion{}, "")
 		}
+		assigned++
+		proofless += one(overdue || e.doubt.local > 0 || e.doubt.overloaded > 0)
 	}
-	if now >= p.judgedAt+p.check.Timing.Interval {
-		p.share.Overloaded(2*late > assigned || 2*p.proofless > max(p.settled, leastSettled))
-		p.judgedAt, p.settled, p.proofless = now, 0, 0
-	}
+	p.share.Overloaded(proofless > 1 && 2*proofless > assigned)
 }
-
-// leastSettled is how many probes of an interval must have ended before they show an overload, in
-// effect: more than half of so many must have proved nothing.
-const leastSettled = 8
 
 // reviewWants tells the share which endpoints answers hold here, and forgets those that no replica
 // wants and that wait for no probe.
@@ -378,7 +385,7 @@ func (s *Subscription) Voters(at netip.AddrPort) []fleet.Voter {
 	if s.pool.share == nil {
 		return nil
 	}
-	return s.pool.share.Voters(unmapped(at))
+	return s.pool.share.Voters(s.targetOf(at).at)
 }
 
 // Fleet returns the fleet that shares the check, nil for none.
@@ -387,7 +394,7 @@ func (s *Subscription) Fleet() *fleet.Fleet { return s.pool.check.Fleet }
 // Tally returns how the votes on an endpoint stand: a snapshot for scrapes, without a lock. It reports
 // false without a fleet, or if the endpoint is not known.
 func (s *Subscription) Tally(at netip.AddrPort) (fleet.Summary, bool) {
-	e := s.pool.table.find(unmapped(at))
+	e := s.targetOf(at).known
 	if e == nil || s.pool.share == nil {
 		return 0, false
 	}

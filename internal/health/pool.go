@@ -29,9 +29,6 @@ type pool struct {
 	wakeShare chan struct{} // receives when the share has something to do
 	shareAt   time.Duration // when the share next has
 	reviewAt  time.Duration // when overdue votes are next withdrawn
-	judgedAt  time.Duration // when the probes that proved nothing were last counted
-	settled   int           // probes since then
-	proofless int           // of these, those that proved nothing because of this host
 	fresh     int           // endpoints without a verdict that this call of the share has assigned
 
 	table    table

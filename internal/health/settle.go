@@ -37,13 +37,11 @@ func (p *pool) settle(r result) {
 	if !p.probes(e) {
 		return
 	}
-	p.settled++
 	p.awareness = p.awareness.after(r.attempt, timing.Timeout, p.now())
 	said, doubt := p.awareness.outcome(r.attempt, e.doubt, timing.Timeout)
 	e.doubt = doubt
 	switch said {
 	case localError:
-		p.proofless++
 		p.discard(e, r)
 		p.letGo(e) // this frees a descriptor, which may be what was missing
 		e.next = r.start + p.pauseAfterLocalError(e)
@@ -100,9 +98,6 @@ func (p *pool) discard(e *endpoint, r result) {
 	}
 	if evasive {
 		return
-	}
-	if !errors.Is(r.err, probe.ErrLocal) {
-		p.proofless++
 	}
 	if p.now() < p.localLog {
 		return

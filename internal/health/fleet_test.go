@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/fleet"
+	"github.com/seed-f1518d44/balance/internal/probe"
+)
+
+// replicas are the replicas of a fleet in one process, each with pools and backends of its own.
+type replicas struct {
+	t   *testing.T
+	mu  sync.Mutex
+	all []*replica
+}
+
+type replica struct {
+	*replicas
+	name     string
+	fleet    *fleet.Fleet
+	pools    *Registry
+	backends *backends
+	check    *Check
+	rule     *Subscription
+	gone     bool
+	deaf     bool // cut from the others
+}
+
+func newReplicas(t *testing.T, n int) *replicas {
+	all := &replicas{t: t}
+	for i := range n {
+		all.join(fmt.Sprintf("r%d", i))
+	}
+	all.members()
+	return all
+}
+
+// join adds a replica.
+func (all *replicas) join(name string) *replica {
+	r := &replica{
+		replicas: all, name: name, pools: NewRegistry(logged{}), backends: newBackends(all.t),
+		fleet: fleet.New(fleet.Config{Name: "test", Replica: name, Probers: 3, Log: logged{}}),
+	}
+	r.fleet.Start(r)
+	all.mu.Lock()
+	others := append([]*replica(nil), all.all...)
+	all.all = append(all.all, r)
+	all.mu.Unlock()
+	for _, other := range others {
+		if !other.gone {
+			r.fleet.Merge(other.fleet.State(true), true)
+			break
+		}
+	}
+	r.check = r.backends.checkOf()
+	r.check.Fleet = r.fleet
+	r.rule = r.pools.Join(r.check, in("example.org."))
+	all.t.Cleanup(r.end)
+	return r
+}
+
+func (r *replica) end() {
+	if !r.gone {
+		r.gone = true
+		r.rule.Leave()
+		r.fleet.Stop(context.Background())
+	}
+}
+
+// members tells every replica who is there.
+func (all *replicas) members() {
+	for _, r := range all.all {
+		var live []fleet.Replica
+		for _, other := range all.all {
+			if other == r || !other.gone && !other.deaf && !r.deaf {
+				live = append(live, fleet.Replica{Name: other.name, Versions: fleet.Understood})
+			}
+		}
+		r.fleet.Members(live)
+	}
+}
+
+// Tell implements fleet.Carrier.
+func (r *replica) Tell(name string, message []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.all {
+		if other.name == name && !other.gone && !other.deaf && !r.deaf {
+			other.fleet.Hear(message)
+		}
+	}
+}
+
+// TellAll implements fleet.Carrier.
+func (r *replica) TellAll(message []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.all {
+		if other != r && !other.gone && !other.deaf && !r.deaf {
+			other.fleet.Hear(message)
+		}
+	}
+}
+
+// Leave implements fleet.Carrier.
+func (r *replica) Leave(context.Context) {}
+
+// set makes an endpoint fail or pass for all replicas.
+func (all *replicas) set(at netip.AddrPort, err error) {
+	for _, r := range all.all {
+		r.backends.set(at, err)
+	}
+}
+
+// verdicts fails the test unless all replicas have a verdict on an endpoint.
+func (all *replicas) verdicts(at netip.AddrPort, want Verdict) {
+	all.t.Helper()
+	for _, r := range all.all {
+		if known, _ := r.rule.Peek(at); !r.gone && known.Verdict != want {
+			all.t.Errorf("%s says %v of %s, want %v; votes %+v", r.name, known.Verdict, nameOf(at), want, r.rule.Voters(at))
+		}
+	}
+}
+
+// probes returns how many probes of an endpoint were made by all replicas.
+func (all *replicas) probes(at netip.AddrPort) (n int) {
+	for _, r := range all.all {
+		n += r.backends.count(at)
+	}
+	return n
+}
+
+// Five replicas probe as three would, and all know what these find.
+func TestFleet(t *testing.T) {
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 5)
+		for _, at := range addresses(20) {
+			all.all[0].rule.Seen(at)
+		}
+		wait(2 * time.Second)
+		for _, at := range addresses(20) {
+			all.verdicts(at, Up)
+		}
+		wait(10 * time.Second)
+		before := all.probes(addresses(1)[0])
+		wait(time.Minute)
+		if n := all.probes(addresses(1)[0]) - before; n < 34 || n > 38 {
+			t.Errorf("%d probes in a minute, want 36", n)
+		}
+		at := addresses(20)[7]
+		all.set(at, errRefused)
+		wait(8 * time.Second)
+		all.verdicts(at, Down)
+		if known, _ := all.all[0].rule.Peek(at); known.Problem != "connection refused" {
+			t.Errorf("the reason is %q", known.Problem)
+		}
+		all.set(at, nil)
+		wait(9 * time.Second)
+		all.verdicts(at, Up)
+	})
+	if logged.count("10.0.0.8 fake:1 is down: connection refused (was up for") != 5 || logged.count("); votes: r") < 10 {
+		t.Errorf("logged\n%s", logged)
+	}
+}
+
+// Who kills a prober while an endpoint dies waits no longer.
+func TestFleetLosesReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 4)
+		for _, at := range addresses(40) {
+			all.all[0].rule.Seen(at)
+			all.all[1].rule.Seen(at)
+		}
+		wait(20 * time.Second)
+		all.all[3].end()
+		at := addresses(40)[5]
+		all.set(at, errRefused)
+		wait(8 * time.Second)
+		all.verdicts(at, Down)
+		all.members()
+		wait(20 * time.Second)
+		for _, at := range addresses(40)[6:] {
+			all.verdicts(at, Up)
+			if n := probing(all, at); n != 3 {
+				t.Errorf("%d replicas probe %s, want 3", n, at)
+			}
+		}
+	})
+}
+
+// probing returns how many replicas probe an endpoint.
+func probing(all *replicas, at netip.AddrPort) (n int) {
+	for _, r := range all.all {
+		if tally, known := r.rule.Tally(at); known && !r.gone && tally.Probing() {
+			n++
+		}
+	}
+	return n
+}
+
+// A replica whose path is cut sees the fleet's verdicts, and no endpoint leaves its answers.
+func TestFleetPathCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 3)
+		for _, at := range addresses(20) {
+			all.all[0].rule.Seen(at)
+		}
+		wait(10 * time.Second)
+		for _, at := range addresses(20) {
+			all.all[0].backends.set(at, errRefused)
+		}
+		for range 60 {
+			wait(time.Second)
+			for _, at := range addresses(20) {
+				all.verdicts(at, Up)
+			}
+		}
+		for _, at := range addresses(20) {
+			all.set(at, errRefused)
+		}
+		wait(20 * time.Second)
+		for _, at := range addresses(20) {
+			all.verdicts(at, Down)
+		}
+	})
+}
+
+// A replica that joins has the verdicts before it has probed, and starts without a burst.
+func TestFleetJoiner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 2)
+		endpoints := addresses(100)
+		for _, at := range endpoints {
+			all.all[0].rule.Seen(at)
+		}
+		all.set(endpoints[3], errRefused)
+		wait(time.Minute)
+		r := all.join("late")
+		r.backends.set(endpoints[3], errRefused)
+		all.members()
+		synctest.Wait()
+		all.verdicts(endpoints[3], Down)
+		all.verdicts(endpoints[4], Up)
+		if known, _ := r.rule.Peek(endpoints[3]); time.Since(known.Since) < 50*time.Second || known.Problem != "connection refused" {
+			t.Errorf("%+v", known)
+		}
+		wait(time.Second)
+		if n := r.backends.all(); n > 35 {
+			t.Errorf("%d probes in the first second: a burst", n)
+		}
+		wait(5 * time.Second)
+		if n := r.backends.all(); n < 90 {
+			t.Errorf("%d probes in the first interval, want about 120", n)
+		}
+	})
+}
+
+// A replica that is cut from the others goes by its own probes.
+func TestFleetAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 5)
+		endpoints := addresses(30)
+		for _, at := range endpoints {
+			all.all[0].rule.Seen(at)
+		}
+		wait(2 * time.Minute)
+		cut := all.all[2]
+		cut.deaf = true
+		all.members()
+		cut.backends.set(endpoints[0], errRefused)
+		wait(12 * time.Second)
+		if known, _ := cut.rule.Peek(endpoints[0]); known.Verdict != Down || !cut.fleet.Alone() {
+			t.Errorf("%v, alone: %v", known.Verdict, cut.fleet.Alone())
+		}
+		cut.deaf = false
+		cut.backends.set(endpoints[0], nil)
+		all.members()
+		wait(10 * time.Second)
+		all.verdicts(endpoints[0], Up)
+	})
+}
+
+// A peer can aim nothing: what it names is probed only if a rule here allows it.
+func TestFleetAllow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 2)
+		strict := all.all[1]
+		rule := strict.pools.Join(strict.check, allowing(a1))
+		strict.rule.Leave()
+		strict.rule = rule
+		all.all[0].rule.Seen(a1)
+		all.all[0].rule.Seen(a2)
+		wait(time.Minute)
+		if strict.backends.count(a1) == 0 || strict.backends.count(a2) != 0 {
+			t.Errorf("%d probes of what is allowed, %d of what is not", strict.backends.count(a1), strict.backends.count(a2))
+		}
+		before := all.all[0].fleet.Snapshot()
+		wait(time.Minute)
+		after := all.all[0].fleet.Snapshot()
+		if n := after.ReceivedBytes - before.ReceivedBytes; n > 12*200 {
+			t.Errorf("%d bytes in a minute in which nothing changed", n)
+		}
+	})
+}
+
+// Endpoints that no replica sees any more are forgotten by all; one that a single one sees by none.
+func TestFleetForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 3)
+		all.all[0].rule.Seen(a1)
+		all.all[0].rule.Seen(a2)
+		for range 40 {
+			wait(time.Minute)
+			all.all[0].rule.Seen(a1)
+		}
+		for _, r := range all.all {
+			if _, known := r.rule.Peek(a1); !known {
+				t.Errorf("%s forgot what r0 sees", r.name)
+			}
+			if _, known := r.rule.Peek(a2); known {
+				t.Errorf("%s knows what nobody sees", r.name)
+			}
+		}
+	})
+}
+
+// Agents' advice is shared, and so is that an agent cannot be understood.
+func TestFleetAdvice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 3)
+		all.all[0].rule.Seen(a1)
+		wait(5 * time.Second)
+		all.set(a1, fmt.Errorf("%w: no agent", probe.ErrNoSay))
+		wait(12 * time.Second)
+		for _, r := range all.all {
+			if known, _ := r.rule.Peek(a1); known.Verdict != Unknown || !known.Advice.NoSay {
+				t.Errorf("%s: %+v", r.name, known)
+			}
+		}
+		all.set(a1, nil)
+		wait(12 * time.Second)
+		for _, r := range all.all {
+			if known, _ := r.rule.Peek(a1); known.Verdict != Up || known.Advice.NoSay {
+				t.Errorf("%s: %+v", r.name, known)
+			}
+		}
+	})
+}
+
+// A replica whose probes fail locally leaves its share of them to the others.
+func TestFleetLocalErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 4)
+		endpoints := addresses(20)
+		for _, at := range endpoints {
+			all.all[0].rule.Seen(at)
+			all.all[0].backends.set(at, fmt.Errorf("%w: too many open files", probe.ErrLocal))
+		}
+		wait(time.Minute)
+		snapshot := all.all[1].fleet.Snapshot()
+		if len(snapshot.Members) != 4 || !snapshot.Members[0].Doubts || snapshot.Members[1].Doubts {
+			t.Errorf("%+v", snapshot.Members)
+		}
+		for _, at := range endpoints {
+			all.verdicts(at, Up)
+		}
+		at := endpoints[0]
+		for _, r := range all.all[1:] {
+			r.backends.set(at, errors.New("gone"))
+		}
+		wait(8 * time.Second)
+		all.verdicts(at, Down)
+	})
+}
