@@ -176,6 +176,9 @@ func (d *dryRun) judge(err error) {
 			d.found.Warnf(file, "%s: not checked, because its set-up asks other hosts", name)
 		}
 	}
+	if wrong, _ := d.found.Count(); wrong == 0 {
+		d.findUnread()
+	}
 	for _, b := range d.blocks {
 		if len(b.rules) > 0 {
 			for _, warning := range warningsOfChain(b.config, b.rules) {
@@ -184,6 +187,15 @@ func (d *dryRun) judge(err error) {
 		}
 	}
 	d.compare(blocks)
+}
+
+// findUnread adds the files that stand in for none.
+func (d *dryRun) findUnread() {
+	for option, file := range d.standIns {
+		if d.replaced[option] == "" {
+			d.found.Errorf(file, "not read, because no rule of %s has the option %s", d.corefile.Filepath, option)
+		}
+	}
 }
 
 // start has Caddy start a server, which fails at the end of the set-up at the latest.

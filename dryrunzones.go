@@ -11,7 +11,6 @@ import (
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
-	"github.com/coredns/coredns/plugin/transfer"
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/filewatch"
@@ -100,7 +99,9 @@ func (s *zoneSource) addAuto() {
 
 // addTransferred adds the records of a zone that a plugin has, and reports whether it has the zone.
 func (s *zoneSource) addTransferred(name, zone string) bool {
-	from, ok := s.config.Handler(name).(transfer.Transferer)
+	from, ok := s.config.Handler(name).(interface {
+		Transfer(zone string, serial uint32) (<-chan []dns.RR, error) // as for the plugin transfer
+	})
 	if !ok {
 		return false
 	}
