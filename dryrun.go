@@ -45,7 +45,6 @@ type dryRun struct {
 	without  []string          // directives that are not set up
 
 	found  findings.List
-	unused map[unusedLine]bool // those found
 	blocks []*dryBlock
 }
 
@@ -80,7 +79,7 @@ func Check(args []string, out, errs io.Writer) (status int) {
 
 // readDryRun reads the words of Check, and the Corefile.
 func readDryRun(args []string) (*dryRun, error) {
-	d := &dryRun{standIns: map[string]string{}, replaced: map[string]string{}, unused: map[unusedLine]bool{}, without: slices.Clone(asking)}
+	d := &dryRun{standIns: map[string]string{}, replaced: map[string]string{}, without: slices.Clone(asking)}
 	file := ""
 	for i := 0; i < len(args); i++ {
 		switch word := args[i]; {

@@ -3,11 +3,20 @@
 package balance
 
 import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/health"
 )
 
 // A member whose target is dead leaves with its glue; where all would go, all stay.
@@ -115,5 +124,60 @@ func TestDeadTargetsAndTheRest(t *testing.T) {
 	ask(t, judged(t, "", echo, "192.0.2.2"), srv)
 	if metric(t, "coredns_balance_responses_total", "filtered") != filtered+1 || metric(t, "coredns_balance_responses_total", "fail_open") != open {
 		t.Error("an answer without a dead target is not counted as filtered")
+	}
+}
+
+// The page and why show an SRV record's verdict at its own port, wherever the address came from.
+func TestPagesShowThePortsOfRecords(t *testing.T) {
+	defer inUse.forget()
+	set := message(t, "_ports.h. SRV", "_ports.h. 60 SRV 1 1 80 a.h.\n_ports.h. 60 SRV 1 1 81 a.h.\n_ports.h. 60 SRV 1 0 82 b.h.")
+	for name, glue := range map[string]string{"glue": "a.h. 60 A 192.0.2.1\nb.h. 60 A 192.0.2.2", "no glue": ""} {
+		t.Run(name, func(t *testing.T) {
+			set.Extra = records(t, glue)
+			h := judged(t, "status\npolicy weighted", plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+				if r.Question[0].Qtype == dns.TypeSRV {
+					return answering(set).ServeDNS(ctx, w, r)
+				}
+				return echo(ctx, w, r)
+			}))
+			v := verdictsOf(h.(*Balance).rules.only)
+			v.ports = true
+			for at, verdict := range map[string]health.Verdict{"192.0.2.1:80": health.Up, "192.0.2.1:81": health.Down, "192.0.2.2:82": health.Up} {
+				v.known[netip.MustParseAddrPort(at)] = health.Endpoint{At: netip.MustParseAddrPort(at), Verdict: verdict, Since: filewatch.Clock()}
+			}
+			for _, host := range []string{"a.h.", "b.h."} {
+				ask(t, h, message(t, host+" A", host+" 60 A 192.0.2."+map[string]string{"a.h.": "1", "b.h.": "2"}[host]))
+			}
+			if got := sortedTargets(ask(t, h, set).Answer); got != "a.h. b.h." {
+				t.Fatalf("targets are %s, want one record of each", got)
+			}
+			var shown []string
+			for _, m := range shownOf(h, "_ports.h.", inAnswer).Members {
+				shown = append(shown, fmt.Sprint(m.Verdict, " ", m.Probes[0].Check, " ", m.Probes[0].Verdict))
+			}
+			slices.Sort(shown)
+			if want := []string{"down tcp:80 at 192.0.2.1:81 down", "up tcp:80 at 192.0.2.1:80 up", "up tcp:80 at 192.0.2.2:82 up"}; !slices.Equal(shown, want) {
+				t.Errorf("the page shows %q, want %q", shown, want)
+			}
+			said := fmt.Sprint(why(t, h, "_ports.h.", dns.TypeSRV, "127.0.0.1").RRsets)
+			for _, want := range []string{"192.0.2.1 up for 0s: tcp:80 at port 80", "weight 1 (the record)", "down: all addresses of its target are down", "the record has weight 0"} {
+				if !strings.Contains(said, want) {
+					t.Errorf("reasons %s: want %q", said, want)
+				}
+			}
+		})
+	}
+}
+
+// A record is drained if all addresses of its target are, and stays if one is not.
+func TestTargetsThatDrain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "overrides")
+	if err := os.WriteFile(file, []byte("192.0.2.2 drain\n192.0.2.3 drain\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := message(t, "h. MX", "h. 60 MX 10 a.h.\nh. 60 MX 10 b.h.\nh. 60 MX 10 c.h.")
+	m.Extra = records(t, "a.h. 60 A 192.0.2.1\na.h. 60 A 192.0.2.2\nb.h. 60 A 192.0.2.2\nb.h. 60 A 192.0.2.3\nc.h. 60 A 192.0.2.4")
+	if got := sortedTargets(ask(t, judged(t, "overrides "+file, echo), m).Answer); got != "a.h. c.h." {
+		t.Errorf("targets are %s, want those with an address that does not drain", got)
 	}
 }

@@ -164,9 +164,8 @@ func (d *dryRun) warnOfMissing(l *line, missing []string) {
 
 // warnOfHiddenWeight warns of an inline weight that more precise ones keep from every member.
 func (d *dryRun) warnOfHiddenWeight(l *line, v *view, w weights.Line) {
-	held := false
+	held, lines := false, v.rule.weights.Lines()
 	for _, addr := range v.addrs {
-		lines := v.rule.weights.Lines()
 		first := slices.IndexFunc(lines, func(l weights.Line) bool { return l.Targets.Contains(addr) })
 		if first >= 0 && lines[first].Targets == w.Targets {
 			return
@@ -283,15 +282,17 @@ func (d *dryRun) compareWeights(views []*view) {
 		}
 	}
 	for _, readers := range byFile {
-		unused := map[uint32]int{} // by how many rules, by line
+		var unused []unusedLine
+		by := map[uint32]int{} // how many rules, by line
 		for _, v := range readers {
 			lines, _ := v.rule.file.weights.Load().Unused(math.MaxInt)
 			for _, l := range lines {
-				if unused[l.Number]++; unused[l.Number] == len(readers) {
-					d.warnOfUnused(v.rule.file.Name(), int(l.Number), readers, l.Name, l.Targets)
+				if by[l.Number]++; by[l.Number] == len(readers) {
+					unused = append(unused, unusedLine{int(l.Number), l.Name, l.Targets})
 				}
 			}
 		}
+		d.warnOfUnused(readers[0].rule.file.Name(), readers, unused)
 	}
 }
 
@@ -309,43 +310,66 @@ func (d *dryRun) compareOverrides(views []*view) {
 		for _, l := range all.Ended(readers[0].now) {
 			d.found.Warnf(fmt.Sprintf("%s:%d", name, l.Number), "no effect, because it ended at %s", l.Until.Format(time.RFC3339))
 		}
-		unused := map[int]int{}
+		var unused []unusedLine
+		by := map[int]int{} // how many rules, by line
 		for _, v := range readers {
 			for _, l := range v.rule.overridesInForce().Unused(v.now) {
-				if unused[l.Number]++; unused[l.Number] == len(readers) {
-					d.warnOfUnused(name, l.Number, readers, l.Name(), l.Targets())
+				if by[l.Number]++; by[l.Number] == len(readers) {
+					unused = append(unused, unusedLine{l.Number, l.Name(), l.Targets()})
 				}
 			}
 		}
+		d.warnOfUnused(name, readers, unused)
 	}
 }
 
-// warnOfUnused warns of a line of a file that applies to no member, if all members that it can be for
-// are at hand. The line is for the addresses of a name or wildcard, "" for any name. Of lines with the
-// same fault only the first is reported.
-func (d *dryRun) warnOfUnused(file string, number int, readers []*view, name string, targets netip.Prefix) {
-	why := whyUnused(readers, name, targets)
-	if fault := (unusedLine{file, why}); why != "" && !d.unused[fault] {
-		d.unused[fault] = true
-		d.found.Warnf(fmt.Sprintf("%s:%d", file, number), "%s", why)
+// maxUnused bounds how many lines of a file are reported because they match nothing.
+const maxUnused = 20
+
+// warnOfUnused warns of lines of a file that apply to no member, unless a member that they can be for is
+// not at hand. Of lines with the same fault only the first is reported.
+func (d *dryRun) warnOfUnused(file string, readers []*view, lines []unusedLine) {
+	seen := map[string]bool{}
+	more := 0
+	for _, l := range lines {
+		why, guess := whyUnused(readers, l.name, l.targets)
+		switch {
+		case why == "" || seen[why]:
+		case len(seen) == maxUnused:
+			more++
+		default:
+			seen[why] = true
+			if guess != nil {
+				why += guess.meant(l.name)
+			}
+			d.found.Warnf(fmt.Sprintf("%s:%d", file, l.number), "%s", why)
+		}
+	}
+	if more > 0 {
+		d.found.Warnf(file, "%s without effect", text.Count(more, "more line"))
 	}
 }
 
-// unusedLine is a file and why a line of it has no effect.
-type unusedLine struct{ file, why string }
+// unusedLine is a line of a file for the addresses of a name or wildcard, "" for any name.
+type unusedLine struct {
+	number  int
+	name    string
+	targets netip.Prefix
+}
 
-// whyUnused says why a line applies to no member of the rules that read its file, "" if it may apply.
-func whyUnused(readers []*view, name string, targets netip.Prefix) string {
+// whyUnused says why a line applies to no member of the rules that read its file, "" if it may apply. If
+// its name is not there, the view that may know which was meant is returned too.
+func whyUnused(readers []*view, name string, targets netip.Prefix) (why string, guess *view) {
 	readers = slices.Clone(readers)
 	if name != "" {
 		readers = slices.DeleteFunc(readers, func(v *view) bool { return !v.concerns(name) })
 	}
 	if len(readers) == 0 {
-		return name + " is in no zone of a rule that reads this file: its lines have an effect only if an alias leads there"
+		return name + " is in no zone of a rule that reads this file: its lines have an effect only if an alias leads there", nil
 	}
 	for _, v := range readers {
 		if !v.whole && (name == "" || !v.data.Holds(base(name))) {
-			return ""
+			return "", nil
 		}
 	}
 	return readers[0].whyUnused(name, targets)
@@ -361,8 +385,8 @@ func (v *view) concerns(name string) bool {
 	})
 }
 
-// whyUnused says why a line is for no member.
-func (v *view) whyUnused(name string, targets netip.Prefix) string {
+// whyUnused says why a line is for no member, and returns the view if its name is not there.
+func (v *view) whyUnused(name string, targets netip.Prefix) (why string, guess *view) {
 	var addrs []netip.Addr
 	switch {
 	case name == "":
@@ -376,19 +400,19 @@ func (v *view) whyUnused(name string, targets netip.Prefix) string {
 	default:
 		owner, _, _ := v.find(name)
 		if owner != base(name) {
-			return fmt.Sprintf("no effect, because %s is an alias: write the name that has the addresses, %s", name, owner)
+			return fmt.Sprintf("no effect, because %s is an alias: write the name that has the addresses, %s", name, owner), nil
 		}
 		addrs = v.members[owner]
 	}
 	switch {
 	case slices.ContainsFunc(addrs, targets.Contains):
-		return fmt.Sprintf("no effect, because other lines come first for every member in %s", cidr.Word(targets))
+		return fmt.Sprintf("no effect, because other lines come first for every member in %s", cidr.Word(targets)), nil
 	case name == "":
-		return fmt.Sprintf("no effect, because no member has an address in %s", cidr.Word(targets))
+		return fmt.Sprintf("no effect, because no member has an address in %s", cidr.Word(targets)), nil
 	case len(addrs) == 0:
-		return fmt.Sprintf("no effect, because %s has no address%s", name, v.meant(name))
+		return fmt.Sprintf("no effect, because %s has no address", name), v
 	}
-	return fmt.Sprintf("no effect, because %s has no address in %s", name, cidr.Word(targets))
+	return fmt.Sprintf("no effect, because %s has no address in %s", name, cidr.Word(targets)), nil
 }
 
 // maxGuessed bounds how many names are searched for the one that was meant.

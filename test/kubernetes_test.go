@@ -29,8 +29,9 @@ import (
 // default/external is www.example.org by another name. It knows what the kubernetes plugin asks for: to list, and to watch from the start. Safe for concurrent use.
 type cluster struct {
 	*httptest.Server
-	mu    sync.Mutex
-	asked map[string]bool // resources, as group/resource
+	objects map[string][]string // in the place of those served, by resource
+	mu      sync.Mutex
+	asked   map[string]bool // resources, as group/resource
 }
 
 // served are the objects, and their kind, by resource.
@@ -53,8 +54,11 @@ var served = map[string]struct {
 }
 
 // newCluster starts one that ends with the test.
-func newCluster(t *testing.T) *cluster {
-	c := &cluster{asked: map[string]bool{}}
+func newCluster(t *testing.T) *cluster { return newClusterOf(t, nil) }
+
+// newClusterOf starts one with other objects of some resources.
+func newClusterOf(t *testing.T, objects map[string][]string) *cluster {
+	c := &cluster{objects: objects, asked: map[string]bool{}}
 	c.Server = httptest.NewServer(c)
 	t.Cleanup(func() {
 		c.CloseClientConnections() // of watches
@@ -72,6 +76,9 @@ func (c *cluster) kubeconfig(t *testing.T) string {
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource := path.Base(r.URL.Path)
 	what, ok := served[resource]
+	if own := c.objects[resource]; own != nil {
+		what.objects = own
+	}
 	c.mu.Lock()
 	c.asked[strings.TrimPrefix(what.group+"/"+resource, "/")] = true
 	c.mu.Unlock()

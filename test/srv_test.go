@@ -267,3 +267,45 @@ func TestWeightsOfSRVRecords(t *testing.T) {
 		})
 	}
 }
+
+// The pods of a headless service with a named port are probed at that port, which the endpoints name:
+// a dead one leaves the service's SRV record, with its glue, and its A record.
+func TestNamedPortsOfAHeadlessService(t *testing.T) {
+	all := newInstances(t, "127.1.0.1", "127.1.0.2")
+	slice := func(i *instance) string {
+		return fmt.Sprintf(`"metadata":{"name":"db-%[2]s","namespace":"default","resourceVersion":"1","labels":{"kubernetes.io/service-name":"db"}},
+			"addressType":"IPv4","ports":[{"name":"pg","port":%[2]s,"protocol":"TCP"}],"endpoints":[{"addresses":[%[1]q]}]`, i.addr, i.port)
+	}
+	api := newClusterOf(t, map[string][]string{
+		"services": {`"metadata":{"name":"db","namespace":"default","resourceVersion":"1"},
+			"spec":{"clusterIP":"None","clusterIPs":["None"],"ports":[{"name":"pg","port":5432,"protocol":"TCP"}]}`},
+		"endpointslices": {slice(all[0]), slice(all[1])},
+	})
+	const name = "_pg._tcp.db.default.svc.cluster.local."
+	stanza := strings.ReplaceAll(rule(srvCheck("tcp", "watch "+name)), "\n", "\n    ")
+	corefile := ".:53 {\n    bind 127.0.0.1\n    kubernetes cluster.local {\n    }\n    " + stanza + "\n}\n"
+	c := serveInCluster(t, corefile, api, resolverOfTheNode(t)).Client
+	pod := func(i *instance) string {
+		return strings.ReplaceAll(i.addr, ".", "-") + ".db.default.svc.cluster.local."
+	}
+	records := func(some ...*instance) func() bool {
+		return func() bool {
+			reply := c.Ask(query(name, dns.TypeSRV))
+			addrs, ports := dataOf(reply.Extra, dns.TypeA), members(reply, dns.TypeSRV)
+			asked := members(c.Ask(query("db.default.svc.cluster.local.", dns.TypeA)), dns.TypeA)
+			for _, i := range some {
+				if !slices.Contains(addrs, i.addr) || !slices.Contains(asked, i.addr) || !slices.ContainsFunc(ports, func(data string) bool {
+					return strings.HasSuffix(data, i.port+" "+pod(i))
+				}) {
+					return false
+				}
+			}
+			return len(addrs) == len(some) && len(ports) == len(some) && len(asked) == len(some)
+		}
+	}
+	eventually(t, "CoreDNS knows both pods", records(all...))
+	all[0].kill()
+	eventually(t, "the dead pod has left", records(all[1]))
+	all[0].revive()
+	eventually(t, "it is back", records(all...))
+}

@@ -130,7 +130,7 @@ func (c *checking) askCoreDNS(ctx context.Context, s streams) (status int, err e
 	}
 	var found, complaints bytes.Buffer
 	cmd := exec.CommandContext(ctx, coredns, words...) //nolint:gosec // the user's own
-	cmd.Stdout, cmd.Stderr = &found, &complaints
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, &found, &complaints
 	err = cmd.Run()
 	s.printf("%s", found.String())
 	exit := new(exec.ExitError)
@@ -150,15 +150,25 @@ func (c *checking) findCoreDNS() (string, error) {
 	if c.coredns != "" {
 		return c.coredns, nil
 	}
-	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), "coredns")
-		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
-			return beside, nil
-		}
+	beside := filepath.Join(ownDirectory(), "coredns")
+	if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
+		return beside, nil
 	}
 	inPath, err := exec.LookPath("coredns")
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return "", errors.New("found no coredns beside this program or in PATH: want -coredns FILE, a CoreDNS with balance, because only its plugins can read a Corefile")
 	}
 	return inPath, err
+}
+
+// ownDirectory returns the directory of this program. Without /proc, as in some jails, it is known only if
+// the program was called by its path.
+func ownDirectory() string {
+	if path, err := os.Executable(); err == nil {
+		return filepath.Dir(path)
+	}
+	if filepath.IsAbs(os.Args[0]) {
+		return filepath.Dir(os.Args[0])
+	}
+	return os.DevNull // nothing is beside it
 }

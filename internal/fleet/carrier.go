@@ -12,8 +12,8 @@ import (
 type Carrier interface {
 	// Tell sends a message to one replica. Best effort.
 	Tell(name string, message []byte)
-	// TellAll sends a message to every other replica: to each at once if they are few, else by
-	// gossip. Best effort.
+	// TellAll sends a message to every other replica. Best effort: messages may be lost, repeated and
+	// overtake each other.
 	TellAll(message []byte)
 	// Leave says that this replica leaves in order, and closes the carrier.
 	Leave(ctx context.Context)

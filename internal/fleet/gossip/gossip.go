@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package gossip carries what replicas of a fleet say to each other. Membership, the detection of
+// replicas that are gone, and encryption are hashicorp/memberlist's.
+//
+//	gossip.go     Carrier: its life, and what it sends
+//	members.go    who is there, and what memberlist hands over
+//	join.go       how replicas find each other
+//	keys.go       the keys of a fleet
+//	transport.go  the sockets, and bounds on what others can do to them
+//	log.go        memberlist's log lines, as operators need them
+package gossip
+
+import (
+	"context"
+	stdlog "log"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/seed-f1518d44/balance/internal/fleet"
+)
+
+// DefaultPort is where replicas listen, for UDP and TCP.
+const DefaultPort = 7946
+
+const (
+	maxPacket     = 1320            // bytes of a packet; with IPv6 and a tunnel's headers it still fits 1,420
+	outboxSize    = 1024            // messages that wait to be sent
+	maxSending    = 256             // large messages that are being sent
+	sendingAtOnce = 8               // of these
+	defaultLeave  = 2 * time.Second // for saying that this replica leaves
+	findAdvertise = 2 * time.Second // for finding the address that reaches the others
+)
+
+// Options are what a carrier is made of. Immutable.
+type Options struct {
+	Fleet     string // its name; replicas of other fleets are refused
+	Replica   string // its unique name
+	Versions  fleet.Versions
+	Locality  string
+	Listen    netip.AddrPort // the zero address: every address
+	Advertise netip.AddrPort // the zero value: the address that reaches the others
+	Keys      [][]byte       // the first encrypts, all decrypt; nil: nothing is encrypted, and only loopback addresses are peers
+	Join      []Peer
+	Resolve   Resolver
+	Log       Logger
+}
+
+// Carrier is a fleet.Carrier. Safe for concurrent use.
+type Carrier struct {
+	options  Options
+	log      *limitedLog
+	sockets  memberlist.NodeAwareTransport
+	keys     *memberlist.Keyring
+	traffic  Traffic
+	members  *members
+	listener fleet.Listener
+
+	join       atomic.Pointer[[]Peer]
+	advertised atomic.Pointer[netip.AddrPort]
+	hurry      chan struct{} // holds a token if join or the locality changed
+
+	outbox  chan parcel
+	sending chan struct{} // a token for each large message that is being sent
+	queued  atomic.Int64  // of these, those that wait too
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	created chan struct{}          // closed once list is there
+	list    *memberlist.Memberlist // nil if it could not be made
+	leave   sync.Once
+}
+
+var _ fleet.Carrier = (*Carrier)(nil)
+
+// parcel is a message on its way out.
+type parcel struct {
+	to      string // a replica; empty: all others
+	message []byte
+}
+
+// Listen returns a carrier whose sockets are open. It talks to nobody before Start.
+func Listen(o Options) (*Carrier, error) {
+	log := newLimitedLog(o.Log, o.Fleet)
+	c := newCarrier(o, log)
+	t, err := listen(o.Listen, log, &c.traffic)
+	if err != nil {
+		return nil, err
+	}
+	c.options.Listen = netip.AddrPortFrom(o.Listen.Addr(), t.port())
+	c.sockets = t
+	return c, nil
+}
+
+func newCarrier(o Options, log *limitedLog) *Carrier {
+	c := &Carrier{
+		options: o, log: log, members: newMembers(), hurry: make(chan struct{}, 1), outbox: make(chan parcel, outboxSize),
+		sending: make(chan struct{}, sendingAtOnce), created: make(chan struct{}),
+	}
+	c.members.locality = o.Locality
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.join.Store(&o.Join)
+	if len(o.Keys) > 0 {
+		c.keys = new(memberlist.Keyring)
+		setKeys(c.keys, o.Keys)
+	}
+	return c
+}
+
+// Start begins to look for other replicas and to carry messages. It does not block.
+func (c *Carrier) Start(l fleet.Listener) {
+	c.listener = l
+	c.tasks.Go(c.run)
+	c.tasks.Go(c.announce)
+	c.tasks.Go(c.send)
+}
+
+// SetKeys replaces the keys of a carrier that has some.
+func (c *Carrier) SetKeys(keys [][]byte) { setKeys(c.keys, keys) }
+
+// SetJoin replaces where to look for other replicas.
+func (c *Carrier) SetJoin(peers []Peer) {
+	c.join.Store(&peers)
+	c.wake()
+}
+
+// SetLocality replaces the locality that others see.
+func (c *Carrier) SetLocality(locality string) {
+	if c.members.setLocality(locality) {
+		c.wake()
+	}
+}
+
+func (c *Carrier) wake() {
+	select {
+	case c.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// Advertised returns the address that others are told to use, the zero value before it is known.
+func (c *Carrier) Advertised() netip.AddrPort {
+	if at := c.advertised.Load(); at != nil {
+		return *at
+	}
+	return netip.AddrPort{}
+}
+
+// Traffic returns what the sockets sent and received.
+func (c *Carrier) Traffic() *Traffic { return &c.traffic }
+
+// run makes the member list and keeps looking for other replicas.
+func (c *Carrier) run() {
+	at := c.options.Advertise
+	if !at.IsValid() {
+		at = c.findAdvertise()
+	}
+	c.advertised.Store(&at)
+	if t, ok := c.sockets.(*transport); ok {
+		t.advertise.Store(&at)
+		t.start()
+	}
+	list, err := memberlist.Create(c.config())
+	if err != nil {
+		c.log.Errorf("fleet %s: cannot start: %v", c.options.Fleet, err)
+	} else {
+		c.list = list
+	}
+	close(c.created)
+	if err == nil {
+		c.seek()
+	}
+}
+
+// config returns memberlist's configuration. It starts from what is meant for a LAN, and holds for 200
+// ms of delay each way and for 500 replicas: a probe that is lost is repeated by others and over TCP,
+// and a memberlist that sees many fail gives them more time by itself.
+func (c *Carrier) config() *memberlist.Config {
+	o := memberlist.DefaultLANConfig()
+	o.Name, o.Label = c.options.Replica, c.options.Fleet
+	o.Transport = c.sockets
+	o.BindPort = int(c.options.Listen.Port())
+	o.Keyring = c.keys
+	o.Delegate, o.Events, o.Alive = &delegate{c}, &delegate{c}, &delegate{c}
+	o.Logger = stdlog.New(listLog{c.log}, "", 0)
+	o.LogOutput = nil
+	o.UDPBufferSize = maxPacket
+	o.EnableCompression = false   // messages are compact, and it would cost more than it saves
+	o.SuspicionMaxTimeoutMult = 3 // a replica that is dead is out after 12 s, even if few others notice
+	o.RetransmitMult = 6          // of ten copies that others send, two may be lost
+	o.GossipNodes = 4
+	o.DeadNodeReclaimTime = time.Second
+	return o
+}
+
+// Tell implements fleet.Carrier.
+func (c *Carrier) Tell(name string, message []byte) { c.post(parcel{name, message}) }
+
+// TellAll implements fleet.Carrier. It sends a message to each replica itself, however many there are.
+// To have them pass it on would be many times the packets: each would send it to a dozen others, for
+// all to hear it with certainty.
+func (c *Carrier) TellAll(message []byte) { c.post(parcel{"", message}) }
+
+// post has a parcel sent soon.
+func (c *Carrier) post(p parcel) {
+	select {
+	case c.outbox <- p:
+	default:
+		c.log.warn("outbox", "messages are lost, because more than %d wait to be sent", outboxSize)
+	}
+}
+
+// send sends parcels until the carrier ends.
+func (c *Carrier) send() {
+	select {
+	case <-c.created:
+	case <-c.ctx.Done():
+		return
+	}
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case p := <-c.outbox:
+			for _, node := range c.members.others(p.to, c.options.Replica) {
+				c.deliver(node, p.message)
+			}
+		}
+	}
+}
+
+// deliver sends a message to a replica: in a packet, or over a connection if it is too large for one.
+func (c *Carrier) deliver(node *memberlist.Node, message []byte) {
+	if c.list == nil {
+		return
+	}
+	if len(message) <= fleet.MaxDatagram {
+		if err := c.list.SendBestEffort(node, message); err != nil {
+			c.log.Debugf("fleet %s: cannot send to %s: %v", c.options.Fleet, node.Name, err)
+		}
+		return
+	}
+	if c.queued.Add(1) > maxSending {
+		c.queued.Add(-1)
+		c.log.warn("sending", "messages are lost, because more than %d large ones wait to be sent", maxSending)
+		return
+	}
+	c.tasks.Go(func() {
+		defer c.queued.Add(-1)
+		select {
+		case c.sending <- struct{}{}:
+			defer func() { <-c.sending }()
+		case <-c.ctx.Done():
+			return
+		}
+		if err := c.list.SendReliable(node, message); err != nil {
+			c.log.Debugf("fleet %s: cannot send to %s: %v", c.options.Fleet, node.Name, err)
+		}
+	})
+}
+
+// Leave implements fleet.Carrier. Without a deadline it takes at most two seconds.
+func (c *Carrier) Leave(ctx context.Context) { c.leave.Do(func() { c.leaveWithin(ctx) }) }
+
+func (c *Carrier) leaveWithin(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, defaultLeave)
+	defer cancel()
+	c.cancel()
+	if list := c.listNow(); list != nil && ctx.Err() == nil {
+		end, _ := ctx.Deadline()
+		c.members.setLeaving()
+		_ = list.UpdateNode(max(time.Until(end)/2, time.Millisecond)) // too late is no matter
+		_ = list.Leave(max(time.Until(end), time.Millisecond))
+	}
+	c.close()
+}
+
+// listNow returns the member list, nil if there is none yet.
+func (c *Carrier) listNow() *memberlist.Memberlist {
+	select {
+	case <-c.created:
+		return c.list
+	default:
+		return nil
+	}
+}
+
+// close closes the sockets and waits for the goroutines. Those of memberlist cannot be waited for: they
+// end by themselves within seconds, and their calls lead nowhere.
+func (c *Carrier) close() {
+	c.members.close()
+	_ = c.sockets.Shutdown()
+	c.tasks.Wait()
+	if c.list != nil {
+		_ = c.list.Shutdown()
+	}
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gossip
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/text"
+)
+
+// Peer is where to look for other replicas.
+type Peer struct {
+	Host string // an address, or a name that may have many
+	Port uint16
+}
+
+func (p Peer) String() string { return net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port))) }
+
+// Resolver returns the addresses of a name.
+type Resolver func(ctx context.Context, name string) ([]netip.Addr, error)
+
+// How often to look. At first the name of a service may not resolve yet, and replicas may start together.
+const (
+	seekOften    = 250 * time.Millisecond // the shortest pause while nobody is found
+	seekSeldom   = 30 * time.Second       // the usual pause
+	sayNobody    = 5 * time.Second        // how long nobody is found before the log says so
+	resolveLimit = 5 * time.Second
+	maxPeers     = 1000 // addresses that are tried
+	updateLimit  = time.Second
+)
+
+// seek looks for other replicas until the carrier ends, so that also the halves of a fleet that was cut
+// find each other. While it finds nobody it looks again after a quarter of the time that it has looked.
+func (c *Carrier) seek() {
+	s := seeker{c: c, since: time.Now(), failing: make(map[netip.AddrPort]time.Time)}
+	for {
+		s.look()
+		pause := seekSeldom
+		if s.alone() {
+			pause = min(max(time.Since(s.since)/4, seekOften), seekSeldom)
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-time.After(pause):
+		case <-c.hurry:
+			_ = c.list.UpdateNode(updateLimit) // the locality, if that changed
+		}
+	}
+}
+
+// seeker looks for other replicas.
+type seeker struct {
+	c        *Carrier
+	since    time.Time // when it began to be alone
+	together bool      // there are others
+	said     bool      // that there is nobody
+	failing  map[netip.AddrPort]time.Time
+}
+
+// alone reports whether there is no other replica, and keeps since when.
+func (s *seeker) alone() bool {
+	together := s.c.members.count() > 1
+	if s.together && !together {
+		s.since = time.Now()
+	}
+	s.together = together
+	return !together
+}
+
+// look joins those replicas at the addresses that are not known. Joining one usually makes the others
+// known.
+func (s *seeker) look() {
+	found, problems := s.c.find(s.c.ctx)
+	before := s.c.members.count()
+	for _, at := range found {
+		if s.c.ctx.Err() != nil {
+			return
+		}
+		if s.c.knows(at) {
+			delete(s.failing, at)
+			continue
+		}
+		if err := s.join(at); err != nil {
+			problems = append(problems, err.Error())
+		}
+	}
+	s.report(before, problems)
+}
+
+// join joins the replica at an address. A failure is logged if it lasts: while replicas come and go,
+// names lead to some that are gone for a moment.
+func (s *seeker) join(at netip.AddrPort) error {
+	_, err := s.c.list.Join([]string{at.String()})
+	if err == nil {
+		delete(s.failing, at)
+		return nil
+	}
+	err = fmt.Errorf("%s: %s", at, reason(err))
+	first, again := s.failing[at]
+	switch {
+	case !again && len(s.failing) < maxPeers:
+		s.failing[at] = time.Now()
+	case again && time.Since(first) > time.Minute && s.together:
+		s.c.log.warn("join "+at.String(), "cannot join %v", err)
+	}
+	return err
+}
+
+// reason returns why a replica could not be joined.
+func reason(err error) string {
+	s := strings.TrimSpace(err.Error())
+	switch {
+	case strings.Contains(s, "could decrypt the message"), strings.Contains(s, "is not encrypted"):
+		return "it has no key in common with this replica: want one key in both key files"
+	case strings.Contains(s, "encryption is not configured"):
+		return "it encrypts and this replica does not, or the other way round: want the option key in both"
+	case strings.HasSuffix(s, "EOF"), strings.Contains(s, "connection reset"):
+		return "it closed the connection: perhaps it is in a fleet of another name"
+	}
+	if at := strings.LastIndex(s, ": "); at >= 0 {
+		s = s[at+2:]
+	}
+	return s
+}
+
+// report logs that others were found, or that there is nobody.
+func (s *seeker) report(before int, problems []string) {
+	now := s.c.members.count()
+	switch {
+	case before < 2 && now > 1:
+		s.said = false
+		s.c.log.Infof("fleet %s: joined, %s", s.c.options.Fleet, text.Count(now-1, "other replica"))
+	case now < 2 && !s.said && time.Since(s.since) >= sayNobody && s.c.ctx.Err() == nil:
+		s.said = true
+		why := "no address but its own"
+		if len(problems) > 0 {
+			why = text.Few(problems)
+		}
+		s.c.log.Warningf("fleet %s: no other replica found yet, so this one works by itself and keeps looking: %s", s.c.options.Fleet, text.OneLine(why))
+	}
+}
+
+// find returns the addresses to join, without those of this replica, and what kept it from finding more.
+func (c *Carrier) find(ctx context.Context) (found []netip.AddrPort, problems []string) {
+	own := c.ownAddresses()
+	for _, peer := range *c.join.Load() {
+		addrs, err := c.resolve(ctx, peer.Host)
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("%s: %v", peer.Host, err))
+		}
+		for _, addr := range addrs {
+			at := netip.AddrPortFrom(addr.Unmap(), peer.Port)
+			if !c.isOwn(at, own) && len(found) < maxPeers {
+				found = append(found, at)
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b netip.AddrPort) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Port(), b.Port()))
+	})
+	return slices.Compact(found), problems
+}
+
+// resolve returns the addresses of a host.
+func (c *Carrier) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveLimit)
+	defer cancel()
+	addrs, err := c.options.Resolve(ctx, host)
+	if err == nil && len(addrs) == 0 {
+		err = errNoAddress
+	}
+	return addrs, err
+}
+
+var errNoAddress = fmt.Errorf("the name has no address")
+
+// ownAddresses returns those of this host.
+func (c *Carrier) ownAddresses() []netip.Addr {
+	interfaces, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var own []netip.Addr
+	for _, one := range interfaces {
+		if prefix, err := netip.ParsePrefix(one.String()); err == nil {
+			own = append(own, prefix.Addr().Unmap())
+		}
+	}
+	return own
+}
+
+// isOwn reports whether this replica itself listens at an address.
+func (c *Carrier) isOwn(at netip.AddrPort, own []netip.Addr) bool {
+	if at == c.Advertised() {
+		return true
+	}
+	listen := c.options.Listen
+	if at.Port() != listen.Port() {
+		return false
+	}
+	if listen.Addr().IsValid() && !listen.Addr().IsUnspecified() {
+		return at.Addr() == listen.Addr()
+	}
+	return slices.Contains(own, at.Addr()) || at.Addr().IsLoopback()
+}
+
+// knows reports whether a live replica is at an address.
+func (c *Carrier) knows(at netip.AddrPort) bool { return c.members.addresses()[at] }
+
+// findAdvertise returns the address that reaches others: the one that this host sends from to the first
+// of those to join, else from the default route.
+func (c *Carrier) findAdvertise() netip.AddrPort {
+	port := c.options.Listen.Port()
+	if addr := c.options.Listen.Addr(); addr.IsValid() && !addr.IsUnspecified() {
+		return netip.AddrPortFrom(addr, port)
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, findAdvertise)
+	defer cancel()
+	found, _ := c.find(ctx)
+	for _, to := range append(found, anywhere...) {
+		if from, ok := sourceTo(to); ok && fits(from, c.options.Listen.Addr()) {
+			return netip.AddrPortFrom(from, port)
+		}
+	}
+	if c.options.Listen.Addr().Is4() {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+	}
+	return netip.AddrPortFrom(netip.IPv6Loopback(), port)
+}
+
+// fits reports whether an address is of the family that the sockets listen on.
+func fits(addr, listen netip.Addr) bool { return !listen.Is4() || addr.Is4() }
+
+// anywhere are addresses for documentation: the way to them is the default route. Nothing is sent.
+var anywhere = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("[2001:db8::1]:9")}
+
+// sourceTo returns the address that packets to another one come from.
+func sourceTo(to netip.AddrPort) (netip.Addr, bool) {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	defer conn.Close()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), true
+}
