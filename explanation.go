@@ -244,7 +244,7 @@ func (z *zoneRule) reasonsForTarget(owner string, m *member, at *standing, b *bu
 	reasons := []string{}
 	switch {
 	case at.verdict == health.Down:
-		reasons = append(reasons, "down: all addresses of its target are down")
+		reasons = append(reasons, "down: all addresses of its target are down"+z.atPort(m))
 	case at.override == overrides.Drain:
 		reasons = append(reasons, "drain: all addresses of its target drain or are down")
 	}
@@ -261,6 +261,14 @@ func (z *zoneRule) reasonsForTarget(owner string, m *member, at *standing, b *bu
 		reasons = append(reasons, z.weightReason(owner, m, at, target.addressesOf(m.host, b)))
 	}
 	return reasons
+}
+
+// atPort names the port of a record, if a check goes by it.
+func (z *zoneRule) atPort(m *member) string {
+	if m.port == 0 || !z.followsPorts() {
+		return ""
+	}
+	return fmt.Sprintf(" at port %d", m.port)
 }
 
 // weightReason says where the weight of an SRV record comes from.

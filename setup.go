@@ -328,7 +328,8 @@ func (s *stanza) warnOfNoEffect() {
 	if at, given := s.at["min_healthy"]; given && len(r.tiers) == 0 {
 		s.warn(at, "min_healthy: no effect without tier, because it decides when a tier is passed over for the next: want a tier line too")
 	}
-	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && len(r.weights.Lines()) == 0 && s.weights.path == "" {
+	bySRV := slices.ContainsFunc(r.checks, func(c *check) bool { return c.ports != nil })
+	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && len(r.weights.Lines()) == 0 && s.weights.path == "" && !bySRV {
 		s.warn(at, "policy: weighted orders all but SRV records as round_robin does, because there is no weight: want weight or weights too")
 	}
 	if at, ok := s.at["health_check"]; ok && !slices.ContainsFunc(s.rule.checks, func(c *check) bool { return !c.agent }) {

@@ -160,7 +160,7 @@ func TestPagesShowThePortsOfRecords(t *testing.T) {
 				t.Errorf("the page shows %q, want %q", shown, want)
 			}
 			said := fmt.Sprint(why(t, h, "_ports.h.", dns.TypeSRV, "127.0.0.1").RRsets)
-			for _, want := range []string{"192.0.2.1 up for 0s: tcp:80 at port 80", "weight 1 (the record)", "down: all addresses of its target are down", "the record has weight 0"} {
+			for _, want := range []string{"192.0.2.1 up for 0s: tcp:80 at port 80", "weight 1 (the record)", "down: all addresses of its target are down at port 81", "the record has weight 0"} {
 				if !strings.Contains(said, want) {
 					t.Errorf("reasons %s: want %q", said, want)
 				}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/idle"
+	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
 // What a pool does for the option hold. hold.go decides, internal/idle has the connections.
@@ -203,7 +204,7 @@ func (p *pool) hint(e *endpoint, h *holding) {
 
 // open returns the lines of a pool.
 func (to *Hold) open(p *pool) (lines, error) {
-	set, err := idle.New[*endpoint]()
+	set, err := idle.New[*endpoint](probe.MayCloseFirst)
 	if err != nil {
 		return nil, err
 	}

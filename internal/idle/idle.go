@@ -3,7 +3,7 @@
 // Package idle keeps TCP connections open without sending anything, and reports when their peers
 // end them. A connection costs a descriptor and a kernel socket, and no memory of this process.
 //
-//	set, err := idle.New[*owner]()
+//	set, err := idle.New[*owner](mayCloseFirst)
 //	conn, err := set.Dial(netip.Addr{}, netip.MustParseAddrPort("192.0.2.1:443"), whose)
 //	for {
 //		events, err := set.Wait(buffer) // in a goroutine of its own

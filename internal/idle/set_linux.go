@@ -23,12 +23,16 @@ type Set[T any] struct {
 	made  uint32
 	open  map[Conn]T
 
+	mayCloseFirst func() bool
+
 	happened [256]unix.EpollEvent  // what Wait fills
 	dropped  [MostDropped / 5]byte // what peers said
 }
 
-// New makes a set. Shut must be called on it.
-func New[T any]() (*Set[T], error) {
+// New makes a set. Shut must be called on it. The side that closes a connection first keeps it in
+// TIME-WAIT for a minute, so mayCloseFirst is asked each time whether this side may: otherwise the
+// connection ends with a reset.
+func New[T any](mayCloseFirst func() bool) (*Set[T], error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -43,7 +47,7 @@ func New[T any]() (*Set[T], error) {
 		_ = epoll.Close()
 		return nil, err
 	}
-	return &Set[T]{epoll: epoll, raw: raw, fd: fd, open: make(map[Conn]T)}, nil
+	return &Set[T]{epoll: epoll, raw: raw, fd: fd, open: make(map[Conn]T), mayCloseFirst: mayCloseFirst}, nil
 }
 
 // Dial begins to open a connection from an address of this host; the zero address leaves the choice
@@ -86,10 +90,6 @@ func (s *Set[T]) set(fd int, from netip.Addr, to netip.AddrPort) error {
 		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
 			return err
 		}
-	}
-	// A reset leaves nothing behind on either host.
-	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
-		return err
 	}
 	if from.IsValid() {
 		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(from, 0))); err != nil {
@@ -136,13 +136,18 @@ func sockaddr(at netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
 }
 
-// Close ends a connection with a reset. Closing it twice is harmless.
+// Close ends a connection, without a reset if it can: what the peer sent is read first. Closing it
+// twice is harmless.
 func (s *Set[T]) Close(conn Conn) {
 	if _, ok := s.open[conn]; !ok {
 		return
 	}
 	delete(s.open, conn)
-	_ = unix.Close(fdOf(conn)) // this removes it from epoll
+	fd := fdOf(conn)
+	if _, ended := s.drop(fd); !ended && !s.mayCloseFirst() {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
+	_ = unix.Close(fd) // this removes it from epoll
 }
 
 func fdOf(conn Conn) int { return int(uint32(conn)) }
@@ -188,22 +193,24 @@ func (s *Set[T]) Look(e Event) (owner T, change Change, dropped int) {
 	case e.bits&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0:
 		return owner, Ended, 0
 	case e.bits&unix.EPOLLIN != 0:
-		return owner, Spoke, s.drop(fdOf(e.Conn))
+		dropped, _ = s.drop(fdOf(e.Conn))
+		return owner, Spoke, dropped
 	case e.bits&unix.EPOLLOUT != 0:
 		return owner, Opened, 0
 	}
 	return owner, Nothing, 0
 }
 
-func (s *Set[T]) drop(fd int) (dropped int) {
+// drop reads what the peer has sent. It also reports whether the peer has closed its side.
+func (s *Set[T]) drop(fd int) (dropped int, ended bool) {
 	for range MostDropped / len(s.dropped) {
 		n, err := unix.Read(fd, s.dropped[:])
 		if n <= 0 || err != nil {
-			return dropped
+			return dropped, n == 0 && err == nil
 		}
 		dropped += n
 	}
-	return dropped
+	return dropped, false
 }
 
 // Shut closes everything, which ends Wait.

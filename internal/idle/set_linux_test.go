@@ -5,6 +5,7 @@ package idle
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -40,7 +41,7 @@ type ward struct {
 // watched returns a set that lives as long as the test.
 func watched(t *testing.T) *ward {
 	t.Helper()
-	set, err := New[string]()
+	set, err := New[string](func() bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,16 +253,43 @@ func TestNoNewsOfTheClosed(t *testing.T) {
 	w.await("next", Ended)
 }
 
-// Our end is a reset, so that nothing of it stays with either host.
-func TestClosesWithAReset(t *testing.T) {
+// Our end is as a client's that has nothing more to say, as long as few connections end so. Otherwise it
+// is a reset, so that nothing of it stays with either host.
+func TestCloses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		mayCloseFirst bool
+		want          error
+	}{"first": {true, io.EOF}, "with a reset": {false, syscall.ECONNRESET}} {
+		t.Run(name, func(t *testing.T) {
+			w, l := watched(t), listener(t, "127.0.0.1:0")
+			w.mayCloseFirst = func() bool { return tc.mayCloseFirst }
+			conn := w.dial("a", l.Addr())
+			c := accept(t, l)
+			w.await("a", Opened)
+			w.do(func() { // what is unread must not turn the end into a reset
+				_, _ = c.Write([]byte("220 ready\r\n"))
+				w.Close(conn)
+			})
+			_ = c.SetReadDeadline(time.Now().Add(patience))
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, tc.want) {
+				t.Errorf("%v, want %v", err, tc.want)
+			}
+		})
+	}
+}
+
+// A peer that closes first keeps what is left of the connection, so it needs no leave and no reset.
+func TestClosesAfterThePeer(t *testing.T) {
 	w, l := watched(t), listener(t, "127.0.0.1:0")
 	conn := w.dial("a", l.Addr())
 	c := accept(t, l)
 	w.await("a", Opened)
+	_ = c.CloseWrite()
+	w.await("a", Ended)
 	w.do(func() { w.Close(conn) })
 	_ = c.SetReadDeadline(time.Now().Add(patience))
-	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("%v, want a reset", err)
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("%v, want the end without a reset", err)
 	}
 }
 

@@ -13,7 +13,7 @@ const Supported = false
 type Set[T any] struct{}
 
 // New returns ErrUnsupported.
-func New[T any]() (*Set[T], error) { return nil, ErrUnsupported }
+func New[T any](func() bool) (*Set[T], error) { return nil, ErrUnsupported }
 
 // Dial returns ErrUnsupported.
 func (*Set[T]) Dial(netip.Addr, netip.AddrPort, T) (Conn, error) { return 0, ErrUnsupported }

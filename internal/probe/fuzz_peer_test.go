@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -155,6 +156,33 @@ func recorded(f *testing.F) []byte {
 	}
 	next(f, done)
 	return said.Bytes()
+}
+
+// FuzzUDPReply: whatever else comes, only a datagram that holds the text is an answer.
+func FuzzUDPReply(f *testing.F) {
+	f.Add([]byte("PONG"), uint16(0))
+	f.Add([]byte("NO\x1b[31m PO"), uint16(64))
+	f.Add([]byte{}, uint16(3))
+	f.Add(bytes.Repeat([]byte("x"), maxPacket+1), uint16(1))
+	var reply atomic.Pointer[[][]byte]
+	port := serveUDP(f, func([]byte) [][]byte { return *reply.Load() })
+	c := must(f)(NewUDP(UDP{Port: port, Send: "ping", Receive: "PONG"}))
+	f.Fuzz(func(t *testing.T, datagram []byte, before uint16) {
+		datagram = datagram[:min(len(datagram), 2*maxPacket)]
+		others := slices.Repeat([][]byte{[]byte("x")}, maxMisfits) // so many end the probe
+		first := int(before) % (maxMisfits + 1)
+		reply.Store(new(slices.Insert(others, first, datagram)))
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		err := c.probeSince(ctx, time.Now(), local)
+		if err != nil {
+			checkText(t, err)
+		}
+		want := first < maxMisfits && bytes.Contains(datagram[:min(len(datagram), maxPacket)], []byte("PONG"))
+		if up := err == nil; up != want {
+			t.Errorf("%q behind %d others: %v", datagram, first, err)
+		}
+	})
 }
 
 // FuzzICMPReply: only what holds our token is an answer.

@@ -208,6 +208,10 @@ func part(tcp *net.TCPConn, peerFirst bool) {
 // closes is how many connections this process closes before the peer does.
 var closes = pacer{step: 10 * time.Millisecond, burst: time.Second}
 
+// MayCloseFirst reports whether one more connection to a peer may be closed before the peer closes it,
+// and counts it if so.
+func MayCloseFirst() bool { return closes.allow(time.Now()) }
+
 // pacer allows something once a step on average, and more at once up to a burst. Safe for
 // concurrent use.
 type pacer struct {
