@@ -143,7 +143,7 @@ func (a *arrangement) arrangeTargets() {
 	b.scan.scan(a.in)
 	a.arrange(turnKey{where: inExtra})
 	a.outcome = min(a.outcome, filtered) // only the answer section fails open
-	if rule := a.answer.query.rule; rule.judges() || rule.block != nil || rule.policy.weighs {
+	if rule := a.answer.query.rule; rule.judges() || rule.block != nil || rule.policy.weighs || len(rule.prefer) > 0 {
 		b.targets.learn(a.in, b.scan.sets, b.plans)
 	}
 }
@@ -169,14 +169,14 @@ func (a *answer) explanation() *explanation {
 	return a.client.explanation
 }
 
-// specify adds to the key of an RRset of addresses what its answer depends on: what the client
-// prefers, and how many members fit.
+// specify adds to the key of an RRset what its answer depends on: what the client prefers and, for
+// addresses, how many members fit.
 func (a *answer) specify(key *turnKey, set *rrset) {
 	if len(a.query.rule.prefer) > 0 && !a.nested {
 		key.prefer = a.query.rule.choiceFor(a.client)
 		key.prefer.spilled = key.prefer.spilled || key.where == inGlue // nothing is left out there
 	}
-	if a.most > 0 && !set.sealed && key.where != inHints && int(a.most) < len(set.slots) {
+	if a.most > 0 && set.holdsAddresses() && !set.sealed && key.where != inHints && int(a.most) < len(set.slots) {
 		key.most = a.most
 	}
 }
@@ -187,7 +187,7 @@ func (a *arrangement) stateOf(rules *applied, key turnKey, set *rrset) (*state, 
 		return rules.stateOf(a.buf, key, set, a.in)
 	}
 	now, order := a.answer.stateFor(rules, a.buf, key, set, a.in)
-	if a.answer.query.rule.spillsFor(key.prefer) {
+	if set.holdsAddresses() && a.answer.query.rule.spillsFor(key.prefer) {
 		return a.answer.spilled(rules, a.buf, key, set, a.in, now, order)
 	}
 	return now, order

@@ -38,7 +38,7 @@ var echo = plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *d
 	return dns.RcodeSuccess, w.WriteMsg(r)
 })
 
-// records reads records, one a line; "-" stands for the owner of the line before.
+// records reads records, one a line.
 func records(t testing.TB, text string) (rrs []dns.RR) {
 	t.Helper()
 	for line := range strings.Lines(text) {

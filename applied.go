@@ -87,9 +87,9 @@ func (r *applied) made(s *state) bool {
 	return s.plan.basis.owner == r.owner.rule
 }
 
-// assess leaves in b.standings what is known of n members of an owner's RRset. It registers their
-// addresses for probing.
-func (r *applied) assess(owner string, n int, memberAt func(i int) *member, b *buffers) {
+// assess leaves in b.standings what is known of n members of an owner's RRset, for a choice. It
+// registers their addresses for probing.
+func (r *applied) assess(owner string, prefer choice, n int, memberAt func(i int) *member, b *buffers) {
 	b.standings, b.awaited, b.next = b.standings[:0], time.Time{}, time.Time{}
 	owner = names.Spell(owner) // a zone file's names come as it spells them
 	for i := range n {
@@ -101,7 +101,7 @@ func (r *applied) assess(owner string, n int, memberAt func(i int) *member, b *b
 		case m.host == "":
 			b.standings = append(b.standings, r.standingOf(owner, withoutPort(m.addr), b))
 		default:
-			b.standings = append(b.standings, r.standingOfTarget(owner, m, b))
+			b.standings = append(b.standings, r.standingOfTarget(owner, prefer, m, b))
 		}
 	}
 	if n > 1 && !b.leavesNoTrace {
@@ -214,7 +214,7 @@ func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state
 	p := now.plan
 	memberAt := func(i int) *member { return &p.members[i] }
 	b.past = r.pastWith(e.key, e.owner, now, len(p.members), memberAt)
-	r.assess(e.owner, len(p.members), memberAt, b)
+	r.assess(e.owner, e.key.prefer, len(p.members), memberAt, b)
 	if !slices.Equal(b.standings, p.standings) || b.kept != p.basis.kept {
 		return nil
 	}
@@ -231,7 +231,8 @@ func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state
 // mustLook reports whether more can have changed than an epoch tells: the addresses of targets, and what
 // changes at a time.
 func (r *applied) mustLook(p *plan) bool {
-	return p.members[0].host != "" && (r.judges() || r.question.policy.weighs) || isPast(p.awaited) || isPast(p.next)
+	goesByTargets := r.judges() || r.question.policy.weighs || p.basis.prefer.line != noPreference
+	return p.members[0].host != "" && goesByTargets || isPast(p.awaited) || isPast(p.next)
 }
 
 // isPast reports whether a time has come. The zero time never does.
@@ -271,7 +272,7 @@ func (r *applied) teach(e *entry, now *state) {
 // with the turns of now.
 func (r *applied) successor(e *entry, now *state, epoch uint64, b *buffers) *state {
 	b.past = r.pastWith(e.key, e.owner, now, len(b.lineup.order.first), b.lineup.member)
-	r.assess(e.owner, len(b.lineup.order.first), b.lineup.member, b)
+	r.assess(e.owner, e.key.prefer, len(b.lineup.order.first), b.lineup.member, b)
 	p := r.planFor(r.basis(e.key, epoch, b.kept), b)
 	next := newState(p, turnsAfter(now, p))
 	next.past = b.past

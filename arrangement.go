@@ -41,11 +41,11 @@ func (a *arrangement) arrangeSet(set *rrset, key turnKey) *plan {
 	rules := a.answer.query.rule.appliedTo(set.owner)
 	rules.ordersOnly = key.where == inGlue
 	alone := len(set.slots) < 2
-	if alone && !rules.judges() {
+	if alone && !rules.judges() && !rules.question.seeksTargets.Load() {
 		return nil
 	}
 	key.rrtype, key.prefer = set.rrtype, choice{line: noPreference}
-	if (a.answer.client != nil || a.answer.most > 0) && set.holdsAddresses() {
+	if a.answer.client != nil || a.answer.most > 0 {
 		a.answer.specify(&key, set)
 	}
 	now, order := a.stateOf(&rules, key, set)

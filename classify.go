@@ -23,6 +23,7 @@ type standing struct {
 	override overrides.Override
 	place    locality.Locality // if the rule goes by it
 	factors  inforce.Factors   // of its weight
+	distance uint16            // of the target of an MX or SRV record, for what the client prefers
 	behind   bool              // it takes turns behind the others of its SRV priority
 	reuse    uint32            // Unix time until which damping is to keep it out; 0: it is not
 }
@@ -53,7 +54,7 @@ func (s standing) and(other standing) standing {
 
 // hash returns a number that differs for different standings.
 func (s standing) hash() uint64 {
-	changing := uint64(s.reuse)<<16 | uint64(s.factors.Ramp)<<8 | uint64(s.factors.Load)
+	changing := uint64(s.distance)<<48 ^ uint64(s.reuse)<<16 | uint64(s.factors.Ramp)<<8 | uint64(s.factors.Load)
 	return schedule.Mix(changing) ^ uint64(s.place)<<48 | uint64(s.weight)<<32 | uint64(s.tier)<<8 | uint64(s.verdict)<<4 | uint64(s.override)
 }
 

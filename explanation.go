@@ -53,7 +53,7 @@ func (r *applied) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*st
 		last = e.state.Load()
 	}
 	b.past = r.pastWith(key, set.owner, last, len(b.lineup.order.first), b.lineup.member)
-	r.assess(set.owner, len(b.lineup.order.first), b.lineup.member, b)
+	r.assess(set.owner, key.prefer, len(b.lineup.order.first), b.lineup.member, b)
 	p := newPlan(r.basis(key, r.epoch(), b.kept), r.limits(), b)
 	return newState(p, turnsAfter(last, p).clone(p)), &b.lineup.order
 }

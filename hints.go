@@ -170,7 +170,7 @@ func (h *hintArranger) stayAsTheyAre(target string, addrs []net.IP) bool {
 		members[i].addr = ip
 	}
 	rules := a.answer.query.rule.appliedTo(target)
-	rules.assess(target, len(members), func(i int) *member { return &members[i] }, a.buf)
+	rules.assess(target, choice{line: noPreference}, len(members), func(i int) *member { return &members[i] }, a.buf)
 	a.degraded = a.degraded || !a.buf.awaited.IsZero()
 	first := a.buf.standings[0]
 	return first.verdict != health.Down && !slices.ContainsFunc(a.buf.standings, func(s standing) bool { return s != first })

@@ -87,7 +87,10 @@ func (p *plan) divide() {
 	if r.spillsFor(p.basis.prefer) {
 		p.weights = weightsByPlace(p.standings, c.answering)
 	}
-	prefer := r.narrow(p.basis.prefer, p.standings, &c, by)
+	prefer := p.basis.prefer
+	if p.members[0].host == "" {
+		prefer = r.narrow(prefer, p.standings, &c, by)
+	}
 	p.excluded, p.degraded, p.failedOver, p.allDown = c.excluded, c.degraded, c.failedOver, c.allDown
 	p.wanted = min(len(c.answering), p.basis.limitOf(&p.members[0]))
 	groupOf := func(m uint16) groupID {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -81,28 +82,33 @@ func (p *preference) isFor(client netip.Addr) bool {
 func (p *preference) isBare() bool { return len(p.from) == 0 && p.when == nil && p.near == nil }
 
 // groupOf returns the number of the group that a member takes turns in, the first to answer being
-// the lowest: that of the place that the client prefers, the CIDR of the prefer line that holds its
-// address or, for MX and SRV, its rank.
+// the lowest. The rank of an MX or SRV record decides before what the client prefers.
 func (r *rule) groupOf(c choice, m *member, s *standing) int {
-	switch {
-	case s.behind:
-		return 2*int(m.rank) + 1
-	case m.host != "" || c.line == noPreference:
-		return 2 * int(m.rank)
+	if m.host == "" && c.line != noPreference {
+		return int(r.distance(c, m.addr.Unmap(), s.place))
 	}
+	group := int(m.rank)<<16 | int(s.distance)
+	if s.behind {
+		return group<<1 | 1
+	}
+	return group << 1
+}
+
+// distance returns how far back an address comes for a choice, 0 being the first: the number of the
+// CIDR that holds it, or whether it is in another place. CIDRs beyond the 65,535th are as one.
+func (r *rule) distance(c choice, addr netip.Addr, place locality.Locality) uint16 {
 	if r.nearOf(c) != nil {
-		if s.place == c.place {
+		if place == c.place {
 			return 0
 		}
 		return 1
 	}
 	targets := r.prefer[c.line].targets
-	for i, target := range targets {
-		if target.Contains(m.addr.Unmap()) {
-			return i
-		}
+	at := slices.IndexFunc(targets, func(p netip.Prefix) bool { return p.Contains(addr) })
+	if at < 0 {
+		at = len(targets)
 	}
-	return len(targets)
+	return uint16(min(at, math.MaxUint16)) //nolint:gosec // at most that
 }
 
 // parsePrefer reads "prefer CIDR... [from CIDR... | when EXPRESSION]" and "prefer locality [only]

@@ -58,7 +58,8 @@ type rule struct {
 	answers     int                 // the most members of an RRset of addresses in an answer; 0: all
 	fits        bool                // an answer over UDP holds as many members as the client takes
 
-	unweighed atomic.Bool // a name to which no weight applies was logged
+	unweighed    atomic.Bool // a name to which no weight applies was logged
+	seeksTargets atomic.Bool // records led to names whose addresses are not known, so answers with one address are read too
 
 	epoch atomic.Uint64 // incremented when an input of a plan changes
 }
@@ -229,7 +230,7 @@ func (r *rule) hasChoice(res *dns.Msg) bool {
 	case 0:
 		return len(res.Extra) > 1 && len(res.Ns) > 0 && res.Ns[0].Header().Rrtype == dns.TypeNS
 	case 1:
-		return r.judges() || len(res.Extra) > 1 || svcbOf(res.Answer[0]) != nil
+		return r.judges() || r.seeksTargets.Load() || len(res.Extra) > 1 || svcbOf(res.Answer[0]) != nil
 	}
 	return true
 }

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"iter"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -77,8 +78,11 @@ func (t *glueTargets) of(host string) (sets glueSets, ok bool) {
 // standingOfTarget returns what is known of an MX or SRV record, by the addresses of its target: those
 // in the additional section or, if it has none, those that answers and watch have taught. It
 // registers the addresses for probing, at the port of the record.
-func (r *applied) standingOfTarget(owner string, m *member, b *buffers) standing {
+func (r *applied) standingOfTarget(owner string, prefer choice, m *member, b *buffers) standing {
 	s := standing{weight: weights.Default}
+	if prefer.line != noPreference {
+		s.distance = r.distanceOf(m.host, prefer, b)
+	}
 	if !r.judges() && !r.question.policy.weighs {
 		return s
 	}
@@ -112,6 +116,36 @@ func (r *applied) sumUp(target *applied, m *member, b *buffers) (sum targetSum) 
 		sum.add(s)
 	}
 	return sum
+}
+
+// distanceOf returns the least distance of a target's addresses. A target counts as near until they are
+// known: otherwise no client would be led to it, and nobody would ask for its addresses.
+func (r *applied) distanceOf(host string, prefer choice, b *buffers) uint16 {
+	least, known := uint16(math.MaxUint16), false
+	for addr := range r.addressesFor(host, prefer, b) {
+		least, known = min(least, r.question.distance(prefer, addr, r.question.localities.of(addr))), true
+	}
+	if !known {
+		r.question.seeksTargets.Store(true)
+		return 0
+	}
+	return least
+}
+
+// addressesFor returns the addresses of a target, and those that answers to clients of a choice have
+// taught.
+func (r *applied) addressesFor(host string, prefer choice, b *buffers) iter.Seq[netip.Addr] {
+	target := r.question.appliedTo(host)
+	return func(yield func(netip.Addr) bool) {
+		for addr := range target.addressesOf(host, b) {
+			if !yield(addr) {
+				return
+			}
+		}
+		if _, glued := b.targets.of(host); !glued {
+			r.question.eachKnownTo(prefer, host, inAnswer, yield)
+		}
+	}
 }
 
 // followsPorts reports whether a check probes the ports that records name.
@@ -225,11 +259,19 @@ func (r *applied) knownAddresses(name string, sections ...section) iter.Seq[neti
 // returns false. It reports whether it never did.
 func (z *zoneRule) eachKnown(name string, sections []section, yield func(netip.Addr) bool) bool {
 	for _, where := range sections {
-		for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			key := turnKey{where: where, rrtype: rrtype, prefer: choice{line: noPreference}}
-			if !allTurns.known(z.scope, key, name).each(yield) {
-				return false
-			}
+		if !z.eachKnownTo(choice{line: noPreference}, name, where, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// eachKnownTo is eachKnown for what clients of a choice were answered.
+func (z *zoneRule) eachKnownTo(prefer choice, name string, where section, yield func(netip.Addr) bool) bool {
+	for _, rrtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		key := turnKey{where: where, rrtype: rrtype, prefer: prefer}
+		if !allTurns.known(z.scope, key, name).each(yield) {
+			return false
 		}
 	}
 	return true
