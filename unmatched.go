@@ -14,6 +14,7 @@ import (
 	"github.com/coredns/caddy/caddyfile"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
@@ -33,6 +34,7 @@ type view struct {
 	others  []*zonedata.Data     // of all server blocks, for the targets of aliases
 	members map[string][]netip.Addr
 	addrs   []netip.Addr // of all members
+	maxTTL  uint32       // of their records
 	whole   bool         // no member can be elsewhere
 	now     time.Time
 }
@@ -98,8 +100,12 @@ func (v *view) add(name string) {
 	for _, r := range records {
 		v.members[owner] = append(v.members[owner], r.Addr)
 		v.addrs = append(v.addrs, r.Addr)
+		v.maxTTL = max(v.maxTTL, r.TTL)
 		v.rule.weightOf(owner, r.Addr)
 		v.rule.overridesInForce().Of(owner, r.Addr, v.now)
+	}
+	if len(records) > 0 && v.rule.failback.Mode == failback.Manual {
+		v.rule.overridesInForce().Failback(owner, v.now)
 	}
 }
 
@@ -153,6 +159,16 @@ func (d *dryRun) compareStanza(v *view) {
 	}
 	d.warnOfPlaces(v, places)
 	d.warnOfUnchecked(v)
+	d.warnOfLongTTL(v)
+}
+
+// warnOfLongTTL warns of TTLs of the zones that hide a slow start from clients. If the rule limits TTLs,
+// its own warning says so.
+func (d *dryRun) warnOfLongTTL(v *view) {
+	if r := v.rule; !r.ttl.limited && r.slowStart > 0 && r.slowStart < steadyTTLs*time.Duration(v.maxTTL)*time.Second {
+		d.found.Warnf(r.options["slow_start"].String(), "slow_start: %s is shorter than %d TTLs of the zones, up to %d s, so clients that cache answers see few of its steps: want a longer one or a lower ttl",
+			r.slowStart, steadyTTLs, v.maxTTL)
+	}
 }
 
 // warnOfMissing warns of addresses of a line that no member has.
@@ -367,6 +383,9 @@ func whyUnused(readers []*view, name string, targets netip.Prefix) (why string, 
 	if len(readers) == 0 {
 		return name + " is in no zone of a rule that reads this file: its lines have an effect only if an alias leads there", nil
 	}
+	if manual := func(v *view) bool { return v.rule.failback.Mode == failback.Manual }; !targets.IsValid() && !slices.ContainsFunc(readers, manual) {
+		return fmt.Sprintf("no effect, because the rule of %s does not have failback manual", name), nil
+	}
 	for _, v := range readers {
 		if !v.whole && (name == "" || !v.data.Holds(base(name))) {
 			return "", nil
@@ -378,10 +397,14 @@ func whyUnused(readers []*view, name string, targets netip.Prefix) (why string, 
 // base returns the name that a wildcard's names lie under; other names as they are.
 func base(name string) string { return names.Spell(strings.TrimPrefix(name, "*.")) }
 
-// concerns reports whether a name is in a zone of the rule, or names that a wildcard stands for are.
+// concerns reports whether the rule is that of a name, or may be that of names that a wildcard stands for.
 func (v *view) concerns(name string) bool {
+	if !strings.HasPrefix(name, "*.") {
+		z, ok := longestZone(v.zones, base(name))
+		return ok && z.rule == v.rule
+	}
 	return slices.ContainsFunc(v.rule.zones, func(zone string) bool {
-		return names.InZone(base(name), zone) || strings.HasPrefix(name, "*.") && names.InZone(zone, base(name))
+		return names.InZone(base(name), zone) || names.InZone(zone, base(name))
 	})
 }
 
@@ -409,7 +432,7 @@ func (v *view) whyUnused(name string, targets netip.Prefix) (why string, guess *
 		return fmt.Sprintf("no effect, because other lines come first for every member in %s", cidr.Word(targets)), nil
 	case name == "":
 		return fmt.Sprintf("no effect, because no member has an address in %s", cidr.Word(targets)), nil
-	case len(addrs) == 0:
+	case len(addrs) == 0 || !targets.IsValid():
 		return fmt.Sprintf("no effect, because %s has no address", name), v
 	}
 	return fmt.Sprintf("no effect, because %s has no address in %s", name, cidr.Word(targets)), nil

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
+	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
@@ -111,6 +112,8 @@ func TestEdits(t *testing.T) {
 		{"the last one", []string{"down", "192.0.2.1", "-why", "x"}, exitNot, "", "no member would be left to serve www.example.org. A"},
 		{"the last one, forced", []string{"down", "192.0.2.1", "-why", "x", "-force"}, exitDone, file + "192.0.2.1 down # x\n", ""},
 		{"a dry run", []string{"drain", "192.0.2.2", "-why", "x", "-dry-run"}, exitDone, "", ""},
+		{"failback", []string{"failback", "WWW.example.org", "-why", "caught up"}, exitNot, "", "no later tier serves WWW.example.org; -force"},
+		{"failback of an address", []string{"failback", "192.0.2.1", "-why", "x"}, exitFailure, "", `failback is for a name, and found "192.0.2.1": want NAME failback at TIME`},
 		{"no reason", []string{"drain", "192.0.2.2"}, exitFailure, "", "-why is required"},
 		{"no target", []string{"drain", "-why", "x"}, exitFailure, "", "want a name, an address or a CIDR"},
 		{"a bad target", []string{"drain", "192.0.2.0/33", "-why", "x"}, exitFailure, "", `bad target "192.0.2.0/33"`},
@@ -142,6 +145,30 @@ func TestEdits(t *testing.T) {
 				t.Errorf("files %v, %v: want one", left, err)
 			}
 		})
+	}
+}
+
+// A failback is written for a name that a later tier serves, once, and cleared with the name.
+func TestFailback(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "overrides")
+	if err := os.WriteFile(path, []byte("www.example.org failback at 2020-01-01T00:00:00Z # last year\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := sample(path)
+	d.Names[0].FailedOver = true
+	at := serve(t, d)
+	status, out, problems := ctl(t, "failback", "www.example.org", "-why", "caught up", "-at", at)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := overrides.Parse(content)
+	if err != nil || len(set) != 1 || set[0].Why != "caught up" || time.Since(set[0].From) > time.Minute || status != exitDone {
+		t.Errorf("exit status %d, %s, %s: %v and\n%s", status, out, problems, err, content)
+	}
+	status, _, problems = ctl(t, "clear", "www.example.org", "-at", at)
+	if content, err := os.ReadFile(path); err != nil || len(content) > 0 || status != exitDone {
+		t.Errorf("exit status %d, %s: %v, %q", status, problems, err, content)
 	}
 }
 

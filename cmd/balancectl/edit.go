@@ -23,12 +23,22 @@ var edits = []edit{
 	{"drain", "have members serve only if nothing else does"},
 	{"down", "take members out of the answers"},
 	{"up", "keep members in the answers whatever their probes say"},
-	{"clear", "remove what drain, down or up wrote"},
+	{"failback", "have names that a later tier serves go back to an earlier one, with failback manual"},
+	{"clear", "remove what drain, down, up or failback wrote"},
+}
+
+// arguments are those of an edit.
+func (e edit) arguments() string {
+	if e.name == "failback" {
+		return "[flags] NAME..."
+	}
+	return "[flags] NAME|ADDRESS|CIDR..."
 }
 
 // change is what an edit was asked to do.
 type change struct {
 	what    string
+	now     time.Time
 	targets []string // NAME, ADDRESS or CIDR
 	name    string   // the lines hold for this name alone
 	until   time.Time
@@ -65,21 +75,25 @@ func (e edit) run(ctx context.Context, args []string, s streams) (status int, er
 
 // read reads a command line.
 func (e edit) read(args []string, now time.Time, s streams) (*change, error) {
-	c := &change{what: e.name}
-	flags := newFlags(e.name, "[flags] NAME|ADDRESS|CIDR...", "Has balance "+e.about+"."+editHelp, s)
+	c := &change{what: e.name, now: now}
+	flags := newFlags(e.name, e.arguments(), "Has balance "+e.about+"."+editHelp, s)
 	at := flags.atFlag()
 	flags.StringVar(&c.file, "file", "", "overrides `FILE`")
-	flags.StringVar(&c.name, "name", "", "change this `NAME` only, which may be a wildcard")
 	flags.StringVar(&c.configMap, "configmap", "", "`[NAMESPACE/]NAME` of the ConfigMap that holds the file: write a kubectl command")
 	flags.BoolVar(&c.dryRun, "dry-run", false, "show the difference and change nothing")
 	flags.BoolVar(&c.force, "force", false, "do it even if a name is left without members, or the page cannot be asked")
 	flags.DurationVar(&c.wait, "wait", 30*time.Second, "time to wait until the server has taken it; 0: do not wait")
 	var lasts *time.Duration
 	var until *string
+	if e.name != "failback" {
+		flags.StringVar(&c.name, "name", "", "change this `NAME` only, which may be a wildcard")
+	}
 	if e.name != "clear" {
+		flags.StringVar(&c.why, "why", "", "the reason, for the file and the page; required")
+	}
+	if e.name != "clear" && e.name != "failback" {
 		lasts = flags.Duration("for", 0, "how long it holds, for example 2h; else until it is cleared")
 		until = flags.String("until", "", "`TIME` at which it ends, for example 2026-12-01T00:00:00Z")
-		flags.StringVar(&c.why, "why", "", "the reason, for the file and the page; required")
 	}
 	var err error
 	if c.targets, err = flags.words(args); err != nil {
@@ -129,20 +143,13 @@ func (c *change) validate() error {
 // lines returns the overrides to write, or the targets to clear.
 func (c *change) lines() (overrides.Set, error) {
 	var text strings.Builder
-	what := c.what
-	if what == "clear" {
-		what = "up" // any word will do: only the target counts
-	}
 	for _, target := range c.targets {
-		name, addresses := c.name, []string{target}
-		if _, err := cidr.ParseTargets(target); err != nil {
-			if _, err := netip.ParseAddr(target); err == nil || strings.Contains(target, "/") || c.name != "" {
-				return nil, fmt.Errorf("bad target %q: want a name, an address or a CIDR", target)
-			}
-			name, addresses = target, []string{"0.0.0.0/0", "::/0"}
+		lines, err := c.linesFor(target)
+		if err != nil {
+			return nil, err
 		}
-		for _, address := range addresses {
-			text.WriteString(strings.TrimSpace(name + " " + address + " " + what))
+		for _, line := range lines {
+			text.WriteString(strings.TrimSpace(line))
 			if !c.until.IsZero() {
 				text.WriteString(" until " + c.until.Format(time.RFC3339))
 			}
@@ -158,6 +165,34 @@ func (c *change) lines() (overrides.Set, error) {
 		return nil, errors.New(reason)
 	}
 	return set, nil
+}
+
+// linesFor returns the lines for a target, without their end and reason. When lines are cleared, only their
+// targets count.
+func (c *change) linesFor(target string) (lines []string, err error) {
+	isName := false
+	if _, err := cidr.ParseTargets(target); err != nil {
+		_, err := netip.ParseAddr(target)
+		isName = err != nil && !strings.Contains(target, "/") && c.name == ""
+		if !isName {
+			return nil, fmt.Errorf("bad target %q: want a name, an address or a CIDR", target)
+		}
+	}
+	what := c.what
+	if what == "clear" {
+		what = overrides.Up.String()
+	}
+	if c.what == "failback" || c.what == "clear" && isName {
+		lines = append(lines, target+" failback at "+c.now.UTC().Format(time.RFC3339))
+	}
+	switch {
+	case c.what == "failback":
+	case isName:
+		lines = append(lines, target+" 0.0.0.0/0 "+what, target+" ::/0 "+what)
+	default:
+		lines = append(lines, c.name+" "+target+" "+what)
+	}
+	return lines, nil
 }
 
 // apply returns what the file holds after the change. Lines for the same targets go, and new ones

@@ -40,6 +40,9 @@ func (c *change) carryOut(ctx context.Context, shown []shownPage, s streams) (st
 			return 0, err
 		}
 	}
+	if err := c.nothingWaits(shown); err != nil {
+		return 0, err
+	}
 	s.printf("%s", difference(c.file, string(content), changed, s.screen))
 	switch {
 	case c.dryRun || changed == string(content):

@@ -96,3 +96,26 @@ func (c *change) refusal(d *statuspage.Document, before, after overrides.Set, no
 	}
 	return nil
 }
+
+// nothingWaits returns why a failback is refused, nil if it is not: no page shows that a later tier serves
+// a name. A name that is not in use, or a wildcard, is not refused.
+func (c *change) nothingWaits(shown []shownPage) error {
+	if c.force || c.what != "failback" {
+		return nil
+	}
+	for _, target := range c.targets {
+		used, waits := false, false
+		for _, p := range shown {
+			for i := range p.document.Names {
+				n := &p.document.Names[i]
+				if names.Spell(n.Name) == names.Spell(target) {
+					used, waits = true, waits || n.FailedOver
+				}
+			}
+		}
+		if used && !waits {
+			return fmt.Errorf("%w: no later tier serves %s; -force does it all the same", errRefused, target)
+		}
+	}
+	return nil
+}

@@ -7,7 +7,7 @@
 //	status.go    the same, as a table
 //	why.go       the answer that a client would get, and why
 //	check.go     what is wrong with a Corefile and its files, and has no effect
-//	edit.go      drain, down, up and clear: what they change
+//	edit.go      drain, down, up, failback and clear: what they change
 //	file.go      the overrides file: lock, validate, write, show the difference
 //	guard.go     refuses what would leave a name without members
 //	spread/      asks a server many times and judges its answers
@@ -61,7 +61,7 @@ func commands() []command {
 		{"check", "[COREFILE] [weights|overrides FILE]", "check configuration files", runCheck},
 	}
 	for _, what := range edits {
-		all = append(all, command{what.name, "[flags] NAME|ADDRESS|CIDR...", what.about, what.run})
+		all = append(all, command{what.name, what.arguments(), what.about, what.run})
 	}
 	return append(all, command{"completion", "bash|zsh", "write a completion script for a shell", runCompletion})
 }

@@ -1,6 +1,6 @@
 _balancectl() {
   local word=${COMP_WORDS[COMP_CWORD]} words=
-  if [ "$COMP_CWORD" -eq 1 ]; then words="status why check drain down up clear completion spread help"
+  if [ "$COMP_CWORD" -eq 1 ]; then words="status why check drain down up failback clear completion spread help"
   else case ${COMP_WORDS[1]} in
     status) words="-at -every -json -watch" ;;
     why) words="-at -json" ;;
@@ -8,6 +8,7 @@ _balancectl() {
     drain) words="-at -configmap -dry-run -file -for -force -name -until -wait -why" ;;
     down) words="-at -configmap -dry-run -file -for -force -name -until -wait -why" ;;
     up) words="-at -configmap -dry-run -file -for -force -name -until -wait -why" ;;
+    failback) words="-at -configmap -dry-run -file -force -wait -why" ;;
     clear) words="-at -configmap -dry-run -file -force -name -wait" ;;
     completion) words="bash zsh" ;;
   esac; fi
