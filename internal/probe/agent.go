@@ -48,6 +48,7 @@ func NewAgent(o Agent) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.speaksFirst = l.speaksFirst || o.Send != ""
 	return &Check{
 		name:     fmt.Sprintf("agent:%d", o.Port),
 		key:      fmt.Sprintf("agent %s send=%+q", key, o.Send),

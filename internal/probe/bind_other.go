@@ -8,3 +8,6 @@ import "syscall"
 
 // bindLate does nothing here.
 func bindLate(_, _ string, _ syscall.RawConn) error { return nil }
+
+// delayAck does nothing here.
+func delayAck(_, _ string, _ syscall.RawConn) error { return nil }

@@ -49,6 +49,7 @@ func NewGRPC(o GRPC) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.speaksFirst = true
 	message, err := proto.Marshal(&grpc_health_v1.HealthCheckRequest{Service: o.Service})
 	if err != nil {
 		return nil, err

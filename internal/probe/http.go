@@ -83,6 +83,7 @@ func NewHTTP(o HTTP) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.speaksFirst = true
 	expect, version := statusText(o.Expect), "http"
 	if o.HTTP2 {
 		version = "http2"

@@ -27,6 +27,8 @@ type line struct {
 	proxy  Proxy
 	tls    *tls.Config  // nil: plaintext
 	files  *Credentials // nil without tls
+
+	speaksFirst bool // the prober sends before it reads
 }
 
 // newLine validates what all TCP-based protocols share, and returns the line with the part of the
@@ -37,7 +39,7 @@ func newLine(port uint16, from netip.Addr, p Proxy, t *TLS, host string, protoco
 	if err = cmp.Or(checkHost(host), p.validate(), err); err != nil {
 		return nil, "", err
 	}
-	l, encryption := &line{source: own, proxy: p}, "no"
+	l, encryption := &line{source: own, proxy: p, speaksFirst: p != NoProxy || t != nil}, "no"
 	if t != nil {
 		if l.tls, encryption, err = t.load(nameOf(host), protocols); err != nil {
 			return nil, "", err
@@ -88,10 +90,11 @@ func (s source) towardPort(addr netip.Addr) netip.AddrPort {
 }
 
 // unkept dials without keep-alive, which saves system calls: no connection lives long enough to
-// need it. bound does so from a source address.
+// need it. speaking does so for a prober that has the first word, bound from a source address.
 var (
-	unkept = net.Dialer{KeepAlive: -1}
-	bound  = net.Dialer{KeepAlive: -1, Control: bindLate}
+	unkept   = net.Dialer{KeepAlive: -1}
+	speaking = net.Dialer{KeepAlive: -1, Control: delayAck}
+	bound    = net.Dialer{KeepAlive: -1, Control: bindLate}
 )
 
 // scheme returns the word for what the line speaks.
@@ -115,17 +118,23 @@ func (l *line) talk(ctx context.Context, endpoint netip.AddrPort, ask func(c *ca
 	return nil
 }
 
-// connect opens a TCP connection.
+// connect opens a TCP connection. Without a source address, DialContext is better than DialTCP, which
+// would bind the socket to a port that no other connection can share.
 func (l *line) connect(ctx context.Context, endpoint netip.AddrPort) (*net.TCPConn, error) {
-	dialer, own := &unkept, l.source.towardPort(endpoint.Addr())
-	if own.IsValid() {
-		dialer = &bound
+	var conn net.Conn
+	var err error
+	switch own := l.source.towardPort(endpoint.Addr()); {
+	case own.IsValid():
+		conn, err = bound.DialTCP(ctx, "tcp", own, endpoint)
+	case l.speaksFirst:
+		conn, err = speaking.DialContext(ctx, "tcp", endpoint.String())
+	default:
+		conn, err = unkept.DialContext(ctx, "tcp", endpoint.String())
 	}
-	tcp, err := dialer.DialTCP(ctx, "tcp", own, endpoint)
 	if err != nil {
 		return nil, &unmet{awaited: "connection", err: err}
 	}
-	return tcp, nil
+	return conn.(*net.TCPConn), nil
 }
 
 // call is an open connection whose reads and writes fail once its context ends.

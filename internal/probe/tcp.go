@@ -41,6 +41,7 @@ func NewTCP(o TCP) (*Check, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.speaksFirst = l.speaksFirst || o.Send != ""
 	return &Check{
 		name:     l.scheme("tcp", "tcp+tls") + ":" + portText(o.Port),
 		key:      fmt.Sprintf("tcp %s send=%+q receive=%+q", key, o.Send, o.Receive),
