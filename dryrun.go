@@ -157,6 +157,9 @@ func (d *dryRun) judge(err error) {
 	file := d.corefile.Filepath
 	for _, b := range d.blocks {
 		d.warnOfRules(b.rules)
+		if err := problemOfFleets(b.rules); err != nil {
+			d.found.Errorf(file, "%v", err)
+		}
 	}
 	if !errors.Is(err, errNotStarted) {
 		d.found.Errorf(file, "%v", err)

@@ -247,12 +247,15 @@ func FuzzCorefile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		input := string(content)
-		if strings.ContainsRune(input, '/') && strings.Contains(input, "weights") || strings.Contains(input, "overrides") {
+		if strings.ContainsRune(input, '/') && (strings.Contains(input, "weights") || strings.Contains(input, "key")) || strings.Contains(input, "overrides") {
 			return // files have targets of their own
 		}
 		c := caddy.NewTestController("dns", input)
 		c.ServerBlockKeys = []string{"dns://.:53"}
 		stanzas, err := parse(c)
+		if err == nil {
+			err = problemOfFleets(stanzas)
+		}
 		if err != nil {
 			checkParseError(t, err, input)
 			return

@@ -3,6 +3,7 @@
 package balance
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -23,8 +24,12 @@ type life struct {
 	zones   map[string]*zoneRule
 	startup *startup // nil in tests without a server
 
-	servers []string // where the block listens, for people
-	view    string   // its view
+	servers    []string // where the block listens, for people
+	view       string   // its view
+	blockZones []string // of the block
+	replica    *replica // this process in the fleet of the rules; nil if they are in none
+
+	began uint64 // counts those that started
 
 	joined   atomic.Bool // its rules take part in their checks
 	mu       sync.Mutex  // held by start and stop: on a signal, Caddy stops servers in another goroutine
@@ -77,6 +82,7 @@ func cameUp(instance *caddy.Instance) {
 var lives = struct {
 	sync.Mutex
 	running map[*life]struct{}
+	started uint64
 }{running: make(map[*life]struct{})}
 
 // startupKey is where a server keeps its startup.
@@ -102,8 +108,13 @@ func (l *life) start() error {
 	if err := pages.join(l); err != nil {
 		return err
 	}
+	if err := inFleet.join(l); err != nil {
+		pages.leave(l)
+		return err
+	}
 	if err := l.startLocalities(); err != nil {
 		pages.leave(l)
+		inFleet.leave(l)
 		return err
 	}
 	if l.startup != nil {
@@ -113,9 +124,12 @@ func (l *life) start() error {
 	l.cancel = cancel
 	l.deadline = time.AfterFunc(comesUpWithin, l.giveUp)
 	lives.Lock()
+	lives.started++
+	l.began = lives.started
 	lives.running[l] = struct{}{}
 	lives.Unlock()
 	for _, z := range l.zones {
+		z.hub = l.hubOf(z.rule)
 		z.subscribe()
 	}
 	l.joined.Store(true)
@@ -157,6 +171,7 @@ func (l *life) stop() {
 		delete(lives.running, l)
 		lives.Unlock()
 		pages.leave(l)
+		inFleet.leave(l)
 		if l.startup != nil {
 			stack.Release()
 		}
@@ -223,11 +238,13 @@ func (l *life) giveUp() {
 	}
 }
 
+// runningLives returns those that run, in the order that they started.
 func runningLives() (all []*life) {
 	lives.Lock()
 	defer lives.Unlock()
 	for l := range lives.running {
 		all = append(all, l)
 	}
+	slices.SortFunc(all, func(a, b *life) int { return cmp.Compare(a.began, b.began) })
 	return all
 }

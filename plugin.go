@@ -37,6 +37,7 @@
 //	moved.go        the words that loadbalance takes
 //	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block;
 //	                credentials.go certificates and keys that are read again
+//	fleet.go        the fleet block
 //	rule.go         a stanza, and the search for the one that a name belongs to
 //	weights.go      the weight file; overrides.go operators' overrides; files.go both files
 //
@@ -74,6 +75,7 @@
 //
 //	health.go       what a rule asks of internal/health; watch.go names resolved from the start
 //	life.go         what starts and stops with a server
+//	replica.go      this process in its fleet; resolve.go the names of other replicas
 package balance
 
 import (
@@ -99,9 +101,13 @@ var _ plugin.Handler = (*Balance)(nil)
 func (b *Balance) Name() string { return pluginName }
 
 // Ready implements the ready plugin's Readiness. It reports true once the endpoints of all watched
-// names have verdicts, up or down, or after five seconds.
+// names have verdicts, up or down, or after five seconds. A replica of a fleet waits as long for what
+// the others know.
 func (b *Balance) Ready() bool {
 	for _, served := range b.rules.byZone {
+		if r := inFleet.current.Load(); served.fleet != nil && r != nil && !r.ready() {
+			return false
+		}
 		if len(served.watched()) > 0 && !served.watcher.ready.Load() || !served.localities.ready() {
 			return false
 		}

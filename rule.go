@@ -16,6 +16,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/failback"
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/inforce"
 	"github.com/seed-f1518d44/balance/internal/names"
@@ -48,6 +49,7 @@ type rule struct {
 	slowStart   time.Duration // 0: none
 	damp        time.Duration // the half-life of penalties; 0: none
 	allDown     allDown
+	fleet       *fleetOfCorefile    // nil without the option fleet
 	status      netip.AddrPort      // of the page that shows the rule; zero: none
 	lines       []string            // of the stanza, without blocks, for that page
 	source      []line              // of the stanza, as they were read
@@ -240,7 +242,8 @@ func (r *rule) hasChoice(res *dns.Msg) bool {
 type zoneRule struct {
 	*rule
 	zone  string
-	scope uint64 // tells apart the turns of rules: the same after a reload
+	hub   *fleet.Fleet // of the replicas that share its verdicts; nil: this one alone
+	scope uint64       // tells apart the turns of rules: the same after a reload
 
 	led           localityCounts // with prefer locality
 	subscriptions []subscription // one a check, while the server runs

@@ -34,7 +34,11 @@ func setup(c *caddy.Controller) error {
 	rules := rulesByZone(stanzas)
 	dryRunning.note(c, stanzas, rules)
 	background := newLife(c, stanzas, rules)
+	background.blockZones = plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
 	start := func() error {
+		if err := problemOfFleets(stanzas); err != nil {
+			return plugin.Error(pluginName, err)
+		}
 		warnOfStanzas(stanzas)
 		enter(rules, listenersOf(config, c.ServerBlockKeys))
 		warnOfChain(config, stanzas)
@@ -160,6 +164,8 @@ type stanza struct {
 	heading position
 	text    string // its options as they stand in the Corefile; empty if it is bare
 
+	fleets *fleetOfCorefile
+
 	weights, overrides fileOption
 	moved              bool          // it has the form that loadbalance has
 	reload             time.Duration // of that
@@ -202,6 +208,7 @@ var options = []option[stanza]{
 		read: set(parseFile(defaultOverridesInterval), func(s *stanza, f fileOption) { s.overrides = f })},
 	{name: "ecs", usage: "CIDR...",
 		read: set(parsePrefixes, func(s *stanza, resolvers []netip.Prefix) { s.rule.ecs = resolvers })},
+	{name: "fleet", usage: "NAME [{ ... }]", block: true, read: readFleet},
 	{name: "observe",
 		read: set(parseNothing, func(s *stanza, given bool) { s.rule.observe = given })},
 	{name: "status", usage: "[ADDRESS]",
@@ -216,7 +223,7 @@ func parseStanza(c *caddy.Controller, heading *line) (*stanza, error) {
 		return nil, heading.errorf("found %q: want %q", heading.name, pluginName)
 	}
 	r := &rule{policy: &policies[0], minHealthy: quorum{count: 1}}
-	s := &stanza{rule: r, root: dnsserver.GetConfig(c).Root, words: optionNames(options), heading: heading.at}
+	s := &stanza{rule: r, root: dnsserver.GetConfig(c).Root, words: optionNames(options), heading: heading.at, fleets: fleetIn(c)}
 	lines, args, err := s.movedLines(heading)
 	if err != nil {
 		return nil, err
@@ -245,6 +252,8 @@ func parseStanza(c *caddy.Controller, heading *line) (*stanza, error) {
 // unknownOption says which options there are, and what else a word may be.
 func unknownOption(word string) error {
 	switch {
+	case optionNamed(fleetOptions, word) != nil:
+		return fmt.Errorf("%s: found outside a fleet: want it in the block of one", word)
 	case optionNamed(checkOptions, word) != nil:
 		return fmt.Errorf("%s: found outside a health_check: want it in the block of one", word)
 	case slices.Contains(dnsserver.Directives, word):
@@ -304,6 +313,7 @@ func (s *stanza) validate() error {
 		{"prefer", r.nearFirst && r.localities == nil, "locality: no address has one: want locality NAME CIDR... or locality kubernetes"},
 		{"require", len(r.checks) < 2, "no effect, because there are not several checks: want at least two health_check lines"},
 		{"require", r.require > len(r.checks), fmt.Sprintf("%d is more than there are: want at most %d", r.require, len(r.checks))},
+		{"fleet", !r.checked(), "no effect, because there is no verdict to share: want a health_check too"},
 		{"min_healthy", !judges, judging},
 		{"all_down", !judges, judging},
 	}, s.pastErrors()...) {
@@ -322,7 +332,7 @@ func (s *stanza) validate() error {
 // warnOfNoEffect warns of options that do nothing, although the stanza is right.
 func (s *stanza) warnOfNoEffect() {
 	r := s.rule
-	if r.spills() {
+	if r.spills() && r.fleet == nil {
 		s.warn(s.at["prefer"], "prefer: spill goes by the clients of this replica alone, so it spills wrongly if the clients of a locality mostly ask one replica")
 	}
 	if at, given := s.at["min_healthy"]; given && len(r.tiers) == 0 {
@@ -401,7 +411,7 @@ func (s *stanza) openFiles() error {
 			return s.fileError("overrides", err)
 		}
 	}
-	return nil
+	return s.fleets.block.openKeys()
 }
 
 // fileError returns an error of a file that an option names: with the line of the Corefile, unless

@@ -86,6 +86,9 @@ func parsed(input string) string {
 	c := caddy.NewTestController("dns", input)
 	c.ServerBlockKeys = keys
 	stanzas, err := parse(c)
+	if err == nil {
+		err = problemOfFleets(stanzas)
+	}
 	if err != nil {
 		return "error: " + err.Error() + "\n"
 	}
@@ -173,6 +176,9 @@ func describe(r *rule) string {
 			b.WriteString("        hold\n")
 		}
 	}
+	if r.fleet != nil {
+		b.WriteString(describeFleet(r.fleet.block))
+	}
 	if r.shown() {
 		fmt.Fprintf(&b, "    status %s\n", r.status)
 	}
@@ -191,6 +197,19 @@ func describe(r *rule) string {
 		b.WriteString("    ttl keep\n")
 	}
 	return b.String() + "}\n"
+}
+
+// describeFleet writes the block that says all of a fleet, if there is one.
+func describeFleet(f *fleetBlock) string {
+	if f == nil {
+		return "    fleet\n"
+	}
+	keys := 0
+	if f.keys != nil {
+		keys = len(*f.keys.keys.Load())
+	}
+	return fmt.Sprintf("    fleet %s\n        join %v\n        listen %s\n        advertise %s\n        %d keys %q\n        locality %q\n        probers %d\n        quorum %d\n",
+		f.name, f.join, listenText(f.listen), f.advertise, keys, f.keyPath, f.locality, f.probers, f.quorum)
 }
 
 func prefixes(list []netip.Prefix) string {

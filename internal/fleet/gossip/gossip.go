@@ -62,6 +62,7 @@ type Carrier struct {
 
 	join       atomic.Pointer[[]Peer]
 	advertised atomic.Pointer[netip.AddrPort]
+	joined     atomic.Bool
 	hurry      chan struct{} // holds a token if join or the locality changed
 
 	outbox  chan parcel
@@ -150,6 +151,10 @@ func (c *Carrier) Advertised() netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
+
+// Joined reports whether this replica has taken the state of another one over, or knows that there is
+// none.
+func (c *Carrier) Joined() bool { return c.joined.Load() }
 
 // Traffic returns what the sockets sent and received.
 func (c *Carrier) Traffic() *Traffic { return &c.traffic }

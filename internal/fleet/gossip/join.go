@@ -93,6 +93,9 @@ func (s *seeker) look() {
 			problems = append(problems, err.Error())
 		}
 	}
+	if s.c.members.count() > 1 || len(found) == 0 && len(problems) == 0 {
+		s.c.joined.Store(true)
+	}
 	s.report(before, problems)
 }
 

@@ -87,10 +87,14 @@ func listen(at netip.AddrPort, log *limitedLog, traffic *Traffic) (*transport, e
 	}, nil
 }
 
-// start begins to receive.
+// start begins to receive, unless the transport was shut down before.
 func (t *transport) start() {
-	t.tasks.Go(t.receive)
-	t.tasks.Go(t.accept)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ctx.Err() == nil {
+		t.tasks.Go(t.receive)
+		t.tasks.Go(t.accept)
+	}
 }
 
 // port returns the port that the sockets listen on.
@@ -257,10 +261,10 @@ func (t *transport) admits(from string) error {
 
 // Shutdown implements memberlist.Transport. It closes what is open and waits for the goroutines.
 func (t *transport) Shutdown() error {
-	t.cancel()
 	_ = t.udp.Close()
 	_ = t.tcp.Close()
 	t.mu.Lock()
+	t.cancel()
 	open := slices.Collect(maps.Keys(t.open))
 	t.mu.Unlock()
 	for _, s := range open {

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/fleet"
+	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
+)
+
+// replica is this process' part in a fleet. A reload of the Corefile keeps it: a new server joins it
+// before the old one leaves it, and what the new Corefile changes is in force once the old server is
+// gone. So a reload that fails changes nothing.
+type replica struct {
+	name    string // of the fleet
+	hub     *fleet.Fleet
+	users   []replicaUser           // the oldest first; guarded by the lock of replicas
+	session atomic.Pointer[session] // nil while it has no sockets
+}
+
+// session is the time in which a replica has its sockets open and the same options in force. Immutable.
+type session struct {
+	block   *fleetBlock // in force
+	carrier *gossip.Carrier
+	opened  time.Time // the sockets
+	cancel  context.CancelFunc
+	tasks   *sync.WaitGroup
+}
+
+// replicaUser is the life of a server block that takes part, and what its Corefile says.
+type replicaUser struct {
+	life  *life
+	block *fleetBlock
+}
+
+const (
+	leaveWithin     = 2 * time.Second // for leaving a fleet in order
+	joinedWithin    = 5 * time.Second // how long Ready waits for the state of other replicas
+	bindAgain       = 5 * time.Second // between attempts to open sockets
+	localityPeriod  = time.Second     // how often the replica's own locality is looked up
+	maxHostName     = 60              // of a replica's name
+	randomNameBytes = 4
+)
+
+// replicas are those of the process: one, or two while a reload replaces one fleet by another. Safe for
+// concurrent use.
+type replicas struct {
+	mu      sync.Mutex
+	all     []*replica              // the oldest first; only that one has sockets
+	current atomic.Pointer[replica] // the oldest; nil if there is none
+}
+
+var inFleet replicas
+
+// replicaName is the name of this process in its fleet. A process that starts again is another
+// replica.
+var replicaName = sync.OnceValue(func() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "replica"
+	}
+	id := make([]byte, randomNameBytes)
+	_, _ = rand.Read(id)
+	return host[:min(len(host), maxHostName)] + "-" + hex.EncodeToString(id)
+})
+
+// fleetBlock returns what the Corefile says about the fleet of the life's rules, nil if they are in none.
+func (l *life) fleetBlock() *fleetBlock {
+	for _, r := range l.rules {
+		if r.fleet != nil {
+			return r.fleet.block
+		}
+	}
+	return nil
+}
+
+// join has a life take part in the fleet of its rules, if they have one. It returns an error if the
+// sockets cannot be opened.
+func (p *replicas) join(l *life) error {
+	block := l.fleetBlock()
+	if block == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := p.named(block.name)
+	if r == nil {
+		r = &replica{name: block.name, hub: fleet.New(block.config())}
+		p.all = append(p.all, r)
+	}
+	r.users = append(r.users, replicaUser{l, block})
+	if err := p.tryOut(r, block); err != nil {
+		p.remove(l)
+		return &lineError{block.place("listen"), err}
+	}
+	l.replica = r
+	p.current.Store(p.all[0])
+	return nil
+}
+
+// tryOut opens the sockets of the first replica, and makes sure that others can be opened later.
+func (p *replicas) tryOut(r *replica, block *fleetBlock) error {
+	first := p.all[0]
+	now := first.session.Load()
+	if r == first && now == nil {
+		return r.open(block)
+	}
+	if now == nil || sameSockets(now.block.listen, block.listen) {
+		return nil
+	}
+	c, err := gossip.Listen(block.options(nil))
+	if err != nil {
+		return cannotListen(block, err)
+	}
+	c.Leave(context.Background())
+	return nil
+}
+
+// sameSockets reports whether sockets cannot be open at both of two addresses.
+func sameSockets(a, b netip.AddrPort) bool {
+	return a.Port() == b.Port() && (a.Addr() == b.Addr() || !isOne(a.Addr()) || !isOne(b.Addr()))
+}
+
+func cannotListen(block *fleetBlock, err error) error {
+	return fmt.Errorf("fleet: cannot listen on %s: %w", listenText(block.listen), reasonOfListen(err))
+}
+
+// place returns the line of an option, or the first line of the block.
+func (b *fleetBlock) place(option string) position {
+	if at, given := b.at[option]; given {
+		return at
+	}
+	return b.heading
+}
+
+func (p *replicas) named(name string) *replica {
+	at := slices.IndexFunc(p.all, func(r *replica) bool { return r.name == name })
+	if at < 0 {
+		return nil
+	}
+	return p.all[at]
+}
+
+// leave ends what join began. The last life of a fleet leaves it.
+func (p *replicas) leave(l *life) {
+	if l.replica == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remove(l)
+	p.settle()
+}
+
+// remove removes a life, and closes the replica that no life uses any more.
+func (p *replicas) remove(l *life) {
+	for _, r := range p.all {
+		r.users = slices.DeleteFunc(r.users, func(u replicaUser) bool { return u.life == l })
+		if len(r.users) == 0 {
+			r.close()
+		}
+	}
+	p.all = slices.DeleteFunc(p.all, func(r *replica) bool { return len(r.users) == 0 })
+}
+
+// settle puts into force what the oldest life's Corefile says.
+func (p *replicas) settle() {
+	if len(p.all) == 0 {
+		p.current.Store(nil)
+		return
+	}
+	first := p.all[0]
+	p.current.Store(first)
+	block, now := first.users[0].block, first.session.Load()
+	switch {
+	case now == nil:
+		p.openLater(first)
+	case now.block == block:
+	case now.block.restartsFor(block) != "":
+		log.Infof("fleet %s: leaves and joins again, because %s", first.name, now.block.restartsFor(block))
+		first.close()
+		p.openLater(first)
+	default:
+		first.adopt(block)
+	}
+}
+
+// openLater opens the sockets of a replica that is in use already. If that fails it tries again, as
+// long as nothing else changes.
+func (p *replicas) openLater(r *replica) {
+	block := r.users[0].block
+	err := r.open(block)
+	if err == nil {
+		return
+	}
+	log.Errorf("%v; this replica works by itself and tries again", &lineError{block.place("listen"), err})
+	time.AfterFunc(bindAgain, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if slices.Index(p.all, r) == 0 && r.session.Load() == nil {
+			p.openLater(r)
+		}
+	})
+}
+
+// restartsFor returns why the replica cannot go on with the same sockets if another block takes the
+// place of this one, "" if it can.
+func (b *fleetBlock) restartsFor(by *fleetBlock) string {
+	switch {
+	case b.listen != by.listen:
+		return fmt.Sprintf("listen changed from %s to %s", listenText(b.listen), listenText(by.listen))
+	case b.advertise != by.advertise:
+		return "advertise changed"
+	case (b.keys == nil) != (by.keys == nil):
+		return "messages are encrypted now and were not before, or the other way round"
+	}
+	return ""
+}
+
+// config returns what the hub has to know.
+func (b *fleetBlock) config() fleet.Config {
+	return fleet.Config{Name: b.name, Replica: replicaName(), Locality: b.locality, Probers: b.probers, Quorum: b.quorum, Log: log}
+}
+
+// options returns what the carrier has to know.
+func (b *fleetBlock) options(resolve gossip.Resolver) gossip.Options {
+	o := gossip.Options{
+		Fleet: b.name, Replica: replicaName(), Versions: fleet.Understood, Locality: b.locality,
+		Listen: b.listen, Advertise: b.advertise, Join: b.join, Resolve: resolve, Log: log,
+	}
+	if b.keys != nil {
+		o.Keys = *b.keys.keys.Load()
+	}
+	return o
+}
+
+// open opens the sockets and joins the fleet.
+func (r *replica) open(block *fleetBlock) error {
+	carrier, err := gossip.Listen(block.options(resolveForFleet))
+	if err != nil {
+		return cannotListen(block, err)
+	}
+	r.hub.Configure(block.config())
+	r.hub.Start(carrier)
+	carrier.Start(r.hub)
+	r.begin(block, carrier, time.Now())
+	log.Infof("fleet %s: replica %s listens on port %d", r.name, replicaName(), block.listen.Port())
+	return nil
+}
+
+// begin begins a session, which follows the key file and the replica's locality.
+func (r *replica) begin(block *fleetBlock, carrier *gossip.Carrier, opened time.Time) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &session{block, carrier, opened, cancel, new(sync.WaitGroup)}
+	if block.keys != nil {
+		changed := func(keys [][]byte) {
+			carrier.SetKeys(keys)
+			log.Infof("fleet %s: key: %d in force from %s, the first of which encrypts", block.name, len(keys), block.keys.Name())
+		}
+		block.keys.changed.Store(&changed)
+		s.tasks.Go(func() { block.keys.Poll(ctx) })
+	}
+	if block.locality == "" {
+		s.tasks.Go(func() { followLocality(ctx, carrier) })
+	}
+	r.session.Store(s)
+}
+
+// end ends what begin began.
+func (s *session) end() {
+	s.cancel()
+	s.tasks.Wait()
+}
+
+// adopt puts another block into force whose sockets are the same.
+func (r *replica) adopt(block *fleetBlock) {
+	s := r.session.Load()
+	s.end()
+	r.hub.Configure(block.config())
+	s.carrier.SetJoin(block.join)
+	if block.keys != nil {
+		s.carrier.SetKeys(*block.keys.keys.Load())
+	}
+	if block.locality != "" {
+		s.carrier.SetLocality(block.locality)
+	}
+	r.begin(block, s.carrier, s.opened)
+}
+
+// close leaves the fleet in order and closes the sockets.
+func (r *replica) close() {
+	s := r.session.Swap(nil)
+	if s == nil {
+		return
+	}
+	s.end()
+	ctx, cancel := context.WithTimeout(context.Background(), leaveWithin)
+	defer cancel()
+	r.hub.Stop(ctx)
+}
+
+// ready reports whether the replica has taken over what others know, or has waited long enough.
+func (r *replica) ready() bool {
+	s := r.session.Load()
+	return s == nil || s.carrier.Joined() || time.Since(s.opened) > joinedWithin
+}
+
+// followLocality tells others the locality of the address that this replica advertises, which depends on
+// the nodes of a cluster if localities come from there.
+func followLocality(ctx context.Context, carrier *gossip.Carrier) {
+	ticks := time.NewTicker(localityPeriod)
+	defer ticks.Stop()
+	for {
+		if at := carrier.Advertised(); at.IsValid() {
+			carrier.SetLocality(localityOfAddress(at.Addr()))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+	}
+}
+
+// localityOfAddress returns the locality that the first stanza with localities knows for an address,
+// which may be none.
+func localityOfAddress(addr netip.Addr) string {
+	for _, l := range runningLives() {
+		for _, r := range l.rules {
+			if place := r.localities.of(addr); place.Known() {
+				return place.String()
+			}
+		}
+	}
+	return ""
+}
+
+// hubOf returns the hub of a rule's fleet, nil if the rule is in none. Its life has joined it.
+func (l *life) hubOf(r *rule) *fleet.Fleet {
+	if r.fleet == nil || l.replica == nil {
+		return nil
+	}
+	return l.replica.hub
+}

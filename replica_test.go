@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
+)
+
+// freePort returns a port of 127.0.0.1 that is free for UDP and TCP.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	for range 20 {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+		udp.Close()
+		if err == nil {
+			tcp.Close()
+			return udp.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		}
+	}
+	t.Fatal("no port is free")
+	return 0
+}
+
+// inFleetOf returns the life of a server block whose Corefile has a fleet block.
+func inFleetOf(t *testing.T, name, options string) *life {
+	t.Helper()
+	r := parsedRule(t, "balance {\nhealth_check tcp 80 {\nallow 10.0.0.0/8\n}\nfleet "+name+" {\n"+options+"\n}\n}")
+	return &life{rules: []*rule{r}}
+}
+
+func loopbackFleet(t *testing.T, port uint16, more string) *life {
+	t.Helper()
+	return inFleetOf(t, "dns", fmt.Sprintf("join 127.0.0.1\nlisten 127.0.0.1:%d\n%s", port, more))
+}
+
+func mustJoin(t *testing.T, p *replicas, lives ...*life) {
+	t.Helper()
+	for _, l := range lives {
+		if err := p.join(l); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// probersOf returns what is in force.
+func (p *replicas) probersOf() int { return p.current.Load().hub.Snapshot().Probers }
+
+// A reload keeps the replica in its fleet. What the new Corefile changes is in force once the old
+// server is gone.
+func TestFleetOverReload(t *testing.T) {
+	p, port := new(replicas), freePort(t)
+	first, other := loopbackFleet(t, port, "probers 2"), loopbackFleet(t, port, "probers 2")
+	mustJoin(t, p, first, other)
+	before := p.current.Load().session.Load().carrier
+	next := loopbackFleet(t, port, "probers 5")
+	mustJoin(t, p, next)
+	if p.leave(first); p.probersOf() != 2 {
+		t.Errorf("%d probers while the old server runs, want 2", p.probersOf())
+	}
+	if p.leave(other); p.probersOf() != 5 {
+		t.Errorf("%d probers after the reload, want 5", p.probersOf())
+	}
+	if p.current.Load().session.Load().carrier != before {
+		t.Error("the replica left its fleet")
+	}
+	if p.leave(next); p.current.Load() != nil {
+		t.Error("the replica is still there")
+	}
+}
+
+// A reload that fails changes nothing, not even where the replica listens.
+func TestFleetAfterFailedReload(t *testing.T) {
+	p := new(replicas)
+	first := loopbackFleet(t, freePort(t), "probers 2")
+	mustJoin(t, p, first)
+	defer p.leave(first)
+	before := p.current.Load().session.Load()
+	for _, failed := range []*life{
+		loopbackFleet(t, freePort(t), "probers 5"),
+		inFleetOf(t, "web", fmt.Sprintf("join 127.0.0.1\nlisten 127.0.0.1:%d", freePort(t))),
+	} {
+		mustJoin(t, p, failed)
+		p.leave(failed)
+		if p.current.Load().session.Load() != before || p.probersOf() != 2 {
+			t.Error("a failed reload changed something")
+		}
+	}
+}
+
+// Another address, or another fleet, takes the place of the one before.
+func TestFleetMoves(t *testing.T) {
+	p, port := new(replicas), freePort(t)
+	first := loopbackFleet(t, freePort(t), "")
+	second := loopbackFleet(t, port, "")
+	third := inFleetOf(t, "web", fmt.Sprintf("join 127.0.0.1\nlisten 127.0.0.1:%d", port))
+	mustJoin(t, p, first, second)
+	p.leave(first)
+	if now := p.current.Load().session.Load(); now == nil || now.block.listen.Port() != port {
+		t.Fatalf("%+v, want port %d", now, port)
+	}
+	mustJoin(t, p, third) // at the same port
+	p.leave(second)
+	if now := p.current.Load(); now.name != "web" || now.session.Load() == nil {
+		t.Errorf("fleet %s, %+v", now.name, now.session.Load())
+	}
+	p.leave(third)
+}
+
+// A port in use keeps a server from starting, and a reload from succeeding.
+func TestFleetPortInUse(t *testing.T) {
+	busy, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	port := busy.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	want := fmt.Sprintf("Testfile:7: fleet: cannot listen on 127.0.0.1:%d: address already in use", port)
+	p := new(replicas)
+	if err := p.join(loopbackFleet(t, port, "")); err == nil || err.Error() != want {
+		t.Errorf("at the start: %v, want %s", err, want)
+	}
+	running := loopbackFleet(t, freePort(t), "")
+	mustJoin(t, p, running)
+	defer p.leave(running)
+	if err := p.join(loopbackFleet(t, port, "")); err == nil || err.Error() != want {
+		t.Errorf("at a reload: %v, want %s", err, want)
+	}
+}
+
+// Without a fleet nothing is there.
+func TestNoFleet(t *testing.T) {
+	p, l := new(replicas), &life{rules: []*rule{parsedRule(t, "balance")}}
+	mustJoin(t, p, l)
+	if p.leave(l); p.current.Load() != nil || l.hubOf(l.rules[0]) != nil {
+		t.Error("there is a fleet")
+	}
+}
+
+// Keys are read again when the file changes; a bad file changes nothing.
+func TestFleetKeysChange(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.key")
+	writeFile(t, file, "MDEyMzQ1Njc4OWFiY2RlZg==\n")
+	l := loopbackFleet(t, freePort(t), "key "+file)
+	keys := l.rules[0].fleet.block.keys
+	var told [][]byte
+	changed := func(keys [][]byte) { told = keys }
+	keys.changed.Store(&changed)
+	writeFile(t, file, "MDAwMDAwMDAwMDAwMDAwMA==\nMDEyMzQ1Njc4OWFiY2RlZg==\n")
+	if err := keys.Read(); err != nil || len(told) != 2 {
+		t.Errorf("%d keys, %v; want 2", len(told), err)
+	}
+	writeFile(t, file, "no key\n")
+	if err := keys.Read(); err == nil || strings.Contains(err.Error(), "no key\n") || len(*keys.keys.Load()) != 2 {
+		t.Errorf("%d keys, %v; want 2 and an error", len(*keys.keys.Load()), err)
+	}
+}
+
+// A replica that finds no other is ready at once if there is none to be found, else after a while.
+func TestFleetReady(t *testing.T) {
+	p := new(replicas)
+	alone := loopbackFleet(t, gossip.DefaultPort, "") // joins itself
+	mustJoin(t, p, alone)
+	defer p.leave(alone)
+	for end := time.Now().Add(joinedWithin - time.Second); !p.current.Load().ready(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not ready, though it looks for nobody but itself")
+		}
+	}
+	if !(&replica{}).ready() {
+		t.Error("a replica without sockets is not ready")
+	}
+}
+
+// Names of other replicas are answered by the server itself if it has a zone for them.
+func TestRuleNear(t *testing.T) {
+	z := ruleWith("example.org.", newBackends(t).checkOf())
+	l := &life{zones: map[string]*zoneRule{z.zone: z}, blockZones: []string{"cluster.local.", "example.org."}}
+	if err := l.start(); err != nil {
+		t.Fatal(err)
+	}
+	defer l.stop()
+	if ruleNear("coredns-fleet.kube-system.svc.cluster.local.") != z || ruleNear("example.net.") != nil {
+		t.Error("not the rule of the server block whose zone holds the name")
+	}
+}
+
+// The replica's locality is that of its address, by the first stanza that knows one.
+func TestLocalityOfAddress(t *testing.T) {
+	r := parsedRule(t, "balance {\nlocality zone-a 10.1.0.0/16\nprefer locality\n}")
+	l := &life{rules: []*rule{r}}
+	if err := l.start(); err != nil {
+		t.Fatal(err)
+	}
+	defer l.stop()
+	for addr, want := range map[string]string{"10.1.2.3": "zone-a", "10.2.2.3": ""} {
+		if got := localityOfAddress(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: %q, want %q", addr, got, want)
+		}
+	}
+}
