@@ -67,8 +67,10 @@ func changeOf(before *state, p *plan, d allDown) string {
 		was = *before.plan
 	}
 	switch {
-	case p.failedOver && (!was.failedOver || was.tier() != p.tier()):
+	case p.basis.kept.number == 0 && p.failedOver && (!was.failedOver || was.tier() != p.tier()):
 		return fmt.Sprintf("tier %d answers, because too few members of an earlier tier are up", p.tier()+1)
+	case p.basis.kept.number > 0 && was.basis.kept.number != p.basis.kept.number:
+		return p.keptText()
 	case was.failedOver && !p.failedOver && !p.allDown:
 		return fmt.Sprintf("tier %d answers again", p.tier()+1)
 	case d.mode == answerOpen && p.forcedDown() && !was.forcedDown():

@@ -68,7 +68,7 @@ func (r *applied) epoch() uint64 {
 }
 
 // basis returns what a plan for a key is made from, apart from its members.
-func (r *applied) basis(key turnKey, epoch uint64, kept uint16) basis {
+func (r *applied) basis(key turnKey, epoch uint64, kept keptTier) basis {
 	b := basis{rule: r.question.rule, epoch: epoch, prefer: key.prefer, most: key.most, kept: kept, ordersOnly: r.ordersOnly}
 	if r.owner != nil {
 		b.owner = r.owner.rule
@@ -107,10 +107,10 @@ func (r *applied) assess(owner string, prefer choice, n int, memberAt func(i int
 	if n > 1 && !b.leavesNoTrace {
 		r.question.warnUnweighed(owner, n, memberAt)
 	}
-	b.kept = 0
+	b.kept = keptTier{}
 	if b.past != nil {
 		d := r.failback(owner, b.past, b.standings, memberAt, !b.awaited.IsZero())
-		b.past.failback, b.kept = d.State, d.Kept
+		b.past.failback, b.kept = d.State, keptBy(d)
 		b.changesAt(d.Again)
 	}
 }
@@ -145,9 +145,21 @@ func pastKey(key turnKey) turnKey {
 
 // remember keeps the past of an entry's RRset for the next plan.
 func (r *applied) remember(e *entry, b *buffers) {
-	if b.past != nil {
-		allTurns.entry(r.question.scope, pastKey(e.key), e.owner).past.Store(b.past)
+	if b.past == nil {
+		return
 	}
+	allTurns.entry(r.question.scope, pastKey(e.key), e.owner).past.Store(b.past)
+	ramps := slices.ContainsFunc(b.standings, func(s standing) bool { return s.factors.Ramp > 0 })
+	r.question.changing.note(e, ramps || b.kept.number > 0)
+}
+
+// keptBy returns the tier that a decision keeps.
+func keptBy(d failback.Decision) (kept keptTier) {
+	kept.number = d.Kept
+	if !d.Again.IsZero() {
+		kept.until = d.Again.Unix()
+	}
+	return kept
 }
 
 // failback decides which tier of an RRset serves, given what is remembered of it.

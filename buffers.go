@@ -19,7 +19,7 @@ type buffers struct {
 	awaited   time.Time  // when waiting for a first verdict on one of these ends; zero: none is awaited
 	next      time.Time  // when what is known of one of these next changes by itself; zero: never
 	past      *past      // of the RRset; nil unless it counts
-	kept      uint16     // as in basis
+	kept      keptTier   // as in basis
 	picked    []uint16   // the members, then the records, that go out
 	fates     []fate     // of every member; only for RRsets with repeated records
 	plans     []*plan    // of the RRsets of the last section; nil for one that is left alone

@@ -79,11 +79,18 @@ func (q quorum) of(members int) int {
 	return q.count
 }
 
+// keptTier is a later tier that goes on serving while it has a quorum, as failback says. The zero value
+// is none: then the first tier with a quorum serves.
+type keptTier struct {
+	number uint16
+	until  int64 // Unix time; 0: an operator decides
+}
+
 // criteria are what members are classified by, beside what is known of them.
 type criteria struct {
 	minHealthy quorum
-	kept       uint16 // the tier that goes on serving while it has a quorum; 0: the first one that has
-	mayStay    bool   // a later tier that serves is no degradation
+	kept       keptTier
+	mayStay    bool // a later tier that serves is no degradation
 }
 
 // classification says which members answer.
@@ -139,7 +146,7 @@ func classify(standings []standing, by criteria) classification {
 // servingTier returns the index of the tier that answers, -1 if no tier has an eligible member.
 func (by criteria) servingTier(tiers []tier) int {
 	healthy := func(t tier) bool { return t.hasQuorum(by.minHealthy) }
-	if at := slices.IndexFunc(tiers, func(t tier) bool { return by.kept > 0 && t.number == by.kept && healthy(t) }); at >= 0 {
+	if at := slices.IndexFunc(tiers, func(t tier) bool { return by.kept.number > 0 && t.number == by.kept.number && healthy(t) }); at >= 0 {
 		return at
 	}
 	if at := slices.IndexFunc(tiers, healthy); at >= 0 {

@@ -127,6 +127,9 @@ func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int
 	case z.judges() || len(z.tiers) > 0:
 		step("%d of %d members can answer%s", serving, total, z.tierStep(p, set))
 	}
+	if kept := p.keptText(); kept != "" {
+		step("%s (%s)", kept, z.options["failback"])
+	}
 	if set.sealed && len(p.excluded) > 0 {
 		step("an RRSIG covers the RRset: the others stay and go last")
 	}
@@ -314,10 +317,23 @@ func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) strin
 	if known.Problem != "" && (known.Failing || known.Verdict != health.Up) { // not of a failure long past
 		reason += ": " + text.OneLine(known.Problem)
 	}
-	if said := adviceText(known.Advice); said != "" {
-		reason += "; " + said
+	for _, more := range []string{adviceText(known.Advice), dampText(known)} {
+		if more != "" {
+			reason += "; " + more
+		}
 	}
 	return reason
+}
+
+// dampText describes what damping has against an endpoint, "" if that is nothing.
+func dampText(known health.Endpoint) string {
+	switch {
+	case !known.Reuse.IsZero():
+		return fmt.Sprintf("it flaps: to stay out until %s (penalty %.0f)", known.Reuse.UTC().Format(time.RFC3339), known.Penalty)
+	case known.Penalty >= 1:
+		return fmt.Sprintf("penalty %.0f", known.Penalty)
+	}
+	return ""
 }
 
 // adviceText describes what an endpoint says about itself, "" if that is nothing.

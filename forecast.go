@@ -33,9 +33,9 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 			standings[i] = rules.peek(owner, withoutPort(m.addr), past, now)
 		}
 	}
-	kept := uint16(0)
+	var kept keptTier
 	if past != nil {
-		kept = rules.failback(owner, past, standings, memberAt, !p.awaited.IsZero()).Kept
+		kept = keptBy(rules.failback(owner, past, standings, memberAt, !p.awaited.IsZero()))
 	}
 	if !rules.made(s) || !slices.Equal(standings, p.standings) || kept != p.basis.kept {
 		p = &plan{basis: rules.basis(e.key, rules.epoch(), kept), members: p.members, standings: standings}

@@ -141,6 +141,13 @@ func (b *counterBook) Collect(metrics chan<- prometheus.Metric) {
 }
 
 var (
+	rampingDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "ramping"),
+		"Members in a slow start: they came back or joined, and have a part of their weight.", []string{"zone"}, nil)
+	failbackWaitingDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "failback_waiting"),
+		"RRsets for which a later tier goes on serving although an earlier one could, as the option failback says.", []string{"zone"}, nil)
+)
+
+var (
 	localityNodesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_nodes"),
 		"Nodes that localities come from.", []string{"zone"}, nil)
 	localityReachedDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "locality_api_server_reached"),

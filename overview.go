@@ -196,6 +196,7 @@ func (o *overview) name(rule int, n *listedName, s *state) statuspage.Name {
 	wanted, states := f.wanted(), f.states()
 	shown.Degraded, shown.Answer = f.plan.degraded, f.answer
 	shown.Tier, shown.FailedOver = int(f.plan.tier())+1, f.plan.failedOver
+	shown.Failback = f.plan.keptText()
 	leads, others := n.inWindow(s)
 	for _, count := range leads {
 		shown.Answers += int(count)
@@ -233,6 +234,7 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 	shown := statuspage.Member{
 		Member: m.String(), Verdict: at.verdict.String(), Weight: int(at.weight), Tier: int(at.tier) + 1, Probes: []statuspage.Probe{},
 	}
+	shown.Ramp = int(at.factors.Ramp)
 	shown.WeightInForce = f.plan.weightInForce(i)
 	endpoints := z.endpointsOf(m, inExtra, inAnswer, inWatch)
 	for _, at := range endpoints[:min(len(endpoints), maxShownAddresses)] {
@@ -294,7 +296,10 @@ func probeOf(s subscription, endpoint netip.AddrPort) statuspage.Probe {
 	}
 	since := known.Since.UTC()
 	probe.Verdict, probe.Since, probe.Failing, probe.Error = known.Verdict.String(), &since, known.Failing, known.Problem
-	probe.Note = adviceText(known.Advice)
+	probe.Note = strings.Join(slices.DeleteFunc([]string{adviceText(known.Advice), dampText(known)}, func(s string) bool { return s == "" }), "; ")
+	if probe.Penalty = int(known.Penalty); !known.Reuse.IsZero() {
+		probe.Reuse = new(known.Reuse.UTC())
+	}
 	probe.Milliseconds, probe.Failed = append(probe.Milliseconds, known.Milliseconds...), append(probe.Failed, known.Failed...)
 	return probe
 }

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -49,7 +50,7 @@ type basis struct {
 	epoch      uint64 // of these rules when the plan was made
 	prefer     choice
 	most       uint16 // the most members that fit the client's size; 0: all
-	kept       uint16 // the tier that goes on serving although an earlier one could; 0: none
+	kept       keptTier
 	ordersOnly bool
 }
 
@@ -160,6 +161,19 @@ func (p *plan) outcome() outcome {
 		return failedOver
 	}
 	return ordered
+}
+
+// keptText says why a later tier goes on serving, "" if none does.
+func (p *plan) keptText() string {
+	kept := p.basis.kept
+	switch {
+	case kept.number == 0:
+		return ""
+	case kept.until == 0:
+		return fmt.Sprintf("tier %d goes on serving although an earlier one could: failback manual waits for an operator", kept.number+1)
+	}
+	return fmt.Sprintf("tier %d goes on serving although an earlier one could, until %s, as failback says",
+		kept.number+1, time.Unix(kept.until, 0).UTC().Format(time.RFC3339))
 }
 
 // tier returns the tier that answers.

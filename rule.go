@@ -252,6 +252,7 @@ type zoneRule struct {
 	uncheckedPort atomic.Bool    // a port that no check has in ports was logged
 	watcher       watcher
 	announcer     announcer
+	changing      changing    // RRsets with a slow start, or with a failback that waits
 	aliased       atomic.Bool // an alias to an address of a rule without checks was logged
 
 	block   map[string]*zoneRule // the rules of the server block, by zone; nil if there is no other

@@ -3,11 +3,14 @@
 package balance
 
 import (
+	"net/netip"
 	"strconv"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
@@ -29,6 +32,8 @@ func (rulesCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- overridesDesc
 	descs <- localityNodesDesc
 	descs <- localityReachedDesc
+	descs <- rampingDesc
+	descs <- failbackWaitingDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -38,6 +43,7 @@ func (rulesCollector) Collect(metrics chan<- prometheus.Metric) {
 	collectExpiries(metrics)
 	collectOverrides(metrics)
 	collectNodes(metrics)
+	collectChanging(metrics)
 }
 
 // zoneFile is a file of a rule, in one of its zones. Rules that share it, or replace each other, say the same.
@@ -144,5 +150,57 @@ func collectNodes(metrics chan<- prometheus.Metric) {
 	for zone, nodes := range shown {
 		metrics <- prometheus.MustNewConstMetric(localityNodesDesc, prometheus.GaugeValue, float64(nodes.Count), zone)
 		metrics <- gauge(localityReachedDesc, nodes.Problem == "", zone)
+	}
+}
+
+// changeCount counts what changes with time in a zone. Rules that replace each other may say the same.
+type changeCount struct {
+	ramps, waits bool // the rule has such options
+	ramping      map[netip.Addr]bool
+	waiting      map[string]bool // by name and type
+}
+
+// collectChanging writes how many members are in a slow start, and how many RRsets wait for a failback.
+func collectChanging(metrics chan<- prometheus.Metric) {
+	zones := make(map[string]*changeCount)
+	for _, l := range runningLives() {
+		for zone, z := range l.zones {
+			if !z.remembers() {
+				continue
+			}
+			if zones[zone] == nil {
+				zones[zone] = &changeCount{ramping: make(map[netip.Addr]bool), waiting: make(map[string]bool)}
+			}
+			zones[zone].add(z)
+		}
+	}
+	for zone, c := range zones {
+		if c.ramps {
+			metrics <- prometheus.MustNewConstMetric(rampingDesc, prometheus.GaugeValue, float64(len(c.ramping)), zone)
+		}
+		if c.waits {
+			metrics <- prometheus.MustNewConstMetric(failbackWaitingDesc, prometheus.GaugeValue, float64(len(c.waiting)), zone)
+		}
+	}
+}
+
+// add adds what changes in a rule. It looks anew, because an RRset that nobody asks for keeps its plan.
+func (c *changeCount) add(z *zoneRule) {
+	c.ramps, c.waits = c.ramps || z.slowStart > 0, c.waits || z.failback.Mode != failback.AtOnce
+	for _, e := range z.changing.all() {
+		s := e.state.Load()
+		if s == nil || allTurns.known(e.scope, e.key, e.owner) != e {
+			z.changing.drop(e) // it was evicted
+			continue
+		}
+		p := z.forecastOf(e, s, filewatch.Clock()).plan
+		for i := range p.standings {
+			if p.standings[i].factors.Ramp > 0 {
+				c.ramping[p.members[i].addr] = true
+			}
+		}
+		if p.basis.kept.number > 0 {
+			c.waiting[e.owner+" "+dns.TypeToString[e.key.rrtype]] = true
+		}
 	}
 }

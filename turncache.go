@@ -5,6 +5,7 @@ package balance
 import (
 	"hash/maphash"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/seed-f1518d44/balance/internal/schedule"
@@ -269,4 +270,39 @@ func (t *turnCache) account(before, now *state) {
 		g[0].members.Add(-before.cost)
 	}
 	t.age(g)
+}
+
+// changing holds the entries of RRsets whose plans change with time, to be counted. It is bounded. Safe for
+// concurrent use.
+type changing struct {
+	entries sync.Map // *entry to nothing
+	count   atomic.Int32
+}
+
+// maxChanging is the most entries that are held.
+const maxChanging = 10_000
+
+// note notes whether the plan of an entry changes with time.
+func (c *changing) note(e *entry, changes bool) {
+	if !changes {
+		c.drop(e)
+	} else if _, held := c.entries.Load(e); !held && c.count.Load() < maxChanging {
+		if _, held := c.entries.LoadOrStore(e, nil); !held {
+			c.count.Add(1)
+		}
+	}
+}
+
+func (c *changing) drop(e *entry) {
+	if _, held := c.entries.LoadAndDelete(e); held {
+		c.count.Add(-1)
+	}
+}
+
+// all returns the entries.
+func (c *changing) all() (entries []*entry) {
+	for e := range c.entries.Range {
+		entries = append(entries, e.(*entry))
+	}
+	return entries
 }

@@ -122,11 +122,12 @@ type Name struct {
 	PreferLine *int     `json:"prefer_line,omitempty"` // of the Corefile
 	Answer     string   `json:"answer"`
 	Degraded   bool     `json:"degraded"`
-	Tier       int      `json:"tier"`        // the one that answers; the first is 1
-	FailedOver bool     `json:"failed_over"` // it is not the first that has members
-	Answers    int      `json:"answers"`     // in the window
-	Down       int      `json:"down"`        // members
-	Members    []Member `json:"members"`     // those that are down first
+	Tier       int      `json:"tier"`               // the one that answers; the first is 1
+	FailedOver bool     `json:"failed_over"`        // it is not the first that has members
+	Failback   string   `json:"failback,omitempty"` // why a later tier goes on serving
+	Answers    int      `json:"answers"`            // in the window
+	Down       int      `json:"down"`               // members
+	Members    []Member `json:"members"`            // those that are down first
 
 	MembersOmitted int `json:"members_omitted"`
 }
@@ -137,7 +138,7 @@ func (n *Name) HasTiers() bool {
 }
 
 // Member is one record of an RRset. State is "answers" if it has its turn in the next answers, else the
-// reason why not: "limit", "drained", "tier" or "down".
+// reason why not: "limit", "drained", "tier", "damped", "locality" or "down".
 type Member struct {
 	Member        string     `json:"member"`
 	Verdict       string     `json:"verdict"` // of all checks together, or the override's
@@ -145,6 +146,7 @@ type Member struct {
 	State         string     `json:"state"`
 	Weight        int        `json:"weight"`
 	WeightInForce float64    `json:"weight_in_force"` // with the factors that scale it; 0: it does not answer
+	Ramp          int        `json:"ramp,omitempty"`  // percent of its weight that slow_start gives it so far
 	Tier          int        `json:"tier"`            // the first is 1
 	Override      *Override  `json:"override"`
 	Leads         Leads      `json:"leads"`
@@ -176,7 +178,9 @@ type Probe struct {
 	Error        string     `json:"error,omitempty"` // of the last probe that failed
 	Milliseconds []float64  `json:"milliseconds"`
 	Failed       []int      `json:"failed"`
-	Note         string     `json:"note,omitempty"` // why it is not probed
+	Note         string     `json:"note,omitempty"`    // why it is not probed, or what else there is to say
+	Penalty      int        `json:"penalty,omitempty"` // for flapping
+	Reuse        *time.Time `json:"reuse,omitempty"`   // until when damping is to keep it out
 }
 
 // Endpoint is an endpoint that no name in the document has as a member.

@@ -204,7 +204,7 @@ var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
 
 // states are what the page says of a member; page.js says the same.
 var states = map[string]string{
-	"answers": "in turn", "limit": "beyond the limit", "drained": "standby", "tier": "other tier answers", "down": "left out",
+	"answers": "in turn", "limit": "beyond the limit", "drained": "standby", "tier": "other tier answers", "down": "left out", "damped": "left out: it flaps",
 }
 
 // ago says how long before now a moment was, roughly; nothing if it is unknown.

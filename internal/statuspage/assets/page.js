@@ -92,7 +92,7 @@ const milliseconds = (ms) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 
 const MARKS = { up: "✓", down: "✕", unknown: "?" };
 const ANSWERS = { fail_open: "fails open", nodata: "answers nodata", servfail: "answers SERVFAIL", fallback: "answers the fallback" };
-const STATES = { answers: "in turn", limit: "beyond the limit", drained: "standby", tier: "other tier answers", down: "left out" };
+const STATES = { answers: "in turn", limit: "beyond the limit", drained: "standby", tier: "other tier answers", down: "left out", damped: "left out: it flaps" };
 
 // Parts of the page.
 
@@ -139,6 +139,7 @@ function notes(member) {
     const until = over.until ? `, until ${date(over.until)}` : "";
     lines.push(el("div", { class: "doubt" }, `override: ${over.what}${until}${over.why ? `, “${over.why}”` : ""} (${over.where})`));
   }
+  if (member.ramp) lines.push(el("div", { class: "quiet" }, `slow start: ${member.ramp}% of its weight so far`));
   for (const probe of member.probes) {
     if (probe.note) lines.push(el("div", { class: "quiet" }, `${probe.check} ${probe.note}`));
     else if (probe.error && (probe.verdict === "down" || probe.failing)) lines.push(el("div", { class: "bad" }, `${probe.check}: ${probe.error}`));
@@ -191,6 +192,7 @@ function nameArticle(name, members) {
   if (rule.observe) badges.push(el("span", { class: "badge observe" }, "observe: would"), " ");
   if (name.answer !== "members") badges.push(el("span", { class: "badge bad" }, ANSWERS[name.answer] || name.answer), " ");
   if (name.failed_over) badges.push(el("span", { class: "badge bad" }, `failed over to tier ${name.tier}`), " ");
+  if (name.failback) badges.push(el("span", { class: "quiet" }, name.failback), " ");
   if (name.down) badges.push(el("span", { class: "bad" }, `${name.down} of ${name.members.length + name.members_omitted} down`), " ");
   const rows = members.flatMap((member) => memberRows(name, member, rule, changed(`${key} ${member.member}`, member.verdict)));
   const omitted = name.members_omitted ? el("p", { class: "quiet" }, `and ${plural(name.members_omitted, "member")} more`) : null;
