@@ -186,7 +186,15 @@ func TestReplicas(t *testing.T) {
 	if status, out, _ := ctl(t, "status", "-at", other, "-at", at, "-json"); strings.Count(out, "\n") != 2 || status != exitNot {
 		t.Errorf("exit status %d, %s: want a line for each", status, out)
 	}
+	first.Rules[0].Options = append(first.Rules[0].Options, "fleet east")
+	const note = "other replicas of the fleet east were not asked, and read files of their own: name their pages with -at too\n"
+	if _, out, _ := ctl(t, "drain", "192.0.2.2", "-why", "w", "-at", at); !strings.HasSuffix(out, note) {
+		t.Errorf("it says %s, want at its end %s", out, note)
+	}
 	status, out, problems = ctl(t, "drain", "192.0.2.2", "-why", "x", "-at", other, "-at", at, "-wait", "1ms")
+	if strings.Contains(out, note) {
+		t.Errorf("it says %s, although two replicas were asked", out)
+	}
 	if status != exitNot || !strings.Contains(out, "in force at ns1, "+at+" after") || problems != "written, but the server has not taken it within 1ms at ns2, "+other+"\n" {
 		t.Errorf("exit status %d, %s, and %s", status, problems, out)
 	}

@@ -43,6 +43,18 @@ func overridesFile(r *statuspage.Rule) string {
 	return ""
 }
 
+// fleetOf returns the name of the fleet that a rule which reads a file belongs to, "" if there is none.
+func fleetOf(d *statuspage.Document, file string) string {
+	for i := range d.Rules {
+		for _, option := range d.Rules[i].Options {
+			if words := strings.Fields(option); len(words) > 1 && words[0] == "fleet" && isSame(file, overridesFile(&d.Rules[i])) {
+				return words[1]
+			}
+		}
+	}
+	return ""
+}
+
 // isSame reports whether a file is that of a page, which may have a path relative to its server's
 // directory.
 func isSame(file, onPage string) bool {
