@@ -227,6 +227,7 @@ func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state
 	memberAt := func(i int) *member { return &p.members[i] }
 	b.past = r.pastWith(e.key, e.owner, now, len(p.members), memberAt)
 	r.assess(e.owner, e.key.prefer, len(p.members), memberAt, b)
+	loads := r.weigh(now.loads, len(p.members), memberAt, b)
 	if !slices.Equal(b.standings, p.standings) || b.kept != p.basis.kept {
 		return nil
 	}
@@ -235,7 +236,7 @@ func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state
 	case p.basis.epoch == epoch && p.awaited.Equal(b.awaited) && p.next.Equal(b.next):
 		return now
 	}
-	next := &state{p.at(epoch, b.awaited, b.next), now.turns, now.leads, b.past, now.cost}
+	next := &state{p.at(epoch, b.awaited, b.next), now.turns, now.leads, b.past, loads, now.cost}
 	e.state.CompareAndSwap(now, next)
 	return next
 }
@@ -285,8 +286,9 @@ func (r *applied) teach(e *entry, now *state) {
 func (r *applied) successor(e *entry, now *state, epoch uint64, b *buffers) *state {
 	b.past = r.pastWith(e.key, e.owner, now, len(b.lineup.order.first), b.lineup.member)
 	r.assess(e.owner, e.key.prefer, len(b.lineup.order.first), b.lineup.member, b)
+	loads := r.weigh(now.loadsBefore(), len(b.lineup.order.first), b.lineup.member, b)
 	p := r.planFor(r.basis(e.key, epoch, b.kept), b)
-	next := newState(p, turnsAfter(now, p))
+	next := newState(p, turnsAfter(now, p)).with(loads)
 	next.past = b.past
 	if r.question.shown() {
 		next.leads = newLeadCounts(e, p, now)

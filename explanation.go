@@ -54,8 +54,9 @@ func (r *applied) copyOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*st
 	}
 	b.past = r.pastWith(key, set.owner, last, len(b.lineup.order.first), b.lineup.member)
 	r.assess(set.owner, key.prefer, len(b.lineup.order.first), b.lineup.member, b)
+	loads := r.weigh(last.loadsBefore(), len(b.lineup.order.first), b.lineup.member, b)
 	p := newPlan(r.basis(key, r.epoch(), b.kept), r.limits(), b)
-	return newState(p, turnsAfter(last, p).clone(p)), &b.lineup.order
+	return newState(p, turnsAfter(last, p).clone(p)).with(loads), &b.lineup.order
 }
 
 // clone returns a copy for a plan, which has as many groups.
@@ -213,6 +214,9 @@ func (z *zoneRule) reasonsFor(owner string, p *plan, i int, b *buffers, now time
 	if at.factors != (inforce.Factors{}) {
 		reasons = append(reasons, p.factorsReason(i))
 	}
+	if silence := z.silenceOf(m, now); silence != "" {
+		reasons = append(reasons, silence)
+	}
 	return reasons
 }
 
@@ -317,7 +321,7 @@ func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) strin
 	if known.Problem != "" && (known.Failing || known.Verdict != health.Up) { // not of a failure long past
 		reason += ": " + text.OneLine(known.Problem)
 	}
-	for _, more := range []string{adviceText(known.Advice), dampText(known)} {
+	for _, more := range []string{adviceText(known.Advice), loadText(known.Load, now), dampText(known)} {
 		if more != "" {
 			reason += "; " + more
 		}
@@ -336,7 +340,7 @@ func dampText(known health.Endpoint) string {
 	return ""
 }
 
-// adviceText describes what an endpoint says about itself, "" if that is nothing.
+// adviceText describes what an endpoint says about itself but of its load, "" if that is nothing.
 func adviceText(a health.Advice) string {
 	if a.NoSay {
 		return "the check has no say on it"
@@ -344,9 +348,6 @@ func adviceText(a health.Advice) string {
 	var said []string
 	if a.Drain {
 		said = append(said, "drain")
-	}
-	if a.Weighted {
-		said = append(said, fmt.Sprintf("%d%% of its weight, which is not used yet", a.Percent))
 	}
 	if a.Reason != "" {
 		said = append(said, a.Reason)

@@ -31,6 +31,7 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 			standings[i] = p.standings[i] // only an answer shows whether a target is down
 		} else {
 			standings[i] = rules.peek(owner, withoutPort(m.addr), past, now)
+			standings[i].factors.Load = p.standings[i].factors.Load // of the last look
 		}
 	}
 	var kept keptTier

@@ -27,6 +27,7 @@ type check struct {
 	ports []health.PortRange // that records may name; nil: the check has its own
 	watch []string           // names, fully qualified
 	agent bool               // it has no say on an endpoint whose agent cannot be reached
+	loads bool               // it may learn how busy an endpoint is
 }
 
 // subscription is a rule's part in the probes of a check. It is asked about an address in an answer
@@ -51,6 +52,8 @@ type subscription interface {
 	Advice(at netip.AddrPort) health.Advice
 	// Record returns how the endpoint came to its verdict, and leaves no trace.
 	Record(at netip.AddrPort) health.Record
+	// Load returns what an endpoint says of its load, and leaves no trace.
+	Load(endpoint netip.AddrPort) health.Load
 	// Endpoints returns what is known of the endpoints that the rule's answers hold.
 	Endpoints() iter.Seq[health.Endpoint]
 	// Leave ends the part that the rule takes.
@@ -64,7 +67,8 @@ func (z *zoneRule) subscribe() {
 	for _, c := range z.checks {
 		s := probing.Join(&c.Check, health.Subscriber{
 			Zone: z.zone, Scope: z.scope, Allow: c.allow, Ports: c.ports, History: z.shown(), Observe: z.observe,
-			Changed: func() { z.epoch.Add(1) },
+			GoesByLoad: z.goesByLoad() && c.loads,
+			Changed:    func() { z.epoch.Add(1) },
 		})
 		z.subscriptions = append(z.subscriptions, s)
 		if c.agent {

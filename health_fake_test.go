@@ -37,6 +37,7 @@ func (v *verdicts) Allows(at netip.AddrPort) bool          { return health.MayPr
 func (v *verdicts) Endpoints() iter.Seq[health.Endpoint]   { return maps.Values(v.known) }
 func (v *verdicts) Refuse()                                { v.refused++ }
 func (v *verdicts) Advice(at netip.AddrPort) health.Advice { return v.known[v.endpoint(at)].Advice }
+func (v *verdicts) Load(at netip.AddrPort) health.Load     { return v.known[v.endpoint(at)].Load }
 func (v *verdicts) Leave()                                 {}
 func (v *verdicts) Awaited(at netip.AddrPort) time.Time    { return v.awaited[v.endpoint(at)] }
 func (v *verdicts) Record(at netip.AddrPort) health.Record { return v.records[v.endpoint(at)] }

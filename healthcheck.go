@@ -142,6 +142,7 @@ func (s *stanza) addCheck(name string, p protocol, d *checkDraft) error {
 	}
 	c := d.check(prober)
 	c.agent = name == "agent"
+	c.loads = slices.Contains([]string{"agent", "http", "https"}, name)
 	s.rule.checks = append(s.rule.checks, c)
 	return nil
 }

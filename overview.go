@@ -296,7 +296,9 @@ func probeOf(s subscription, endpoint netip.AddrPort) statuspage.Probe {
 	}
 	since := known.Since.UTC()
 	probe.Verdict, probe.Since, probe.Failing, probe.Error = known.Verdict.String(), &since, known.Failing, known.Problem
-	probe.Note = strings.Join(slices.DeleteFunc([]string{adviceText(known.Advice), dampText(known)}, func(s string) bool { return s == "" }), "; ")
+	notes := []string{adviceText(known.Advice), loadText(known.Load, time.Now()), dampText(known)}
+	probe.Note = strings.Join(slices.DeleteFunc(notes, func(s string) bool { return s == "" }), "; ")
+	probe.Load = shownLoad(known.Load, time.Now())
 	if probe.Penalty = int(known.Penalty); !known.Reuse.IsZero() {
 		probe.Reuse = new(known.Reuse.UTC())
 	}

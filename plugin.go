@@ -56,6 +56,7 @@
 //	prefer.go       preferences; condition.go when, near.go and spill.go prefer locality
 //	localities.go   which locality an address is in
 //	past.go         slow_start, damp and failback, for which the past of members counts
+//	load.go         weights that follow what members say of their load
 //	fit.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
 //
 // What operators see:

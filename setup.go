@@ -200,6 +200,8 @@ var options = []option[stanza]{
 		read: set(parseSpan, func(s *stanza, window time.Duration) { s.rule.slowStart = window })},
 	{name: "damp", usage: "[HALF_LIFE]",
 		read: set(parseHalfLife, func(s *stanza, halfLife time.Duration) { s.rule.damp = halfLife })},
+	{name: "load_weights", usage: "[FLOOR%]",
+		read: set(parseLoadWeights, func(s *stanza, floor int) { s.rule.loadFloor = floor })},
 	{name: "min_healthy", usage: "N|P%",
 		read: set(parseMinHealthy, func(s *stanza, q quorum) { s.rule.minHealthy = q })},
 	{name: "all_down", usage: "open|nodata|servfail|fallback ADDRESS...",
@@ -307,6 +309,9 @@ func (s *stanza) validate() error {
 	for _, rule := range append([]contradiction{
 		{"weight", !r.policy.weighs, weighing},
 		{"weights", !r.policy.weighs, weighing},
+		{"load_weights", r.policy.name != "weighted", "goes with policy weighted only"},
+		{"load_weights", !r.ttl.limited, "has to know how long answers are kept: want ttl MAX instead of ttl keep"},
+		{"load_weights", !r.reportsLoad(), "no effect, because no check learns how busy members are: want health_check agent, http or https"},
 		{"reload", !s.moved || s.weights.path == "", `goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`},
 		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky, prefer with from or when, or prefer locality"},
 		{"locality", !r.nearFirst, "no effect, because nothing goes by it: want prefer locality"},
@@ -339,7 +344,7 @@ func (s *stanza) warnOfNoEffect() {
 		s.warn(at, "min_healthy: no effect without tier, because it decides when a tier is passed over for the next: want a tier line too")
 	}
 	bySRV := slices.ContainsFunc(r.checks, func(c *check) bool { return c.ports != nil })
-	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && len(r.weights.Lines()) == 0 && s.weights.path == "" && !bySRV {
+	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && !r.goesByLoad() && len(r.weights.Lines()) == 0 && s.weights.path == "" && !bySRV {
 		s.warn(at, "policy: weighted orders all but SRV records as round_robin does, because there is no weight: want weight or weights too")
 	}
 	if at, ok := s.at["health_check"]; ok && !slices.ContainsFunc(s.rule.checks, func(c *check) bool { return !c.agent }) {

@@ -117,6 +117,9 @@ func describe(r *rule) string {
 	if r.file != nil {
 		fmt.Fprintf(&b, "    weights %s %s\n", r.file.Path, r.file.Every)
 	}
+	if r.loadFloor > 0 {
+		fmt.Fprintf(&b, "    load_weights %d%%\n", r.loadFloor)
+	}
 	if len(r.ecs) > 0 {
 		fmt.Fprintf(&b, "    ecs %s\n", prefixes(r.ecs))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/load"
 	"github.com/seed-f1518d44/balance/internal/schedule"
 )
 
@@ -19,6 +20,7 @@ type state struct {
 	turns *turns
 	leads *leadCounts // nil without the option status
 	past  *past       // as of when it was made; nil unless it counts
+	loads *load.State // nil without the option load_weights
 	cost  int64       // members held in memory for this state alone, without the plan's
 }
 
@@ -59,6 +61,22 @@ func newState(p *plan, t *turns) *state {
 	return s
 }
 
+// with returns a state, which was just made, with what is known of the loads of its members.
+func (s *state) with(loads *load.State) *state {
+	s.loads = loads
+	s.cost += int64(loads.Len()) / 2 // half as large as a member
+	return s
+}
+
+// loadsBefore returns what was known of the loads of an RRset's members, nil if nothing was. The state
+// may be nil.
+func (s *state) loadsBefore() *load.State {
+	if s == nil {
+		return nil
+	}
+	return s.loads
+}
+
 // match returns which records of a set are which members of the plan, nil if they are others. The
 // order is not the one that the plan remembers.
 func (s *state) match(b *buffers, set *rrset, rrs []dns.RR) *recordOrder {
@@ -83,7 +101,7 @@ func (e *entry) rememberOrder(now *state, order *recordOrder) {
 	if e.odd.Swap(h) != h {
 		return
 	}
-	next := newState(now.plan.remembering(order), now.turns)
+	next := newState(now.plan.remembering(order), now.turns).with(now.loads)
 	next.leads, next.past = now.leads, now.past
 	next.cost += int64(len(now.plan.members)) // what it remembers is not shared
 	if e.state.CompareAndSwap(now, next) {

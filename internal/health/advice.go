@@ -14,11 +14,9 @@ import (
 // Advice is what an endpoint with an agent says about itself, besides the verdict. The zero value
 // says nothing.
 type Advice struct {
-	Drain    bool   // it wants no new clients
-	Weighted bool   // it says what share of its weight it can take
-	Percent  int    // that share
-	Reason   string // in its own words, printable
-	NoSay    bool   // the check does not count for the endpoint, because its agent cannot be understood
+	Drain  bool   // it wants no new clients
+	Reason string // in its own words, printable
+	NoSay  bool   // the check does not count for the endpoint, because its agent cannot be understood
 }
 
 // said returns what the endpoint says about itself.
@@ -29,9 +27,7 @@ func (s *status) said() Advice {
 	return *s.advice
 }
 
-func adviceOf(r probe.Report) Advice {
-	return Advice{Drain: r.Drain, Weighted: r.Weighted, Percent: r.Percent, Reason: r.Reason}
-}
+func adviceOf(r probe.Report) Advice { return Advice{Drain: r.Drain, Reason: r.Reason} }
 
 // Advice returns what an endpoint says about itself. It does not register the endpoint for probing.
 func (s *Subscription) Advice(at netip.AddrPort) Advice {
@@ -41,8 +37,8 @@ func (s *Subscription) Advice(at netip.AddrPort) Advice {
 	return Advice{}
 }
 
-// advise publishes what an endpoint says about itself, if that has changed, and logs the
-// consequences.
+// advise publishes what an endpoint says about itself, if that has changed, and logs that it drains.
+// Only that changes plans.
 func (p *pool) advise(e *endpoint, now Advice) {
 	status := e.status.Load()
 	before := status.said()
@@ -52,14 +48,12 @@ func (p *pool) advise(e *endpoint, now Advice) {
 	next := *status
 	next.advice = &now
 	e.status.Store(&next)
+	if now.Drain == before.Drain && now.NoSay == before.NoSay {
+		return
+	}
 	affected := scopes(slices.Collect(p.scopes.with(e)))
 	for _, s := range affected {
 		p.outdate(s)
-	}
-	if now.Weighted && !p.weighted {
-		p.weighted = true
-		p.log.Infof("%s: endpoint %s %s asks for %d%% of its weight: percentages of agents are shown, and not used yet",
-			affected.zones(), e.name(), p.check.Name(), now.Percent)
 	}
 	if now.Drain != before.Drain {
 		p.logDrain(e, affected.zones(), now)
@@ -95,7 +89,7 @@ func (p *pool) silence(e *endpoint, problem string) {
 	if before.said().NoSay {
 		return
 	}
-	now := &status{since: time.Now(), problem: problem, advice: &Advice{NoSay: true}}
+	now := &status{since: time.Now(), problem: problem, advice: &Advice{NoSay: true}, load: before.load}
 	now.damping = p.damped(e, before, now)
 	e.status.Store(now)
 	affected := scopes(slices.Collect(p.scopes.with(e)))

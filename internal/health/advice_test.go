@@ -56,10 +56,8 @@ func TestAdvice(t *testing.T) {
 		is(Up, Advice{})
 		a.say(probe.Report{Drain: true, Reason: `"disk swap"`})
 		is(Up, Advice{Drain: true, Reason: `"disk swap"`})
-		a.say(probe.Report{Weighted: true, Percent: 75})
-		is(Up, Advice{Weighted: true, Percent: 75})
-		a.say(probe.Report{Weighted: true, Percent: 50})
-		is(Up, Advice{Weighted: true, Percent: 50})
+		a.say(probe.Report{Reason: `"soon"`})
+		is(Up, Advice{Reason: `"soon"`})
 		a.set(a1, fmt.Errorf("%w: connection refused", probe.ErrNoSay))
 		is(Unknown, Advice{NoSay: true})
 		a.set(a1, nil)
@@ -70,10 +68,8 @@ func TestAdvice(t *testing.T) {
 		is(Down, Advice{})
 
 		for line, want := range map[string]int{
-			`192.0.2.1 fake:1 drains: "disk swap"`:                                          1,
-			"192.0.2.1 fake:1 takes new clients again":                                      1,
-			"asks for 75% of its weight: percentages of agents are shown, and not used yet": 1,
-			"asks for 50%": 0,
+			`192.0.2.1 fake:1 drains: "disk swap"`:                             1,
+			`192.0.2.1 fake:1 takes new clients again: "soon"`:                 1,
 			"192.0.2.1 fake:1 has no say (was up): no say: connection refused": 1,
 			"192.0.2.1 fake:1 is up (was unknown":                              2,
 			"192.0.2.1 fake:1 is down: the agent says down (was up":            1,

@@ -35,6 +35,7 @@
 //	context.go       the context of a worker's probes
 //	tracker.go       the state machine: which results change a verdict, and when to probe next
 //	awareness.go     whether this host is at fault: local errors, overload, every endpoint failing
+//	advice.go        what an endpoint says about itself; load.go of its load
 //	damping.go       which endpoints flap, and for how long they are to stay out
 //	transitions.go   new verdicts in the log, few lines for many
 //	history.go       the last probes of an endpoint

@@ -50,6 +50,7 @@ type status struct {
 	since   time.Time
 	problem string  // why it is down, or why the check does not count; empty if it is up, or was never probed
 	advice  *Advice // nil: it says nothing about itself
+	load    *Load   // nil: it has never said anything of its load
 }
 
 // newEndpoint returns an endpoint without a verdict.

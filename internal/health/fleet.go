@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/fleet"
+	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
 // A pool's part in a fleet. A pool without a fleet has no share, and pays for nothing but a look at
@@ -205,6 +206,7 @@ func (h fleetHost) Decide(n uint32, d fleet.Decision) {
 	if verdict != e.status.Load().verdict {
 		h.publish(e, verdict, d.Text, time.Now().Add(-d.Age))
 	}
+	h.publishLoad(e, Load{Report: loadFrom(d.Opinion), At: time.Now()})
 	h.advise(e, advice)
 }
 
@@ -232,9 +234,6 @@ func verdictOf(o fleet.Opinion) Verdict {
 // adviceFrom returns the advice in a decision.
 func adviceFrom(d fleet.Decision) Advice {
 	a := Advice{Drain: d.Drain, NoSay: d.Verdict == fleet.NoSay}
-	if d.Load == fleet.Percentage {
-		a.Weighted, a.Percent = true, int(d.Share)
-	}
 	if d.Verdict == fleet.Up {
 		a.Reason = d.Text
 	}
@@ -253,23 +252,22 @@ func opinionOf(v Verdict, a Advice) fleet.Opinion {
 	if a.NoSay {
 		o.Verdict = fleet.NoSay
 	}
-	if a.Weighted {
-		o.Load, o.Share = fleet.Percentage, uint8(min(max(a.Percent, 0), math.MaxUint8))
-	}
 	return o
 }
 
 // vote votes with what is known about an endpoint after a probe. While the tracker is in doubt its
 // verdict is the one before, which this replica may not have found itself.
-func (p *pool) vote(e *endpoint, a Advice, err error) {
+func (p *pool) vote(e *endpoint, r *probe.Report, err error) {
 	if e.tracker.inDoubt() {
 		return
 	}
-	text := a.Reason
+	text := r.Reason
 	if err != nil {
 		text = err.Error()
 	}
-	p.share.Vote(e.number, opinionOf(e.tracker.verdict, a), text)
+	o := opinionOf(e.tracker.verdict, adviceOf(*r))
+	o.Load, o.Share = p.loadVote(r.Load)
+	p.share.Vote(e.number, o, text)
 }
 
 // shareNew has the share take an endpoint that an answer held first.

@@ -19,6 +19,7 @@ var (
 	probesRefused    = counter("probes_refused_total", "Counter of lookups of addresses that are not probed, by reason.", "zone", "reason")
 	probesLate       = counter("probes_late_total", "Counter of probes that began later than they were due by more than a tenth of the interval.", "zone", "check")
 	transitionsTotal = counter("transitions_total", "Counter of new verdicts.", "zone", "to")
+	loadReports      = counter("load_reports_total", "Counter of results of checks with load_weights, by their load report: valid, invalid or missing.", "zone", "result")
 	hintsTotal       = counter("hints_total", "Counter of held connections that the endpoint ended.", "zone")
 	holdErrors       = counter("hold_errors_total", "Counter of connections to hold that could not be opened because of a local error.", "zone")
 	endpointsDesc    = desc("endpoints", "Endpoints that are probed, by verdict.", "zone", "state")

@@ -45,10 +45,10 @@ type pool struct {
 	silentInFlight int
 	limiter        limiter
 
-	weighted    bool // an endpoint has asked for a share of its weight, and that was logged
 	awareness   awareness
 	transitions transitionLog
 	localLog    time.Duration // when a local error may be logged again
+	loadLog     time.Duration // when a load report that is not valid may be logged again
 	renewal     time.Duration // when the rules are next asked to look up their endpoints
 
 	lines     lines         // nil without the option hold, or if they could not be opened

@@ -28,6 +28,7 @@ type scope struct {
 
 	subscriptions []*Subscription
 	observe       bool          // the rule leaves its answers as they are
+	goesByLoad    bool          // the rule goes by load reports
 	inFlight      int           // probes on its behalf
 	failing       int           // members whose last probe failed
 	allFail       bool          // all members fail, and that was logged
@@ -70,11 +71,12 @@ func (s *scope) allows(at netip.AddrPort) bool {
 	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(at) })
 }
 
-// set replaces the subscriptions. The newest one decides about observe.
+// set replaces the subscriptions. The newest one decides about options.
 func (s *scope) set(all []*Subscription) {
 	s.subscriptions = all
 	if len(all) > 0 {
-		s.observe = all[len(all)-1].sub.Observe
+		newest := all[len(all)-1].sub
+		s.observe, s.goesByLoad = newest.Observe, newest.GoesByLoad
 	}
 }
 

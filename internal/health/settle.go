@@ -72,9 +72,12 @@ func (p *pool) conclude(e *endpoint, r result) {
 	e.silent = r.err != nil && r.took >= timing.Timeout
 	e.remember(r.attempt, p.history)
 	p.countResult(e, r)
+	if r.err == nil {
+		p.hearLoad(e, &r.report)
+	}
 	switch {
 	case p.share != nil:
-		p.vote(e, adviceOf(r.report), r.err)
+		p.vote(e, &r.report, r.err)
 		return
 	case e.tracker.verdict != before.verdict:
 		p.publish(e, e.tracker.verdict, problemOf(r.err), time.Now())
@@ -191,7 +194,7 @@ func (p *pool) judgeScope(s *scope, err error) {
 // why the endpoint is down.
 func (p *pool) publish(e *endpoint, v Verdict, problem string, since time.Time) {
 	before := e.status.Load()
-	now := &status{verdict: v, since: since, advice: before.advice}
+	now := &status{verdict: v, since: since, advice: before.advice, load: before.load}
 	if v != Up {
 		now.problem = problem
 	}

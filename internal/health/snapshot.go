@@ -16,6 +16,7 @@ type Endpoint struct {
 	Problem string    // of the last probe that failed, or why the endpoint is down
 	Held    bool      // a connection to it is held
 	Advice  Advice
+	Load    Load
 	Penalty float64   // for flapping; 0 if the check does not damp
 	Reuse   time.Time // when damping lets it answer again; zero if it does or damping is not the reason
 
@@ -29,7 +30,7 @@ func (e *Endpoint) Name() string { return nameOf(e.At) }
 // snapshot returns what is known about the endpoint, without its history. Safe for concurrent use.
 func (e *endpoint) snapshot(halfLife time.Duration) Endpoint {
 	known, at := e.status.Load(), time.Now()
-	shown := Endpoint{At: e.at, Verdict: known.verdict, Since: known.since, Failing: e.failing.Load(), Problem: known.problem, Held: e.isHeld(), Advice: known.said(), Penalty: known.penalty(at, halfLife)}
+	shown := Endpoint{At: e.at, Verdict: known.verdict, Since: known.since, Failing: e.failing.Load(), Problem: known.problem, Held: e.isHeld(), Advice: known.said(), Load: known.lastLoad(), Penalty: known.penalty(at, halfLife)}
 	if until := known.reuse(halfLife); until.After(at) {
 		shown.Reuse = until
 	}

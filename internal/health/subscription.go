@@ -11,13 +11,14 @@ import (
 
 // Subscriber is a rule, in one of its zones, whose endpoints are to be probed.
 type Subscriber struct {
-	Zone    string
-	Scope   uint64         // identifies the rule in its zone; a reload keeps it
-	Allow   []netip.Prefix // the addresses that may be probed for it
-	Ports   []PortRange    // the ports of records that may be probed; nil: the check has its own
-	History bool           // remember the last probes
-	Observe bool           // the rule leaves its answers as they are
-	Changed func()         // called when verdicts may have changed; must not block
+	Zone       string
+	Scope      uint64         // identifies the rule in its zone; a reload keeps it
+	Allow      []netip.Prefix // the addresses that may be probed for it
+	Ports      []PortRange    // the ports of records that may be probed; nil: the check has its own
+	History    bool           // remember the last probes
+	Observe    bool           // the rule leaves its answers as they are
+	GoesByLoad bool           // the rule goes by load reports, and the check may have them
+	Changed    func()         // called when verdicts may have changed; must not block
 }
 
 // Subscription is a rule's part in the probes of a check. Safe for concurrent use.

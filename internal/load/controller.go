@@ -15,9 +15,11 @@ const (
 	slack    = 0.05 // added to utilisations: near 0 their ratios say nothing
 )
 
+// Patience is how many intervals a report is valid.
+const Patience = 3
+
 const (
 	shortest  = 3    // intervals: a shorter TTL counts as that, because reports are no faster
-	patience  = 3    // intervals without a report until a member is silent
 	threshold = 0.02 // of a factor: the smallest change that comes into force
 )
 
@@ -30,7 +32,7 @@ func (s *State) Next(now time.Time, members []Member, limits Limits) *State {
 	for i := range members {
 		m, k := &members[i], &next.members[i]
 		*k = s.before(m)
-		k.hear(m.Report, limits)
+		k.hear(m, limits)
 		groups[m.Group] = append(groups[m.Group], part{k, m.Weight})
 	}
 	for _, g := range groups {
@@ -58,10 +60,10 @@ func (s *State) before(m *Member) known {
 }
 
 // hear takes a report into account. The last valid one counts for a while.
-func (k *known) hear(r Report, limits Limits) {
-	k.silent = r.Kind == Nothing || r.Age > patience*limits.Interval
+func (k *known) hear(m *Member, limits Limits) {
+	k.silent = m.Report.Kind == Nothing || m.Age > Patience*limits.Interval
 	if !k.silent {
-		k.kind, k.value = r.Kind, r.Value
+		k.kind, k.value = m.Report.Kind, m.Report.Value
 	}
 }
 

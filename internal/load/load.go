@@ -19,7 +19,6 @@ import (
 type Report struct {
 	Kind  Kind
 	Value float64
-	Age   time.Duration
 }
 
 // Kind is what the value of a report means.
@@ -37,36 +36,24 @@ const (
 )
 
 // Median returns one report for those that several replicas have of a backend: the median value of the
-// kind that most of them have. Its age is that of the youngest.
+// kind that most of them have.
 func Median(reports []Report) Report {
-	var count [kinds]int
+	var values [kinds][]float64
 	for _, r := range reports {
 		if r.Kind != Nothing {
-			count[r.Kind]++
+			values[r.Kind] = append(values[r.Kind], r.Value)
 		}
 	}
 	kind := Share
-	if count[Utilisation] > count[Share] {
+	if len(values[Utilisation]) > len(values[Share]) {
 		kind = Utilisation
 	}
-	if count[kind] == 0 {
+	n := len(values[kind])
+	if n == 0 {
 		return Report{}
 	}
-	var values []float64
-	median := Report{Kind: kind, Age: -1}
-	for _, r := range reports {
-		if r.Kind != kind {
-			continue
-		}
-		values = append(values, r.Value)
-		if median.Age < 0 || r.Age < median.Age {
-			median.Age = r.Age
-		}
-	}
-	slices.Sort(values)
-	n := len(values)
-	median.Value = (values[(n-1)/2] + values[n/2]) / 2
-	return median
+	slices.Sort(values[kind])
+	return Report{kind, (values[kind][(n-1)/2] + values[kind][n/2]) / 2}
 }
 
 // Limits are what the operator asked for.
@@ -81,7 +68,8 @@ type Member struct {
 	Addr   netip.Addr
 	Group  uint16  // members of one group share the traffic
 	Weight float64 // without the factor; 0 if the member gets no traffic now
-	Report Report
+	Report Report  // the last valid one
+	Age    time.Duration
 }
 
 // State is what is known of the members of an RRset. Immutable. The zero value knows nothing.
@@ -118,8 +106,13 @@ func (s *State) Silent(addr netip.Addr) bool {
 	return k != nil && k.silent
 }
 
-// Len returns the number of members.
-func (s *State) Len() int { return len(s.members) }
+// Len returns the number of members. The state may be nil, here and in Percent and Silent.
+func (s *State) Len() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.members)
+}
 
 func (s *State) find(addr netip.Addr) *known {
 	if s == nil {

@@ -17,11 +17,11 @@ var limits = Limits{Floor: 0.1, TTL: 30 * time.Second, Interval: 5 * time.Second
 func addr(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}) }
 
 // walk steps through time, an interval at a time, with the reports of each step.
-func walk(state *State, begin, steps int, reports func(step int) []Report) *State {
+func walk(state *State, begin, steps int, reports func(step int) []Member) *State {
 	for step := begin; step < begin+steps; step++ {
-		var members []Member
-		for i, r := range reports(step) {
-			members = append(members, Member{Addr: addr(i), Weight: 1, Report: r})
+		members := reports(step)
+		for i := range members {
+			members[i].Addr, members[i].Weight = addr(i), 1
 		}
 		state = state.Next(time.Unix(0, 0).Add(time.Duration(step)*limits.Interval), members, limits)
 	}
@@ -29,12 +29,12 @@ func walk(state *State, begin, steps int, reports func(step int) []Report) *Stat
 }
 
 // always has the members say the same all the time.
-func always(kind Kind, values ...float64) func(int) []Report {
-	var reports []Report
+func always(kind Kind, values ...float64) func(int) []Member {
+	var members []Member
 	for _, v := range values {
-		reports = append(reports, Report{Kind: kind, Value: v})
+		members = append(members, Member{Report: Report{kind, v}})
 	}
-	return func(int) []Report { return reports }
+	return func(int) []Member { return members }
 }
 
 func (s *State) percents() (all []int) {
@@ -88,8 +88,8 @@ func TestShare(t *testing.T) {
 // A member without a valid report for three intervals goes to the mean of the others at the same rate, and
 // never above what it had.
 func TestSilence(t *testing.T) {
-	says := func(silentFrom int, age time.Duration, member int, values ...float64) func(int) []Report {
-		return func(step int) []Report {
+	says := func(silentFrom int, age time.Duration, member int, values ...float64) func(int) []Member {
+		return func(step int) []Member {
 			reports := slices.Clone(always(Share, values...)(step))
 			if step >= silentFrom {
 				reports[member].Age = age
@@ -100,7 +100,7 @@ func TestSilence(t *testing.T) {
 	late, tooLate := 3*limits.Interval, 3*limits.Interval+time.Second
 	tests := []struct {
 		name    string
-		reports func(int) []Report
+		reports func(int) []Member
 		member  int
 		want    int
 	}{
@@ -108,8 +108,8 @@ func TestSilence(t *testing.T) {
 		{"high, then silent", says(60, tooLate, 0, 1, 0.5, 0.5), 0, 75}, // the others rise meanwhile
 		{"low, then silent", says(60, tooLate, 2, 1, 1, 0.3), 2, 30},
 		{"in between", says(60, tooLate, 1, 1, 0.8, 0.2), 1, 60},
-		{"never", func(int) []Report { return []Report{{}, {Kind: Share, Value: 1}, {Kind: Share, Value: 0.4}} }, 0, 70},
-		{"alone", func(int) []Report { return []Report{{}} }, 0, 100},
+		{"never", func(int) []Member { return []Member{{}, {Report: Report{Share, 1}}, {Report: Report{Share, 0.4}}} }, 0, 70},
+		{"alone", func(int) []Member { return []Member{{}} }, 0, 100},
 	}
 	for _, tc := range tests {
 		if got := walk(nil, 0, 300, tc.reports).Percent(addr(tc.member)); math.Abs(float64(got-tc.want)) > 1 {
@@ -161,7 +161,7 @@ func randomMembers(random *rand.Rand) (members []Member) {
 		}
 		members = append(members, Member{
 			Addr: addr(i), Group: uint16(random.IntN(2)), Weight: float64(random.IntN(3)),
-			Report: Report{Kind: Kind(random.IntN(int(kinds))), Value: random.ExpFloat64(), Age: time.Duration(random.IntN(100)) * time.Second},
+			Report: Report{Kind(random.IntN(int(kinds))), random.ExpFloat64()}, Age: time.Duration(random.IntN(100)) * time.Second,
 		})
 	}
 	return members
@@ -173,16 +173,16 @@ func TestGroups(t *testing.T) {
 		var state *State
 		for step := range 200 {
 			members := append([]Member{
-				{Addr: addr(0), Weight: 1, Report: Report{Kind: Share, Value: 0.5}},
-				{Addr: addr(1), Weight: 1, Report: Report{Kind: Share, Value: 1}},
+				{Addr: addr(0), Weight: 1, Report: Report{Share, 0.5}},
+				{Addr: addr(1), Weight: 1, Report: Report{Share, 1}},
 			}, others...)
 			state = state.Next(time.Unix(int64(5*step), 0), members, limits)
 		}
 		return state.Percent(addr(0))
 	}
 	for _, other := range []Member{
-		{Addr: addr(2), Group: 1, Weight: 1, Report: Report{Kind: Share, Value: 0.1}},
-		{Addr: addr(2), Group: 0, Weight: 0, Report: Report{Kind: Share, Value: 10}},
+		{Addr: addr(2), Group: 1, Weight: 1, Report: Report{Share, 0.1}},
+		{Addr: addr(2), Group: 0, Weight: 0, Report: Report{Share, 10}},
 	} {
 		if got, want := run(other), run(); got != want {
 			t.Errorf("with %+v the factor is %d, want %d", other, got, want)
@@ -196,8 +196,8 @@ func TestWithoutTraffic(t *testing.T) {
 	before := state.Percent(addr(1))
 	for step := range 100 {
 		state = state.Next(time.Unix(int64(500+5*step), 0), []Member{
-			{Addr: addr(0), Weight: 1, Report: Report{Kind: Utilisation, Value: 0.9}},
-			{Addr: addr(1), Weight: 0, Report: Report{Kind: Utilisation, Value: 0}},
+			{Addr: addr(0), Weight: 1, Report: Report{Utilisation, 0.9}},
+			{Addr: addr(1), Weight: 0, Report: Report{Utilisation, 0}},
 		}, limits)
 	}
 	if got := state.percents(); got[1] != before || got[0] != 100 {
@@ -206,22 +206,21 @@ func TestWithoutTraffic(t *testing.T) {
 }
 
 func TestMedian(t *testing.T) {
-	share := func(value float64, age time.Duration) Report { return Report{Share, value, age} }
-	busy := func(value float64, age time.Duration) Report { return Report{Utilisation, value, age} }
+	share := func(value float64) Report { return Report{Share, value} }
+	busy := func(value float64) Report { return Report{Utilisation, value} }
 	tests := []struct {
 		reports []Report
 		want    Report
 	}{
 		{nil, Report{}},
 		{[]Report{{}, {}}, Report{}},
-		{[]Report{busy(0.5, 3)}, busy(0.5, 3)},
-		{[]Report{busy(0.9, 3), {}, busy(0.1, 2), busy(0.5, 7)}, busy(0.5, 2)},
-		{[]Report{busy(0.25, 3), busy(0.75, 4)}, busy(0.5, 3)},
-		{[]Report{share(0.2, 1), busy(0.9, 2), share(0.4, 5)}, share(0.2+0.1, 1)},
+		{[]Report{busy(0.5)}, busy(0.5)},
+		{[]Report{busy(0.9), {}, busy(0.1), busy(0.5)}, busy(0.5)},
+		{[]Report{busy(0.25), busy(0.75)}, busy(0.5)},
+		{[]Report{share(0.25), busy(0.9), share(0.75)}, share(0.5)},
 	}
 	for _, tc := range tests {
-		got := Median(tc.reports)
-		if got.Kind != tc.want.Kind || got.Age != tc.want.Age || math.Abs(got.Value-tc.want.Value) > 1e-9 {
+		if got := Median(tc.reports); got != tc.want {
 			t.Errorf("median of %v is %v, want %v", tc.reports, got, tc.want)
 		}
 	}
@@ -233,7 +232,7 @@ func BenchmarkNext(b *testing.B) {
 			b.ReportAllocs()
 			members := make([]Member, n)
 			for i := range members {
-				members[i] = Member{Addr: addr(i), Weight: 1, Report: Report{Kind: Utilisation, Value: float64(i) / 100}}
+				members[i] = Member{Addr: addr(i), Weight: 1, Report: Report{Utilisation, float64(i) / 100}}
 			}
 			var state *State
 			now := time.Unix(0, 0)

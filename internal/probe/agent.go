@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/seed-f1518d44/balance/internal/load"
 )
 
 // Agent asks a program on the endpoint's host what it thinks of the endpoint, as HAProxy's
@@ -119,7 +121,7 @@ func (n *noSay) Is(target error) bool { return target == ErrNoSay }
 // parseAgent reads what an agent says.
 func parseAgent(said string) (Report, error) {
 	words, why, _ := strings.Cut(said, "#")
-	r, down, valid := Report{Reason: agentReason(why)}, "", false
+	r, down, valid := Report{Reason: agentReason(why), Load: load.Report{Kind: load.Share, Value: 1}}, "", false
 	for _, word := range strings.FieldsFunc(words, isAgentSeparator) {
 		switch word = strings.ToLower(word); word {
 		case "up":
@@ -135,7 +137,7 @@ func parseAgent(said string) (Report, error) {
 			if !ok {
 				continue // maxconn, and what newer versions may bring
 			}
-			r.Weighted, r.Percent, r.Drain = true, percent, r.Drain || percent == 0
+			r.Load.Value, r.Drain = float64(percent)/100, r.Drain || percent == 0
 		}
 		valid = true
 	}

@@ -7,35 +7,39 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/seed-f1518d44/balance/internal/load"
 )
 
 func TestAgent(t *testing.T) {
-	drained := Report{Drain: true}
+	share := func(part float64) load.Report { return load.Report{Kind: load.Share, Value: part} }
+	all := Report{Load: share(1)}
+	drained := Report{Drain: true, Load: share(1)}
 	for _, tc := range []struct {
 		said  string
 		want  Report
 		err   string
 		noSay bool
 	}{
-		{"up\n", Report{}, "", false},
-		{"UP\r\n", Report{}, "", false},
-		{"ready\n", Report{}, "", false},
-		{"up ready 75%\n", Report{Weighted: true, Percent: 75}, "", false},
-		{"75%\n", Report{Weighted: true, Percent: 75}, "", false},
-		{"150%\n", Report{Weighted: true, Percent: 100}, "", false},
-		{"0%\n", Report{Drain: true, Weighted: true}, "", false},
-		{"up", Report{}, "", false},
-		{"up maxconn:30\n", Report{}, "", false},
+		{"up\n", all, "", false},
+		{"UP\r\n", all, "", false},
+		{"ready\n", all, "", false},
+		{"up ready 75%\n", Report{Load: share(0.75)}, "", false},
+		{"75%\n", Report{Load: share(0.75)}, "", false},
+		{"150%\n", all, "", false},
+		{"0%\n", Report{Drain: true, Load: share(0)}, "", false},
+		{"up", all, "", false},
+		{"up maxconn:30\n", all, "", false},
 		{"drain\n", drained, "", false},
-		{"maint # disk swap\n", Report{Drain: true, Reason: `"disk swap"`}, "", false},
-		{"drain,ready\n", Report{}, "", false},
+		{"maint # disk swap\n", Report{Drain: true, Reason: `"disk swap"`, Load: share(1)}, "", false},
+		{"drain,ready\n", all, "", false},
 		{"up\tdrain\n", drained, "", false},
 		{"down\n", Report{}, "the agent says down", false},
 		{"down#disk full\n", Report{}, `the agent says down: "disk full"`, false},
 		{"fail\n", Report{}, "the agent says fail", false},
 		{"failed #1\x1b[31m\n", Report{}, `the agent says failed: "1\x1b[31m"`, false},
 		{"stopped\nup\n", Report{}, "the agent says stopped", false},
-		{"down up\n", Report{}, "", false},
+		{"down up\n", all, "", false},
 		{"\n", Report{}, `no word of the agent protocol; got ""`, true},
 		{"maxconn:30\n", Report{}, `no word of the agent protocol; got "maxconn:30"`, true},
 		{"#up\n", Report{}, `no word of the agent protocol; got "#up"`, true},
@@ -99,7 +103,7 @@ func FuzzAgentReply(f *testing.F) {
 		}
 		report, err := parseAgent(line)
 		judged(t, err)
-		if report.Percent < 0 || report.Percent > 100 || err != nil && report != (Report{}) {
+		if !(report.Load.Value >= 0 && report.Load.Value <= 1) || err != nil && report != (Report{}) {
 			t.Errorf("%q: %+v, %v", said, report, err)
 		}
 	})

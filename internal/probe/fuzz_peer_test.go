@@ -240,7 +240,8 @@ func FuzzEndlessReply(f *testing.F) {
 			t.Errorf("tcp: %d bytes were read, want at most %d", r.read, maxRead)
 		}
 		r = &endlessReader{data: reply}
-		judged(t, web.judge(r))
+		_, err := web.judge(r)
+		judged(t, err)
 		if most := maxRead + maxFramed + buffered; r.read > most {
 			t.Errorf("http: %d bytes were read, want at most %d", r.read, most)
 		}

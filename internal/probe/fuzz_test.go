@@ -50,12 +50,13 @@ func FuzzHTTPReply(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, reply []byte) {
 		for _, p := range probes {
-			err := p.judge(bytes.NewReader(reply))
+			header, err := p.judge(bytes.NewReader(reply))
+			checkLoad(t, header)
 			judged(t, err)
 			if err == nil && !bytes.HasPrefix(reply, []byte("HTTP/1.")) {
 				t.Errorf("%q is up", reply)
 			}
-			if slow := p.judge(iotest.OneByteReader(bytes.NewReader(reply))); (slow == nil) != (err == nil) {
+			if _, slow := p.judge(iotest.OneByteReader(bytes.NewReader(reply))); (slow == nil) != (err == nil) {
 				t.Errorf("a byte at a time: %v, at once: %v", slow, err)
 			}
 		}
@@ -79,7 +80,12 @@ func FuzzHTTP2Reply(f *testing.F) {
 	web := must(f)(NewHTTP(HTTP{Port: 80, Body: "ok", HTTP2: true})).protocol.(*httpProbe)
 	rpc := must(f)(NewGRPC(GRPC{Port: 80})).protocol.(*grpcProbe)
 	f.Fuzz(func(t *testing.T, reply []byte) {
-		for name, ask := range map[string]func(io.ReadWriter, netip.AddrPort) error{"http": web.ask2, "grpc": rpc.ask} {
+		askWeb := func(c io.ReadWriter, endpoint netip.AddrPort) error {
+			header, err := web.ask2(c, endpoint)
+			checkLoad(t, header)
+			return err
+		}
+		for name, ask := range map[string]func(io.ReadWriter, netip.AddrPort) error{"http": askWeb, "grpc": rpc.ask} {
 			err := ask(replaying{bytes.NewReader(reply), io.Discard}, local)
 			judged(t, err)
 			if err == nil && (len(reply) <= 9 || reply[3] != 4) {

@@ -240,29 +240,44 @@ func regexText(r *regexp.Regexp) string {
 }
 
 func (p *httpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
-	return p.talk(ctx, endpoint, func(c *call) error {
-		if p.http2 {
-			return p.ask2(c.Conn, endpoint)
+	_, err := p.report(ctx, endpoint)
+	return err
+}
+
+func (p *httpProbe) report(ctx context.Context, endpoint netip.AddrPort) (said Report, err error) {
+	err = p.talk(ctx, endpoint, func(c *call) error {
+		header, err := p.ask(c, endpoint)
+		if err == nil {
+			said.Load, said.BadLoad = loadOf(header)
 		}
-		if _, err := io.WriteString(c, p.before+p.hostFor(endpoint)+p.after); err != nil {
-			return err
-		}
-		c.peerFirst = true // the request asks for it
-		return p.judge(c)
+		return err
 	})
+	return said, err
+}
+
+// ask makes the call. It returns the header of the reply, and an error if the endpoint is not up.
+func (p *httpProbe) ask(c *call, endpoint netip.AddrPort) (http.Header, error) {
+	if p.http2 {
+		return p.ask2(c.Conn, endpoint)
+	}
+	if _, err := io.WriteString(c, p.before+p.hostFor(endpoint)+p.after); err != nil {
+		return nil, err
+	}
+	c.peerFirst = true // the request asks for it
+	return p.judge(c)
 }
 
 // ask2 makes the call over HTTP/2.
-func (p *httpProbe) ask2(c io.ReadWriter, endpoint netip.AddrPort) error {
+func (p *httpProbe) ask2(c io.ReadWriter, endpoint netip.AddrPort) (http.Header, error) {
 	r, err := begin2(c, request2(p.fields(endpoint), nil))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.release()
 	if err := p.judgeStatus(r.status, r.header); err != nil || !p.wantsBody() {
-		return err
+		return r.header, err
 	}
-	return p.judgeBody(body2{r})
+	return r.header, p.judgeBody(body2{r})
 }
 
 // fields are the header of an HTTP/2 request (RFC 9113, section 8.3.1).
@@ -322,22 +337,19 @@ func (r *reply) release() {
 
 var errHead = reason("headers longer than 64 KiB")
 
-// judge reads a reply. It returns an error if the endpoint is not up.
-func (p *httpProbe) judge(peer io.Reader) error {
+// judge reads a reply. It returns its header, and an error if the endpoint is not up.
+func (p *httpProbe) judge(peer io.Reader) (http.Header, error) {
 	r := newReply(peer, maxRead, errHead)
 	defer r.release()
 	response, err := p.read(r) //nolint:bodyclose // Close would read to the end of the body
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := p.judgeStatus(response.StatusCode, response.Header); err != nil {
-		return err
-	}
-	if !p.wantsBody() {
-		return nil
+	if err := p.judgeStatus(response.StatusCode, response.Header); err != nil || !p.wantsBody() {
+		return response.Header, err
 	}
 	r.limit.left, r.limit.full = maxFramed, errFraming
-	return p.judgeBody(response.Body)
+	return response.Header, p.judgeBody(response.Body)
 }
 
 // judgeStatus says what is wrong with the status of a reply. A rate limit (RFC 6585, section 4) is

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"net/netip"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/load"
 )
 
 // Three kinds of errors are no verdict on the endpoint. errors.Is tells them apart.
@@ -42,10 +44,10 @@ func (q *qualified) Is(target error) bool { return q.kind != nil && target == q.
 
 // Report is what an endpoint says about itself beside its verdict. The zero value says nothing.
 type Report struct {
-	Drain    bool   // it wants no new clients, and is not down
-	Weighted bool   // it says which share of its weight it can take
-	Percent  int    // that share
-	Reason   string // in its own words, printable
+	Drain   bool        // it wants no new clients, and is not down
+	Reason  string      // in its own words, printable
+	Load    load.Report // the zero value: it says nothing of its load
+	BadLoad string      // why its report of its load is not valid
 }
 
 // Reporter is a Prober whose endpoints may say more than whether they are up.

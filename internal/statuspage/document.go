@@ -181,6 +181,16 @@ type Probe struct {
 	Note         string     `json:"note,omitempty"`    // why it is not probed, or what else there is to say
 	Penalty      int        `json:"penalty,omitempty"` // for flapping
 	Reuse        *time.Time `json:"reuse,omitempty"`   // until when damping is to keep it out
+	Load         *Load      `json:"load,omitempty"`    // what it says of its load
+}
+
+// Load is what an endpoint says of its load. Kind is "share", of its weight that it asks for, or
+// "utilisation"; it is empty before the first valid report. Problem says why the last report is not valid.
+type Load struct {
+	Kind    string  `json:"kind,omitempty"`
+	Value   float64 `json:"value"` // 1 is all of the weight, or fully busy
+	Age     float64 `json:"age_seconds"`
+	Problem string  `json:"problem,omitempty"`
 }
 
 // Endpoint is an endpoint that no name in the document has as a member.

@@ -144,7 +144,7 @@ func (w *world) steer(now time.Duration) {
 	}
 	members := make([]load.Member, len(w.weights))
 	for i := range members {
-		members[i] = load.Member{Addr: addrOf(i), Weight: 1, Report: w.report(i, now)}
+		members[i] = load.Member{Addr: addrOf(i), Weight: 1, Report: w.report(i, now), Age: now - w.heard[i]}
 	}
 	w.state = w.state.Next(time.Unix(0, 0).Add(now), members, limits)
 	weights := make([]uint16, len(members))
@@ -174,7 +174,6 @@ func (w *world) report(member int, now time.Duration) load.Report {
 	if ok {
 		w.last[member], w.heard[member] = load.Report{Kind: kind, Value: value}, now
 	}
-	w.last[member].Age = now - w.heard[member]
 	return w.last[member]
 }
 

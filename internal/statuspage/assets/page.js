@@ -148,6 +148,12 @@ function notes(member) {
   return lines;
 }
 
+// weight writes the weight, and what of it is in force.
+function weight(member) {
+  const all = member.weight, now = member.weight_in_force;
+  return now > 0 && Math.abs(now - Math.max(all, 1)) > 0.005 ? `${Number(now.toPrecision(3))} of ${all}` : String(all);
+}
+
 function memberRows(name, member, rule, flash) {
   const checked = rule.checks.length > 0 || member.override;
   const lines = notes(member);
@@ -157,7 +163,7 @@ function memberRows(name, member, rule, flash) {
     el("td", { role: "cell", "data-label": member.since ? "for" : null }, member.since ? when(member.since) : ""),
     el("td", { role: "cell", class: "wide" }, probes(member.probes)),
     el("td", { role: "cell", class: "number", "data-label": "leads" }, leads(member.leads, name.answers)),
-    el("td", { role: "cell", "data-label": "weight" }, String(member.weight)),
+    el("td", { role: "cell", "data-label": "weight" }, weight(member)),
     hasTiers(name) ? el("td", { role: "cell", "data-label": "tier" }, String(member.tier)) : null,
     el("td", { role: "cell", "data-label": "answers" }, STATES[member.state] || member.state));
   if (!lines.length) return [row];
