@@ -10,6 +10,8 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/failback"
+	"github.com/seed-f1518d44/balance/internal/inforce"
+	"github.com/seed-f1518d44/balance/internal/load"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/schedule"
 )
@@ -182,6 +184,30 @@ func (r *applied) failback(owner string, before *past, standings []standing, mem
 		look.Tiers = append(look.Tiers, seen)
 	}
 	return z.failback.Decide(before.failback, look)
+}
+
+// weigh scales the weights in b.standings by what n members say of their load. It returns the state of
+// the controller that follows from the one before, which may be nil, and notes when to look again.
+func (r *applied) weigh(before *load.State, n int, memberAt func(i int) *member, b *buffers) *load.State {
+	z := r.question
+	if !z.loads.given() || r.ordersOnly || memberAt(0).host != "" {
+		return nil
+	}
+	now := time.Now()
+	members := make([]load.Member, n)
+	for i := range members {
+		addr, s := memberAt(i).addr, &b.standings[i]
+		said := z.loadOf(addr)
+		members[i] = load.Member{Addr: addr, Group: s.tier, Weight: s.traffic(), Report: said.Report, Age: now.Sub(said.At)}
+	}
+	next := before.Next(now, members, z.loads.limits())
+	for i := range b.standings {
+		if percent := next.Percent(members[i].Addr); percent < 100 {
+			b.standings[i].factors.Load = inforce.Percent(percent)
+		}
+	}
+	b.changesAt(z.loads.nextLook(now))
+	return next
 }
 
 // standingOf returns what is known of an address, and the port that its record names or 0.

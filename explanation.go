@@ -214,8 +214,10 @@ func (z *zoneRule) reasonsFor(owner string, p *plan, i int, b *buffers, now time
 	if at.factors != (inforce.Factors{}) {
 		reasons = append(reasons, p.factorsReason(i))
 	}
-	if silence := z.silenceOf(m, now); silence != "" {
-		reasons = append(reasons, silence)
+	if z.loads.given() {
+		if silence := z.loads.silence(z.loadOf(m.addr), now); silence != "" {
+			reasons = append(reasons, silence)
+		}
 	}
 	return reasons
 }

@@ -67,7 +67,7 @@ func (z *zoneRule) subscribe() {
 	for _, c := range z.checks {
 		s := probing.Join(&c.Check, health.Subscriber{
 			Zone: z.zone, Scope: z.scope, Allow: c.allow, Ports: c.ports, History: z.shown(), Observe: z.observe,
-			GoesByLoad: z.goesByLoad() && c.loads,
+			GoesByLoad: z.loads.given() && c.loads,
 			Changed:    func() { z.epoch.Add(1) },
 		})
 		z.subscriptions = append(z.subscriptions, s)
@@ -124,6 +124,17 @@ func (z *zoneRule) combine(at netip.AddrPort, ask func(subscription, netip.AddrP
 		}
 	}
 	return votes.Verdict(z.require), checked
+}
+
+// loadOf returns what an address says of its load, to the first check that has heard something.
+func (z *zoneRule) loadOf(addr netip.Addr) (said health.Load) {
+	at := withoutPort(addr)
+	for _, s := range z.subscriptions {
+		if said = s.Load(at); said != (health.Load{}) && s.Allows(at) {
+			return said
+		}
+	}
+	return health.Load{}
 }
 
 // isMute reports whether a check is an agent that has no say on an address.

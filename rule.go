@@ -57,9 +57,9 @@ type rule struct {
 	options     map[string]position // the first line of each option
 	warnings    []string            // of its stanza, said when the server starts
 	observe     bool                // answers go out as they came
-	loadFloor   int                 // the smallest part of its weight that a busy member gets, in percent; 0: without load_weights
-	answers     int                 // the most members of an RRset of addresses in an answer; 0: all
-	fits        bool                // an answer over UDP holds as many members as the client takes
+	loads       loadWeights
+	answers     int  // the most members of an RRset of addresses in an answer; 0: all
+	fits        bool // an answer over UDP holds as many members as the client takes
 
 	unweighed    atomic.Bool // a name to which no weight applies was logged
 	seeksTargets atomic.Bool // records led to names whose addresses are not known, so answers with one address are read too

@@ -201,7 +201,7 @@ var options = []option[stanza]{
 	{name: "damp", usage: "[HALF_LIFE]",
 		read: set(parseHalfLife, func(s *stanza, halfLife time.Duration) { s.rule.damp = halfLife })},
 	{name: "load_weights", usage: "[FLOOR%]",
-		read: set(parseLoadWeights, func(s *stanza, floor int) { s.rule.loadFloor = floor })},
+		read: set(parseLoadWeights, func(s *stanza, floor int) { s.rule.loads.floor = floor })},
 	{name: "min_healthy", usage: "N|P%",
 		read: set(parseMinHealthy, func(s *stanza, q quorum) { s.rule.minHealthy = q })},
 	{name: "all_down", usage: "open|nodata|servfail|fallback ADDRESS...",
@@ -303,6 +303,12 @@ func (s *stanza) validate() error {
 	if _, given := s.at["ttl"]; !given && r.checked() {
 		r.ttl = ttlLimits{limited: true, max: defaultCheckedTTL, degraded: defaultDegradedTTL}
 	}
+	r.loads.ttl = time.Duration(r.ttl.max) * time.Second
+	for _, c := range r.checks {
+		if interval := max(c.Timing.Interval, time.Second); c.loads && (r.loads.interval == 0 || interval < r.loads.interval) {
+			r.loads.interval = interval
+		}
+	}
 	weighing := fmt.Sprintf("no effect, because the policy %s ignores weights: want policy %s", r.policy.name, text.List(policyNames(true)))
 	judges := r.checked() || s.overrides.path != ""
 	const judging = "no effect, because no member is ever down: want a health_check or overrides"
@@ -311,7 +317,7 @@ func (s *stanza) validate() error {
 		{"weights", !r.policy.weighs, weighing},
 		{"load_weights", r.policy.name != "weighted", "goes with policy weighted only"},
 		{"load_weights", !r.ttl.limited, "has to know how long answers are kept: want ttl MAX instead of ttl keep"},
-		{"load_weights", !r.reportsLoad(), "no effect, because no check learns how busy members are: want health_check agent, http or https"},
+		{"load_weights", r.loads.interval == 0, "no effect, because no check learns how busy members are: want health_check agent, http or https"},
 		{"reload", !s.moved || s.weights.path == "", `goes with a file behind the policy, as in loadbalance: want "weights FILE DURATION"`},
 		{"ecs", !r.dependsOnClient(), "no effect, because no answer depends on the client: want policy sticky, prefer with from or when, or prefer locality"},
 		{"locality", !r.nearFirst, "no effect, because nothing goes by it: want prefer locality"},
@@ -344,7 +350,7 @@ func (s *stanza) warnOfNoEffect() {
 		s.warn(at, "min_healthy: no effect without tier, because it decides when a tier is passed over for the next: want a tier line too")
 	}
 	bySRV := slices.ContainsFunc(r.checks, func(c *check) bool { return c.ports != nil })
-	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && !r.goesByLoad() && len(r.weights.Lines()) == 0 && s.weights.path == "" && !bySRV {
+	if at, given := s.at["policy"]; given && r.policy.name == "weighted" && !r.loads.given() && len(r.weights.Lines()) == 0 && s.weights.path == "" && !bySRV {
 		s.warn(at, "policy: weighted orders all but SRV records as round_robin does, because there is no weight: want weight or weights too")
 	}
 	if at, ok := s.at["health_check"]; ok && !slices.ContainsFunc(s.rule.checks, func(c *check) bool { return !c.agent }) {

@@ -117,8 +117,8 @@ func describe(r *rule) string {
 	if r.file != nil {
 		fmt.Fprintf(&b, "    weights %s %s\n", r.file.Path, r.file.Every)
 	}
-	if r.loadFloor > 0 {
-		fmt.Fprintf(&b, "    load_weights %d%%\n", r.loadFloor)
+	if r.loads.given() {
+		fmt.Fprintf(&b, "    load_weights %d%%\n", r.loads.floor)
 	}
 	if len(r.ecs) > 0 {
 		fmt.Fprintf(&b, "    ecs %s\n", prefixes(r.ecs))

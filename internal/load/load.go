@@ -35,27 +35,6 @@ const (
 	kinds // how many there are
 )
 
-// Median returns one report for those that several replicas have of a backend: the median value of the
-// kind that most of them have.
-func Median(reports []Report) Report {
-	var values [kinds][]float64
-	for _, r := range reports {
-		if r.Kind != Nothing {
-			values[r.Kind] = append(values[r.Kind], r.Value)
-		}
-	}
-	kind := Share
-	if len(values[Utilisation]) > len(values[Share]) {
-		kind = Utilisation
-	}
-	n := len(values[kind])
-	if n == 0 {
-		return Report{}
-	}
-	slices.Sort(values[kind])
-	return Report{kind, (values[kind][(n-1)/2] + values[kind][n/2]) / 2}
-}
-
 // Limits are what the operator asked for.
 type Limits struct {
 	Floor    float64       // the smallest factor, above 0

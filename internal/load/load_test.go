@@ -205,27 +205,6 @@ func TestWithoutTraffic(t *testing.T) {
 	}
 }
 
-func TestMedian(t *testing.T) {
-	share := func(value float64) Report { return Report{Share, value} }
-	busy := func(value float64) Report { return Report{Utilisation, value} }
-	tests := []struct {
-		reports []Report
-		want    Report
-	}{
-		{nil, Report{}},
-		{[]Report{{}, {}}, Report{}},
-		{[]Report{busy(0.5)}, busy(0.5)},
-		{[]Report{busy(0.9), {}, busy(0.1), busy(0.5)}, busy(0.5)},
-		{[]Report{busy(0.25), busy(0.75)}, busy(0.5)},
-		{[]Report{share(0.25), busy(0.9), share(0.75)}, share(0.5)},
-	}
-	for _, tc := range tests {
-		if got := Median(tc.reports); got != tc.want {
-			t.Errorf("median of %v is %v, want %v", tc.reports, got, tc.want)
-		}
-	}
-}
-
 func BenchmarkNext(b *testing.B) {
 	for _, n := range []int{3, 100} {
 		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
