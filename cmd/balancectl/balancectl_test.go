@@ -187,7 +187,7 @@ func TestReplicas(t *testing.T) {
 		t.Errorf("exit status %d, %s: want a line for each", status, out)
 	}
 	first.Rules[0].Options = append(first.Rules[0].Options, "fleet east")
-	const note = "other replicas of the fleet east were not asked, and read files of their own: name their pages with -at too\n"
+	const note = "other replicas of the fleet east were not asked, and each reads the file for itself: name their pages with -at too\n"
 	if _, out, _ := ctl(t, "drain", "192.0.2.2", "-why", "w", "-at", at); !strings.HasSuffix(out, note) {
 		t.Errorf("it says %s, want at its end %s", out, note)
 	}

@@ -164,7 +164,7 @@ func (c *change) confirm(ctx context.Context, shown []shownPage, began time.Time
 		status = exitNot
 	}
 	if name := fleetOf(shown[0].document, c.file); name != "" && len(shown) == 1 {
-		s.printf("other replicas of the fleet %s were not asked, and read files of their own: name their pages with -at too\n", name)
+		s.printf("other replicas of the fleet %s were not asked, and each reads the file for itself: name their pages with -at too\n", name)
 	}
 	return status, err
 }
