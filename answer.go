@@ -45,7 +45,8 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 			return nil
 		}
 	}
-	a := &answer{ResponseWriter: w, query: clientQuery{Context: ctx, rule: rule}, counters: rule.countersFor(ctx), nested: above != nil}
+	a := rule.newAnswer(above != nil)
+	a.ResponseWriter, a.query.Context, a.query.rule, a.counters = w, ctx, rule, rule.countersFor(ctx)
 	a.shard = uint8(rand.Uint32()) //nolint:gosec // no secret
 	rule.watcher.note(ctx)
 	if a.nested {
@@ -56,6 +57,19 @@ func (r *rules) answerTo(ctx context.Context, w dns.ResponseWriter, query *dns.M
 	return a
 }
 
+// newAnswer returns an empty answer. Its client, if it needs one, comes with it in one allocation.
+func (r *servedRule) newAnswer(nested bool) *answer {
+	if nested || !r.needsClient() {
+		return &answer{nested: nested}
+	}
+	both := new(struct {
+		answer answer
+		client client
+	})
+	both.answer.client = &both.client
+	return &both.answer
+}
+
 // filters reports whether the rule filters the answer to a query that another rule has in hand for a
 // client. That rule orders the records and takes the turn.
 func (r *servedRule) filters() bool { return r.judges() || r.ttl.limited || r.block != nil }
@@ -63,8 +77,8 @@ func (r *servedRule) filters() bool { return r.judges() || r.ttl.limited || r.bl
 // readQuery notes what the answer depends on in a client's query, before plugins below rewrite it.
 func (a *answer) readQuery(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) {
 	rule := a.query.rule
-	if rule.needsClient() {
-		a.client = rule.clientOf(w, query)
+	if a.client != nil {
+		*a.client = rule.clientOf(w, query)
 	}
 	if rule.fits {
 		a.size = sizeFor(w, query)

@@ -30,8 +30,8 @@ type client struct {
 func (r *rule) needsClient() bool { return r.policy.byClient || len(r.prefer) > 0 || len(r.ecs) > 0 }
 
 // clientOf returns who asks.
-func (r *rule) clientOf(w dns.ResponseWriter, query *dns.Msg) *client {
-	c := &client{writer: w, qname: query.Question[0].Name}
+func (r *rule) clientOf(w dns.ResponseWriter, query *dns.Msg) client {
+	c := client{writer: w, qname: query.Question[0].Name}
 	if qtype := query.Question[0].Qtype; len(r.ecs) > 0 && qtype != dns.TypeAXFR && qtype != dns.TypeIXFR {
 		c.subnet = r.trustedSubnet(addrOf(w.RemoteAddr()), query)
 	}

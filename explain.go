@@ -107,8 +107,9 @@ func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *expl
 	w := &recorder{from: &net.TCPAddr{IP: q.Client.AsSlice(), Port: 53}}
 	a := &answer{ResponseWriter: w, counters: new(counters)}
 	a.query.Context, a.query.rule = ctx, &servedRule{zoneRule: r.zoneRule}
-	a.client = r.clientOf(a, query)
-	a.client.explanation = x
+	asking := r.clientOf(a, query)
+	asking.explanation = x
+	a.client = &asking
 	if r.conditional {
 		a.client.held = r.conditionsFor(ctx, w, query)
 	}

@@ -4,8 +4,8 @@ package balance
 
 import (
 	"cmp"
+	"maps"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/coredns/coredns/plugin"
@@ -26,7 +26,7 @@ var localityAnswers = promauto.NewCounterVec(prometheus.CounterOpts{
 // localityCounts counts whose members lead for whose clients. There are at most as many counts as pairs
 // of known localities. Safe for concurrent use.
 type localityCounts struct {
-	byPair sync.Map // localityPair to *localityCount
+	byPair atomic.Pointer[map[localityPair]*localityCount] // copied to add one
 }
 
 type localityPair struct{ client, lead locality.Locality }
@@ -40,14 +40,38 @@ type localityCount struct {
 
 // count counts an answer.
 func (c *localityCounts) count(zone string, pair localityPair) {
-	found, ok := c.byPair.Load(pair)
-	if !ok {
-		fresh := &localityCount{total: localityAnswers.WithLabelValues(zone, placeName(pair.client), placeName(pair.lead))}
-		found, _ = c.byPair.LoadOrStore(pair, fresh)
+	one := c.known()[pair]
+	if one == nil {
+		one = c.add(zone, pair)
 	}
-	one := found.(*localityCount)
 	one.total.Inc()
 	one.answers.Add(1)
+}
+
+// known returns the counts so far. The caller must not change them.
+func (c *localityCounts) known() map[localityPair]*localityCount {
+	if known := c.byPair.Load(); known != nil {
+		return *known
+	}
+	return nil
+}
+
+// add returns the count of a pair, a new one if there is none.
+func (c *localityCounts) add(zone string, pair localityPair) *localityCount {
+	for {
+		before := c.byPair.Load()
+		known := maps.Clone(c.known())
+		if one := known[pair]; one != nil {
+			return one
+		}
+		if known == nil {
+			known = make(map[localityPair]*localityCount)
+		}
+		known[pair] = &localityCount{total: localityAnswers.WithLabelValues(zone, placeName(pair.client), placeName(pair.lead))}
+		if c.byPair.CompareAndSwap(before, &known) {
+			return known[pair]
+		}
+	}
 }
 
 // placeName returns the name of a locality, "unknown" for the unknown place.
@@ -61,8 +85,8 @@ func placeName(l locality.Locality) string {
 // shown returns what the page shows of the counts, the clients' localities by name.
 func (c *localityCounts) shown() []statuspage.Locality {
 	byClient := make(map[locality.Locality]*statuspage.Locality)
-	c.byPair.Range(func(key, value any) bool {
-		pair, n := key.(localityPair), int(value.(*localityCount).answers.Load())
+	for pair, one := range c.known() {
+		n := int(one.answers.Load())
 		client := byClient[pair.client]
 		if client == nil {
 			client = &statuspage.Locality{Name: placeName(pair.client)}
@@ -70,8 +94,7 @@ func (c *localityCounts) shown() []statuspage.Locality {
 		}
 		client.Answers += n
 		client.Leads = append(client.Leads, statuspage.LocalityLeads{Name: placeName(pair.lead), Answers: n})
-		return true
-	})
+	}
 	all := []statuspage.Locality{}
 	for _, client := range byClient {
 		slices.SortFunc(client.Leads, func(a, b statuspage.LocalityLeads) int {
