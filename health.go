@@ -65,7 +65,9 @@ var _ subscription = (*health.Subscription)(nil)
 // subscribe has the endpoints of the rule's answers probed from now on.
 func (z *zoneRule) subscribe() {
 	for _, c := range z.checks {
-		s := probing.Join(&c.Check, health.Subscriber{
+		shared := c.Check
+		shared.Fleet = z.hub
+		s := probing.Join(&shared, health.Subscriber{
 			Zone: z.zone, Scope: z.scope, Allow: c.allow, Ports: c.ports, History: z.shown(), Observe: z.observe,
 			GoesByLoad: z.loads.given() && c.loads,
 			Changed:    func() { z.epoch.Add(1) },

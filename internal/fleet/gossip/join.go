@@ -62,7 +62,8 @@ type seeker struct {
 	c        *Carrier
 	since    time.Time // when it began to be alone
 	together bool      // there are others
-	said     bool      // that there is nobody
+	met      bool      // the log says that there are others
+	said     bool      // the log says that there is nobody
 	failing  map[netip.AddrPort]time.Time
 }
 
@@ -80,7 +81,6 @@ func (s *seeker) alone() bool {
 // known.
 func (s *seeker) look() {
 	found, problems := s.c.find(s.c.ctx)
-	before := s.c.members.count()
 	for _, at := range found {
 		if s.c.ctx.Err() != nil {
 			return
@@ -96,7 +96,7 @@ func (s *seeker) look() {
 	if s.c.members.count() > 1 || len(found) == 0 && len(problems) == 0 {
 		s.c.joined.Store(true)
 	}
-	s.report(before, problems)
+	s.report(problems)
 }
 
 // join joins the replica at an address. A failure is logged if it lasts: while replicas come and go,
@@ -135,20 +135,22 @@ func reason(err error) string {
 	return s
 }
 
-// report logs that others were found, or that there is nobody.
-func (s *seeker) report(before int, problems []string) {
+// report logs that there are others, or that there is nobody, when that changes.
+func (s *seeker) report(problems []string) {
 	now := s.c.members.count()
 	switch {
-	case before < 2 && now > 1:
-		s.said = false
-		s.c.log.Infof("fleet %s: joined, %s", s.c.options.Fleet, text.Count(now-1, "other replica"))
-	case now < 2 && !s.said && time.Since(s.since) >= sayNobody && s.c.ctx.Err() == nil:
-		s.said = true
+	case now > 1:
+		if !s.met {
+			s.c.log.Infof("fleet %s: joined, %s", s.c.options.Fleet, text.Count(now-1, "other replica"))
+		}
+		s.met, s.said = true, false
+	case !s.said && time.Since(s.since) >= sayNobody && s.c.ctx.Err() == nil:
+		s.met, s.said = false, true
 		why := "no address but its own"
 		if len(problems) > 0 {
 			why = text.Few(problems)
 		}
-		s.c.log.Warningf("fleet %s: no other replica found yet, so this one works by itself and keeps looking: %s", s.c.options.Fleet, text.OneLine(why))
+		s.c.log.Warningf("fleet %s: no other replica found, so this one works by itself and keeps looking: %s", s.c.options.Fleet, text.OneLine(why))
 	}
 }
 
