@@ -5,6 +5,7 @@ package balance
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -93,46 +94,82 @@ func TestPreferLocalityOnly(t *testing.T) {
 	}
 }
 
-// The issue's numbers: clients 50/30/20, weights 20/40/40. Every zone's members get their share, and
-// only clients of a are led elsewhere.
+// spillTrial asks for the clients of three zones, and of none, in turn. The members of zone i are in
+// 10.i.0.0/16.
+type spillTrial struct {
+	t       *testing.T
+	h       plugin.Handler
+	m       *dns.Msg
+	clients map[int]int // of ten answers, by zone; 0: no zone
+}
+
+// ask asks a number of rounds and returns whose members led how often, for clients of which zone.
+func (s *spillTrial) ask(rounds int) map[[2]int]int {
+	s.t.Helper()
+	leads := map[[2]int]int{}
+	for range rounds {
+		for client, n := range s.clients {
+			for range n {
+				lead := addressesFor(s.t, s.h, s.m, fmt.Sprintf("10.%d.9.9", client))[0]
+				leads[[2]int{client, int(netip.MustParseAddr(lead).As4()[1])}]++
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return leads
+}
+
+// check fails the test unless each zone's members get their share of the weight within 2 %, and no more
+// answers cross zones than must.
+func (s *spillTrial) check(what string, weights map[int]float64) {
+	s.t.Helper()
+	s.ask(6 * int(spillHalfLife/time.Second) * 10) // what was before is forgotten
+	const rounds = 2000
+	led, crossed, must, known := map[int]float64{}, 0.0, 0.0, 0.0
+	for pair, n := range s.ask(rounds) {
+		led[pair[1]] += float64(n) / (10 * rounds)
+		if pair[0] > 0 && pair[0] != pair[1] {
+			crossed += float64(n) / (10 * rounds)
+		}
+	}
+	all := 0.0
+	for zone, weight := range weights {
+		all, known = all+weight, known+float64(s.clients[zone])/10
+	}
+	for zone, weight := range weights {
+		share := weight / all
+		if math.Abs(led[zone]-share) > 0.02*share {
+			s.t.Errorf("%s: members of zone %d lead %.3f of the answers, want %.3f", what, zone, led[zone], share)
+		}
+		must += max(0, float64(s.clients[zone])/10-share*known)
+	}
+	if math.Abs(crossed-must) > 0.02*must {
+		s.t.Errorf("%s: %.3f of the answers cross zones, want %.3f", what, crossed, must)
+	}
+}
+
+// The issue's numbers: clients 50/30/20, weights 20/40/40. A zone loses all its members, and regains
+// them. Clients of no zone get the policy's order, which loads all by weight.
 func TestPreferLocalitySpill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const zones = "locality a 10.1.0.0/16\n locality b 10.2.0.0/16\n locality c 10.3.0.0/16\n "
-		m := message(t, "spill.test. A", "spill.test. A 10.1.0.1\nspill.test. A 10.2.0.1\nspill.test. A 10.3.0.1")
-		h := placed(t, newHandler(t, "balance {\n "+zones+`policy weighted
+		h := placed(t, judged(t, "locality a 10.1.0.0/16\n locality b 10.2.0.0/16\n locality c 10.3.0.0/16\n "+`policy weighted
 			weight 10.1.0.1 20
-			weight 10.2.0.1 40
+			weight 10.2.0.1 20
+			weight 10.2.0.2 20
 			weight 10.3.0.1 40
-			prefer locality spill
-		}`, echo))
-		clients := []string{"a", "a", "a", "a", "a", "b", "b", "b", "c", "c"}
-		leads, crossed := map[string]int{}, map[string]int{}
-		ask := func(rounds int) {
-			for range rounds {
-				for _, client := range clients {
-					address := fmt.Sprintf("10.%d.9.9", client[0]-'a'+1)
-					lead := addressesFor(t, h, m, address)[0]
-					leads[lead]++
-					if lead[:5] != address[:5] {
-						crossed[client]++
-					}
-				}
-				time.Sleep(100 * time.Millisecond)
-			}
-		}
-		ask(150) // clients are counted
-		clear(leads)
-		clear(crossed)
-		const rounds = 1000
-		ask(rounds)
-		for addr, want := range map[string]float64{"10.1.0.1": 0.2, "10.2.0.1": 0.4, "10.3.0.1": 0.4} {
-			if got := float64(leads[addr]) / (10 * rounds); math.Abs(got-want) > 0.02*want {
-				t.Errorf("%s leads %.3f of the answers, want %.2f", addr, got, want)
-			}
-		}
-		if got := float64(crossed["a"]) / (10 * rounds); math.Abs(got-0.3) > 0.006 || crossed["b"]+crossed["c"] > 0 {
-			t.Errorf("%.3f of the answers to clients of a cross, and %v of others: want 0.3, and none", got, crossed)
-		}
+			prefer locality spill`, echo))
+		m := message(t, "spill.test. A", "spill.test. A 10.1.0.1\nspill.test. A 10.2.0.1\nspill.test. A 10.2.0.2\nspill.test. A 10.3.0.1")
+		s := &spillTrial{t, h, m, map[int]int{1: 5, 2: 3, 3: 2}}
+		v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
+		s.check("all are up", map[int]float64{1: 20, 2: 40, 3: 40})
+		v.judge("10.2.0.1", "10.2.0.2")
+		s.check("zone 2 has lost its members", map[int]float64{1: 20, 2: 0, 3: 40})
+		v.judge("10.2.0.1")
+		s.check("zone 2 has half of them", map[int]float64{1: 20, 2: 20, 3: 40})
+		v.judge()
+		s.check("zone 2 has them back", map[int]float64{1: 20, 2: 40, 3: 40})
+		s.clients = map[int]int{0: 4, 1: 3, 2: 2, 3: 1}
+		s.check("some clients are of no zone", map[int]float64{1: 20, 2: 40, 3: 40})
 	})
 }
 
