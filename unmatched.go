@@ -57,13 +57,23 @@ func (d *dryRun) compare(blocks []caddyfile.ServerBlock) {
 		}
 	}
 	for _, v := range views {
-		if v.whole {
+		switch {
+		case v.whole:
 			d.compareStanza(v)
+		case v.hasAddresses():
+			d.found.Notef(v.rule.heading.String(), "addresses are not compared with members, because members of %s may come from elsewhere than zone files", text.List(v.rule.zones))
 		}
 		d.warnOfSets(v)
 	}
 	d.compareWeights(views)
 	d.compareOverrides(views)
+}
+
+// hasAddresses reports whether lines of the rule or its files are for addresses of members.
+func (v *view) hasAddresses() bool {
+	return v.rule.file != nil || v.rule.overrides != nil || slices.ContainsFunc(v.rule.source, func(l line) bool {
+		return slices.Contains([]string{"weight", "tier", "prefer", "locality", "health_check"}, l.name)
+	})
 }
 
 // look finds the members of the rule's names, and marks the lines of files that apply to them.

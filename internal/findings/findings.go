@@ -22,24 +22,31 @@ const (
 	Failed   = 2 // the check was not done
 )
 
-// Finding is an error or a warning about a file.
+// Finding is something about a file.
 type Finding struct {
-	File  string
-	Line  int // 0: the file as a whole
-	Error bool
-	Text  string
+	File string
+	Line int // 0: the file as a whole
+	Kind Kind
+	Text string
 }
+
+// Kind is how bad a finding is.
+type Kind string
+
+// The kinds. A note is about the check itself.
+const (
+	Error   Kind = "error"
+	Warning Kind = "warning"
+	Note    Kind = "note"
+)
 
 // String writes a finding: "FILE:LINE: error: TEXT".
 func (f Finding) String() string {
-	at, kind := f.File, "warning"
+	at := f.File
 	if f.Line > 0 {
 		at += ":" + strconv.Itoa(f.Line)
 	}
-	if f.Error {
-		kind = "error"
-	}
-	return fmt.Sprintf("%s: %s: %s", at, kind, f.Text)
+	return fmt.Sprintf("%s: %s: %s", at, f.Kind, f.Text)
 }
 
 // List is what a check found. The zero List is empty.
@@ -47,17 +54,22 @@ type List struct{ all []Finding }
 
 // Errorf adds an error whose text may begin with its file and line. Otherwise it is about at, which is
 // "FILE" or "FILE:LINE".
-func (l *List) Errorf(at, format string, args ...any) { l.add(at, fmt.Sprintf(format, args...), true) }
+func (l *List) Errorf(at, format string, args ...any) { l.add(at, fmt.Sprintf(format, args...), Error) }
 
 // Warnf adds a warning likewise.
-func (l *List) Warnf(at, format string, args ...any) { l.add(at, fmt.Sprintf(format, args...), false) }
+func (l *List) Warnf(at, format string, args ...any) {
+	l.add(at, fmt.Sprintf(format, args...), Warning)
+}
+
+// Notef adds a note likewise. Notes do not count.
+func (l *List) Notef(at, format string, args ...any) { l.add(at, fmt.Sprintf(format, args...), Note) }
 
 // position is how messages name a line: "Corefile:3: " or, in those of Caddy, "Corefile:3 - ". The name
 // of another plugin may stand before it.
 var position = regexp.MustCompile(`^(plugin/\S+: )?([^\s"]+|/[^"]*?):([0-9]+)(?:: ?| - )(.*)$`)
 
-func (l *List) add(at, message string, isError bool) {
-	f := Finding{File: at, Error: isError, Text: message}
+func (l *List) add(at, message string, kind Kind) {
+	f := Finding{File: at, Kind: kind, Text: message}
 	m := position.FindStringSubmatch(message)
 	if m == nil {
 		m = position.FindStringSubmatch(at + ": " + message)
@@ -76,9 +88,10 @@ func (l *List) add(at, message string, isError bool) {
 // Count returns how many errors and warnings there are.
 func (l *List) Count() (errors, warnings int) {
 	for _, f := range l.all {
-		if f.Error {
+		switch f.Kind {
+		case Error:
 			errors++
-		} else {
+		case Warning:
 			warnings++
 		}
 	}

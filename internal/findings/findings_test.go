@@ -19,9 +19,11 @@ func TestWrite(t *testing.T) {
 	l.Warnf("Corefile", "%s", `plugin/file: Failed to open "open db: no such file": trying again in 1m0s`)
 	l.Errorf("Corefile", "%s", "cannot serve dns://.:53 - it is already defined")
 	l.Warnf("Corefile", "%s", "weights.db:12: twice")
+	l.Notef("Corefile:8", "not compared")
 	want := `/etc/core dns/zones.conf:3: error: plugin/file: Error during parsing: y
 Corefile: warning: plugin/file: Failed to open "open db: no such file": trying again in 1m0s
 Corefile: error: cannot serve dns://.:53 - it is already defined
+Corefile:8: note: not compared
 Corefile:9: error: Error during parsing: Unknown directive 'x'
 Corefile:10: error: ttl: found nothing
 weights.db:12: warning: twice
@@ -41,6 +43,7 @@ func TestStatus(t *testing.T) {
 		want   int
 	}{
 		{func(*List) {}, true, Fine},
+		{func(l *List) { l.Notef("f", "x") }, true, Fine},
 		{func(l *List) { l.Warnf("f", "x") }, false, Fine},
 		{func(l *List) { l.Warnf("f", "x") }, true, Problems},
 		{func(l *List) { l.Errorf("f", "x") }, false, Problems},
