@@ -88,7 +88,7 @@ func (r *recording) panelsShow(series storage.Queryable) {
 }
 
 // notRecorded are metrics of options that no rule of the recording has. Tests in test/ see them.
-var notRecorded = []string{"coredns_balance_tls_not_after_timestamp_seconds"}
+var notRecorded = []string{"coredns_balance_load_reports_total", "coredns_balance_tls_not_after_timestamp_seconds"}
 
 // selectorExists checks a selector, and returns the family that it is of.
 func (r *recording) selectorExists(where string, s *parser.VectorSelector) string {

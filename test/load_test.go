@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/miekg/dns"
+)
+
+// reporting is a web server that says how busy it is.
+func reporting(utilisation string) opener {
+	return serving(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("endpoint-load-metrics", "TEXT cpu_utilization="+utilisation)
+	})
+}
+
+// A busy member gets less: whether its web server says that it is, or its agent asks for less. When it
+// has recovered, it gets as much as the others again.
+func TestLoadWeights(t *testing.T) {
+	web, agents := newFarm(t, 3, reporting("0.3")), newFarm(t, 3, greeting("up\n"))
+	for _, tc := range []struct {
+		name, check    string
+		busy, relieved func()
+		note           string
+	}{
+		{
+			"http", web.check("http", ""),
+			func() { web.replace(0, reporting("0.9")) }, func() { web.replace(0, reporting("0.1")) }, "90% busy",
+		},
+		{
+			"agent", agents.check("agent", ""),
+			func() { agents.replace(0, greeting("up 20%\n")) }, func() { agents.replace(0, greeting("up\n")) }, "asks for 20% of its weight",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			page := "127.0.0.1:" + freePort(t)
+			f := map[string]*farm{"http": web, "agent": agents}[tc.name]
+			k := startChecked(t, rule("policy weighted", "ttl 1", "load_weights 20%", "status "+page, tc.check), "file "+zone(t, "example.org.", f.as("www")))
+			k.verdicts(3, 0)
+			share := func() float64 {
+				l := leads{}
+				for range 120 {
+					l.add(k.ask(dns.TypeA), dns.TypeA)
+				}
+				return float64(l[f.addrs[0]]) / 120
+			}
+			if got := share(); got != 1.0/3 {
+				t.Errorf("before: %v of the leads, want a third", got)
+			}
+			tc.busy()
+			eventually(t, "the busy member gets less", func() bool { return share() < 0.25 })
+			_, why := get(t, "http://"+page+"/v1/why?name=www.example.org.&type=A")
+			if !strings.Contains(why, tc.note) || !strings.Contains(why, "load_weights") {
+				t.Errorf("why says\n%s\nwant %q and load_weights", why, tc.note)
+			}
+			tc.relieved()
+			eventually(t, "it gets as much as the others again", func() bool { return share() > 0.32 })
+			valid := fmt.Sprintf("coredns_balance_load_reports_total{result=%q,zone=\"example.org.\"}", "valid")
+			if got := k.grown(valid); got < 6 {
+				t.Errorf("%v valid reports counted, want at least 6", got)
+			}
+		})
+	}
+}
+
+// A header that makes no sense is counted and logged, and changes nothing.
+func TestLoadReportNotValid(t *testing.T) {
+	log := newJournal(t)
+	f := newFarm(t, 3, reporting("57"))
+	k := startChecked(t, rule("policy weighted", "load_weights", f.check("http", "")), "file "+zone(t, "example.org.", f.as("www")))
+	k.verdicts(3, 0)
+	invalid := fmt.Sprintf("coredns_balance_load_reports_total{result=%q,zone=\"example.org.\"}", "invalid")
+	eventually(t, "reports that are not valid are counted", func() bool { return k.grown(invalid) >= 3 })
+	log.says(`load report "TEXT cpu_utilization=57": a utilisation of 57: want one from 0 to 10, where 1 is fully busy`)
+	l := leads{}
+	for range 30 {
+		l.add(k.ask(dns.TypeA), dns.TypeA)
+	}
+	l.exactly(t, 3, 10)
+}
