@@ -171,7 +171,10 @@ const maxVotes = 32
 
 // set replaces a peer's opinion. It reports false if there is no room.
 func (b *ballot) set(peer uint16, o Opinion) bool {
-	now := vote{peer, o.code(), o.Share}
+	var now vote
+	if code := o.code(); code != 0 {
+		now = vote{peer, code, o.Share}
+	}
 	found, all := false, 0
 	b.each(func(v *vote) bool {
 		all++
