@@ -11,7 +11,7 @@ import (
 // What a share says and hears. A replica sends a claim once, to everyone, when it changes. With each
 // heartbeat it sends the sum of the digests of all its claims. Who finds another sum in what it
 // holds sends that replica a sum for each bucket of endpoints, and gets the claims of the buckets
-// that differ.
+// that differ. That also repairs what came in another order than it was sent.
 
 // parcel is a message about a check, opened up to its header.
 type parcel struct {
@@ -77,6 +77,9 @@ func (s *Share) look(now time.Duration) {
 	if changed {
 		s.fleet.config.Log.Infof("fleet %s: %s: %s", s.fleet.config.Name, s.check.Name, doubtText(s.doubting.now))
 		s.sendBeat()
+	}
+	if now >= s.departing {
+		s.departed, s.departing = [2]bitset{nil, s.departed[0]}, now+departedFor
 	}
 	for n := range s.bare {
 		if s.isBare(n) {
@@ -155,8 +158,7 @@ func (s *Share) seat() uint16 {
 func (s *Share) part(i uint16) {
 	p := &s.peers[i]
 	for n := range p.wants.all() {
-		s.departed.set(n, true)
-		s.departing = s.host.Now() + departedFor
+		s.departed[0].set(n, true)
 	}
 	s.empty(i)
 	delete(s.byKey, p.key)
@@ -171,7 +173,8 @@ func (s *Share) empty(i uint16) {
 	s.sweep = 0
 }
 
-// departedFor is how long endpoints are kept that only a replica wanted that is gone.
+// departedFor is the least time for which endpoints are kept that only a replica wanted that is gone.
+// It may be twice as long.
 const departedFor = 10 * time.Minute
 
 // unpack takes what another replica said.
@@ -181,7 +184,7 @@ func (s *Share) unpack(p parcel) {
 		return
 	}
 	i := s.byKey[p.sender]
-	if i == 0 || !s.peers[i].window.accept(p.number) {
+	if i == 0 {
 		s.fleet.traffic.skipped.Add(1)
 		return
 	}
@@ -391,42 +394,21 @@ func parts(claims []claim, limit int) func(yield func([]claim) bool) {
 	}
 }
 
-func (s *Share) nextHeader() []byte {
-	s.number++
-	return header{s.view.version, s.self, s.check.ID, s.number}.append(nil)
+func (s *Share) header() []byte {
+	return header{s.view.version, s.self, s.check.ID}.append(nil)
 }
 
 func (s *Share) tellAll(sections []byte) {
 	if len(s.byKey) > 1 && !s.view.retired {
-		s.fleet.sendAll(append(s.nextHeader(), sections...))
+		s.fleet.sendAll(append(s.header(), sections...))
 	}
 }
 
 func (s *Share) tell(i uint16, sections []byte) {
 	if !s.view.retired {
-		s.fleet.send(s.peers[i].name, append(s.nextHeader(), sections...))
+		s.fleet.send(s.peers[i].name, append(s.header(), sections...))
 	}
 }
 
 // leave says that this replica does not have the check any more.
 func (s *Share) leave() { s.tellAll(appendSection(nil, kindBye, func(to []byte) []byte { return to })) }
-
-// window finds messages that came already. It is a bit for each of the last 64 numbers.
-type window struct {
-	last uint64
-	seen uint64
-}
-
-// accept reports whether a message is new, and notes it.
-func (w *window) accept(number uint64) bool {
-	switch behind := w.last - number; {
-	case number > w.last:
-		w.seen = w.seen<<min(number-w.last, 64) | 1
-		w.last = number
-	case behind >= 64 || w.seen&(1<<behind) != 0:
-		return false
-	default:
-		w.seen |= 1 << behind
-	}
-	return true
-}

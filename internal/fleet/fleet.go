@@ -50,7 +50,6 @@ type Fleet struct {
 	keepers map[string]Keeper
 	kept    map[string][]byte // for keepers that are not there yet
 	topics  map[uint64]*topic
-	number  uint64        // of the last message about no check
 	countAt time.Duration // when counts are next sent
 	logged  bool          // that this replica is alone
 	stop    context.CancelFunc
@@ -79,7 +78,6 @@ func New(c Config) *Fleet {
 		since:   map[string]time.Time{c.Replica: time.Now()},
 		shares:  make(map[CheckID]*Share), pending: make(map[CheckID]pending), foreign: make(map[foreignKey]foreignCheck),
 		keepers: make(map[string]Keeper), kept: make(map[string][]byte), topics: make(map[uint64]*topic),
-		number: uint64(time.Now().UnixMicro()),
 	}
 	f.census = f.census.after(1, 0, 0)
 	return f
@@ -312,7 +310,7 @@ func (f *Fleet) State(joining bool) []byte {
 		return nil
 	}
 	f.mu.Lock()
-	to := header{f.view().version, keyOf(f.config.Replica), 0, 0}.append(nil)
+	to := header{f.view().version, keyOf(f.config.Replica), 0}.append(nil)
 	shares := make([]*Share, 0, len(f.shares))
 	for _, s := range f.shares {
 		shares = append(shares, s)

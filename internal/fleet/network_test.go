@@ -28,7 +28,8 @@ type network struct {
 	cut     func(a, b *node) bool                    // no way between two replicas; nil: there is
 	down    func(from *node, at netip.AddrPort) bool // what a probe finds
 	detects time.Duration
-	each    func() // called after each step
+	each    func()        // called after each step
+	pace    time.Duration // of steps
 }
 
 type packet struct {
@@ -74,6 +75,7 @@ func newNetwork(t *testing.T, n int) *network {
 		config: Config{Name: "test", Probers: 3, Log: quiet{}},
 		check:  Check{ID: 7, Name: "tcp:80", Interval: 5 * time.Second, Timeout: 2 * time.Second},
 		delay:  time.Millisecond,
+		pace:   10 * time.Millisecond,
 		down:   func(*node, netip.AddrPort) bool { return false },
 	}
 	for i := range n {
@@ -115,6 +117,18 @@ func (n *node) stop() {
 	if !n.dead {
 		n.dead = true
 		n.fleet.Stop(context.Background())
+	}
+}
+
+// introduce has all replicas see each other at once.
+func (w *network) introduce() {
+	for _, n := range w.nodes {
+		for _, other := range w.nodes {
+			if other != n {
+				n.sees[other] = true
+			}
+		}
+		n.members()
 	}
 }
 
@@ -182,7 +196,7 @@ func (w *network) post(from, to *node, message []byte) {
 // run runs for some virtual time.
 func (w *network) run(d time.Duration) {
 	for end := w.now() + d; w.now() < end; {
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(w.pace)
 		w.step()
 	}
 }

@@ -223,18 +223,6 @@ func TestDoubt(t *testing.T) {
 	step(false, 26*s, false)
 }
 
-func TestWindow(t *testing.T) {
-	var w window
-	for _, step := range []struct {
-		number uint64
-		want   bool
-	}{{5, true}, {5, false}, {7, true}, {6, true}, {6, false}, {7, false}, {200, true}, {136, false}, {137, true}, {137, false}, {5, false}} {
-		if got := w.accept(step.number); got != step.want {
-			t.Errorf("%d: %v, want %v", step.number, got, step.want)
-		}
-	}
-}
-
 // A ballot holds the last opinion of each peer, and is empty when all are taken back.
 func TestBallot(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -76,8 +76,8 @@ type Share struct {
 	ballots   []ballot
 	open      map[uint32]bool          // endpoints whose votes differ or make no quorum; true: no quorum
 	bare      map[uint32]time.Duration // endpoints without a valid vote, and since when
-	departed  bitset                   // endpoints that replicas wanted that are gone
-	departing time.Duration            // until when these are kept
+	departed  [2]bitset                // endpoints that replicas wanted that are gone; the second are older
+	departing time.Duration            // when the older ones are dropped, and the others become these
 	early     []byte                   // a state that came before the replicas were known that it mentions
 	earlyAt   time.Duration
 
@@ -86,7 +86,6 @@ type Share struct {
 	dropped  []claim           // taken back, because the endpoint is forgotten
 	urgent   bool              // what changed waits for nothing
 	flushed  time.Duration     // when the last message with claims was sent
-	number   uint64            // of the last message
 	sweep    uint32            // the next endpoint to judge anew
 	beatAt   time.Duration     // when the next heartbeat is due
 	tickAt   time.Duration     // when doubts, silence and bare endpoints are next looked at
@@ -113,7 +112,6 @@ type peer struct {
 	claims int
 	wants  bitset
 	offset uint64 // what the sum lacks because this replica refused claims
-	window window
 	compared
 }
 
@@ -233,7 +231,6 @@ func newShare(f *Fleet, check Check, host Host, v *view) *Share {
 		fleet: f, check: check, host: host, self: keyOf(f.config.Replica),
 		inbox: make(chan parcel, maxInbox), byKey: make(map[uint64]uint16),
 		open: make(map[uint32]bool), bare: make(map[uint32]time.Duration), texts: make(map[uint32]string),
-		number: uint64(f.now() / time.Microsecond),
 	}
 	s.peers = []peer{{key: s.self, name: f.config.Replica, locality: f.config.Locality, live: true, has: true}}
 	s.byKey[s.self] = 0
@@ -284,7 +281,7 @@ func (s *Share) Wanted(n uint32) bool {
 			return true
 		}
 	}
-	return s.departed.has(n) && s.host.Now() < s.departing
+	return s.departed[0].has(n) || s.departed[1].has(n)
 }
 
 // Remove forgets an endpoint. Its number may be used again.
@@ -296,7 +293,8 @@ func (s *Share) Remove(n uint32) {
 	for i := range s.peers {
 		s.claim(uint16(i), n, false, Opinion{})
 	}
-	s.departed.set(n, false)
+	s.departed[0].set(n, false)
+	s.departed[1].set(n, false)
 	delete(s.open, n)
 	delete(s.bare, n)
 	delete(s.texts, n)

@@ -14,6 +14,7 @@ import (
 // known is what a state says about one endpoint.
 type known struct {
 	at     netip.AddrPort
+	flags  byte // flagDeparted, flagDepartedLong
 	said   Opinion
 	age    time.Duration
 	text   string
@@ -27,6 +28,12 @@ type said struct {
 	opinion Opinion
 }
 
+// Flags of an endpoint in a state: a replica that is gone wanted it.
+const (
+	flagDeparted     = 1 << 5
+	flagDepartedLong = 1 << 6 // some time ago
+)
+
 // saidWanted is the bit of a claim in a state that says that the replica wants the endpoint. It is
 // beyond those of an opinion's code.
 const saidWanted = 1 << 7
@@ -34,6 +41,7 @@ const saidWanted = 1 << 7
 // appendState appends all that is known about the check.
 func (s *Share) appendState(to []byte, limit int) []byte {
 	to = binary.BigEndian.AppendUint64(to, uint64(s.check.ID))
+	to = binary.AppendUvarint(to, uint64(max(s.departing-s.host.Now(), 0)/time.Second))
 	to = s.appendPeers(to)
 	var texts []string
 	index := make(map[string]uint64)
@@ -76,6 +84,7 @@ const statePeerHas = 1 << 2 // a flag of a replica in a state: it has the check
 func (s *Share) known(n uint32) known {
 	b := &s.ballots[n]
 	k := known{at: s.host.At(n), said: b.said}
+	k.flags = byte(one(s.departed[0].has(n))*flagDeparted | one(s.departed[1].has(n))*flagDepartedLong)
 	k.said.Verdict = b.decided
 	k.age, k.text = s.host.Reason(n)
 	for i := range s.peers {
@@ -91,9 +100,9 @@ func (s *Share) known(n uint32) known {
 }
 
 func (k *known) append(to []byte, text uint64, hasText bool) []byte {
-	flags := byte(0)
+	flags := k.flags
 	if hasText {
-		flags = flagText
+		flags |= flagText
 	}
 	to = appendOpinion(appendEndpoint(to, k.at, flags), k.said)
 	to = binary.AppendUvarint(to, uint64(max(k.age, 0)/time.Second))
@@ -118,7 +127,7 @@ func (k *known) append(to []byte, text uint64, hasText bool) []byte {
 // known reads what a state says about an endpoint.
 func (r *reader) known(texts []string) (k known) {
 	at, flags := r.endpoint()
-	k.at, k.said = at, r.opinion()
+	k.at, k.flags, k.said = at, flags&(flagDeparted|flagDepartedLong), r.opinion()
 	k.age = time.Duration(min(r.uvarint(), maxAge)) * time.Second
 	if flags&flagText != 0 {
 		if i := r.uvarint(); i < uint64(len(texts)) {
@@ -150,6 +159,7 @@ const maxAge = 10 * 365 * 24 * 3600 // seconds
 // merge takes the state of another replica over.
 func (s *Share) merge(r reader) {
 	state := r.rest
+	s.departing = s.host.Now() + min(time.Duration(min(r.uvarint(), maxAge))*time.Second, departedFor)
 	peers, strangers := s.mergePeers(&r)
 	s.early = nil
 	if strangers {
@@ -208,7 +218,7 @@ func (s *Share) mergePeers(r *reader) (here []uint16, strangers bool) {
 func (s *Share) mergeOne(k *known, peers []uint16) {
 	n, found := s.host.Find(k.at)
 	if !found {
-		wanted := false
+		wanted := k.flags != 0
 		for _, c := range k.claims {
 			wanted = wanted || c.wanted
 		}
@@ -219,8 +229,8 @@ func (s *Share) mergeOne(k *known, peers []uint16) {
 			return
 		}
 		s.enter(n, false, Opinion{})
-		s.departed.set(n, true) // until it is known who wants it
-		s.departing = s.host.Now() + departedFor
+		s.departed[0].set(n, k.flags&flagDepartedLong == 0) // those that want it may not be known yet
+		s.departed[1].set(n, k.flags&flagDepartedLong != 0)
 	}
 	for _, c := range k.claims {
 		if c.peer < uint64(len(peers)) {

@@ -14,7 +14,6 @@ import (
 //	version  1 byte
 //	sender   8 bytes, the hash of its name
 //	check    8 bytes, its CheckID; 0 if the message is about no check
-//	number   uvarint, higher than in the sender's earlier messages about the check
 //	sections, each: kind 1 byte, length uvarint, content
 //
 // Numbers are big-endian or uvarints, texts are a uvarint length and bytes. A section of an unknown
@@ -49,21 +48,19 @@ type header struct {
 	version uint8
 	sender  uint64
 	check   CheckID
-	number  uint64
 }
 
 func (h header) append(to []byte) []byte {
 	to = append(to, h.version)
 	to = binary.BigEndian.AppendUint64(to, h.sender)
-	to = binary.BigEndian.AppendUint64(to, uint64(h.check))
-	return binary.AppendUvarint(to, h.number)
+	return binary.BigEndian.AppendUint64(to, uint64(h.check))
 }
 
 // headerOf reads a header, and returns a reader of what follows. It reports false if there is none
 // or this package does not understand its version.
 func headerOf(message []byte) (h header, rest reader, ok bool) {
 	r := reader{rest: message}
-	h = header{version: r.byte(), sender: r.uint64(), check: CheckID(r.uint64()), number: r.uvarint()}
+	h = header{version: r.byte(), sender: r.uint64(), check: CheckID(r.uint64())}
 	return h, r, !r.bad && h.version >= Understood.Lowest && h.version <= Understood.Highest
 }
 

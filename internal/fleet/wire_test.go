@@ -49,11 +49,11 @@ func TestClaimsOnTheWire(t *testing.T) {
 
 // The format is fixed: replicas of another release read it.
 func TestFormat(t *testing.T) {
-	message := header{version: 1, sender: 0x0102030405060708, check: 9, number: 300}.append(nil)
+	message := header{version: 1, sender: 0x0102030405060708, check: 9}.append(nil)
 	message = appendSection(message, kindClaims, func(to []byte) []byte {
 		return appendClaims(to, []claim{{netip.MustParseAddrPort("192.0.2.1:80"), true, Opinion{Verdict: Down}, "gone"}})
 	})
-	want := "\x01" + "\x01\x02\x03\x04\x05\x06\x07\x08" + "\x00\x00\x00\x00\x00\x00\x00\x09" + "\xac\x02" +
+	want := "\x01" + "\x01\x02\x03\x04\x05\x06\x07\x08" + "\x00\x00\x00\x00\x00\x00\x00\x09" +
 		"\x01\x0f" + "\x01\x04gone" + "\x0e\xc0\x00\x02\x01\x00\x50" + "\x02" + "\x00"
 	if string(message) != want {
 		t.Errorf("% x, want % x", message, want)
@@ -77,7 +77,7 @@ func TestLaterVersion(t *testing.T) {
 		w := newNetwork(t, 2)
 		w.run(time.Second)
 		n := w.nodes[0]
-		message := header{1, keyOf("r1"), w.check.ID, 1 << 60}.append(nil)
+		message := header{1, keyOf("r1"), w.check.ID}.append(nil)
 		message = appendSection(message, 99, func(to []byte) []byte { return append(to, "from the future"...) })
 		message = appendSection(message, kindClaims, func(to []byte) []byte {
 			return appendClaims(to, []claim{{at: netip.MustParseAddrPort("192.0.2.1:0"), wanted: true}})
@@ -88,7 +88,7 @@ func TestLaterVersion(t *testing.T) {
 			t.Error("what stands beside an unknown section is not read")
 		}
 		before := n.fleet.Snapshot().Skipped
-		n.fleet.Hear(header{2, keyOf("r1"), w.check.ID, 1<<60 + 1}.append(nil))
+		n.fleet.Hear(header{2, keyOf("r1"), w.check.ID}.append(nil))
 		if after := n.fleet.Snapshot().Skipped; after != before+1 || before == 0 {
 			t.Errorf("%d messages or sections were skipped, %d before a message of version 2", after, before)
 		}
@@ -114,7 +114,7 @@ func TestPrintable(t *testing.T) {
 
 // Nothing that a peer sends makes this replica fail, grow or probe what it may not.
 func FuzzHear(f *testing.F) {
-	message := header{1, keyOf("r1"), 7, 1}.append(nil)
+	message := header{1, keyOf("r1"), 7}.append(nil)
 	some := []claim{{netip.MustParseAddrPort("10.0.0.1:0"), true, Opinion{Verdict: Down}, "gone"}, {at: netip.MustParseAddrPort("[2001:db8::1]:80"), wanted: true}}
 	f.Add(appendSection(message, kindClaims, func(to []byte) []byte { return appendClaims(to, some) }))
 	f.Add(appendSection(message, kindContested, func(to []byte) []byte { return appendClaims(to, some) }))
@@ -124,7 +124,7 @@ func FuzzHear(f *testing.F) {
 	}))
 	f.Add(appendSection(message, kindBeat, func(to []byte) []byte { return append(to, make([]byte, 11)...) }))
 	f.Add(appendSection(message, kindBye, func(to []byte) []byte { return to }))
-	f.Add(appendSection(header{1, keyOf("r1"), 0, 1}.append(nil), kindCounts, func(to []byte) []byte { return appendCounts(to, 5, []Count{{"a", 1}}) }))
+	f.Add(appendSection(header{1, keyOf("r1"), 0}.append(nil), kindCounts, func(to []byte) []byte { return appendCounts(to, 5, []Count{{"a", 1}}) }))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newNetwork(t, 2)

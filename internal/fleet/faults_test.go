@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// Whatever happens to messages and replicas: as long as fewer than half of an endpoint's probers see it
+// down, no replica in touch with the others says so; and when the faults end, all say the same within
+// a few heartbeats.
+func TestRandomFaults(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { randomFaults(t, rand.New(rand.NewPCG(seed, 1))) })
+		})
+	}
+}
+
+func randomFaults(t *testing.T, rng *rand.Rand) {
+	const replicas, all = 7, 40
+	w := newNetwork(t, replicas)
+	w.rand = rng
+	for _, at := range endpoints(all) {
+		w.nodes[rng.IntN(replicas)].see(at)
+	}
+	w.run(time.Minute)
+	born := 0
+	for round := range 6 {
+		// One replica cannot reach the backends, all of which are up.
+		blind := w.live()[rng.IntN(len(w.live()))]
+		w.down = func(from *node, _ netip.AddrPort) bool { return from == blind }
+		w.loss, w.delay, w.jitter = rng.Float64()*0.25, time.Duration(rng.IntN(200))*time.Millisecond, time.Duration(rng.IntN(300)+1)*time.Millisecond
+		switch rng.IntN(4) {
+		case 0:
+			victim := w.live()[rng.IntN(len(w.live()))]
+			w.kill(victim)
+			born++
+			w.join(fmt.Sprintf("again%d", born), "")
+		case 1:
+			victim := w.live()[rng.IntN(len(w.live()))]
+			w.leave(victim)
+			born++
+			w.join(fmt.Sprintf("next%d", born), "")
+		case 2:
+			outsider := w.live()[rng.IntN(len(w.live()))]
+			w.cut = func(a, b *node) bool { return (a == outsider) != (b == outsider) && outsider != blind }
+		case 3:
+			garbage(w, rng)
+		}
+		w.each = func() {
+			for _, n := range w.live() {
+				for _, at := range endpoints(all) {
+					if n.on(at) == Down {
+						t.Fatalf("round %d: %s says down of %s: %+v", round, n.name, at, n.share.Voters(at))
+					}
+				}
+			}
+		}
+		w.run(30 * time.Second)
+		w.each = nil
+		// All is well again, and something dies.
+		dead := endpoints(all)[rng.IntN(all)]
+		w.cut, w.loss, w.jitter, w.delay = nil, 0, 0, time.Millisecond
+		w.down = func(_ *node, at netip.AddrPort) bool { return at == dead }
+		w.run(30 * time.Second)
+		for _, at := range endpoints(all) {
+			want := Up
+			if at == dead {
+				want = Down
+			}
+			w.agree(at, want)
+			if n := w.probers(at); n != 3 {
+				t.Errorf("round %d: %d replicas probe %s, want 3", round, n, at)
+			}
+		}
+		w.down = func(*node, netip.AddrPort) bool { return false }
+		w.run(15 * time.Second)
+	}
+}
+
+// garbage sends every replica bytes that are not a message, and damaged messages.
+func garbage(w *network, rng *rand.Rand) {
+	for _, n := range w.live() {
+		for range 200 {
+			message := header{1, keyOf(w.nodes[0].name), w.check.ID}.append(nil)
+			for range rng.IntN(200) {
+				message = append(message, byte(rng.Uint32()))
+			}
+			n.fleet.Hear(message[rng.IntN(3):])
+		}
+	}
+}
+
+// Messages that come twice, late or in another order do no lasting harm.
+func TestReordered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 5)
+		w.jitter = 2 * time.Second
+		all := endpoints(30)
+		for _, at := range all {
+			w.nodes[0].see(at)
+		}
+		w.run(time.Minute)
+		for i := range 20 {
+			down := i%2 == 0
+			w.down = func(_ *node, at netip.AddrPort) bool { return down && at == all[i] }
+			w.run(3 * time.Second)
+			for _, p := range w.queue[:len(w.queue)/2] {
+				p.at += time.Second
+				w.queue = append(w.queue, p)
+			}
+		}
+		w.down = func(*node, netip.AddrPort) bool { return false }
+		w.run(30 * time.Second)
+		for _, at := range all {
+			w.agree(at, Up)
+		}
+	})
+}
+
+// A death is known everywhere soon after the second of three probers has noticed it, even if one of
+// them is killed in the same moment.
+func TestHowSoon(t *testing.T) {
+	const bound = 5*time.Second + time.Second // an interval, and one more probe to confirm
+	for _, killed := range []bool{false, true} {
+		var worst time.Duration
+		synctest.Test(t, func(t *testing.T) {
+			w := newNetwork(t, 9)
+			all := endpoints(20)
+			for _, at := range all {
+				w.nodes[0].see(at)
+			}
+			w.run(time.Minute)
+			for i, at := range all {
+				if killed && i%5 == 0 {
+					for _, v := range w.live()[0].share.Voters(at)[:1] {
+						for _, n := range w.live()[1:] {
+							if n.name == v.Replica {
+								w.kill(n)
+								w.join(fmt.Sprint("new", i), "")
+							}
+						}
+					}
+				}
+				from := w.now()
+				w.down = func(_ *node, other netip.AddrPort) bool { return other == at }
+				for done := false; !done && w.now()-from < time.Minute; {
+					w.run(10 * time.Millisecond)
+					done = true
+					for _, n := range w.live() {
+						done = done && n.on(at) == Down
+					}
+				}
+				worst = max(worst, w.now()-from)
+				w.down = func(*node, netip.AddrPort) bool { return false }
+				w.run(20 * time.Second)
+			}
+		})
+		limit := bound + 300*time.Millisecond
+		if killed {
+			limit = bound + 10*time.Second
+		}
+		t.Logf("a prober is killed: %v: at worst %v", killed, worst)
+		if worst > limit {
+			t.Errorf("a prober is killed: %v: a death was known everywhere after %v, want %v", killed, worst, limit)
+		}
+	}
+}
