@@ -36,6 +36,9 @@ func (s *Share) Work() (next time.Duration) {
 		s.adjust(v)
 	}
 	s.openParcels()
+	if s.unranked {
+		s.rank()
+	}
 	if now >= s.tickAt {
 		s.tickAt = now + tick
 		s.look(now)
@@ -221,7 +224,7 @@ func (s *Share) takeSection(i uint16, k kind, r *reader, bucket *bucketClaims) {
 	case kindBye:
 		s.peers[i].has = false
 		s.empty(i)
-		s.rank()
+		s.unranked = true
 	default:
 		s.fleet.traffic.skipped.Add(1)
 	}
@@ -292,9 +295,7 @@ func (s *Share) hearBeat(i uint16, r *reader) {
 	before := *p
 	p.heard, p.has = s.host.Now(), true
 	p.doubts, p.alone = flags&beatDoubts != 0, flags&beatAlone != 0
-	if !before.has || before.doubts != p.doubts {
-		s.rank()
-	}
+	s.unranked = s.unranked || !before.has || before.doubts != p.doubts
 	switch {
 	case sum == p.sum+p.offset:
 		p.waits = false

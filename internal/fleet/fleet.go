@@ -194,7 +194,7 @@ func (f *Fleet) Left(_ string, inOrder bool) {
 
 // view returns what shares are to know. The caller holds the lock.
 func (f *Fleet) view() *view {
-	v := &view{members: f.members, alone: f.census.alone(f.now()), probers: f.probers, quorum: f.quorum, version: Understood.Highest}
+	v := &view{members: f.members, alone: f.census.alone(f.now()), probers: max(f.probers, 1), quorum: f.quorum, version: Understood.Highest}
 	for _, m := range f.members {
 		if m.Versions.Highest >= Understood.Lowest {
 			v.version = min(v.version, m.Versions.Highest)

@@ -140,6 +140,7 @@ func (s *Share) isBare(n uint32) bool {
 // rank collects the replicas whose votes count, and has all endpoints judged anew if they changed.
 // Without a replica that trusts itself, those that doubt count too.
 func (s *Share) rank() {
+	s.unranked = false
 	trusted := s.candidates(func(p *peer) bool { return !p.doubts })
 	everyone := s.candidates(func(*peer) bool { return true })
 	if len(trusted) == 0 {
@@ -154,8 +155,12 @@ func (s *Share) rank() {
 	for _, c := range trusted {
 		s.peers[c.peer].counts = true
 	}
-	s.ranking.set(trusted, len(s.peers))
-	s.shadow.set(withSelf(trusted, everyone), len(s.peers))
+	localities := 1
+	for _, c := range everyone {
+		localities = max(localities, int(c.locality)+1)
+	}
+	s.ranking.set(trusted, localities)
+	s.shadow.set(withSelf(trusted, everyone), localities)
 	s.sweep = 0
 }
 

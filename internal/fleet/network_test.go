@@ -30,6 +30,8 @@ type network struct {
 	detects time.Duration
 	each    func()        // called after each step
 	pace    time.Duration // of steps
+	calm    bool          // only joins, leaves and kills change who sees whom
+	changed time.Duration // when one of these was last
 }
 
 type packet struct {
@@ -109,6 +111,7 @@ func (w *network) join(name, place string) *node {
 		}
 	}
 	w.nodes = append(w.nodes, n)
+	w.changed = w.now()
 	n.members()
 	return n
 }
@@ -145,7 +148,10 @@ func (w *network) leave(n *node) {
 	}
 }
 
-func (w *network) kill(n *node) { n.stop() }
+func (w *network) kill(n *node) {
+	n.stop()
+	w.changed = w.now()
+}
 
 func (w *network) reach(a, b *node) bool { return !a.dead && !b.dead && (w.cut == nil || !w.cut(a, b)) }
 
@@ -215,7 +221,9 @@ func (w *network) step() {
 	}
 	for _, n := range w.nodes {
 		if !n.dead {
-			w.detect(n)
+			if !w.calm || now-w.changed < 2*w.detects {
+				w.detect(n)
+			}
 			n.work()
 		}
 	}

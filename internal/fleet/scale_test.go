@@ -19,7 +19,7 @@ func TestChurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const replicas, all, minutes = 500, 200, 2
 		w := newNetwork(t, 0)
-		w.pace = 100 * time.Millisecond
+		w.pace, w.calm = 250*time.Millisecond, true
 		for i := range replicas {
 			w.join(fmt.Sprintf("r%d", i), fmt.Sprintf("zone%d", i%3))
 		}
@@ -27,11 +27,18 @@ func TestChurn(t *testing.T) {
 		for _, at := range endpoints(all) {
 			w.nodes[0].see(at)
 		}
-		w.run(3 * time.Minute)
+		w.run(time.Minute)
 		var seen [16]int
 		w.each = func() {
-			for _, at := range endpoints(all) {
-				n := w.probers(at)
+			var probers [all]int
+			for _, n := range w.live() {
+				for i := range n.probed {
+					if n.probed[i].on {
+						probers[n.slots[i].Addr().As4()[3]]++
+					}
+				}
+			}
+			for _, n := range probers {
 				seen[min(n, len(seen)-1)]++
 			}
 		}

@@ -86,6 +86,7 @@ type Share struct {
 	dropped  []claim           // taken back, because the endpoint is forgotten
 	urgent   bool              // what changed waits for nothing
 	flushed  time.Duration     // when the last message with claims was sent
+	unranked bool              // a replica has come, gone or begun to doubt itself since rank
 	sweep    uint32            // the next endpoint to judge anew
 	beatAt   time.Duration     // when the next heartbeat is due
 	tickAt   time.Duration     // when doubts, silence and bare endpoints are next looked at

@@ -210,7 +210,7 @@ func (s *Share) mergePeers(r *reader) (here []uint16, strangers bool) {
 		here = append(here, i)
 		strangers = strangers || i == 0 && flags&statePeerHas != 0 && key != s.self
 	}
-	s.rank()
+	s.unranked = true
 	return here, strangers
 }
 
