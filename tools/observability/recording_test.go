@@ -232,6 +232,10 @@ func record(t *testing.T) (r *recording, overrides string) {
    allow 127.3.0.0/16
    QUICK
   }
+  tier 192.0.2.1
+  failback after 1m
+  slow_start 2m
+  damp
  }
  file DIR/db
 }

@@ -312,6 +312,8 @@ func TestAlertsAtTheirThresholds(t *testing.T) {
 		{"failing open no more for six", counted("fail_open", "0x9 1+1x10 11x20"), 27, "BalanceFailingOpen z", false},
 		{"failed over for five minutes", counted("failed_over", "0x9 1+1x10"), 15, "BalanceFailedOver z", true},
 		{"failed over for three", counted("failed_over", "0x9 1+1x10"), 13, "BalanceFailedOver z", false},
+		{"a failback waits for an hour", line("failback_waiting", "", "1x90"), 60, "BalanceFailbackWaiting z", true},
+		{"for 59 minutes", line("failback_waiting", "", "1x90"), 59, "BalanceFailbackWaiting z", false},
 		{"other answers", counted("ordered", "0+100x20"), 20, "BalanceFailingOpen z", false},
 		{"one endpoint, down", states("0x20", "1x20"), 2, "BalanceAllEndpointsDown z", true},
 		{"none", states("0x20", "0x20"), 2, "BalanceAllEndpointsDown z", false},

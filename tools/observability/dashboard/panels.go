@@ -118,6 +118,10 @@ func endpoints(l *layout) {
 		}}},
 	}
 	l.add(8, 8, flapping)
+	l.add(8, 8, series("Held back", "ramping: members in a slow start. suppressed: endpoints that damp is to keep out. waiting: RRsets whose earlier tier could serve again.", "none", false,
+		query(sum("zone", chosen("ramping")), "{{zone}} ramping"),
+		query(sum("zone", chosen("suppressed")), "{{zone}} suppressed"),
+		query(sum("zone", chosen("failback_waiting")), "{{zone}} waiting")))
 }
 
 func probes(l *layout) {
