@@ -267,7 +267,7 @@ func (z *zoneRule) reasonsForTarget(owner string, m *member, at *standing, b *bu
 		}
 	}
 	if m.isSRV() && z.policy.weighs {
-		reasons = append(reasons, z.weightReason(owner, m, at, target.addressesOf(m.host, b)))
+		reasons = append(reasons, z.weightReason(owner, at, target.addressesOf(m.host, b)))
 	}
 	return reasons
 }
@@ -281,7 +281,7 @@ func (z *zoneRule) atPort(m *member) string {
 }
 
 // weightReason says where the weight of an SRV record comes from.
-func (z *zoneRule) weightReason(owner string, m *member, at *standing, addrs iter.Seq[netip.Addr]) string {
+func (z *zoneRule) weightReason(owner string, at *standing, addrs iter.Seq[netip.Addr]) string {
 	if at.behind {
 		return "behind the others of its priority: the record has weight 0"
 	}

@@ -60,11 +60,12 @@ const webSRV = "_web._tcp.example.org."
 
 // oneHost are the records of three backends on one host.
 func oneHost(all []*instance) string {
-	records := "host IN A " + all[0].addr + "\n"
+	var records strings.Builder
+	records.WriteString("host IN A " + all[0].addr + "\n")
 	for _, i := range all {
-		records += "_web._tcp IN SRV " + i.record("host") + "\n"
+		records.WriteString("_web._tcp IN SRV " + i.record("host") + "\n")
 	}
-	return records
+	return records.String()
 }
 
 // dataOfSRV returns the data of the SRV records of some backends, sorted.
@@ -199,15 +200,15 @@ func TestSRVBesideAnotherCheck(t *testing.T) {
 // Tiers and their quorum go by what is known of an address at all its ports.
 func TestTiersOfAddressesProbedBySRV(t *testing.T) {
 	all := newInstances(t, "127.1.0.1", "127.1.0.1", "127.1.0.2", "127.1.0.3", "127.1.0.4")
-	records := ""
+	var records strings.Builder
 	for i, target := range []string{"a", "a", "b", "c", "d"} {
-		records += fmt.Sprintf("_web._tcp IN SRV %s\n%s IN A %s\n", all[i].record(target), target, all[i].addr)
+		fmt.Fprintf(&records, "_web._tcp IN SRV %s\n%s IN A %s\n", all[i].record(target), target, all[i].addr)
 		if i > 0 {
-			records += "www IN A " + all[i].addr + "\n"
+			records.WriteString("www IN A " + all[i].addr + "\n")
 		}
 	}
 	k := startChecked(t, rule("tier 127.1.0.1 127.1.0.2", "min_healthy 2", "answers 1", srvCheck("tcp", "watch _web._tcp.example.org")),
-		"file "+zone(t, "example.org.", records))
+		"file "+zone(t, "example.org.", records.String()))
 	k.judged(5, 0)
 	k.answers(30, "127.1.0.1")
 	k.answers(30, "127.1.0.2")

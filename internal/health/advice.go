@@ -75,7 +75,7 @@ func (p *pool) logDrain(e *endpoint, zones string, now Advice) {
 // mute makes the check not count for an endpoint, and drops the endpoint's verdict. In a fleet this is
 // a vote.
 func (p *pool) mute(e *endpoint, err error) {
-	e.tracker, e.silent = tracker{}, false
+	e.tracker, e.speed = tracker{}, prompt
 	if p.share != nil {
 		p.share.Vote(e.number, fleet.Opinion{Verdict: fleet.NoSay}, err.Error())
 		return

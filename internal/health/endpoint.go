@@ -25,7 +25,7 @@ type endpoint struct {
 	history atomic.Pointer[history] // nil unless a subscriber wants it
 
 	tracker  tracker
-	silent   bool  // its last probe ended at the timeout
+	speed    speed // of its last probe
 	assigned bool  // in a fleet: this replica probes it
 	scopes   int32 // number of scopes whose answers hold it
 	heap     int32 // index in the timers, or notThere or beingProbed

@@ -167,7 +167,7 @@ func (h fleetHost) Probe(n uint32, on bool) {
 		return
 	}
 	known := e.status.Load().verdict
-	e.tracker, e.doubt, e.silent = tracker{verdict: known}, doubt{}, false
+	e.tracker, e.doubt, e.speed = tracker{verdict: known}, doubt{}, prompt
 	if e.heap != notThere || e.place != nil {
 		return
 	}

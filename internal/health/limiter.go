@@ -21,10 +21,11 @@ type limiter struct {
 }
 
 const (
-	maxWaiting    = 16                    // most probes that wait for a processor: a query may wait behind them
-	maxLag        = 5 * time.Millisecond  // with a longer lag the processors are overloaded
-	lagStep       = 20 * time.Millisecond // between changes of the window: long enough to see the last one's effect
-	leastInFlight = 32                    // the smallest window: the load may be another program's, and may stay
+	maxWaiting    = 16                     // most probes that wait for a processor: a query may wait behind them
+	maxLag        = 5 * time.Millisecond   // with a longer lag the processors are overloaded
+	lagStep       = 20 * time.Millisecond  // between changes of the window: long enough to see the last one's effect
+	slowAfter     = 100 * time.Millisecond // a probe that takes as long is slow
+	leastInFlight = 32                     // the smallest window: the load may be another program's, and may stay
 )
 
 // full reports whether no probe may start now, with inFlight in flight. moment reports that only
@@ -37,10 +38,9 @@ func (l *limiter) full(inFlight int) (full, moment bool) {
 	return moment, moment
 }
 
-// silentParts returns how many probes of silent endpoints may be in flight: part in general, most
-// if the next one would be the only probe of its rule in flight. Silent endpoints may take the
-// whole timeout, and the others must not wait for them.
-func (l *limiter) silentParts() (part, most int) {
+// lastingParts returns how many probes may be in flight that last long: silent of silent endpoints,
+// most of silent and slow ones together. The others must not wait for them.
+func (l *limiter) lastingParts() (silent, most int) {
 	return max(1, l.window-l.window/4), max(1, l.window-l.window/8)
 }
 

@@ -38,12 +38,12 @@ type pool struct {
 	backlog  backlog
 	history  bool // a subscriber wants the last probes to be remembered
 
-	due            chan assignment
-	results        chan result
-	workers        int
-	inFlight       int
-	silentInFlight int
-	limiter        limiter
+	due        chan assignment
+	results    chan result
+	workers    int
+	inFlight   int
+	inFlightOf [classes]int
+	limiter    limiter
 
 	awareness   awareness
 	transitions transitionLog
@@ -61,7 +61,7 @@ type assignment struct {
 	endpoint *endpoint
 	scope    *scope        // on whose behalf
 	at       time.Duration // when it was handed to a worker
-	silent   bool          // it counts as silent while it is in flight
+	class    class         // that it was in then
 }
 
 // result is the result of a probe.
@@ -160,11 +160,11 @@ func (p *pool) dispatch(newWorker func()) {
 		if e == nil {
 			return
 		}
-		a := assignment{e, s, p.now(), e.class() == silent}
+		a := assignment{e, s, p.now(), e.class()}
 		p.inFlight++
 		e.heap = beingProbed
 		s.inFlight++
-		p.silentInFlight += one(a.silent)
+		p.inFlightOf[a.class]++
 		if p.inFlight > p.workers {
 			p.workers++
 			newWorker()
@@ -175,11 +175,18 @@ func (p *pool) dispatch(newWorker func()) {
 }
 
 // mayServe reports whether one more probe of a class and scope may be in flight. Silent endpoints
-// leave a part of the window to the others. A scope without any probe in flight may go beyond that
-// part, so that it does not wait for the silent endpoints of the other scopes.
+// leave a part of the window to the others, and slow ones with them a smaller part to proven ones. A scope without any probe in flight may use all but that smaller part, so that it does
+// not wait for the silent endpoints of the other scopes.
 func (p *pool) mayServe(c class, s *scope) bool {
-	part, most := p.limiter.silentParts()
-	return c != silent || p.silentInFlight < part || s.inFlight == 0 && p.silentInFlight < most
+	part, most := p.limiter.lastingParts()
+	both := p.inFlightOf[slow] + p.inFlightOf[silent]
+	switch c {
+	case slow:
+		return both < most
+	case silent:
+		return both < most && (p.inFlightOf[silent] < part || s.inFlight == 0)
+	}
+	return true
 }
 
 // collectDue moves the endpoints that are due to the backlog, and forgets those that no answer

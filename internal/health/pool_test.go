@@ -110,7 +110,7 @@ func TestInFlightIsBounded(t *testing.T) {
 			s.Seen(addr)
 		}
 		wait(5 * time.Minute)
-		if want, _ := s.pool.limiter.silentParts(); b.most != want {
+		if want, _ := s.pool.limiter.lastingParts(); b.most != want {
 			t.Errorf("%d probes in flight at most, want %d", b.most, want)
 		}
 		if b.twice {

@@ -14,7 +14,8 @@ type class uint8
 
 const (
 	hinted  class = iota // its held connection ended: it may be dead
-	proven               // it is up, or its last probe ended before the timeout
+	proven               // it is up, and its last probe was prompt
+	slow                 // it is down, or its last probe took long, as that of one that never closes does
 	silent               // it may not answer: its probe may take the whole timeout
 	classes = iota
 )
@@ -23,10 +24,31 @@ func (e *endpoint) class() class {
 	switch {
 	case e.isHinted():
 		return hinted
-	case e.tracker.verdict == Unknown, e.tracker.verdict == Down && e.silent:
+	case e.tracker.verdict == Unknown, e.tracker.verdict == Down && e.speed == timedOut:
 		return silent
+	case e.tracker.verdict == Down, e.speed != prompt:
+		return slow
 	}
 	return proven
+}
+
+// speed says how long a probe took.
+type speed uint8
+
+const (
+	prompt   speed = iota
+	lasting        // at least slowAfter
+	timedOut       // it failed at the timeout
+)
+
+func (r *result) speed(timeout time.Duration) speed {
+	switch {
+	case r.err != nil && r.took >= timeout:
+		return timedOut
+	case r.took >= slowAfter:
+		return lasting
+	}
+	return prompt
 }
 
 // backlog holds the endpoints that are due. In each class the scopes take turns, so that no scope

@@ -107,7 +107,7 @@ func (r *Registry) each(f func(*Subscription)) {
 type knowledge struct {
 	at       netip.AddrPort
 	tracker  tracker
-	silent   bool
+	speed    speed
 	status   *status // with its penalty
 	failing  bool
 	history  *history
@@ -126,7 +126,7 @@ func (p *pool) knowledgeOf(id uint64) (known []knowledge) {
 	for n := range s.members.all() {
 		e := p.table.numbered(n)
 		known = append(known, knowledge{
-			at: e.at, tracker: e.tracker, silent: e.silent, status: e.status.Load(), failing: e.failing.Load(),
+			at: e.at, tracker: e.tracker, speed: e.speed, status: e.status.Load(), failing: e.failing.Load(),
 			history: e.history.Load(), seen: now - time.Duration(e.seen.Load()), nextFrom: e.next - now,
 		})
 	}
@@ -151,7 +151,7 @@ func (p *pool) adopt(known []knowledge, s *Subscription) {
 func (p *pool) restore(k *knowledge) *endpoint {
 	now := p.now()
 	e := newEndpoint(k.at)
-	e.tracker, e.silent = k.tracker, k.silent
+	e.tracker, e.speed = k.tracker, k.speed
 	e.status.Store(k.status)
 	e.failing.Store(k.failing)
 	e.history.Store(k.history)

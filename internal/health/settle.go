@@ -29,7 +29,7 @@ func (p *pool) settleMore() {
 func (p *pool) settle(r result) {
 	p.inFlight--
 	r.scope.inFlight--
-	p.silentInFlight -= one(r.silent)
+	p.inFlightOf[r.class]--
 	p.limiter.after(r.lag, p.now())
 	p.countLate(r)
 	e, timing := r.endpoint, &p.check.Timing
@@ -69,7 +69,7 @@ func (p *pool) conclude(e *endpoint, r result) {
 	timing := &p.check.Timing
 	before := e.tracker
 	e.tracker = before.after(r.err == nil, timing.Rise, timing.Fall)
-	e.silent = r.err != nil && r.took >= timing.Timeout
+	e.speed = r.speed(timing.Timeout)
 	e.remember(r.attempt, p.history)
 	p.countResult(e, r)
 	if r.err == nil {

@@ -22,6 +22,7 @@ import (
 type Backends struct {
 	listener int
 	reply    []byte
+	hostile  int // backends of each hostile kind, behind the healthy ones
 	open     int // epoll descriptor of the connections that stay open; 0: none do
 
 	sync.Mutex
@@ -36,6 +37,7 @@ type BackendOrder struct {
 	Silent    bool
 	Hold      bool // connections stay open until the prober closes them
 	Endpoints int
+	Hostile   int // of each hostile kind
 }
 
 const httpReply = "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n" +
@@ -43,7 +45,7 @@ const httpReply = "HTTP/1.1 200 OK\r\nServer: bench\r\nDate: Mon, 02 Jan 2006 15
 
 // Start listens and returns the port.
 func (b *Backends) Start(o BackendOrder, port *int) error {
-	b.started, b.last = time.Now(), make([]time.Duration, o.Endpoints)
+	b.started, b.last, b.hostile = time.Now(), make([]time.Duration, o.Endpoints-o.Hostile*len(hostile)), o.Hostile
 	if o.Check == "http" {
 		b.reply = []byte(httpReply)
 	}
@@ -118,7 +120,10 @@ func (b *Backends) serve() {
 		if err != nil {
 			continue // it was taken back while it waited
 		}
-		b.note(conn)
+		if i := b.note(conn); i >= len(b.last) && b.hostile > 0 {
+			go harass(conn, hostile[(i-len(b.last))/b.hostile%len(hostile)])
+			continue
+		}
 		if len(b.reply) > 0 {
 			_, _ = unix.Read(conn, request)
 			_, _ = unix.Write(conn, b.reply)
@@ -130,27 +135,28 @@ func (b *Backends) serve() {
 	}
 }
 
-// note notes a probe.
-func (b *Backends) note(conn int) {
+// note notes a probe, and returns the number of the endpoint, -1 if it is none.
+func (b *Backends) note(conn int) (i int) {
 	name, err := unix.Getsockname(conn)
 	if err != nil {
-		return
+		return -1
 	}
 	own, ok := name.(*unix.SockaddrInet4)
 	if !ok {
-		return
+		return -1
 	}
-	i := fakes.Index(netip.AddrFrom4(own.Addr))
+	i = fakes.Index(netip.AddrFrom4(own.Addr))
 	b.Lock()
 	defer b.Unlock()
 	if i < 0 || i >= len(b.last) {
-		return
+		return i
 	}
 	now := time.Since(b.started)
 	if b.last[i] > 0 {
 		b.gaps = append(b.gaps, now-b.last[i])
 	}
 	b.last[i] = now
+	return i
 }
 
 // Gaps is how regularly endpoints were probed.

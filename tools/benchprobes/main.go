@@ -42,6 +42,7 @@ type Scenario struct {
 	Check       string // tcp or http
 	Silent      bool   // the backends never answer
 	Hold        bool   // with the option hold, and backends that leave closing to the prober
+	Hostile     int    // backends of each hostile kind, the last of the endpoints; the others are healthy
 	Endpoints   int
 	Interval    time.Duration
 	Timeout     time.Duration
@@ -84,6 +85,15 @@ var scenarios = map[string]Scenario{
 		Check: "http", Silent: true, Endpoints: 10_000, Interval: 5 * time.Second, Timeout: 250 * time.Millisecond,
 		MaxInterval: 5 * time.Second, MaxInFlight: 256,
 		Rounds: 10, RoundTime: 10 * time.Second, // 256 in flight, four times a second each
+	},
+	"hostile": { // 500 of each kind beside 1,000 healthy ones
+		Check: "http", Hostile: 500, Endpoints: 1000 + 500*len(hostile), Interval: 5 * time.Second, Timeout: time.Second,
+		MaxInterval: 5 * time.Second, MaxInFlight: 256,
+		Rounds: 8,
+	},
+	"healthy": { // the same without the hostile ones
+		Check: "http", Endpoints: 1000, Interval: 5 * time.Second, Timeout: time.Second, MaxInFlight: 256,
+		Rounds: 8,
 	},
 	"overload": {
 		Check: "http", Endpoints: 30_000, Interval: time.Second, Timeout: 500 * time.Millisecond, MaxInFlight: 256,

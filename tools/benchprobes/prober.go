@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/coredns/caddy"
+	"golang.org/x/sys/unix"
 
+	"github.com/seed-f1518d44/balance/tools/internal/fakes"
 	"github.com/seed-f1518d44/balance/tools/internal/netns"
 )
 
@@ -27,6 +29,7 @@ type Measurement struct {
 	Probes   Probes  // made in the rounds; the endpoints at their end
 	Gaps     Gaps    // of the rounds, as the backends saw it
 	BackendS float64 // processor seconds of the backends
+	BareS    float64 // processor seconds of a bare connect and close; 0: not measured
 
 	HeapBefore, HeapAfter              int // at rest, without and with health checks
 	PeakGoroutines, GoroutinesBefore   int
@@ -70,7 +73,7 @@ func playProber() error {
 	}
 	defer p.asker.end()
 	defer p.backends.end()
-	for _, step := range []func() error{p.without, p.learn, p.rounds, p.with, p.after, p.stop} {
+	for _, step := range []func() error{p.without, p.learn, p.rounds, p.bare, p.with, p.after, p.stop} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -96,7 +99,7 @@ func (p *prober) start(ctx context.Context) (err error) {
 	if p.asker, err = startHelper(ctx, "asker"); err != nil {
 		return err
 	}
-	if err := p.backends.call("Start", BackendOrder{p.Check, p.Silent, p.Hold, p.Endpoints}, &p.port); err != nil {
+	if err := p.backends.call("Start", BackendOrder{p.Check, p.Silent, p.Hold, p.Endpoints, p.Hostile}, &p.port); err != nil {
 		return err
 	}
 	p.server, err = caddy.Start(corefileWith(""))
@@ -191,6 +194,28 @@ func (p *prober) rounds() error {
 		return err
 	}
 	p.BackendS = (p.Gaps.Processor - idle.Processor).Seconds()
+	return nil
+}
+
+// bare measures what the kernel alone takes for a connection: a loop of connect and close, beside which
+// the cost of a tcp probe is to be read.
+func (p *prober) bare() error {
+	if p.Check != "tcp" || p.Silent || p.Hold {
+		return nil
+	}
+	const connections = 10_000
+	before := processor()
+	for i := range connections {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: fakes.Address(i % p.Endpoints).As4(), Port: p.port})
+		if err := errors.Join(err, unix.Close(fd)); err != nil {
+			return err
+		}
+	}
+	p.BareS = (processor() - before).Seconds() / connections
 	return nil
 }
 

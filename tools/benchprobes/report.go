@@ -20,6 +20,9 @@ func (m *Measurement) String() string {
 	if s.Hold {
 		hold = ", hold"
 	}
+	if s.Hostile > 0 {
+		hold += fmt.Sprintf(", %d of each hostile kind", s.Hostile)
+	}
 	fmt.Fprintf(out, "### %s\n\n%d %s endpoints every %s, timeout %s, max_in_flight %d%s; %d rounds of %s\n\n",
 		s.Name, s.Endpoints, s.Check, s.Interval, s.Timeout, s.MaxInFlight, hold, len(m.Rounds), s.RoundTime)
 	var table report.Table
@@ -42,6 +45,9 @@ func (m *Measurement) printCosts(row func(what, measured, target string)) {
 	row("processor, cores: median (least to most)", spread(m.Rounds, "%.3f", func(r Round) float64 { return r.Cores }), limit(s.MaxCores, "at most %.2f"))
 	row("processor a probe, µs", spread(m.Rounds, "%.1f", func(r Round) float64 { return r.Cores * 1e6 / max(r.ProbesPerSecond, 1) }), "")
 	row("of the backends, µs a probe", fmt.Sprintf("%.1f", m.BackendS*1e6/float64(max(m.Probes.Total(), 1))), "")
+	if m.BareS > 0 {
+		row("of a bare loop of connect and close, µs, while probing", fmt.Sprintf("%.1f", m.BareS*1e6), "")
+	}
 	row("probes a second", spread(m.Rounds, "%.0f", func(r Round) float64 { return r.ProbesPerSecond }), fmt.Sprintf("%.0f asked for", float64(s.Endpoints)/s.Interval.Seconds()))
 	row("heap at rest, bytes an endpoint", strconv.Itoa((m.HeapAfter-m.HeapBefore)/s.Endpoints), limit(float64(s.MaxHeapEndpoint), "at most %.0f"))
 	if s.Silent {
@@ -63,15 +69,22 @@ func (m *Measurement) printProbes(row func(what, measured, target string)) {
 	s := &m.Scenario
 	p := &m.Probes
 	wanted := "no failure"
-	if s.Silent {
+	switch {
+	case s.Silent:
 		wanted = "no success"
+	case s.Hostile > 0:
+		wanted = "the hostile fail"
 	}
 	row("probes: success, failure, not counted", fmt.Sprintf("%d, %d, %d", p.Passed, p.Failed, p.Faults), wanted)
 	row("endpoints: up, down; that went down", fmt.Sprintf("%d, %d; %d", p.Up, p.Down, p.WentDown), "")
 	if m.Gaps.N == 0 {
 		return
 	}
-	row("time between probes: p50, p99, most", fmt.Sprintf("%s, %s, %s", report.Short(m.Gaps.P50), report.Short(m.Gaps.P99), report.Short(m.Gaps.Max)), "at most "+report.Short(s.Interval+s.Interval/10))
+	whose := ""
+	if s.Hostile > 0 {
+		whose = " of the healthy"
+	}
+	row("time between probes"+whose+": p50, p99, most", fmt.Sprintf("%s, %s, %s", report.Short(m.Gaps.P50), report.Short(m.Gaps.P99), report.Short(m.Gaps.Max)), "at most "+report.Short(s.Interval+s.Interval/10))
 	row("probes later than that", fmt.Sprintf("%d of %d", m.Gaps.Late, m.Gaps.N), "none")
 }
 

@@ -25,6 +25,7 @@ var smokes = []Scenario{
 	{Name: "hold", Check: "tcp", Hold: true},
 	{Name: "http", Check: "http"},
 	{Name: "silent", Check: "http", Silent: true},
+	{Name: "hostile", Check: "http", Hostile: 50},
 }
 
 func TestSmoke(t *testing.T) {
@@ -56,6 +57,10 @@ func checkCounts(t *testing.T, m *Measurement) {
 	switch {
 	case s.Silent && (p.Passed > 0 || p.Down != s.Endpoints):
 		t.Errorf("%d probes passed and %d endpoints are down, want none and %d", p.Passed, p.Down, s.Endpoints)
+	case s.Hostile > 0: // some kinds are up
+		if p.Up < s.Endpoints-s.Hostile*len(hostile) {
+			t.Errorf("%d endpoints are up, want the healthy ones at least", p.Up)
+		}
 	case !s.Silent && (p.Failed > 0 || p.Up != s.Endpoints):
 		t.Errorf("%d probes failed and %d endpoints are up, want none and %d", p.Failed, p.Up, s.Endpoints)
 	}
