@@ -70,7 +70,7 @@
 //	metrics.go      counters; scrape.go metrics made at a scrape
 //	position.go     warnings about the position in plugin.cfg
 //	dryrun.go       the flag -balance.check; dryrunzones.go the zones that a Corefile loads;
-//	                unmatched.go lines that match nothing in them
+//	                comparison.go a rule beside them, unmatched.go its lines that match nothing
 //
 // Life:
 //
