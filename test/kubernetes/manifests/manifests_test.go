@@ -4,6 +4,7 @@
 package manifests
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,6 +117,7 @@ func one[T any](o objects, kind, name string) T {
 var builds = map[string]func(*testing.T) objects{
 	"plain":              func(t *testing.T) objects { return build(t, ".") },
 	"files":              func(t *testing.T) objects { return build(t, ".", "files") },
+	"fleet":              func(t *testing.T) objects { return build(t, ".", "fleet") },
 	"locality":           func(t *testing.T) objects { return build(t, ".", "locality") },
 	"networkpolicy":      func(t *testing.T) objects { return build(t, ".", "networkpolicy") },
 	"pods-verified":      func(t *testing.T) objects { return build(t, ".", "pods-verified") },
@@ -262,7 +264,9 @@ func TestConfigMapsAreMountedAsDirectories(t *testing.T) {
 				if at < 0 {
 					t.Fatalf("%s: no volume %s", mount.MountPath, mount.Name)
 				}
-				mounted[spec.Volumes[at].ConfigMap.Name] = mount.MountPath
+				if v := spec.Volumes[at]; v.ConfigMap != nil {
+					mounted[v.ConfigMap.Name] = mount.MountPath
+				}
 			}
 			want := map[string]string{"coredns": "/etc/coredns"}
 			if name == "kubeadm with files" {
@@ -420,6 +424,54 @@ func TestNetworkPolicyLetsTheProbesThrough(t *testing.T) {
 	if diff := cmp.Diff(want, let["TCP "+probed[1]]); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// A fleet's replicas have a name that leads to all of them, one key, and a port that is open to them alone. The port is
+// that of an option that is not given.
+func TestFleet(t *testing.T) {
+	o := build(t, ".", "fleet", "networkpolicy")
+	deployment := one[apps.Deployment](o, "Deployment", "coredns")
+	pods := deployment.Spec.Template.Labels
+	service := one[core.Service](o, "Service", "coredns-fleet").Spec
+	if service.ClusterIP != core.ClusterIPNone || !service.PublishNotReadyAddresses || !cmp.Equal(service.Selector, pods) {
+		t.Errorf("%+v", service)
+	}
+	fleet, others := []string{"UDP 7946", "TCP 7946"}, []string(nil)
+	var opened []string
+	for _, port := range deployment.Spec.Template.Spec.Containers[0].Ports {
+		if name := fmt.Sprintf("%s %d", port.Protocol, port.ContainerPort); port.ContainerPort == 7946 {
+			opened = append(opened, name)
+		} else {
+			others = append(others, name)
+		}
+	}
+	if !slices.Equal(opened, fleet) {
+		t.Errorf("the pods open %v", opened)
+	}
+	ingress := one[networking.NetworkPolicy](o, "NetworkPolicy", "coredns-fleet").Spec.Ingress
+	replicas := []networking.NetworkPolicyPeer{{PodSelector: &meta.LabelSelector{MatchLabels: pods}}}
+	if !cmp.Equal(ingress[0].From, replicas) || !slices.Equal(portsOf(ingress[0].Ports), fleet) {
+		t.Errorf("the fleet's port is open to %+v", ingress[0])
+	}
+	if len(ingress[1].From) > 0 || !slices.Equal(portsOf(ingress[1].Ports), others) {
+		t.Errorf("the other ports are %v, open to %v; want %v, to all", portsOf(ingress[1].Ports), ingress[1].From, others)
+	}
+	if !slices.ContainsFunc(one[networking.NetworkPolicy](o, "NetworkPolicy", "coredns").Spec.Egress, func(rule networking.NetworkPolicyEgressRule) bool {
+		return cmp.Equal(rule.To, replicas) && slices.Equal(portsOf(rule.Ports), fleet)
+	}) {
+		t.Error("the pods may not connect to each other")
+	}
+	volumes := deployment.Spec.Template.Spec.Volumes
+	if !slices.ContainsFunc(volumes, func(v core.Volume) bool { return v.Secret != nil && v.Secret.SecretName == "coredns-fleet" }) {
+		t.Errorf("no key in %+v", volumes)
+	}
+}
+
+func portsOf(ports []networking.NetworkPolicyPort) (names []string) {
+	for _, port := range ports {
+		names = append(names, string(*port.Protocol)+" "+port.Port.String())
+	}
+	return names
 }
 
 // On top of kubeadm's: the image and the Corefile, and not a field more, for the rest is kubeadm's to change.
