@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/health"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,8 @@ type subscription interface {
 	Load(endpoint netip.AddrPort) health.Load
 	// Endpoints returns what is known of the endpoints that the rule's answers hold.
 	Endpoints() iter.Seq[health.Endpoint]
+	// Tally returns how the votes on the endpoint stand, false without a fleet.
+	Tally(at netip.AddrPort) (votes fleet.Summary, ok bool)
 	// Leave ends the part that the rule takes.
 	Leave()
 }

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/health"
 )
 
@@ -31,16 +32,17 @@ type verdicts struct {
 
 var _ subscription = (*verdicts)(nil)
 
-func (v *verdicts) Name() string                           { return "tcp:80" }
-func (v *verdicts) FollowsPorts() bool                     { return v.ports }
-func (v *verdicts) Allows(at netip.AddrPort) bool          { return health.MayProbe(v.allow, at.Addr()) }
-func (v *verdicts) Endpoints() iter.Seq[health.Endpoint]   { return maps.Values(v.known) }
-func (v *verdicts) Refuse()                                { v.refused++ }
-func (v *verdicts) Advice(at netip.AddrPort) health.Advice { return v.known[v.endpoint(at)].Advice }
-func (v *verdicts) Load(at netip.AddrPort) health.Load     { return v.known[v.endpoint(at)].Load }
-func (v *verdicts) Leave()                                 {}
-func (v *verdicts) Awaited(at netip.AddrPort) time.Time    { return v.awaited[v.endpoint(at)] }
-func (v *verdicts) Record(at netip.AddrPort) health.Record { return v.records[v.endpoint(at)] }
+func (v *verdicts) Name() string                               { return "tcp:80" }
+func (v *verdicts) FollowsPorts() bool                         { return v.ports }
+func (v *verdicts) Allows(at netip.AddrPort) bool              { return health.MayProbe(v.allow, at.Addr()) }
+func (v *verdicts) Endpoints() iter.Seq[health.Endpoint]       { return maps.Values(v.known) }
+func (v *verdicts) Refuse()                                    { v.refused++ }
+func (v *verdicts) Advice(at netip.AddrPort) health.Advice     { return v.known[v.endpoint(at)].Advice }
+func (v *verdicts) Load(at netip.AddrPort) health.Load         { return v.known[v.endpoint(at)].Load }
+func (v *verdicts) Tally(netip.AddrPort) (fleet.Summary, bool) { return 0, false }
+func (v *verdicts) Leave()                                     {}
+func (v *verdicts) Awaited(at netip.AddrPort) time.Time        { return v.awaited[v.endpoint(at)] }
+func (v *verdicts) Record(at netip.AddrPort) health.Record     { return v.records[v.endpoint(at)] }
 func (v *verdicts) Peek(at netip.AddrPort) (health.Endpoint, bool) {
 	known, ok := v.known[v.endpoint(at)]
 	return known, ok

@@ -154,3 +154,19 @@ var (
 		"1 if the API server that localities come from answered when it was last asked, else 0: then the last state stays in force.",
 		[]string{"zone"}, nil)
 )
+
+// The fleet of the process, and the votes on the endpoints of a rule.
+var (
+	fleetMembersDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_members"),
+		"Live replicas of the fleet, this one included.", []string{"fleet"}, nil)
+	fleetAloneDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_alone"),
+		"1 if the replica sees fewer than half of the replicas of a minute ago, and goes by its own verdicts.", []string{"fleet"}, nil)
+	fleetMessagesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_messages_total"),
+		"Messages about votes, without those about membership.", []string{"fleet", "direction"}, nil)
+	fleetBytesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_bytes_total"),
+		"Bytes of messages about votes, before encryption.", []string{"fleet", "direction"}, nil)
+	fleetVotesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_votes"),
+		"Valid votes on the endpoints of a rule.", []string{"zone", "verdict"}, nil)
+	fleetDisagreementsDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_disagreements"),
+		"Endpoints of a rule whose valid votes differ.", []string{"zone"}, nil)
+)

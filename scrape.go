@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
@@ -32,6 +33,12 @@ func (rulesCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- overridesDesc
 	descs <- localityNodesDesc
 	descs <- localityReachedDesc
+	descs <- fleetMembersDesc
+	descs <- fleetAloneDesc
+	descs <- fleetMessagesDesc
+	descs <- fleetBytesDesc
+	descs <- fleetVotesDesc
+	descs <- fleetDisagreementsDesc
 	descs <- rampingDesc
 	descs <- failbackWaitingDesc
 }
@@ -43,6 +50,8 @@ func (rulesCollector) Collect(metrics chan<- prometheus.Metric) {
 	collectExpiries(metrics)
 	collectOverrides(metrics)
 	collectNodes(metrics)
+	collectFleet(metrics)
+	collectVotes(metrics)
 	collectChanging(metrics)
 }
 
@@ -203,4 +212,72 @@ func (c *changeCount) add(z *zoneRule) {
 			c.waiting[e.owner+" "+dns.TypeToString[e.key.rrtype]] = true
 		}
 	}
+}
+
+// collectFleet writes who is in the fleet of the process, and what was said.
+func collectFleet(metrics chan<- prometheus.Metric) {
+	r := inFleet.current.Load()
+	if r == nil {
+		return
+	}
+	s := r.hub.Snapshot()
+	metrics <- prometheus.MustNewConstMetric(fleetMembersDesc, prometheus.GaugeValue, float64(len(s.Members)), s.Name)
+	metrics <- gauge(fleetAloneDesc, s.Alone, s.Name)
+	for _, c := range []struct {
+		desc      *prometheus.Desc
+		count     uint64
+		direction string
+	}{
+		{fleetMessagesDesc, s.Sent, "sent"}, {fleetMessagesDesc, s.Received, "received"},
+		{fleetBytesDesc, s.SentBytes, "sent"}, {fleetBytesDesc, s.ReceivedBytes, "received"},
+	} {
+		metrics <- prometheus.MustNewConstMetric(c.desc, prometheus.CounterValue, float64(c.count), s.Name, c.direction)
+	}
+}
+
+// zoneCheck is a check of the rules for a zone. Those in blocks on several ports share it.
+type zoneCheck struct{ zone, check string }
+
+// ballots counts the valid votes on endpoints.
+type ballots struct{ up, down, differ int }
+
+// collectVotes writes how the replicas vote on the endpoints of rules.
+func collectVotes(metrics chan<- prometheus.Metric) {
+	byCheck := make(map[zoneCheck]ballots)
+	for _, l := range runningLives() {
+		for _, z := range l.zones {
+			if z.hub == nil {
+				continue
+			}
+			for _, s := range z.subscriptions {
+				byCheck[zoneCheck{z.zone, s.Name()}] = ballotsOn(s)
+			}
+		}
+	}
+	byZone := make(map[string]ballots)
+	for at, b := range byCheck {
+		sum := byZone[at.zone]
+		byZone[at.zone] = ballots{sum.up + b.up, sum.down + b.down, sum.differ + b.differ}
+	}
+	for zone, b := range byZone {
+		metrics <- prometheus.MustNewConstMetric(fleetVotesDesc, prometheus.GaugeValue, float64(b.up), zone, health.Up.String())
+		metrics <- prometheus.MustNewConstMetric(fleetVotesDesc, prometheus.GaugeValue, float64(b.down), zone, health.Down.String())
+		metrics <- prometheus.MustNewConstMetric(fleetDisagreementsDesc, prometheus.GaugeValue, float64(b.differ), zone)
+	}
+}
+
+// ballotsOn counts the votes on the endpoints of a rule's check.
+func ballotsOn(s subscription) (b ballots) {
+	for e := range s.Endpoints() {
+		votes, ok := s.Tally(e.At)
+		if !ok {
+			continue
+		}
+		up, down := votes.Votes()
+		b.up, b.down = b.up+up, b.down+down
+		if votes.Differ() {
+			b.differ++
+		}
+	}
+	return b
 }

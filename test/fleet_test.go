@@ -24,6 +24,7 @@ type replica struct {
 	*testserver.Process
 	c        *testserver.Client
 	corefile string
+	metrics  string // where they are scraped
 }
 
 // startFleet starts replicas at 127.0.9.1 and so on, which check the farm's backends for www.example.org.
@@ -38,16 +39,16 @@ func startFleet(t *testing.T, f *farm, n int) (replicas []*replica) {
 	}
 	db := zone(t, "example.org.", f.as("www"))
 	for i := range n {
-		port := freePort(t)
+		port, metrics := freePort(t), "127.0.0.1:"+freePort(t)
 		corefile := filepath.Join(t.TempDir(), "Corefile")
-		text := fmt.Sprintf("example.org:%s {\nbind 127.0.0.1\nreload 2s 1s\nfile %s\nbalance {\nttl 5 1\n%s\nfleet dns {\njoin %s\nlisten 127.0.9.%d:%s\nkey %s\nprobers 2\n}\n}\n}\n",
-			port, db, f.check("tcp", "", "watch www.example.org"), strings.Join(join, " "), i+1, fleetPort, key)
+		text := fmt.Sprintf("example.org:%s {\nbind 127.0.0.1\nprometheus %s\nreload 2s 1s\nfile %s\nbalance {\nttl 5 1\n%s\nfleet dns {\njoin %s\nlisten 127.0.9.%d:%s\nkey %s\nprobers 2\n}\n}\n}\n",
+			port, metrics, db, f.check("tcp", "", "watch www.example.org"), strings.Join(join, " "), i+1, fleetPort, key)
 		if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(os.Args[0], "-conf", corefile)
 		cmd.Env = append(os.Environ(), serverEnv+"=1")
-		r := &replica{Process: testserver.Start(t, cmd), corefile: corefile}
+		r := &replica{Process: testserver.Start(t, cmd), corefile: corefile, metrics: metrics}
 		eventually(t, "the server listens", func() bool {
 			c, err := net.Dial("tcp", "127.0.0.1:"+port)
 			if err == nil {
@@ -89,6 +90,12 @@ func TestFleet(t *testing.T) {
 		eventually(t, fmt.Sprintf("replica %d has joined", i), func() bool { return strings.Contains(r.Log.String(), "fleet dns: joined, ") })
 	}
 	eventually(t, "all answer with all backends", allAnswer(replicas, f.addrs...))
+	for series, want := range map[string]float64{
+		`fleet_members{fleet="dns"}`: 3, `fleet_alone{fleet="dns"}`: 0, `fleet_disagreements{zone="example.org."}`: 0,
+		`fleet_votes{verdict="up",zone="example.org."}`: 6, `fleet_votes{verdict="down",zone="example.org."}`: 0,
+	} {
+		eventually(t, fmt.Sprintf("%s is %v", series, want), func() bool { return counts(t, replicas[1].metrics)["coredns_balance_"+series] == want })
+	}
 	f.kill(1)
 	eventually(t, "all know that a backend is dead", allAnswer(replicas, f.addrs[0], f.addrs[2]))
 	f.revive(1)
