@@ -235,7 +235,7 @@ func TestJoiner(t *testing.T) {
 				t.Errorf("the joiner says %v of %s, want %v", n.on(at), at, want)
 			}
 		}
-		if i := n.byPair[all[7]]; n.verdicts[i].Text != "connection refused" || n.verdicts[i].Age != time.Minute {
+		if i := n.byPair[all[7]]; n.verdicts[i].Text != "connection refused" || n.verdicts[i].Age != time.Minute || string(n.verdicts[i].Memory) != "memory" {
 			t.Errorf("decision %+v", n.verdicts[i])
 		}
 		w.run(20 * time.Second)

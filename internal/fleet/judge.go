@@ -78,7 +78,7 @@ func (s *Share) settle(n uint32, v Verdict, text string) {
 	}
 	b.decided, b.said = v, said
 	said.Verdict = v
-	s.host.Decide(n, Decision{Opinion: said, Text: text})
+	s.host.Decide(n, Decision{said, Past{Text: text}})
 }
 
 // assign starts or stops this replica's probes of an endpoint. missing reports that an assigned

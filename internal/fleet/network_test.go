@@ -368,8 +368,8 @@ func (n *node) Decide(i uint32, d Decision) {
 	n.verdicts[i] = d
 }
 
-// Reason implements Host.
-func (n *node) Reason(i uint32) (time.Duration, string) { return time.Minute, n.verdicts[i].Text }
+// Past implements Host.
+func (n *node) Past(i uint32) Past { return Past{time.Minute, n.verdicts[i].Text, []byte("memory")} }
 
 // on returns the verdict of a replica on an endpoint.
 func (n *node) on(at netip.AddrPort) Verdict {

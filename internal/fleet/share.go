@@ -43,15 +43,24 @@ type Host interface {
 	Probe(n uint32, on bool)
 	// Decide takes the fleet's verdict on an endpoint.
 	Decide(n uint32, d Decision)
-	// Reason returns for how long an endpoint has had its verdict, and why.
-	Reason(n uint32) (age time.Duration, text string)
+	// Past returns what a replica that joins is to know about an endpoint, besides the votes.
+	Past(n uint32) Past
 }
+
+// Past is how an endpoint came to its verdict.
+type Past struct {
+	Age    time.Duration // of the verdict
+	Text   string        // why it is down, or what it says about itself
+	Memory []byte        // what else the host remembers, such as a penalty: at most MaxMemory bytes
+}
+
+// MaxMemory bounds what a host remembers about an endpoint, in bytes.
+const MaxMemory = 32
 
 // Decision is what the fleet says about an endpoint.
 type Decision struct {
 	Opinion
-	Text string        // why it is down, or what it says about itself
-	Age  time.Duration // for how long; more than 0 only if another replica said so when this one joined
+	Past // without age and memory, unless another replica told them when this one joined
 }
 
 // Share is this replica's part in the verdicts of one check: which endpoints it knows, and what each
@@ -166,7 +175,7 @@ func (b *ballot) of(peer uint16) (o Opinion) {
 }
 
 // maxVotes bounds the opinions on one endpoint.
-const maxVotes = 32
+const maxVotes = 128
 
 // set replaces a peer's opinion. It reports false if there is no room.
 func (b *ballot) set(peer uint16, o Opinion) bool {

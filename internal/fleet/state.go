@@ -16,8 +16,7 @@ type known struct {
 	at     netip.AddrPort
 	flags  byte // flagDeparted, flagDepartedLong
 	said   Opinion
-	age    time.Duration
-	text   string
+	past   Past
 	claims []said
 }
 
@@ -51,11 +50,11 @@ func (s *Share) appendState(to []byte, limit int) []byte {
 			continue
 		}
 		k := s.known(uint32(n))
-		if _, has := index[k.text]; !has && k.text != "" && len(texts) < maxTexts {
-			index[k.text] = uint64(len(texts))
-			texts = append(texts, k.text)
+		if _, has := index[k.past.Text]; !has && k.past.Text != "" && len(texts) < maxTexts {
+			index[k.past.Text] = uint64(len(texts))
+			texts = append(texts, k.past.Text)
 		}
-		at, has := index[k.text]
+		at, has := index[k.past.Text]
 		if endpoints = k.append(endpoints, at, has); len(endpoints) > limit {
 			break
 		}
@@ -86,7 +85,7 @@ func (s *Share) known(n uint32) known {
 	k := known{at: s.host.At(n), said: b.said}
 	k.flags = byte(one(s.departed[0].has(n))*flagDeparted | one(s.departed[1].has(n))*flagDepartedLong)
 	k.said.Verdict = b.decided
-	k.age, k.text = s.host.Reason(n)
+	k.past = s.host.Past(n)
 	for i := range s.peers {
 		if len(k.claims) == maxVoters {
 			break
@@ -104,8 +103,11 @@ func (k *known) append(to []byte, text uint64, hasText bool) []byte {
 	if hasText {
 		flags |= flagText
 	}
+	if memory := len(k.past.Memory); memory > 0 && memory <= MaxMemory {
+		flags |= flagExtension
+	}
 	to = appendOpinion(appendEndpoint(to, k.at, flags), k.said)
-	to = binary.AppendUvarint(to, uint64(max(k.age, 0)/time.Second))
+	to = binary.AppendUvarint(to, uint64(max(k.past.Age, 0)/time.Second))
 	if hasText {
 		to = binary.AppendUvarint(to, text)
 	}
@@ -121,6 +123,10 @@ func (k *known) append(to []byte, text uint64, hasText bool) []byte {
 			to = append(to, c.opinion.Share)
 		}
 	}
+	if flags&flagExtension != 0 {
+		to = binary.AppendUvarint(to, uint64(len(k.past.Memory)))
+		to = append(to, k.past.Memory...)
+	}
 	return to
 }
 
@@ -128,10 +134,10 @@ func (k *known) append(to []byte, text uint64, hasText bool) []byte {
 func (r *reader) known(texts []string) (k known) {
 	at, flags := r.endpoint()
 	k.at, k.flags, k.said = at, flags&(flagDeparted|flagDepartedLong), r.opinion()
-	k.age = time.Duration(min(r.uvarint(), maxAge)) * time.Second
+	k.past.Age = time.Duration(min(r.uvarint(), maxAge)) * time.Second
 	if flags&flagText != 0 {
 		if i := r.uvarint(); i < uint64(len(texts)) {
-			k.text = texts[i]
+			k.past.Text = texts[i]
 		}
 	}
 	claims := r.uvarint()
@@ -149,7 +155,8 @@ func (r *reader) known(texts []string) (k known) {
 		k.claims = append(k.claims, c)
 	}
 	if flags&flagExtension != 0 {
-		r.take(r.uvarint())
+		memory := r.take(r.uvarint())
+		k.past.Memory = memory[:min(len(memory), MaxMemory)]
 	}
 	return k
 }
@@ -241,9 +248,9 @@ func (s *Share) mergeOne(k *known, peers []uint16) {
 	if v := k.said.Verdict; v != None && b.decided == None {
 		b.decided, b.said = v, k.said
 		b.said.Verdict = None
-		s.host.Decide(n, Decision{Opinion: k.said, Text: k.text, Age: k.age})
+		s.host.Decide(n, Decision{k.said, k.past})
 	}
-	s.judge(n, k.text)
+	s.judge(n, k.past.Text)
 }
 
 // inherit takes over a claim of a replica that has not said anything about the endpoint here.

@@ -40,7 +40,7 @@ const (
 	maxText    = 200     // bytes of a text
 	maxTexts   = 1 << 12 // texts in a table
 	maxName    = 64      // bytes of a check's name in a heartbeat
-	maxVoters  = 64      // claims on one endpoint in a state
+	maxVoters  = 128     // claims on one endpoint in a state
 )
 
 // header is the start of a message.

@@ -3,6 +3,7 @@
 package health
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -195,7 +196,7 @@ func (p *pool) rest(e *endpoint) {
 // Decide implements fleet.Host.
 func (h fleetHost) Decide(n uint32, d fleet.Decision) {
 	e := h.table.numbered(n)
-	verdict, advice := verdictOf(d.Opinion), adviceFrom(d)
+	verdict, advice := verdictOf(d.Opinion), adviceFrom(d, e.status.Load().said())
 	if !e.assigned {
 		h.markFailing(e, verdict == Down, errors.New(d.Text))
 	}
@@ -204,20 +205,44 @@ func (h fleetHost) Decide(n uint32, d fleet.Decision) {
 		return
 	}
 	if verdict != e.status.Load().verdict {
-		h.publish(e, verdict, d.Text, time.Now().Add(-d.Age))
+		now := h.statusOf(e, verdict, d.Text, time.Now().Add(-d.Age))
+		now.remember(d.Memory, h.check.HalfLife > 0)
+		h.publish(e, now)
 	}
 	h.publishLoad(e, Load{Report: loadFrom(d.Opinion), At: time.Now()})
 	h.advise(e, advice)
 }
 
-// Reason implements fleet.Host.
-func (h fleetHost) Reason(n uint32) (age time.Duration, text string) {
+// Past implements fleet.Host.
+func (h fleetHost) Past(n uint32) fleet.Past {
 	known := h.table.numbered(n).status.Load()
-	text = known.problem
+	text := known.problem
 	if text == "" {
 		text = known.said().Reason
 	}
-	return time.Since(known.since), text
+	return fleet.Past{Age: time.Since(known.since), Text: text, Memory: known.memory()}
+}
+
+// memory returns what is remembered about flaps, as it travels to replicas that join: the penalty as
+// the bits of a float, and flags. It is nil if there is nothing.
+func (s *status) memory() []byte {
+	if s.damping == (damping{}) && !s.cameUp {
+		return nil
+	}
+	flags := byte(one(s.damping.suppressed) | one(s.damping.charges)<<1 | one(s.cameUp)<<2)
+	return append(binary.BigEndian.AppendUint32(nil, math.Float32bits(s.damping.penalty)), flags)
+}
+
+// remember takes over what another replica remembers about flaps.
+func (s *status) remember(memory []byte, damps bool) {
+	if len(memory) < 5 {
+		return
+	}
+	penalty, flags := math.Float32frombits(binary.BigEndian.Uint32(memory)), memory[4]
+	s.cameUp = flags&4 != 0
+	if damps && penalty >= 0 && penalty <= maxPenalty {
+		s.damping = damping{penalty: penalty, suppressed: flags&1 != 0, charges: flags&2 != 0}
+	}
 }
 
 // verdictOf returns the verdict in an opinion.
@@ -231,11 +256,15 @@ func verdictOf(o fleet.Opinion) Verdict {
 	return Unknown
 }
 
-// adviceFrom returns the advice in a decision.
-func adviceFrom(d fleet.Decision) Advice {
+// adviceFrom returns the advice in a decision. A decision about something else has no text, and leaves
+// the reason as it was.
+func adviceFrom(d fleet.Decision, before Advice) Advice {
 	a := Advice{Drain: d.Drain, NoSay: d.Verdict == fleet.NoSay}
-	if d.Verdict == fleet.Up {
+	switch {
+	case d.Verdict == fleet.Up && d.Text != "":
 		a.Reason = d.Text
+	case d.Drain == before.Drain:
+		a.Reason = before.Reason
 	}
 	return a
 }

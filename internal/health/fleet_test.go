@@ -18,9 +18,10 @@ import (
 
 // replicas are the replicas of a fleet in one process, each with pools and backends of its own.
 type replicas struct {
-	t   *testing.T
-	mu  sync.Mutex
-	all []*replica
+	t      *testing.T
+	change func(*Check)
+	mu     sync.Mutex
+	all    []*replica
 }
 
 type replica struct {
@@ -35,8 +36,11 @@ type replica struct {
 	deaf     bool // cut from the others
 }
 
-func newReplicas(t *testing.T, n int) *replicas {
-	all := &replicas{t: t}
+func newReplicas(t *testing.T, n int) *replicas { return newReplicasOf(t, n, func(*Check) {}) }
+
+// newReplicasOf is newReplicas with checks that a function changes.
+func newReplicasOf(t *testing.T, n int, change func(*Check)) *replicas {
+	all := &replicas{t: t, change: change}
 	for i := range n {
 		all.join(fmt.Sprintf("r%d", i))
 	}
@@ -63,6 +67,7 @@ func (all *replicas) join(name string) *replica {
 	}
 	r.check = r.backends.checkOf()
 	r.check.Fleet = r.fleet
+	all.change(r.check)
 	r.rule = r.pools.Join(r.check, in("example.org."))
 	all.t.Cleanup(r.end)
 	return r
@@ -261,6 +266,37 @@ func TestFleetJoiner(t *testing.T) {
 		wait(5 * time.Second)
 		if n := r.backends.all(); n < 90 {
 			t.Errorf("%d probes in the first interval, want about 120", n)
+		}
+	})
+}
+
+// A replica that joins knows which endpoints flap, and for how long they are to stay out.
+func TestFleetJoinerKnowsFlaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicasOf(t, 3, func(c *Check) {
+			c.Timing.Rise, c.Timing.Fall, c.Timing.MaxInterval, c.HalfLife = 1, 1, c.Timing.Interval, time.Minute
+		})
+		all.all[0].rule.Seen(a1)
+		all.all[0].rule.Seen(a2)
+		wait(10 * time.Second)
+		for range 3 {
+			all.set(a1, errRefused)
+			wait(7 * time.Second)
+			all.set(a1, nil)
+			wait(7 * time.Second)
+		}
+		was := all.all[1].rule.Record(a1)
+		if !was.CameUp || time.Until(was.Reuse) < 30*time.Second {
+			t.Fatalf("%+v after three flaps", was)
+		}
+		r := all.join("late")
+		all.members()
+		synctest.Wait()
+		if now := r.rule.Record(a1); now.Verdict != Up || !now.CameUp || now.Reuse.Sub(was.Reuse).Abs() > 2*time.Second {
+			t.Errorf("the joiner knows %+v, the others %+v", now, was)
+		}
+		if now := r.rule.Record(a2); now.CameUp || !now.Reuse.IsZero() {
+			t.Errorf("of the steady one it knows %+v", now)
 		}
 	})
 }

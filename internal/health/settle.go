@@ -80,7 +80,7 @@ func (p *pool) conclude(e *endpoint, r result) {
 		p.vote(e, &r.report, r.err)
 		return
 	case e.tracker.verdict != before.verdict:
-		p.publish(e, e.tracker.verdict, problemOf(r.err), time.Now())
+		p.publish(e, p.statusOf(e, e.tracker.verdict, problemOf(r.err), time.Now()))
 	}
 	p.advise(e, adviceOf(r.report))
 }
@@ -190,9 +190,8 @@ func (p *pool) judgeScope(s *scope, err error) {
 	s.allFail = all
 }
 
-// publish stores a new verdict for queries, and tells the rules, the metrics and the log. problem is
-// why the endpoint is down.
-func (p *pool) publish(e *endpoint, v Verdict, problem string, since time.Time) {
+// statusOf returns the status of an endpoint with a new verdict. problem is why it is down.
+func (p *pool) statusOf(e *endpoint, v Verdict, problem string, since time.Time) *status {
 	before := e.status.Load()
 	now := &status{verdict: v, since: since, advice: before.advice, load: before.load}
 	if v != Up {
@@ -200,10 +199,16 @@ func (p *pool) publish(e *endpoint, v Verdict, problem string, since time.Time) 
 	}
 	now.cameUp = before.verdict == Down && now.verdict == Up
 	now.damping = p.damped(e, before, now)
+	return now
+}
+
+// publish stores a new verdict for queries, and tells the rules, the metrics and the log.
+func (p *pool) publish(e *endpoint, now *status) {
+	before := e.status.Load()
 	e.status.Store(now)
 	affected := scopes(slices.Collect(p.scopes.with(e)))
 	for _, s := range affected {
-		s.counters.countTransition(v)
+		s.counters.countTransition(now.verdict)
 		p.outdate(s)
 	}
 	p.logTransition(transition{e, affected, before, now, p.check.HalfLife, p.votes(e)})
