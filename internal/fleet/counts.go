@@ -105,7 +105,7 @@ func (f *Fleet) changedCounts() (messages [][]byte) {
 	var message []byte
 	send := func() {
 		if len(message) > 0 {
-			messages = append(messages, append(header{f.view().version, keyOf(f.config.Replica), 0}.append(nil), message...))
+			messages = append(messages, append(header{f.view().version, keyOf(f.config.Replica), 0}.bytes(), message...))
 		}
 		message = nil
 	}

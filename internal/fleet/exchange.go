@@ -396,7 +396,7 @@ func parts(claims []claim, limit int) func(yield func([]claim) bool) {
 }
 
 func (s *Share) header() []byte {
-	return header{s.view.version, s.self, s.check.ID}.append(nil)
+	return header{s.view.version, s.self, s.check.ID}.bytes()
 }
 
 func (s *Share) tellAll(sections []byte) {

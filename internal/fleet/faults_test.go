@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,7 @@ import (
 // a few heartbeats.
 func TestRandomFaults(t *testing.T) {
 	for seed := range uint64(6) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { randomFaults(t, rand.New(rand.NewPCG(seed, 1))) })
 		})
 	}
@@ -88,7 +89,7 @@ func randomFaults(t *testing.T, rng *rand.Rand) {
 func garbage(w *network, rng *rand.Rand) {
 	for _, n := range w.live() {
 		for range 200 {
-			message := header{1, keyOf(w.nodes[0].name), w.check.ID}.append(nil)
+			message := header{1, keyOf(w.nodes[0].name), w.check.ID}.bytes()
 			for range rng.IntN(200) {
 				message = append(message, byte(rng.Uint32()))
 			}

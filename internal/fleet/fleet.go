@@ -310,7 +310,7 @@ func (f *Fleet) State(joining bool) []byte {
 		return nil
 	}
 	f.mu.Lock()
-	to := header{f.view().version, keyOf(f.config.Replica), 0}.append(nil)
+	to := header{f.view().version, keyOf(f.config.Replica), 0}.bytes()
 	shares := make([]*Share, 0, len(f.shares))
 	for _, s := range f.shares {
 		shares = append(shares, s)

@@ -11,6 +11,9 @@ import (
 // CheckID identifies a check in all replicas: a hash of all that has to be equal.
 type CheckID uint64
 
+// IDOf returns the CheckID of a check that a text describes.
+func IDOf(text string) CheckID { return CheckID(keyOf(text)) }
+
 // Check is a check that replicas share.
 type Check struct {
 	ID       CheckID

@@ -50,8 +50,8 @@ type header struct {
 	check   CheckID
 }
 
-func (h header) append(to []byte) []byte {
-	to = append(to, h.version)
+func (h header) bytes() []byte {
+	to := []byte{h.version}
 	to = binary.BigEndian.AppendUint64(to, h.sender)
 	return binary.BigEndian.AppendUint64(to, uint64(h.check))
 }

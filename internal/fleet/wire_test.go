@@ -49,7 +49,7 @@ func TestClaimsOnTheWire(t *testing.T) {
 
 // The format is fixed: replicas of another release read it.
 func TestFormat(t *testing.T) {
-	message := header{version: 1, sender: 0x0102030405060708, check: 9}.append(nil)
+	message := header{version: 1, sender: 0x0102030405060708, check: 9}.bytes()
 	message = appendSection(message, kindClaims, func(to []byte) []byte {
 		return appendClaims(to, []claim{{netip.MustParseAddrPort("192.0.2.1:80"), true, Opinion{Verdict: Down}, "gone"}})
 	})
@@ -77,7 +77,7 @@ func TestLaterVersion(t *testing.T) {
 		w := newNetwork(t, 2)
 		w.run(time.Second)
 		n := w.nodes[0]
-		message := header{1, keyOf("r1"), w.check.ID}.append(nil)
+		message := header{1, keyOf("r1"), w.check.ID}.bytes()
 		message = appendSection(message, 99, func(to []byte) []byte { return append(to, "from the future"...) })
 		message = appendSection(message, kindClaims, func(to []byte) []byte {
 			return appendClaims(to, []claim{{at: netip.MustParseAddrPort("192.0.2.1:0"), wanted: true}})
@@ -88,7 +88,7 @@ func TestLaterVersion(t *testing.T) {
 			t.Error("what stands beside an unknown section is not read")
 		}
 		before := n.fleet.Snapshot().Skipped
-		n.fleet.Hear(header{2, keyOf("r1"), w.check.ID}.append(nil))
+		n.fleet.Hear(header{2, keyOf("r1"), w.check.ID}.bytes())
 		if after := n.fleet.Snapshot().Skipped; after != before+1 || before == 0 {
 			t.Errorf("%d messages or sections were skipped, %d before a message of version 2", after, before)
 		}
@@ -114,7 +114,7 @@ func TestPrintable(t *testing.T) {
 
 // Nothing that a peer sends makes this replica fail, grow or probe what it may not.
 func FuzzHear(f *testing.F) {
-	message := header{1, keyOf("r1"), 7}.append(nil)
+	message := header{1, keyOf("r1"), 7}.bytes()
 	some := []claim{{netip.MustParseAddrPort("10.0.0.1:0"), true, Opinion{Verdict: Down}, "gone"}, {at: netip.MustParseAddrPort("[2001:db8::1]:80"), wanted: true}}
 	f.Add(appendSection(message, kindClaims, func(to []byte) []byte { return appendClaims(to, some) }))
 	f.Add(appendSection(message, kindContested, func(to []byte) []byte { return appendClaims(to, some) }))
@@ -124,7 +124,7 @@ func FuzzHear(f *testing.F) {
 	}))
 	f.Add(appendSection(message, kindBeat, func(to []byte) []byte { return append(to, make([]byte, 11)...) }))
 	f.Add(appendSection(message, kindBye, func(to []byte) []byte { return to }))
-	f.Add(appendSection(header{1, keyOf("r1"), 0}.append(nil), kindCounts, func(to []byte) []byte { return appendCounts(to, 5, []Count{{"a", 1}}) }))
+	f.Add(appendSection(header{1, keyOf("r1"), 0}.bytes(), kindCounts, func(to []byte) []byte { return appendCounts(to, 5, []Count{{"a", 1}}) }))
 	f.Fuzz(func(t *testing.T, message []byte) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newNetwork(t, 2)

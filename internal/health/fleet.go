@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -54,9 +53,8 @@ func (c *Check) shared() fleet.Check {
 		_, after, _ = strings.Cut(after, " ")
 		key = before + " " + after
 	}
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s %+v %v %v", key, c.Timing, c.HalfLife, c.holds())
-	return fleet.Check{ID: fleet.CheckID(h.Sum64()), Name: c.Name(), Interval: c.Timing.Interval, Timeout: c.Timing.Timeout}
+	id := fleet.IDOf(fmt.Sprintf("%s %+v %v %v", key, c.Timing, c.HalfLife, c.holds()))
+	return fleet.Check{ID: id, Name: c.Name(), Interval: c.Timing.Interval, Timeout: c.Timing.Timeout}
 }
 
 // Wake implements fleet.Host.
