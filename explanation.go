@@ -137,6 +137,9 @@ func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int
 	if key.prefer.line != noPreference {
 		step("the client %s comes under prefer%s, %s", a.client.addr(), key.prefer.inPlace(), z.prefer[key.prefer.line].at)
 	}
+	if led := p.basis.prefer.place; led != key.prefer.place {
+		step("spill: members in %s lead this answer", placeName(led))
+	}
 	if out > 0 && !a.nested {
 		step("order: %s", z.orderStep(a))
 	}

@@ -237,3 +237,32 @@ func TestPreferLocality_Scope(t *testing.T) {
 		t.Errorf("the subnet is led to %s, want 10.2.3.1", got)
 	}
 }
+
+// Why says that an answer spills, and the page in which locality each member is.
+func TestPreferLocality_IsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer inUse.forget()
+		m := message(t, "shown.test. A", "shown.test. A 10.1.0.1\nshown.test. A 10.2.0.1")
+		h := placed(t, newHandler(t, "balance {\n "+twoZones+"prefer locality spill\n status\n}", answering(m)))
+		for range 3 { // the second looks at the counts, and the third follows it
+			for range 200 {
+				addressesFor(t, h, m, "10.1.9.9")
+			}
+			time.Sleep(2 * spillInterval)
+		}
+		spilled := 0
+		for range 4 { // of two members one is near: every other answer spills
+			rrset := why(t, h, "shown.test.", dns.TypeA, "10.1.9.9").RRsets[0]
+			if slices.Contains(rrset.Steps, "spill: members in b lead this answer") {
+				spilled++
+				if rrset.Members[0].Member != "10.2.0.1" {
+					t.Errorf("an answer that spills is led by %s, want 10.2.0.1", rrset.Members[0].Member)
+				}
+			}
+			addressesFor(t, h, m, "10.1.9.9")
+		}
+		if spilled != 2 {
+			t.Errorf("%d of 4 answers are said to spill, want 2", spilled)
+		}
+	})
+}

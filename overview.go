@@ -234,7 +234,7 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 	shown := statuspage.Member{
 		Member: m.String(), Verdict: at.verdict.String(), Weight: int(at.weight), Tier: int(at.tier) + 1, Probes: []statuspage.Probe{},
 	}
-	shown.Ramp = int(at.factors.Ramp)
+	shown.Ramp, shown.Locality = int(at.factors.Ramp), at.place.String()
 	shown.WeightInForce = f.plan.weightInForce(i)
 	endpoints := z.endpointsOf(m, inExtra, inAnswer, inWatch)
 	for _, at := range endpoints[:min(len(endpoints), maxShownAddresses)] {

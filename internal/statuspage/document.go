@@ -148,6 +148,7 @@ type Member struct {
 	WeightInForce float64    `json:"weight_in_force"` // with the factors that scale it; 0: it does not answer
 	Ramp          int        `json:"ramp,omitempty"`  // percent of its weight that slow_start gives it so far
 	Tier          int        `json:"tier"`            // the first is 1
+	Locality      string     `json:"locality,omitempty"`
 	Override      *Override  `json:"override"`
 	Leads         Leads      `json:"leads"`
 	Probes        []Probe    `json:"probes"` // one a check

@@ -234,6 +234,10 @@ func testZones(t *testing.T, n namespace) {
 		all = append(all, podOn(i+1, 1))
 	}
 	dialFrom(t, "172.18.0.99").nearFirst(t, web, dns.TypeA, nodes, all...)
+	text, err := get(t.Context(), "http://127.0.0.1:9154/v1/status")
+	if err != nil || strings.Count(text, `"locality":"zone-b"`) == 0 {
+		t.Errorf("%v: the page does not say which members are in zone-b", err)
+	}
 }
 
 // A zone whose pods all leave is led elsewhere; a pod that comes leads at once.

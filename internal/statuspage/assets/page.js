@@ -140,6 +140,7 @@ function notes(member) {
     lines.push(el("div", { class: "doubt" }, `override: ${over.what}${until}${over.why ? `, “${over.why}”` : ""} (${over.where})`));
   }
   if (member.ramp) lines.push(el("div", { class: "quiet" }, `slow start: ${member.ramp}% of its weight so far`));
+  if (member.locality) lines.push(el("div", { class: "quiet" }, `in ${member.locality}`));
   for (const probe of member.probes) {
     if (probe.note) lines.push(el("div", { class: "quiet" }, `${probe.check} ${probe.note}`));
     else if (probe.error && (probe.verdict === "down" || probe.failing)) lines.push(el("div", { class: "bad" }, `${probe.check}: ${probe.error}`));
