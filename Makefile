@@ -179,6 +179,11 @@ bench-detection: build ## Measure how long dead backends stay in the answers, be
 	$(TOOL)/benchdetection ./benchdetection
 	$(CACHE)/benchdetection -coredns $(BINARY) -rounds $(or $(ROUNDS),7) | tee $(CACHE)/detection.md
 
+.PHONY: bench-load
+bench-load: build ## Measure load_weights with web servers of unequal power and clients behind caches (Linux; two minutes)
+	$(TOOL)/benchload ./benchload
+	$(CACHE)/benchload -coredns $(BINARY) $(BENCHFLAGS) | tee $(CACHE)/load.md
+
 .PHONY: bench-fleet
 bench-fleet: build ## Measure a fleet of replicas: probes, detection, traffic (Linux; root or user namespaces; BENCHFLAGS=-h lists flags)
 	$(TOOL)/benchfleet ./benchfleet

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"html"
+	"strconv"
 	"strings"
 )
 
@@ -57,7 +58,7 @@ func (s scenario) draw(b *strings.Builder, left int) {
 		}
 	}
 	for ttls := 0; ttls <= s.ttls; ttls += 10 {
-		write(b, left+panelWidth*ttls/s.ttls-4, bottom+16, "quiet", fmt.Sprint(ttls))
+		write(b, left+panelWidth*ttls/s.ttls-4, bottom+16, "quiet", strconv.Itoa(ttls))
 	}
 	write(b, left+panelWidth/2-20, bottom+32, "quiet", "TTLs")
 	fmt.Fprintf(b, "<path class=\"equal\" d=\"M%d %.1fh%d\"/>\n", left, heightOf(s.demand), panelWidth)
