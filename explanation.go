@@ -326,12 +326,8 @@ func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) strin
 	if known.Problem != "" && (known.Failing || known.Verdict != health.Up) { // not of a failure long past
 		reason += ": " + text.OneLine(known.Problem)
 	}
-	for _, more := range []string{adviceText(known.Advice), loadText(known.Load, now), dampText(known)} {
-		if more != "" {
-			reason += "; " + more
-		}
-	}
-	return reason
+	said := []string{reason, adviceText(known.Advice), loadText(known.Load, now), dampText(known)}
+	return strings.Join(slices.DeleteFunc(said, func(s string) bool { return s == "" }), "; ")
 }
 
 // dampText describes what damping has against an endpoint, "" if that is nothing.

@@ -25,12 +25,9 @@ type Report struct {
 type Kind uint8
 
 const (
-	// Nothing: there is no valid report.
-	Nothing Kind = iota
-	// Share: the part of its weight that the backend wants, from 0 to 1. Agents say it.
-	Share
-	// Utilisation: how busy it is. 1 is fully; there is no upper bound. ORCA says it.
-	Utilisation
+	Nothing     Kind = iota // there is no valid report
+	Share                   // the part of its weight that the backend wants, from 0 to 1: agents say it
+	Utilisation             // how busy it is, 1 being fully and no bound above: ORCA says it
 
 	kinds // how many there are
 )

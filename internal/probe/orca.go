@@ -4,6 +4,7 @@ package probe
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -79,7 +80,7 @@ func (m metrics) utilisation() (float64, error) {
 	case m.cpu != nil:
 		return *m.cpu, nil
 	}
-	return 0, fmt.Errorf("neither application_utilization nor cpu_utilization")
+	return 0, errors.New("neither application_utilization nor cpu_utilization")
 }
 
 // parseTextMetrics reads "cpu_utilization=0.3,mem_utilization=0.8". Colons stand for equals signs too.
@@ -119,7 +120,7 @@ func parseJSONMetrics(text string) (metrics, error) {
 		CPUCamel         *float64 `json:"cpuUtilization"`
 	}
 	if err := json.Unmarshal([]byte(text), &said); err != nil {
-		return metrics{}, fmt.Errorf("not the JSON of a report")
+		return metrics{}, errors.New("not the JSON of a report")
 	}
 	m := metrics{said.Application, said.CPU}
 	if m.application == nil {
