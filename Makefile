@@ -78,6 +78,10 @@ test-soak: ## Make all kinds of faults happen to a server under load, for a minu
 soak: ## The same for DURATION, an hour by default (root, Linux; SEED=n for the faults of an earlier run)
 	@$(MAKE) --no-print-directory test-soak DURATION=$(or $(DURATION),1h) SEED=$(or $(SEED),0)
 
+.PHONY: soak-fleet
+soak-fleet: ## Make all kinds of faults happen to a fleet of nine replicas for DURATION (Linux; root or user namespaces)
+	cd tools && go test -count 1 -timeout 0 -v -run TestFaults ./fleet -replicas 9 -for $(or $(DURATION),1h)
+
 .PHONY: test-tools
 test-tools: test-packages ## Run the tests of tools: measurements, soak, alerts and dashboard, the status page in a browser
 	cd tools && go vet ./... && go test -race -timeout 30m ./...

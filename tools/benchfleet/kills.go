@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/seed-f1518d44/balance/tools/internal/report"
@@ -47,7 +48,7 @@ func measureKills(o options, table *report.Table) error {
 		table.Row(fmt.Sprintf("killed until out of the answers of each of %d replicas: p50, p99, most", o.replicas),
 			quantiles(all), "p99 at most "+report.Short(min(p99(alone), bound)+300*time.Millisecond)+", "+report.Short(bound+300*time.Millisecond)+" by the settings")
 		table.Row("of which between the first replica and the last: p50, p99, most", quantiles(between), "")
-		table.Row("answers that held a backend again that had been out", fmt.Sprint(watch.back), "0")
+		table.Row("answers that held a backend again that had been out", strconv.Itoa(watch.back), "0")
 		return nil
 	})
 }

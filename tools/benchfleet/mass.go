@@ -25,7 +25,7 @@ func measureMass(o options, table *report.Table) error {
 	const replicas = 5
 	watch := newStopwatch()
 	b := testbed.Options{
-		Replicas: replicas + 1, Extra: 1, Backends: o.many, PerName: perName, Every: 10 * time.Millisecond,
+		Replicas: replicas + 1, Extra: 1, Backends: o.many, PerName: perName, Often: o.many / 10 / perName, Every: 10 * time.Millisecond,
 		Check: "interval 30s\n timeout 2s\n",
 	}
 	return o.with(b, watch.hear, func(bed *testbed.Bed) error {
@@ -34,8 +34,8 @@ func measureMass(o options, table *report.Table) error {
 		if err := traffic(bed, fleet, "at rest", time.Minute, table); err != nil {
 			return err
 		}
-		for i := 0; i < o.many; i += 10 {
-			watch.kill(bed.Backends[i])
+		for _, victim := range bed.Backends[:o.many/10] {
+			watch.kill(victim)
 		}
 		if err := traffic(bed, fleet, "in the minute after a tenth died", time.Minute, table); err != nil {
 			return err

@@ -5,10 +5,13 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -43,7 +46,7 @@ const grace = 15 * time.Second
 // bed is a testbed whose answers are judged.
 type bed struct {
 	*testbed.Bed
-	t     *testing.T
+	t     *testing.T // the test that runs now
 	judge *testbed.Judge
 }
 
@@ -62,7 +65,7 @@ func newBed(t *testing.T, o testbed.Options) *bed {
 	if b.Bed, err = testbed.New(o, b.judge.Hear); err != nil {
 		t.Skip(err)
 	}
-	t.Cleanup(b.close)
+	t.Cleanup(func() { b.close(t) })
 	return b
 }
 
@@ -87,11 +90,16 @@ func (b *bed) knows(r *testbed.Replica, up int) {
 	})
 }
 
-func (b *bed) close() {
+// close ends everything. What replicas have printed is shown if the test failed, and is looked
+// through for data races.
+func (b *bed) close(t *testing.T) {
 	b.Close()
 	for _, r := range b.Replicas {
-		if b.t.Failed() {
-			b.t.Logf("%s printed:\n%s", r, r.Log())
+		if strings.Contains(r.Log(), "DATA RACE") {
+			t.Errorf("%s has a data race", r)
+		}
+		if t.Failed() {
+			t.Logf("%s printed:\n%s", r, r.Log())
 		}
 	}
 }
@@ -103,13 +111,48 @@ func (b *bed) agree(replicas ...*testbed.Replica) {
 }
 
 // right fails the test if an answer was wrong since it was last called.
-func (b *bed) right(t *testing.T) {
-	t.Helper()
+func (b *bed) right() {
+	b.t.Helper()
 	answers, number := b.judge.Wrong()
 	for _, wrong := range answers {
-		t.Error(wrong)
+		b.t.Error(wrong)
 	}
 	if number > len(answers) {
-		t.Errorf("and %d more", number-len(answers))
+		b.t.Errorf("and %d more", number-len(answers))
 	}
+}
+
+// must fails the test on an error.
+func (b *bed) must(err error) {
+	b.t.Helper()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// together waits until each replica sees all of them.
+func (b *bed) together() {
+	b.t.Helper()
+	for _, r := range b.Replicas {
+		testserver.Eventually(b.t, fmt.Sprintf("%s sees all replicas", r), func() bool {
+			seen, err := r.Metric("coredns_balance_fleet_members{")
+			return err == nil && int(seen) == len(b.Replicas)
+		})
+	}
+}
+
+// without returns all replicas except one.
+func (b *bed) without(number int) []*testbed.Replica {
+	return slices.Delete(slices.Clone(b.Replicas), number, number+1)
+}
+
+// each calls a method of all replicas at once.
+func (b *bed) each(call func(*testbed.Replica) error) error {
+	errs := make([]error, len(b.Replicas))
+	var calls sync.WaitGroup
+	for i, r := range b.Replicas {
+		calls.Go(func() { errs[i] = call(r) })
+	}
+	calls.Wait()
+	return errors.Join(errs...)
 }

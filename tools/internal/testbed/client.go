@@ -5,6 +5,7 @@
 package testbed
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -22,7 +23,8 @@ type Answer struct {
 	In           []bool // whether the answer holds it and those that follow
 }
 
-// client asks one replica for each name in turn.
+// client asks one replica for each name in turn. After the first round it only asks for those that
+// are asked for often.
 type client struct {
 	replica *Replica
 	every   time.Duration
@@ -36,7 +38,11 @@ func (c *client) run(ctx context.Context) {
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
 	b := c.replica.bed
-	for name := 0; ctx.Err() == nil; name = (name + 1) % b.names() {
+	names := b.names()
+	for name := 0; ctx.Err() == nil; name++ {
+		if name >= names {
+			name, names = 0, cmp.Or(b.Often, names)
+		}
 		_ = c.ask(name) // what is not answered is not an answer: replicas are stopped at times
 		select {
 		case <-tick.C:

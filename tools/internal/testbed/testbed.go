@@ -53,6 +53,7 @@ type Options struct {
 	Replicas int
 	Backends int
 	PerName  int           // backends that a name has, one after the other; 0: all
+	Often    int           // names that are asked for over and over, the first ones; 0: all
 	Probe    string        // the kind of health check; "": http
 	Check    string        // lines of its block beside `allow`
 	Rule     string        // more lines of the stanza
