@@ -62,11 +62,11 @@ func charts() []chart {
 		{"load-delay.svg", "Utilisation of three members with equal weights; the third has half the power.", []scenario{
 			static, threeMembers("load_weights"), threeMembers("reports 1 TTL late").delayedBy(1), threeMembers("reports 3 TTLs late").delayedBy(3),
 		}},
-		{"load-reports.svg", "The same, if reports are wrong.", []scenario{
+		{"load-reports.svg", "The same three members, if reports are wrong.", []scenario{
 			threeMembers("each wrong by up to 30 %").withNoise(0.3),
 			threeMembers("the third falls silent after 5 TTLs").saying(2, silent),
-			threeMembers("the first always says that it is idle").saying(0, idle),
-			threeMembers("the third always says that it is overloaded").saying(2, busy),
+			threeMembers("the first always says idle").saying(0, idle),
+			threeMembers("the third always says busy").saying(2, busy),
 		}},
 	}
 }
