@@ -115,6 +115,13 @@ func (s *Share) mustProbe(n uint32, hash uint64, missing bool) bool {
 	return !others && (b.probing || s.isBare(n))
 }
 
+// Place returns this replica's place among those that are assigned to an endpoint, from 0 on, and their
+// number.
+func (s *Share) Place(n uint32) (place, of int) {
+	assigned := s.assignedTo(n)
+	return max(slices.Index(assigned, 0), 0), max(len(assigned), 1)
+}
+
 // standsIn reports whether a replica that is not assigned has voted.
 func (s *Share) standsIn(b *ballot) (found bool) {
 	b.each(func(v *vote) bool {

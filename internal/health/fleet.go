@@ -327,6 +327,19 @@ func (p *pool) nextShare(otherwise time.Duration) time.Duration {
 	return p.shareAt
 }
 
+// phase returns the endpoint's offset in an interval, in the pool's time. In a fleet the replicas that
+// are assigned divide the interval among themselves: the second of three notices a death within two
+// thirds of it. Their wall clocks say when it begins. If these differ, the offsets are random.
+func (p *pool) phase(e *endpoint, interval time.Duration) time.Duration {
+	phase := e.phase(interval)
+	if p.share == nil {
+		return phase
+	}
+	place, of := p.share.Place(e.number)
+	phase += interval*time.Duration(place)/time.Duration(of) - time.Duration(p.base.UnixNano()%int64(interval))
+	return (phase%interval + interval) % interval
+}
+
 // probes reports whether this replica probes an endpoint.
 func (p *pool) probes(e *endpoint) bool { return p.share == nil || e.assigned }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -176,6 +177,31 @@ func TestFleet(t *testing.T) {
 	if logged.count("10.0.0.8 fake:1 is down: connection refused (was up for") != 5 || logged.count("); votes: r") < 10 {
 		t.Errorf("logged\n%s", logged)
 	}
+}
+
+// The replicas that are assigned to an endpoint divide the interval among themselves.
+func TestFleetSpreadsProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 3)
+		endpoints := addresses(20)
+		for _, at := range endpoints {
+			all.all[0].rule.Seen(at)
+		}
+		wait(5 * time.Minute)
+		for _, at := range endpoints {
+			var starts []time.Duration
+			for _, r := range all.all {
+				probes := r.backends.probes[at]
+				starts = append(starts, time.Duration(probes[len(probes)-1].UnixNano()%int64(5*time.Second)))
+			}
+			slices.Sort(starts)
+			for i, gap := range []time.Duration{starts[1] - starts[0], starts[2] - starts[1], 5*time.Second + starts[0] - starts[2]} {
+				if gap < time.Second || gap > 2400*time.Millisecond {
+					t.Errorf("%s: gap %d between probes is %v, want about a third of 5s", nameOf(at), i, gap)
+				}
+			}
+		}
+	})
 }
 
 // Who kills a prober while an endpoint dies waits no longer.
