@@ -30,7 +30,7 @@ type backends struct {
 
 var _ Prober = (*backends)(nil)
 
-func newBackends(t *testing.T) *backends {
+func newBackends(t testing.TB) *backends {
 	return &backends{
 		key: t.Name(), err: map[netip.AddrPort]error{}, hang: map[netip.AddrPort]bool{},
 		probes: map[netip.AddrPort][]time.Time{}, slow: map[netip.AddrPort]time.Duration{}, inFlight: map[netip.AddrPort]int{},

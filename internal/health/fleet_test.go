@@ -19,7 +19,7 @@ import (
 
 // replicas are the replicas of a fleet in one process, each with pools and backends of its own.
 type replicas struct {
-	t      *testing.T
+	t      testing.TB
 	change func(*Check)
 	mu     sync.Mutex
 	all    []*replica
@@ -40,7 +40,7 @@ type replica struct {
 func newReplicas(t *testing.T, n int) *replicas { return newReplicasOf(t, n, func(*Check) {}) }
 
 // newReplicasOf is newReplicas with checks that a function changes.
-func newReplicasOf(t *testing.T, n int, change func(*Check)) *replicas {
+func newReplicasOf(t testing.TB, n int, change func(*Check)) *replicas {
 	all := &replicas{t: t, change: change}
 	for i := range n {
 		all.join(fmt.Sprintf("r%d", i))
