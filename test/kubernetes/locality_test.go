@@ -143,8 +143,14 @@ func (n namespace) sliceV6(t testing.TB, service, name string, pods []discoveryv
 // dialFrom connects to the cluster's DNS from an address, such as a pod's.
 func dialFrom(t testing.TB, addr string) *client {
 	t.Helper()
+	return dialPod(t, addr, dnsAddress)
+}
+
+// dialPod connects to a DNS pod from an address.
+func dialPod(t testing.TB, addr, pod string) *client {
+	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(addr)}}
-	conn, err := dialer.DialContext(t.Context(), "udp", net.JoinHostPort(dnsAddress, "53"))
+	conn, err := dialer.DialContext(t.Context(), "udp", net.JoinHostPort(pod, "53"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +206,7 @@ func testNotSynced(t *testing.T, p *pod, n namespace) {
 	if !strings.Contains(p.output(), "; no locality is known yet") {
 		t.Errorf("the log does not say that no locality is known:\n%s", p.tail())
 	}
-	if err := p.await(isServing); err != nil {
+	if err := p.await(p.isServing); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.isReady(t.Context()); err == nil || err.Error() != "503 Service Unavailable" {

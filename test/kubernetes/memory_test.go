@@ -113,7 +113,7 @@ func (p *pod) status(b *testing.B, key string) int64 {
 // metric returns a metric, whose name has its labels.
 func (p *pod) metric(b testing.TB, name string) float64 {
 	b.Helper()
-	text, err := get(b.Context(), "http://"+dnsAddress+":9153/metrics")
+	text, err := get(b.Context(), "http://"+p.address+":9153/metrics")
 	if err != nil {
 		b.Fatal(err)
 	}

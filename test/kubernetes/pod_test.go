@@ -36,9 +36,10 @@ const capNetBindService = 10
 // pod is the container of the Deployment coredns, run as the kubelet and a container runtime would run it: in a
 // root directory that holds the program, the ConfigMaps' volumes, the ServiceAccount's token and the node's
 // resolv.conf, as the user and with the arguments that the Deployment names. The network is the one that all of this
-// test is in, so there is one pod at a time.
+// test is in, so there is one pod at a time, unless the Corefile binds each to the address in POD_IP.
 type pod struct {
 	*process
+	address   string
 	root      string
 	spec      corev1.PodSpec
 	container corev1.Container
@@ -55,10 +56,16 @@ func runPod(t testing.TB, program string) *pod {
 	return p
 }
 
-func (p *pod) awaitReady() error { return errors.Join(p.await(p.isReady), p.await(isServing)) }
+func (p *pod) awaitReady() error { return errors.Join(p.await(p.isReady), p.await(p.isServing)) }
 
 // startPod does the same and does not wait.
 func startPod(t testing.TB, program string) *pod {
+	t.Helper()
+	return startPodAt(t, program, dnsAddress)
+}
+
+// startPodAt starts a pod at an address. At that of the Service, the name server outside runs beside it.
+func startPodAt(t testing.TB, program, address string) *pod {
 	t.Helper()
 	path, err := binary(program)
 	if err != nil {
@@ -68,14 +75,16 @@ func startPod(t testing.TB, program string) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pod{root: t.TempDir(), spec: d.Spec.Template.Spec}
+	p := &pod{address: address, root: t.TempDir(), spec: d.Spec.Template.Spec}
 	p.container = p.spec.Containers[0]
 	p.bind(t, path, "coredns")
 	p.mountProc(t)
 	p.mountToken(t)
 	p.mountConfigMaps(t)
 	p.file(t, "etc/resolv.conf", "nameserver "+outerAddress+"\n")
-	runOuterServer(t, p.user())
+	if address == dnsAddress {
+		runOuterServer(t, p.user())
+	}
 	if p.process, err = start(p.command(), filepath.Join(t.TempDir(), "log")); err != nil {
 		t.Fatal(err)
 	}
@@ -102,10 +111,10 @@ func (p *pod) races() (reports []string) {
 }
 
 // isServing asks for what every CoreDNS has an answer to: it is ready before it listens.
-func isServing(ctx context.Context) error {
+func (p *pod) isServing(ctx context.Context) error {
 	for _, network := range []string{"udp", "tcp"} {
 		c := dns.Client{Net: network}
-		if _, _, err := c.ExchangeContext(ctx, new(dns.Msg).SetQuestion("dns-version.cluster.local.", dns.TypeTXT), dnsAddress+":53"); err != nil {
+		if _, _, err := c.ExchangeContext(ctx, new(dns.Msg).SetQuestion("dns-version.cluster.local.", dns.TypeTXT), p.address+":53"); err != nil {
 			return err
 		}
 	}
@@ -116,7 +125,7 @@ func isServing(ctx context.Context) error {
 func (p *pod) command() *exec.Cmd {
 	cmd := exec.Command("/coredns", p.container.Args...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"KUBERNETES_SERVICE_HOST=" + apiAddress, "KUBERNETES_SERVICE_PORT=443", "GORACE=exitcode=0"}
+	cmd.Env = []string{"KUBERNETES_SERVICE_HOST=" + apiAddress, "KUBERNETES_SERVICE_PORT=443", "GORACE=exitcode=0", "POD_IP=" + p.address}
 	for _, v := range p.container.Env {
 		cmd.Env = append(cmd.Env, v.Name+"="+v.Value)
 	}
@@ -191,17 +200,34 @@ func (p *pod) mountToken(t testing.TB) {
 	})
 }
 
-// mountConfigMaps writes the volumes that are ConfigMaps. Called again it does what the kubelet does when one of them
+// mountConfigMaps writes the volumes that are ConfigMaps or Secrets. Called again it does what the kubelet does when one of them
 // has changed: a new directory, and a symlink that is swapped.
 func (p *pod) mountConfigMaps(t testing.TB) {
 	t.Helper()
 	for _, mount := range p.container.VolumeMounts {
 		for _, volume := range p.spec.Volumes {
 			if volume.Name == mount.Name {
-				p.write(t, mount.MountPath, filesOf(t, volume.ConfigMap))
+				p.write(t, mount.MountPath, filesIn(t, &volume))
 			}
 		}
 	}
+}
+
+// filesIn returns what a volume holds.
+func filesIn(t testing.TB, volume *corev1.Volume) map[string]string {
+	t.Helper()
+	if volume.Secret == nil {
+		return filesOf(t, volume.ConfigMap)
+	}
+	secret, err := theCluster.client.CoreV1().Secrets(system).Get(t.Context(), volume.Secret.SecretName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for name, content := range secret.Data {
+		files[name] = string(content)
+	}
+	return files
 }
 
 // filesOf returns what a ConfigMap's volume holds.
@@ -249,7 +275,7 @@ func (p *pod) isReady(ctx context.Context) error {
 	probe := p.container.ReadinessProbe.HTTPGet
 	for _, port := range p.container.Ports {
 		if port.Name == probe.Port.StrVal {
-			_, err := get(ctx, fmt.Sprintf("http://%s:%d%s", dnsAddress, port.ContainerPort, probe.Path))
+			_, err := get(ctx, fmt.Sprintf("http://%s:%d%s", p.address, port.ContainerPort, probe.Path))
 			return err
 		}
 	}
