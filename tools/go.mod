@@ -171,3 +171,6 @@ require (
 )
 
 replace github.com/seed-f1518d44/balance => ..
+
+// Prometheus' discovery by Consul, which nothing here uses, imports a package that go-metrics 0.7 has no more.
+replace github.com/hashicorp/go-metrics => github.com/hashicorp/go-metrics v0.6.0

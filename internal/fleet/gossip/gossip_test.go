@@ -4,6 +4,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -169,7 +170,7 @@ func TestNameResolvesLater(t *testing.T) {
 		began := time.Now()
 		resolve := func(_ context.Context, name string) ([]netip.Addr, error) {
 			if name != "fleet.example.org" || time.Since(began) < 3*time.Second {
-				return nil, fmt.Errorf("SERVFAIL")
+				return nil, errors.New("SERVFAIL")
 			}
 			return []netip.Addr{addrOf(1).Addr(), addrOf(2).Addr()}, nil
 		}

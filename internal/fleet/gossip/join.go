@@ -5,6 +5,7 @@ package gossip
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -189,7 +190,7 @@ func (c *Carrier) resolve(ctx context.Context, host string) ([]netip.Addr, error
 	return addrs, err
 }
 
-var errNoAddress = fmt.Errorf("the name has no address")
+var errNoAddress = errors.New("the name has no address")
 
 // ownAddresses returns those of this host.
 func (c *Carrier) ownAddresses() []netip.Addr {
@@ -257,6 +258,6 @@ func sourceTo(to netip.AddrPort) (netip.Addr, bool) {
 	if err != nil {
 		return netip.Addr{}, false
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), true
 }
