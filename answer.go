@@ -225,7 +225,8 @@ func (a *answer) spilled(rules *applied, b *buffers, key turnKey, set *rrset, rr
 	way := allTurns.entry(a.query.rule.scope, shared, set.owner).spillway()
 	lead := way.next(own.place)
 	if a.explanation() == nil {
-		lead = way.lead(own.place, now.plan.weights, time.Now())
+		z := a.query.rule.zoneRule
+		lead = way.lead(own.place, now.plan.weights, time.Now(), &spillSource{z.hub, z.zone, set.owner, shared})
 	}
 	if lead == own.place {
 		return now, order

@@ -14,6 +14,9 @@ import (
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/fleet"
+	"github.com/seed-f1518d44/balance/internal/locality"
 )
 
 // placed returns a handler whose rule knows localities, as it does once the server has started.
@@ -265,4 +268,44 @@ func TestPreferLocality_IsShown(t *testing.T) {
 			t.Errorf("%d of 4 answers are said to spill, want 2", spilled)
 		}
 	})
+}
+
+// What other replicas of the fleet count is added up: a replica that only clients of one locality ask
+// spills as the whole fleet has to.
+func TestSpillOverTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := locality.Named("spill-a"), locality.Named("spill-b")
+		weights := []localWeight{{a, 1}, {b, 1}}
+		alone, together := new(spillway), new(spillway)
+		together.others.Store(&[]locality.Share{{Locality: b, Answers: 3000}})
+		spilled := map[*spillway]int{}
+		for range 2000 {
+			for _, s := range []*spillway{alone, together} {
+				if s.lead(a, weights, time.Now(), new(spillSource)) != a {
+					spilled[s]++
+				}
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		if spilled[alone] < 500 {
+			t.Errorf("%d of 2000 answers spilled, want about half: all clients are in a", spilled[alone])
+		}
+		if spilled[together] > 0 {
+			t.Errorf("%d of 2000 answers spilled, want none: more clients of the fleet are in b", spilled[together])
+		}
+	})
+}
+
+// Replicas find each other's counts by what is counted.
+func TestSpillExchange(t *testing.T) {
+	a, hub := locality.Named("spill-a"), fleet.New(fleet.Config{Name: "dns", Replica: "r", Log: log})
+	s := new(spillway)
+	from := &spillSource{hub: hub, zone: "example.org.", owner: "www.example.org."}
+	s.exchange(&spillTable{lanes: []spillLane{{place: a, recent: 7}}}, hub, from.topic())
+	if others := s.others.Load(); others == nil || len(*others) != 0 {
+		t.Errorf("%v, want no answers of others", others)
+	}
+	if other := (&spillSource{zone: "example.org.", owner: "mail.example.org."}); other.topic() == from.topic() {
+		t.Error("two RRsets have one topic")
+	}
 }

@@ -4,11 +4,14 @@ package balance
 
 import (
 	"cmp"
+	"fmt"
+	"hash/fnv"
 	"math"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/locality"
 	"github.com/seed-f1518d44/balance/internal/schedule"
 )
@@ -24,7 +27,23 @@ const (
 // spillway decides, answer by answer, which locality's members lead for the clients of an RRset. Safe
 // for concurrent use.
 type spillway struct {
-	now atomic.Pointer[spillTable]
+	now    atomic.Pointer[spillTable]
+	others atomic.Pointer[[]locality.Share] // answers that the other replicas of the fleet counted; nil: none
+}
+
+// spillSource is what a spillway counts, and the fleet that counts the same. Immutable.
+type spillSource struct {
+	hub   *fleet.Fleet // nil: this replica is by itself
+	zone  string       // of the rule
+	owner string       // of the RRset
+	key   turnKey
+}
+
+// topic identifies in all replicas what is counted.
+func (f *spillSource) topic() uint64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "spill %s %s %d %d %d", f.zone, f.owner, f.key.where, f.key.rrtype, f.key.prefer.line)
+	return h.Sum64()
 }
 
 // spillTable holds the decisions of a spillway for about spillInterval. Immutable except for the
@@ -55,8 +74,8 @@ type spillLane struct {
 type spillCounts struct{ answers, turn atomic.Uint64 }
 
 // lead counts an answer to a client, and returns the locality whose members lead it.
-func (s *spillway) lead(client locality.Locality, weights []localWeight, now time.Time) locality.Locality {
-	table := s.tableFor(client, weights, now)
+func (s *spillway) lead(client locality.Locality, weights []localWeight, now time.Time, from *spillSource) locality.Locality {
+	table := s.tableFor(client, weights, now, from)
 	lane := table.lane(client)
 	lane.counts.answers.Add(1)
 	return lane.at(lane.counts.turn.Add(1) - 1)
@@ -93,22 +112,43 @@ func (t *spillTable) lane(client locality.Locality) *spillLane {
 
 // tableFor returns a table that has a lane for a client's locality and goes by the weights: the one in
 // use, or a new one if that is old.
-func (s *spillway) tableFor(client locality.Locality, weights []localWeight, now time.Time) *spillTable {
+func (s *spillway) tableFor(client locality.Locality, weights []localWeight, now time.Time, from *spillSource) *spillTable {
 	for {
 		table := s.now.Load()
 		if table != nil && table.lane(client) != nil && now.Sub(table.made) < spillInterval && slices.Equal(table.weights, weights) {
 			return table
 		}
-		next := table.successor(client, weights, now)
+		next := table.successor(client, weights, now, s.others.Load())
 		if s.now.CompareAndSwap(table, next) {
+			if from.hub != nil {
+				go s.exchange(next, from.hub, from.topic()) // it may wait, and a query may not
+			}
 			return next
 		}
 	}
 }
 
+// exchange tells the fleet what a table counted, and takes what the others did for the next table.
+func (s *spillway) exchange(t *spillTable, hub *fleet.Fleet, topic uint64) {
+	var own []fleet.Count
+	for i := range t.lanes {
+		if l := &t.lanes[i]; l.place.Known() {
+			own = append(own, fleet.Count{Name: l.place.String(), Value: uint64(l.recent)})
+		}
+	}
+	hub.SetCounts(topic, own)
+	var others []locality.Share
+	for name, answers := range hub.OtherCounts(topic) {
+		if place := locality.Find(name); place.Known() {
+			others = append(others, locality.Share{Locality: place, Answers: float64(answers)})
+		}
+	}
+	s.others.Store(&others)
+}
+
 // successor returns the table that follows, which may be nil: with the answers counted since, the
-// weights as they are, and a lane for a client's locality.
-func (t *spillTable) successor(client locality.Locality, weights []localWeight, now time.Time) *spillTable {
+// weights as they are, and a lane for a client's locality. others are the answers of other replicas.
+func (t *spillTable) successor(client locality.Locality, weights []localWeight, now time.Time, others *[]locality.Share) *spillTable {
 	next := &spillTable{made: now, weights: slices.Clone(weights)}
 	if t != nil {
 		decay := math.Exp2(-float64(now.Sub(t.made)) / float64(spillHalfLife))
@@ -120,7 +160,7 @@ func (t *spillTable) successor(client locality.Locality, weights []localWeight, 
 		next.lanes = append(next.lanes, spillLane{place: client, counts: new(spillCounts)})
 		slices.SortFunc(next.lanes, func(a, b spillLane) int { return cmp.Compare(a.place, b.place) })
 	}
-	shares := next.shares()
+	shares := next.shares(others)
 	for i := range next.lanes {
 		next.lanes[i].decide(shares)
 	}
@@ -136,21 +176,30 @@ func (l *spillLane) counted(decay float64) spillLane {
 }
 
 // shares returns the part of every locality, nil if too few answers are counted.
-func (t *spillTable) shares() (shares []locality.Share) {
+func (t *spillTable) shares(others *[]locality.Share) (shares []locality.Share) {
 	all := 0.0
+	add := func(place locality.Locality, answers, weight float64) {
+		at := slices.IndexFunc(shares, func(s locality.Share) bool { return s.Locality == place })
+		if at < 0 {
+			at, shares = len(shares), append(shares, locality.Share{Locality: place})
+		}
+		shares[at].Answers += answers
+		shares[at].Weight += weight
+		all += answers
+	}
 	for i := range t.lanes {
-		all += t.lanes[i].recent
-		shares = append(shares, locality.Share{Locality: t.lanes[i].place, Answers: t.lanes[i].recent})
+		add(t.lanes[i].place, t.lanes[i].recent, 0)
+	}
+	if others != nil {
+		for _, other := range *others {
+			add(other.Locality, other.Answers, 0)
+		}
+	}
+	for _, w := range t.weights {
+		add(w.place, 0, float64(w.weight))
 	}
 	if all < spillAnswers {
 		return nil
-	}
-	for _, w := range t.weights {
-		if lane := slices.IndexFunc(t.lanes, func(l spillLane) bool { return l.place == w.place }); lane >= 0 {
-			shares[lane].Weight = float64(w.weight)
-		} else {
-			shares = append(shares, locality.Share{Locality: w.place, Weight: float64(w.weight)})
-		}
 	}
 	return shares
 }

@@ -47,6 +47,14 @@ func Named(name string) Locality {
 	return l
 }
 
+// Find returns the locality of a name that somebody else says, the unknown place if nothing here has that
+// name.
+func Find(name string) Locality {
+	known.RLock()
+	defer known.RUnlock()
+	return known.numbers[name]
+}
+
 // Known reports whether l is a place.
 func (l Locality) Known() bool { return l != 0 }
 
