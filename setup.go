@@ -344,7 +344,7 @@ func (s *stanza) validate() error {
 func (s *stanza) warnOfNoEffect() {
 	r := s.rule
 	if r.spills() && r.fleet == nil {
-		s.warn(s.at["prefer"], "prefer: spill goes by the clients of this replica alone, so it spills wrongly if the clients of a locality mostly ask one replica")
+		s.warn(s.at["prefer"], "prefer: spill goes by the clients of this replica alone, so it spills wrongly if the clients of a locality mostly ask one replica: want fleet too, if there are several replicas")
 	}
 	if at, given := s.at["min_healthy"]; given && len(r.tiers) == 0 {
 		s.warn(at, "min_healthy: no effect without tier, because it decides when a tier is passed over for the next: want a tier line too")
