@@ -259,7 +259,8 @@ func (s *Share) Add(n uint32, wanted bool, decided Opinion) {
 	s.judge(n, "")
 }
 
-// enter is Add without deciding anything.
+// enter is Add without deciding anything. An endpoint that was known before is kept for a while, until
+// the others have said whether they want it.
 func (s *Share) enter(n uint32, wanted bool, decided Opinion) {
 	for int(n) >= len(s.ballots) {
 		s.ballots = append(s.ballots, ballot{})
@@ -271,6 +272,9 @@ func (s *Share) enter(n uint32, wanted bool, decided Opinion) {
 		s.peers[i].offset = 0 // a claim that was refused may be one on this endpoint
 	}
 	s.want(n, wanted)
+	if decided.Verdict != None {
+		s.departed[0].set(n, true)
+	}
 }
 
 // Has reports whether an endpoint is known.

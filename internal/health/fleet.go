@@ -96,7 +96,7 @@ const never = math.MinInt64 / 4
 
 // Admit implements fleet.Host. What another replica names is probed only if a rule here allows it.
 func (h fleetHost) Admit(at netip.AddrPort) (uint32, bool) {
-	if !slices.ContainsFunc(h.scopes, func(s *scope) bool { return s.admits(at) }) {
+	if !h.admits(at) {
 		return 0, false
 	}
 	guests := h.guests()
@@ -142,6 +142,26 @@ func (p *pool) house(e *endpoint, s *scope) {
 	}
 }
 
+// adoptGuests takes over the guests of another pool of the same check.
+func (p *pool) adoptGuests(known []knowledge) {
+	if p.share == nil {
+		return
+	}
+	for i := range known {
+		at := known[i].at
+		if p.table.find(at) == nil && !p.guests().isFull() && p.admits(at) {
+			e := p.restore(&known[i])
+			p.guests().add(e)
+			p.shareRestored(e)
+		}
+	}
+}
+
+// admits reports whether a rule may probe what another replica names.
+func (p *pool) admits(at netip.AddrPort) bool {
+	return slices.ContainsFunc(p.scopes, func(s *scope) bool { return s.admits(at) })
+}
+
 // trimGuests forgets the guests that no rule allows any more.
 func (p *pool) trimGuests() {
 	guests := p.scopes.of(guestScope)
@@ -150,7 +170,7 @@ func (p *pool) trimGuests() {
 	}
 	for n := range guests.members.all() {
 		e := p.table.numbered(n)
-		if !slices.ContainsFunc(p.scopes, func(s *scope) bool { return s.admits(e.at) }) {
+		if !p.admits(e.at) {
 			guests.remove(e)
 			p.requeue(e)
 			p.letGo(e)

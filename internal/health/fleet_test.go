@@ -327,6 +327,80 @@ func TestFleetJoinerKnowsFlaps(t *testing.T) {
 	})
 }
 
+// A reload keeps votes and verdicts and sends no burst, one of all replicas that changes the interval too.
+func TestFleetReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 4)
+		endpoints := addresses(60)
+		for _, at := range endpoints {
+			all.all[0].rule.Seen(at)
+		}
+		all.set(endpoints[3], errRefused)
+		wait(time.Minute)
+		for _, change := range []func(*Check){func(*Check) {}, func(c *Check) { c.Timing.Interval = 4 * time.Second }, func(c *Check) { c.MaxEndpoints++ }} {
+			before := 0
+			for _, r := range all.all {
+				before += r.backends.all()
+			}
+			for _, r := range all.all {
+				changed := *r.check
+				change(&changed)
+				r.check = &changed
+				rule := r.pools.Join(r.check, in("example.org."))
+				r.rule.Leave()
+				r.rule = rule
+			}
+			for range 20 {
+				wait(time.Second)
+				all.verdicts(endpoints[3], Down)
+				all.verdicts(endpoints[4], Up)
+			}
+			probes := -before
+			for _, r := range all.all {
+				probes += r.backends.all()
+			}
+			if most := 60 * 3 * 7; probes > most {
+				t.Errorf("%d probes in 20s after a reload, want at most %d", probes, most)
+			}
+			for _, at := range endpoints {
+				if n := probing(all, at); n != 3 {
+					t.Errorf("%d replicas probe %s, want 3", n, nameOf(at))
+				}
+			}
+		}
+	})
+}
+
+// While a replica stops, its last verdicts stand, and the others take its endpoints over.
+func TestFleetStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 3)
+		for _, at := range addresses(10) {
+			all.all[0].rule.Seen(at)
+		}
+		wait(10 * time.Second)
+		r := all.all[1]
+		rule := r.rule
+		r.end()
+		for _, other := range []*replica{all.all[0], all.all[2]} {
+			other.fleet.Left(r.name, true)
+		}
+		all.members()
+		for _, at := range addresses(10) {
+			if known, _ := rule.Peek(at); known.Verdict != Up {
+				t.Errorf("%s is %v while the replica stops", nameOf(at), known.Verdict)
+			}
+		}
+		wait(10 * time.Second)
+		for _, at := range addresses(10) {
+			all.verdicts(at, Up)
+			if n := probing(all, at); n != 2 {
+				t.Errorf("%d replicas probe %s, want both", n, nameOf(at))
+			}
+		}
+	})
+}
+
 // A replica that is cut from the others goes by its own probes.
 func TestFleetAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

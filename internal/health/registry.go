@@ -55,9 +55,11 @@ func (r *Registry) Join(c *Check, sub Subscriber) *Subscription {
 	}
 	s := &Subscription{sub: sub, registry: r, pool: p}
 	known := r.knownElsewhere(p, sub.Scope)
+	guests := r.knownElsewhere(p, guestScope)
 	p.do(func() {
 		p.subscribe(s)
 		p.adopt(known, s)
+		p.adoptGuests(guests)
 	})
 	return s
 }
