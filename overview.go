@@ -234,7 +234,7 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 	shown := statuspage.Member{
 		Member: m.String(), Verdict: at.verdict.String(), Weight: int(at.weight), Tier: int(at.tier) + 1, Probes: []statuspage.Probe{},
 	}
-	shown.Ramp, shown.Locality = int(at.factors.Ramp), at.place.String()
+	shown.Ramp, shown.LoadWeights, shown.Locality = int(at.factors.Ramp), int(at.factors.Load), at.place.String()
 	shown.WeightInForce = f.plan.weightInForce(i)
 	endpoints := z.endpointsOf(m, inExtra, inAnswer, inWatch)
 	for _, at := range endpoints[:min(len(endpoints), maxShownAddresses)] {
@@ -243,6 +243,7 @@ func (o *overview) member(z *shownRule, f *forecast, i int) statuspage.Member {
 	if m.host != "" {
 		return shown
 	}
+	shown.WeightRamp = z.weightRamp(names.Spell(f.owner), m.addr)
 	if line := z.overridesInForce().Find(names.Spell(f.owner), m.addr.Unmap(), o.now); line != nil {
 		shown.Override = shownOverride(line, z.overrides.Name())
 	}

@@ -161,6 +161,17 @@ func (r *rule) weightSource(owner string, addr netip.Addr) string {
 	return fmt.Sprintf("%s:%d", r.file.Name(), line.Number)
 }
 
+// weightRamp says how the weight of an address changes over time, "" if it stays.
+func (r *rule) weightRamp(owner string, addr netip.Addr) string {
+	if _, inline := r.weights.Of(addr.Unmap()); inline || r.file == nil {
+		return ""
+	}
+	if line := r.file.weights.Load().Peek(owner, addr.Unmap()); line != nil && line.Changes() {
+		return line.Text()
+	}
+	return ""
+}
+
 // hasWeightsLike reports whether the rule has any weight, inline or in its file, for addresses of the
 // family of one.
 func (r *rule) hasWeightsLike(addr netip.Addr) bool {

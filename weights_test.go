@@ -154,6 +154,9 @@ func TestWeightFileRamp(t *testing.T) {
 			for _, after := range slices.Sorted(maps.Keys(steps)) {
 				epoch := r.epoch.Load()
 				wait(time.Until(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(after)))
+				if got, want := r.weightRamp("www.example.org.", netip.MustParseAddr("192.0.2.1")), "5 to 50 from 2000-01-01T01:00:00Z over 2h"; got != want {
+					t.Errorf("the page has the ramp %q, want %q", got, want)
+				}
 				if got, _ := r.weightOf("www.example.org.", netip.MustParseAddr("192.0.2.1")); got != steps[after] {
 					t.Errorf("after %v the weight is %d, want %d", after, got, steps[after])
 				}

@@ -145,9 +145,11 @@ type Member struct {
 	Since         *time.Time `json:"since"`   // null if nothing is known of it
 	State         string     `json:"state"`
 	Weight        int        `json:"weight"`
-	WeightInForce float64    `json:"weight_in_force"` // with the factors that scale it; 0: it does not answer
-	Ramp          int        `json:"ramp,omitempty"`  // percent of its weight that slow_start gives it so far
-	Tier          int        `json:"tier"`            // the first is 1
+	WeightInForce float64    `json:"weight_in_force"`        // with the factors that scale it; 0: it does not answer
+	WeightRamp    string     `json:"weight_ramp,omitempty"`  // how the weight changes over time, as the weight file has it
+	Ramp          int        `json:"ramp,omitempty"`         // percent of its weight that slow_start gives it so far
+	LoadWeights   int        `json:"load_weights,omitempty"` // percent of its weight that load_weights leaves it
+	Tier          int        `json:"tier"`                   // the first is 1
 	Locality      string     `json:"locality,omitempty"`
 	Override      *Override  `json:"override"`
 	Leads         Leads      `json:"leads"`

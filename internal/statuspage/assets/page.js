@@ -139,6 +139,8 @@ function notes(member) {
     const until = over.until ? `, until ${date(over.until)}` : "";
     lines.push(el("div", { class: "doubt" }, `override: ${over.what}${until}${over.why ? `, “${over.why}”` : ""} (${over.where})`));
   }
+  if (member.weight_ramp) lines.push(el("div", { class: "quiet" }, `weight: ${member.weight_ramp}`));
+  if (member.load_weights) lines.push(el("div", { class: "quiet" }, `load weights: ${member.load_weights}% of its weight`));
   if (member.ramp) lines.push(el("div", { class: "quiet" }, `slow start: ${member.ramp}% of its weight so far`));
   if (member.locality) lines.push(el("div", { class: "quiet" }, `in ${member.locality}`));
   for (const probe of member.probes) {
