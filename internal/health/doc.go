@@ -29,7 +29,8 @@
 //
 //	pool.go          the goroutine that probes, and its workers; admit.go takes new endpoints in
 //	settle.go        what a pool does with a result
-//	table.go         finds endpoints without a lock; endpoint.go an endpoint; bitset.go sets of them
+//	table.go         finds endpoints without a lock, pairs.go by address and port; endpoint.go an
+//	                 endpoint; bitset.go sets of them
 //	queue.go         which endpoint is next: classes and scopes take turns
 //	limiter.go       how many probes may be in flight
 //	context.go       the context of a worker's probes

@@ -4,14 +4,13 @@ package health
 
 import (
 	"net/netip"
-	"sync"
 	"sync/atomic"
 )
 
 // table finds the endpoints of a pool and numbers them. Queries look endpoints up without a lock
 // and put new ones on a list, which the pool empties. Only the pool adds and removes.
 type table struct {
-	byPair    sync.Map // netip.AddrPort to *endpoint
+	byPair    pairs
 	byAddress addressIndex
 	slots     atomic.Pointer[[]atomic.Pointer[endpoint]]
 	free      []uint32 // slots that are empty
@@ -29,11 +28,7 @@ type arrival struct {
 }
 
 // find returns an endpoint, nil if it is not known.
-func (t *table) find(at netip.AddrPort) *endpoint {
-	found, _ := t.byPair.Load(at)
-	e, _ := found.(*endpoint)
-	return e
-}
+func (t *table) find(at netip.AddrPort) *endpoint { return t.byPair.find(at) }
 
 // numbered returns the endpoint with a number, nil if there is none any more.
 func (t *table) numbered(n uint32) *endpoint {
@@ -71,7 +66,7 @@ func (t *table) add(e *endpoint) {
 		t.used++
 	}
 	t.slotFor(e.number).Store(e)
-	t.byPair.Store(e.at, e)
+	t.byPair.add(e)
 	t.byAddress.add(e)
 }
 
@@ -92,7 +87,7 @@ func (t *table) slotFor(n uint32) *atomic.Pointer[endpoint] {
 }
 
 func (t *table) remove(e *endpoint) {
-	t.byPair.Delete(e.at)
+	t.byPair.remove(e)
 	t.byAddress.remove(e)
 	t.slotFor(e.number).Store(nil)
 	t.free = append(t.free, e.number)
