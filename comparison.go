@@ -59,6 +59,7 @@ func (c *comparison) look() {
 			c.add(name)
 		}
 	}
+	c.addServices()
 }
 
 // add adds the members of a name.
@@ -78,6 +79,35 @@ func (c *comparison) add(name string) {
 	if len(records) > 0 && c.rule.failback.Mode == failback.Manual {
 		c.rule.overridesInForce().Failback(owner, c.now)
 	}
+}
+
+// addServices marks the lines of the weight file that apply to SRV records of the rule: they have the
+// owner of the records, and an address of the target.
+func (c *comparison) addServices() {
+	for _, owner := range c.data.Services() {
+		if z, ok := longestZone(c.zones, owner); !ok || z.rule != c.rule {
+			continue
+		}
+		for _, target := range c.data.Targets(owner) {
+			_, records, _ := c.find(target)
+			for _, r := range records {
+				c.rule.weightOf(owner, r.Addr)
+			}
+		}
+	}
+}
+
+// leadsElsewhere reports whether SRV records of a name lead to names that are not at hand.
+func (c *comparison) leadsElsewhere(name string) bool {
+	return slices.ContainsFunc(c.data.Targets(name), func(target string) bool {
+		_, _, known := c.find(target)
+		return !known
+	})
+}
+
+// hasService reports whether a name, which is no alias, has SRV records in any server block.
+func (c *comparison) hasService(name string) bool {
+	return slices.ContainsFunc(c.others, func(d *zonedata.Data) bool { return len(d.Targets(name)) > 0 })
 }
 
 // find finds a name in the server block's zones, and the target of an alias in those of others too.

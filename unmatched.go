@@ -129,7 +129,7 @@ func (d *dryRun) compareCheck(c *comparison, check *line) {
 		case "watch":
 			watched, _ := parseNames(l.args)
 			for _, name := range watched {
-				if _, records, known := c.find(name); known && len(records) == 0 {
+				if owner, records, known := c.find(name); known && len(records) == 0 && !c.hasService(owner) {
 					d.found.Warnf(l.at.String(), "watch: %s has no address%s", name, c.meant(name))
 				}
 			}
@@ -218,6 +218,9 @@ func (d *dryRun) compareWeights(all []*comparison) {
 		for _, c := range readers {
 			lines, _ := c.rule.file.weights.Load().Unused(math.MaxInt)
 			for _, l := range lines {
+				if c.leadsElsewhere(l.Name) {
+					continue
+				}
 				if by[l.Number]++; by[l.Number] == len(readers) {
 					unused = append(unused, unusedLine{int(l.Number), l.Name, l.Targets})
 				}
@@ -333,7 +336,7 @@ func (c *comparison) whyUnused(name string, targets netip.Prefix) (why string, g
 		return fmt.Sprintf("no effect, because other lines come first for every member in %s", cidr.Word(targets)), nil
 	case name == "":
 		return fmt.Sprintf("no effect, because no member has an address in %s", cidr.Word(targets)), nil
-	case len(addrs) == 0 || !targets.IsValid():
+	case !targets.IsValid(), len(addrs) == 0 && !c.hasService(base(name)):
 		return fmt.Sprintf("no effect, because %s has no address", name), c
 	}
 	return fmt.Sprintf("no effect, because %s has no address in %s", name, cidr.Word(targets)), nil

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package zonedata finds the addresses of names in zones whose records are all known.
+// Package zonedata finds the addresses and services of names in zones whose records are all known.
 package zonedata
 
 import (
@@ -22,6 +22,7 @@ type Data struct {
 	aliases map[string]string   // targets of CNAME records, by owner
 	opaque  map[string]bool     // owners of NS or DNAME records: what lies below is elsewhere
 	exists  map[string]bool     // names with records, and those above them
+	targets map[string][]string // of SRV records, by owner
 }
 
 // Record is an A or AAAA record.
@@ -32,7 +33,7 @@ type Record struct {
 
 // New returns no data.
 func New() *Data {
-	return &Data{addrs: map[string][]Record{}, aliases: map[string]string{}, opaque: map[string]bool{}, exists: map[string]bool{}}
+	return &Data{addrs: map[string][]Record{}, aliases: map[string]string{}, opaque: map[string]bool{}, exists: map[string]bool{}, targets: map[string][]string{}}
 }
 
 // AddZone says that all records of a zone are, or will be, among the data.
@@ -54,6 +55,8 @@ func (d *Data) Add(zone string, rr dns.RR) {
 		d.addAddress(owner, rr.AAAA, rr.Hdr.Ttl)
 	case *dns.CNAME:
 		d.aliases[owner] = names.Spell(rr.Target)
+	case *dns.SRV:
+		d.targets[owner] = append(d.targets[owner], names.Spell(rr.Target))
 	case *dns.NS:
 		if owner != zone {
 			d.opaque[owner] = true
@@ -94,6 +97,12 @@ func (d *Data) isElsewhere(name string) bool {
 	}
 	return d.opaque[name] && len(d.addrs[name]) == 0
 }
+
+// Services returns the owners of SRV records, in order.
+func (d *Data) Services() []string { return slices.Sorted(maps.Keys(d.targets)) }
+
+// Targets returns the names that the SRV records of a name, which is no alias, lead to.
+func (d *Data) Targets(name string) []string { return d.targets[d.source(names.Spell(name))] }
 
 // Names returns the names that have addresses or an alias, in order. Wildcards are among them.
 func (d *Data) Names() []string {

@@ -27,6 +27,8 @@ a.b.apps A 192.0.2.10
 sub      NS ns.sub
 ns.sub   A 192.0.2.54
 moved    DNAME elsewhere.test.
+_web._tcp SRV 0 1 80 www
+_web._tcp SRV 0 1 80 www.elsewhere.test.
 `
 
 func load(t *testing.T) *Data {
@@ -69,6 +71,21 @@ func TestFind(t *testing.T) {
 		if got := fmt.Sprintf("%s %v %v", owner, addrs, known); got != want {
 			t.Errorf("%s: got  %s\nwant %s", name, got, want)
 		}
+	}
+}
+
+func TestTargets(t *testing.T) {
+	d := load(t)
+	for name, want := range map[string]string{
+		"_Web._tcp.example.org": "[www.example.org. www.elsewhere.test.]",
+		"www.example.org.":      "[]",
+	} {
+		if got := fmt.Sprint(d.Targets(name)); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+	if diff := cmp.Diff([]string{"_web._tcp.example.org."}, d.Services()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
