@@ -140,6 +140,9 @@ func (a *arrangement) leave(now *state) {
 	if l := a.leadsOf(now); l != nil {
 		l.count(0)
 	}
+	if x := a.answer.explanation(); x != nil {
+		x.picked, x.left = []uint16{0}, true
+	}
 }
 
 // leadsOf returns the counts to add the lead to, nil if it is not counted.

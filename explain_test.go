@@ -168,3 +168,21 @@ func TestWhyOfAnAlias(t *testing.T) {
 		t.Errorf("%+v: want the inner rule's RRset with its steps", got.RRsets)
 	}
 }
+
+// A single record goes out as it came, and the reasons say so, also of one that is down.
+func TestWhyOfASingleRecord(t *testing.T) {
+	defer inUse.forget()
+	const owner = "single.example.org."
+	h := judged(t, "status", answering(message(t, owner+" A", owner+" 60 IN A 192.0.2.1")), "192.0.2.1")
+	got := why(t, h, owner, dns.TypeA, "127.0.0.1")
+	want := []string{
+		"all 1 members are down: the answer fails open, as if all were up (the default of all_down)",
+		"a single record is left as it is: TTL 60",
+	}
+	if len(got.Answer) != 1 || len(got.RRsets) != 1 || !slices.Equal(got.RRsets[0].Steps, want) {
+		t.Fatalf("%+v: want the record, with the steps %q", got, want)
+	}
+	if m := got.RRsets[0].Members[0]; m.Place != 1 || m.State != "answers" {
+		t.Errorf("%+v: want it in the first place", m)
+	}
+}

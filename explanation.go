@@ -28,6 +28,7 @@ type explanation struct {
 	now    time.Time
 	result outcome
 	picked []uint16 // the members of the RRset at hand that go out
+	left   bool     // the RRset at hand is a single record that is left as it is
 	sets   []statuspage.WhyRRset
 }
 
@@ -70,13 +71,18 @@ func (t *turns) clone(p *plan) *turns {
 
 // note adds what became of a set.
 func (x *explanation) note(a *arrangement, key turnKey, set *rrset, now *state) {
-	picked := x.picked
-	x.picked = nil
+	picked, left := x.picked, x.left
+	x.picked, x.left = nil, false
 	z, p := a.answer.query.rule.zoneRule, now.plan
 	owner := names.Spell(set.owner)
 	shown := statuspage.WhyRRset{
 		Name: strings.ToLower(set.owner), Type: dns.TypeToString[set.rrtype], Section: sectionNames[key.where],
-		Steps: z.stepsFor(p, key, set, a.answer, len(picked)), Members: []statuspage.WhyMember{},
+		Members: []statuspage.WhyMember{},
+	}
+	if shown.Steps = z.stepsFor(p, key, set, a.answer); left {
+		shown.Steps = append(shown.Steps, fmt.Sprintf("a single record is left as it is: TTL %d", set.ttl))
+	} else {
+		shown.Steps = append(shown.Steps, z.lastSteps(p, set, a.answer, len(picked))...)
 	}
 	place := make([]int, len(p.members))
 	for i, m := range picked {
@@ -116,15 +122,15 @@ func (p *plan) stateOf(i, place int, nested bool) string {
 	return reasonNames[limit]
 }
 
-// stepsFor returns what was decided about an RRset, step by step.
-func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int) (steps []string) {
+// stepsFor returns what was decided about an RRset, step by step, up to who may answer.
+func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer) (steps []string) {
 	step := func(format string, values ...any) { steps = append(steps, fmt.Sprintf(format, values...)) }
 	total, serving := len(p.members), len(p.members)-len(p.excluded)
 	switch {
 	case p.allDown && z.replaces(set, key):
 		step("all %d members are down: %s", total, z.at("all_down "+allDownNames[z.allDown.mode], "all_down"))
 	case p.allDown:
-		step("all %d members are down: the answer fails open, as if all were up%s", total, z.openAt())
+		step("all %d members are down: the answer fails open, as if all were up%s", total, z.openAt(key))
 	case z.judges() || len(z.tiers) > 0:
 		step("%d of %d members can answer%s", serving, total, z.tierStep(p, set))
 	}
@@ -140,17 +146,26 @@ func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer, out int
 	if led := p.basis.prefer.place; led != key.prefer.place {
 		step("spill: members in %s lead this answer", placeName(led))
 	}
+	return steps
+}
+
+// lastSteps returns how the members that may answer, so many of which go out, were put in order.
+func (z *zoneRule) lastSteps(p *plan, set *rrset, a *answer, out int) (steps []string) {
 	if out > 0 && !a.nested {
-		step("order: %s", z.orderStep(a))
+		steps = append(steps, "order: "+z.orderStep(a))
 	}
-	if p.wanted < serving && !set.sealed {
-		step("%s: %d of %d members", z.at(fmt.Sprintf("answers %d", z.answers), "answers"), p.wanted, serving)
+	if serving := len(p.members) - len(p.excluded); p.wanted < serving && !set.sealed {
+		limit := z.at(fmt.Sprintf("answers %d", z.answers), "answers")
+		steps = append(steps, fmt.Sprintf("%s: %d of %d members", limit, p.wanted, serving))
 	}
 	return append(steps, z.ttlStep(p, set))
 }
 
-// openAt says where the option is that lets an answer fail open.
-func (z *zoneRule) openAt() string {
+// openAt says what lets an answer fail open.
+func (z *zoneRule) openAt(key turnKey) string {
+	if key.where == inExtra {
+		return ", as the additional section always does"
+	}
 	if at, ok := z.options["all_down"]; ok {
 		return fmt.Sprintf(" (%s)", at)
 	}
