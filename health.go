@@ -114,9 +114,8 @@ func (z *zoneRule) lastVerdictOn(at netip.AddrPort) health.Verdict {
 	return all
 }
 
-// combine asks the checks that may probe an address for their verdict. The others have no say. An
-// agent that cannot be understood has none either. It also reports whether any check may probe the
-// address.
+// combine asks the checks that may probe an address, and have a say on it, for their verdict. It also
+// reports whether any check may probe the address.
 func (z *zoneRule) combine(at netip.AddrPort, ask func(subscription, netip.AddrPort) health.Verdict) (all health.Verdict, checked bool) {
 	var votes health.Votes
 	for _, s := range z.subscriptions {
@@ -124,7 +123,7 @@ func (z *zoneRule) combine(at netip.AddrPort, ask func(subscription, netip.AddrP
 			continue
 		}
 		checked = true
-		if v := ask(s, at); !z.isMute(s, at) {
+		if v := ask(s, at); z.hasSay(s, at) {
 			votes.Add(v)
 		}
 	}
@@ -142,9 +141,15 @@ func (z *zoneRule) loadOf(addr netip.Addr) (said health.Load) {
 	return health.Load{}
 }
 
-// isMute reports whether a check is an agent that has no say on an address.
-func (z *zoneRule) isMute(s subscription, at netip.AddrPort) bool {
-	return slices.Contains(z.agents, s) && s.Advice(at).NoSay
+// hasSay reports whether a check that may probe an address has a say on it. An agent that cannot be
+// understood has none, nor has a check that goes by the ports of records while none is known.
+func (z *zoneRule) hasSay(s subscription, at netip.AddrPort) bool {
+	if at.Port() == 0 && s.FollowsPorts() {
+		if _, known := s.Peek(at); !known {
+			return false
+		}
+	}
+	return !slices.Contains(z.agents, s) || !s.Advice(at).NoSay
 }
 
 // agentDrains reports whether an agent that may probe an address wants it drained.
@@ -161,7 +166,7 @@ func (z *zoneRule) followsPorts() bool {
 func (z *zoneRule) recordOf(at netip.AddrPort) health.Record {
 	var records []health.Record
 	for _, s := range z.subscriptions {
-		if s.Allows(at) && !z.isMute(s, at) {
+		if s.Allows(at) && z.hasSay(s, at) {
 			records = append(records, s.Record(at))
 		}
 	}

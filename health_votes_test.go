@@ -16,12 +16,13 @@ func says(e health.Endpoint) *verdicts {
 }
 
 // A member is what as many checks say as the rule requires. An agent that cannot be understood does
-// not count, and a drain of an agent is a drain.
+// not count, nor does a check by the ports of records that knows no port. A drain of an agent is a drain.
 func TestChecksTogether(t *testing.T) {
 	up, down, unknown := says(health.Endpoint{Verdict: health.Up}), says(health.Endpoint{Verdict: health.Down}), says(health.Endpoint{})
 	mute := says(health.Endpoint{Advice: health.Advice{NoSay: true}})
 	draining := says(health.Endpoint{Verdict: health.Up, Advice: health.Advice{Drain: true}})
 	outside := &verdicts{}
+	portless := &verdicts{ports: true, seen: map[netip.AddrPort]bool{}, allow: up.allow}
 	for _, tc := range []struct {
 		name     string
 		require  int
@@ -38,6 +39,9 @@ func TestChecksTogether(t *testing.T) {
 		{"an agent without a say", 0, []*verdicts{up, mute}, health.Up, overrides.None},
 		{"an agent without a say, down", 0, []*verdicts{down, mute}, health.Down, overrides.None},
 		{"an agent without a say alone", 0, []*verdicts{mute}, health.Unknown, overrides.None},
+		{"no port is known", 1, []*verdicts{down, portless}, health.Down, overrides.None},
+		{"all, no port is known", 0, []*verdicts{up, portless}, health.Up, overrides.None},
+		{"no port is known to the only check", 0, []*verdicts{portless}, health.Unknown, overrides.None},
 		{"a drain", 0, []*verdicts{up, draining}, health.Up, overrides.Drain},
 	} {
 		z := &zoneRule{rule: &rule{require: tc.require, policy: &policies[0]}}
