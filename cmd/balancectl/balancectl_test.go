@@ -84,8 +84,8 @@ www.example.org. A  round_robin, 12 answers in 1m
 	if !json.Valid([]byte(out)) || status != exitNot {
 		t.Errorf("exit status %d with %s", status, out)
 	}
-	if _, out, _ := ctl(t, "status", "-at", at, "other.example.org"); strings.Contains(out, "www") {
-		t.Errorf("it shows %s, want another name alone", out)
+	if _, out, _ := ctl(t, "status", "-at", at, "other.example.org"); strings.Contains(out, "www") || !strings.Contains(out, "not in use: other.example.org;") {
+		t.Errorf("it shows %s, want that another name is not in use", out)
 	}
 	if status, _, problems := ctl(t, "status", "-at", "127.0.0.1:1"); status != exitFailure || !strings.Contains(problems, "cannot ask the status page") {
 		t.Errorf("without a page: exit status %d, %q", status, problems)
@@ -115,6 +115,7 @@ func TestEdits(t *testing.T) {
 		{"failback", []string{"failback", "WWW.example.org", "-why", "caught up"}, exitNot, "", "no later tier serves WWW.example.org; -force"},
 		{"failback of an address", []string{"failback", "192.0.2.1", "-why", "x"}, exitFailure, "", `failback is for a name, and found "192.0.2.1": want NAME failback at TIME`},
 		{"no reason", []string{"drain", "192.0.2.2"}, exitFailure, "", "-why is required"},
+		{"a reason that a terminal obeys", []string{"drain", "192.0.2.2", "-why", "\x1b[31m"}, exitFailure, "", "want one line without control characters"},
 		{"no target", []string{"drain", "-why", "x"}, exitFailure, "", "want a name, an address or a CIDR"},
 		{"a bad target", []string{"drain", "192.0.2.0/33", "-why", "x"}, exitFailure, "", `bad target "192.0.2.0/33"`},
 		{"two ends", []string{"drain", "192.0.2.2", "-why", "x", "-for", "1h", "-until", "2999-01-01T00:00:00Z"}, exitFailure, "", "want one of them"},
@@ -145,6 +146,16 @@ func TestEdits(t *testing.T) {
 				t.Errorf("files %v, %v: want one", left, err)
 			}
 		})
+	}
+}
+
+// A member that is up although a check fails, as with require any, is left to serve.
+func TestWhoIsLeftByTheVerdict(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "overrides")
+	d := sample(path)
+	d.Names[0].Members[1].Verdict = "up"
+	if status, _, problems := ctl(t, "drain", "192.0.2.1", "-why", "x", "-dry-run", "-at", serve(t, d)); status != exitDone {
+		t.Errorf("exit status %d, %q: want a drain", status, problems)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/overrides"
@@ -134,8 +135,8 @@ func (c *change) validate() error {
 		return errors.New("found nothing to change: want a name, an address or a CIDR")
 	case c.what != "clear" && strings.TrimSpace(c.why) == "":
 		return errors.New("-why is required: who reads the file later wants to know")
-	case strings.ContainsAny(c.why, "\r\n"):
-		return errors.New("-why: want one line")
+	case strings.ContainsFunc(c.why, unicode.IsControl):
+		return fmt.Errorf("-why %q: want one line without control characters", c.why)
 	}
 	return nil
 }

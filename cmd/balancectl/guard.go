@@ -91,6 +91,9 @@ func canServe(n *statuspage.Name, set overrides.Set, now time.Time) bool {
 		case overrides.Down, overrides.Drain:
 			return false
 		}
+		if m.Override == nil { // else the verdict is that of the override
+			return m.Verdict != "down"
+		}
 		return !slices.ContainsFunc(m.Probes, func(p statuspage.Probe) bool { return p.Verdict == "down" })
 	})
 }

@@ -102,15 +102,28 @@ func table(d *statuspage.Document, only []string, on terminal.Screen) string {
 	for _, p := range d.Problems {
 		b.WriteString(on.Paint(terminal.Red, strings.TrimSpace("problem: "+p.Zone+" "+p.Text)) + "\n")
 	}
+	found := false
 	for i := range d.Names {
 		if wants(only, d.Names[i].Name) {
 			writeName(&b, d, &d.Names[i], on)
+			found = true
 		}
+	}
+	if !found {
+		b.WriteString("\n" + nothingOf(only) + "\n")
 	}
 	if d.NamesOmitted > 0 {
 		fmt.Fprintf(&b, "\n%d more names\n", d.NamesOmitted)
 	}
 	return b.String()
+}
+
+// nothingOf says that no name is in use, or none of some.
+func nothingOf(only []string) string {
+	if len(only) == 0 {
+		return "no name is in use: no client has asked for one"
+	}
+	return fmt.Sprintf("not in use: %s; \"balancectl why NAME\" asks for a name all the same", strings.Join(only, ", "))
 }
 
 // wants reports whether a name is among some, or there are none.
