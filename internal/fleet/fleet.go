@@ -85,11 +85,13 @@ func New(c Config) *Fleet {
 
 func (f *Fleet) now() time.Duration { return time.Since(f.base) }
 
-// Start begins to talk to the other replicas.
+// Start begins to talk to the other replicas. It may follow a Stop, with another carrier: that the
+// others are not there yet does not make this replica alone.
 func (f *Fleet) Start(c Carrier) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.mu.Lock()
 	f.carrier, f.stop, f.ended = c, cancel, make(chan struct{})
+	f.census, f.inOrder = census{}.after(1, 0, f.now()), 0
 	f.mu.Unlock()
 	go func() {
 		defer close(f.ended)

@@ -252,6 +252,26 @@ func TestJoiner(t *testing.T) {
 	})
 }
 
+// A replica that leaves and joins again, as after a change of its sockets, is not alone meanwhile.
+func TestStartAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 5)
+		w.run(2 * time.Minute)
+		n := w.nodes[0]
+		n.fleet.Stop(t.Context())
+		n.fleet.Start(n)
+		n.fleet.Members([]Replica{{Name: n.name, Versions: Understood}})
+		if n.fleet.Alone() {
+			t.Error("alone")
+		}
+		n.members()
+		w.run(10 * time.Second)
+		if s := n.fleet.Snapshot(); s.Alone || len(s.Members) != 5 || s.Checks[0].Replicas != 5 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // Messages that are lost are made up for.
 func TestLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
