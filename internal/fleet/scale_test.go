@@ -17,7 +17,7 @@ func TestChurn(t *testing.T) {
 		t.Skip("takes half a minute")
 	}
 	synctest.Test(t, func(t *testing.T) {
-		const replicas, all, minutes = 500, 200, 2
+		const replicas, all, minutes = 500, 100, 2
 		w := newNetwork(t, 0)
 		w.pace, w.calm = 250*time.Millisecond, true
 		for i := range replicas {
@@ -27,7 +27,7 @@ func TestChurn(t *testing.T) {
 		for _, at := range endpoints(all) {
 			w.nodes[0].see(at)
 		}
-		w.run(time.Minute)
+		w.run(30 * time.Second)
 		var seen [16]int
 		w.each = func() {
 			var probers [all]int
@@ -72,14 +72,14 @@ func steady(t *testing.T, all int) (perSecond, perEndpoint float64) {
 				n.see(at)
 			}
 		}
-		w.run(time.Minute)
+		w.run(20 * time.Second)
 		for _, n := range w.nodes {
 			n.probed = nil // its votes stand
 		}
 		before := w.nodes[0].fleet.Snapshot()
-		w.run(time.Minute)
+		w.run(30 * time.Second)
 		after := w.nodes[0].fleet.Snapshot()
-		perSecond = float64(after.SentBytes-before.SentBytes) / 60
+		perSecond = float64(after.SentBytes-before.SentBytes) / 30
 		if checks := after.Checks[0]; checks.Endpoints != all || checks.Bare > 0 || checks.Undecided > 0 {
 			t.Errorf("%+v", checks)
 		}
