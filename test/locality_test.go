@@ -108,12 +108,13 @@ func nodeCache(t *testing.T, s *server, lines string) *server {
 }
 
 // zonesLed returns the zones that the four members of an answer are in, the first one first.
-func zonesLed(t *testing.T, s *server, client string) (zones string) {
+func zonesLed(t *testing.T, s *server, client string) string {
 	t.Helper()
+	var zones strings.Builder
 	for _, member := range members(dial(t, "udp", s.udp(), client).Ask(query("www.example.org.", dns.TypeA)), dns.TypeA) {
-		zones += map[string]string{"127.1": "a", "127.2": "b"}[member[:len("127.1")]]
+		zones.WriteString(map[string]string{"127.1": "a", "127.2": "b"}[member[:len("127.1")]])
 	}
-	return zones
+	return zones.String()
 }
 
 const podInA, podInB = "127.1.0.77", "127.2.0.77"
