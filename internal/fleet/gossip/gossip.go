@@ -56,7 +56,6 @@ type Carrier struct {
 	log      *limitedLog
 	sockets  memberlist.NodeAwareTransport
 	keys     *memberlist.Keyring
-	traffic  Traffic
 	members  *members
 	listener fleet.Listener
 
@@ -89,7 +88,7 @@ type parcel struct {
 func Listen(o Options) (*Carrier, error) {
 	log := newLimitedLog(o.Log, o.Fleet)
 	c := newCarrier(o, log)
-	t, err := listen(o.Listen, log, &c.traffic)
+	t, err := listen(o.Listen, log)
 	if err != nil {
 		return nil, err
 	}
@@ -155,9 +154,6 @@ func (c *Carrier) Advertised() netip.AddrPort {
 // Joined reports whether this replica has taken the state of another one over, or knows that there is
 // none.
 func (c *Carrier) Joined() bool { return c.joined.Load() }
-
-// Traffic returns what the sockets sent and received.
-func (c *Carrier) Traffic() *Traffic { return &c.traffic }
 
 // run makes the member list and keeps looking for other replicas.
 func (c *Carrier) run() {

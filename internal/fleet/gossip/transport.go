@@ -43,7 +43,6 @@ type transport struct {
 	log       *limitedLog
 	packets   chan *memberlist.Packet
 	streams   chan net.Conn
-	traffic   *Traffic
 
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -56,15 +55,9 @@ type transport struct {
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-// Traffic counts what the sockets of a carrier sent and received, memberlist's own messages
-// included. Safe for concurrent use.
-type Traffic struct {
-	PacketsSent, PacketsReceived, BytesSent, BytesReceived atomic.Uint64
-}
-
 // listen opens the sockets. An address that is not specified stands for all of its family, and the
 // zero address for all.
-func listen(at netip.AddrPort, log *limitedLog, traffic *Traffic) (*transport, error) {
+func listen(at netip.AddrPort, log *limitedLog) (*transport, error) {
 	suffix := ""
 	if at.Addr().Is4() {
 		suffix = "4" // 0.0.0.0 is not ::
@@ -82,7 +75,7 @@ func listen(at netip.AddrPort, log *limitedLog, traffic *Traffic) (*transport, e
 	_ = udp.SetReadBuffer(receiveBuffer) // the kernel may allow less
 	ctx, cancel := context.WithCancel(context.Background())
 	return &transport{
-		udp: udp, tcp: tcp, log: log, traffic: traffic, ctx: ctx, cancel: cancel,
+		udp: udp, tcp: tcp, log: log, ctx: ctx, cancel: cancel,
 		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), open: make(map[*stream]struct{}),
 	}, nil
 }
@@ -112,9 +105,7 @@ func (t *transport) WriteTo(packet []byte, to string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("send to %q: want an address and a port", to)
 	}
-	n, err := t.udp.WriteToUDPAddrPort(packet, at)
-	t.traffic.PacketsSent.Add(1)
-	t.traffic.BytesSent.Add(uint64(n))
+	_, err = t.udp.WriteToUDPAddrPort(packet, at)
 	return time.Now(), err
 }
 
@@ -138,8 +129,6 @@ func (t *transport) receive() {
 		if err != nil || n == 0 {
 			continue
 		}
-		t.traffic.PacketsReceived.Add(1)
-		t.traffic.BytesReceived.Add(uint64(n))
 		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 		p := &memberlist.Packet{Buf: slices.Clone(buffer[:n]), From: net.UDPAddrFromAddrPort(from), Timestamp: now}
 		select {
@@ -285,17 +274,10 @@ type stream struct {
 
 func (s *stream) Read(into []byte) (int, error) {
 	n, err := s.Conn.Read(into)
-	s.of.traffic.BytesReceived.Add(uint64(n))
 	read, all := s.read.Add(int64(n)), s.of.streamed.Add(int64(n))
 	if read > maxStream || all > maxStreamed {
 		return 0, errTooMuch
 	}
-	return n, err
-}
-
-func (s *stream) Write(from []byte) (int, error) {
-	n, err := s.Conn.Write(from)
-	s.of.traffic.BytesSent.Add(uint64(n))
 	return n, err
 }
 
