@@ -12,7 +12,7 @@ import (
 // pages are made of documents.
 var pages = []struct{ name, section, document, whatis string }{
 	{"coredns-balance", "7", "README.md", "balance - decides which records of an answer a client gets, and in which order."},
-	{"balancectl", "1", "docs/balancectl.md", "balancectl - shows what balance does, and takes members out of the answers."},
+	{"balancectl", "1", "docs/balancectl.md", "balancectl - shows what balance does, checks its files, and takes members out of the answers."},
 }
 
 func content(t *testing.T, path string) string {
