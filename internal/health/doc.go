@@ -16,6 +16,8 @@
 //	pool.settle     updates what is known with the result, and decides when to probe next
 //	pool.publish    tells the rules, the log and the metrics about a new verdict
 //
+// In a fleet a result is a vote (internal/fleet), and the verdict of all replicas is published.
+//
 // With the option hold, the end of an idle connection makes a probe due: connections.go.
 //
 // The files:
@@ -40,5 +42,6 @@
 //	damping.go       which endpoints flap, and for how long they are to stay out
 //	transitions.go   new verdicts in the log, few lines for many
 //	history.go       the last probes of an endpoint
+//	fleet.go         a pool in a fleet: which endpoints it probes, votes, and the verdicts of all replicas
 //	hold.go          the state machine of the idle connection to an endpoint; connections.go carries it out
 package health

@@ -371,6 +371,50 @@ func TestFleetReload(t *testing.T) {
 	})
 }
 
+// Only the replicas that probe an endpoint hold a connection to it, also after another one joined. The end
+// of the connections makes a death known at once.
+func TestFleetHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var held []*fakeLines
+		all := newReplicasOf(t, 4, func(c *Check) { held = append(held, c.holding()) })
+		for _, at := range addresses(20) {
+			all.all[0].rule.Seen(at)
+		}
+		wait(20 * time.Second)
+		all.join("late")
+		all.members()
+		wait(30 * time.Second)
+		connections := func(at netip.AddrPort) (n int) {
+			for i, lines := range held {
+				open := 0
+				lines.do(func() {
+					for _, e := range lines.open {
+						open += one(e.at == at)
+					}
+				})
+				tally, _ := all.all[i].rule.Tally(at)
+				if open != one(tally.Probing()) {
+					t.Errorf("r%d holds %d connections to %s, probing: %v", i, open, nameOf(at), tally.Probing())
+				}
+				n += open
+			}
+			return n
+		}
+		for _, at := range addresses(20) {
+			if n := connections(at); n != 3 {
+				t.Errorf("%d connections to %s, want 3", n, nameOf(at))
+			}
+		}
+		at := addresses(20)[4]
+		all.set(at, errRefused)
+		for _, lines := range held {
+			lines.end(at)
+		}
+		wait(time.Second)
+		all.verdicts(at, Down)
+	})
+}
+
 // While a replica stops, its last verdicts stand, and the others take its endpoints over.
 func TestFleetStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
