@@ -226,7 +226,7 @@ func (a *answer) spilled(rules *applied, b *buffers, key turnKey, set *rrset, rr
 	lead := way.next(own.place)
 	if a.explanation() == nil {
 		z := a.query.rule.zoneRule
-		lead = way.lead(own.place, now.plan.weights, time.Now(), &spillSource{z.hub, z.zone, set.owner, shared})
+		lead = way.lead(own.place, now.plan.weights, time.Now(), &spillSource{z.hub, z.zone, set.owner, shared.rrtype, uint8(shared.where), own.line})
 	}
 	if lead == own.place {
 		return now, order

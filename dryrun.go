@@ -158,7 +158,7 @@ func (d *dryRun) judge(err error) {
 	file := d.corefile.Filepath
 	for _, b := range d.blocks {
 		d.warnOfRules(b.rules)
-		if err := problemOfFleets(b.rules); err != nil {
+		if err := fleetIn(&b.controller).problem(); err != nil {
 			d.found.Errorf(file, "%v", err)
 		}
 	}

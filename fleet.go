@@ -78,24 +78,23 @@ func fleetIn(c *caddy.Controller) *fleetOfCorefile {
 	return f
 }
 
-// readFleet reads "fleet NAME [{ ... }]".
-func readFleet(s *stanza, l *line) error {
+// read reads "fleet NAME [{ ... }]". root is the directory that the names of files are relative to, and
+// words are the options of a stanza.
+func (f *fleetOfCorefile) read(l *line, root string, words []string) error {
 	name, err := parseFleetName(l.args)
 	if err != nil {
 		return err
 	}
-	f := s.fleets
 	if err := f.refer(name, l.at); err != nil {
 		return err
 	}
-	s.rule.fleet = f
 	if l.block == nil {
 		return nil
 	}
 	if f.block != nil {
 		return fmt.Errorf("a block defines it here, and one at %s: want one block, and %q in the other rules", f.block.heading, "fleet "+name)
 	}
-	f.block, err = s.readFleetBlock(name, l)
+	f.block, err = readFleetBlock(name, l, root, words)
 	return err
 }
 
@@ -110,22 +109,12 @@ func (f *fleetOfCorefile) refer(name string, at position) error {
 	return nil
 }
 
-// problem returns an error if no block defines the fleet. The receiver may be nil.
+// problem returns an error if rules take part in the fleet and no block defines it.
 func (f *fleetOfCorefile) problem() error {
-	if f == nil || f.name == "" || f.block != nil {
+	if f.name == "" || f.block != nil {
 		return nil
 	}
 	return &lineError{f.first, fmt.Errorf("fleet: no block defines %q: want \"fleet %s { ... }\" in one of its rules", f.name, f.name)}
-}
-
-// problemOfFleets returns an error if rules take part in a fleet that no block defines.
-func problemOfFleets(rules []*rule) error {
-	for _, r := range rules {
-		if err := r.fleet.problem(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // parseFleetName reads a fleet's name, which stands in labels and in every message.
@@ -144,18 +133,15 @@ func parseFleetName(args []string) (string, error) {
 }
 
 // readFleetBlock reads the block of a fleet.
-func (s *stanza) readFleetBlock(name string, l *line) (*fleetBlock, error) {
-	b := &fleetBlock{name: name, root: s.root, heading: l.at, probers: defaultProbers}
-	unknown := func(word string) error { return unknownFleetOption(word, s.words) }
+func readFleetBlock(name string, l *line, root string, words []string) (*fleetBlock, error) {
+	b := &fleetBlock{name: name, root: root, heading: l.at, probers: defaultProbers}
+	unknown := func(word string) error { return unknownFleetOption(word, words) }
 	var err error
 	if b.at, err = readOptions(b, l.block, fleetOptions, unknown); err != nil {
 		return nil, err
 	}
 	if err := b.validate(); err != nil {
 		return nil, err
-	}
-	if len(b.join) == 0 {
-		s.warn(l.at, "fleet: no join, so this replica looks for no other, and others have to find it")
 	}
 	return b, nil
 }

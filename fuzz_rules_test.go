@@ -254,7 +254,7 @@ func FuzzCorefile(f *testing.F) {
 		c.ServerBlockKeys = []string{"dns://.:53"}
 		stanzas, err := parse(c)
 		if err == nil {
-			err = problemOfFleets(stanzas)
+			err = fleetIn(c).problem()
 		}
 		if err != nil {
 			checkParseError(t, err, input)

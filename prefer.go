@@ -111,6 +111,38 @@ func (r *rule) distance(c choice, addr netip.Addr, place locality.Locality) uint
 	return uint16(min(at, math.MaxUint16)) //nolint:gosec // at most that
 }
 
+// narrow applies "prefer locality only" to a classification, and returns the choice that the plan
+// follows. It is the client's own. If too few near members can answer, all members answer and the
+// plan follows no choice.
+func (r *rule) narrow(own choice, standings []standing, c *classification, by criteria) choice {
+	if n := r.nearOf(own); n == nil || !n.only || own.spilled || len(c.answering) == 0 {
+		return own
+	}
+	if !c.keepNear(standings, own.place, by) {
+		return choice{line: noPreference}
+	}
+	return own
+}
+
+// spills reports whether the rule has "prefer locality spill".
+func (r *rule) spills() bool {
+	return slices.ContainsFunc(r.prefer, func(p preference) bool { return p.near != nil && p.near.spill })
+}
+
+// spillsFor reports whether the answers for a choice may be led by members of another locality.
+func (r *rule) spillsFor(c choice) bool {
+	n := r.nearOf(c)
+	return n != nil && n.spill
+}
+
+// nearOf returns the option prefer locality of a choice, nil if the choice does not go by it.
+func (r *rule) nearOf(c choice) *near {
+	if c.line == noPreference {
+		return nil
+	}
+	return r.prefer[c.line].near
+}
+
 // parsePrefer reads "prefer CIDR... [from CIDR... | when EXPRESSION]" and "prefer locality [only]
 // [spill]". Bits behind the length of a target are kept.
 func parsePrefer(args []string) (p preference, err error) {
@@ -143,22 +175,6 @@ func parsePrefer(args []string) (p preference, err error) {
 		}
 	}
 	return p, err
-}
-
-// parseNear reads the words after "prefer locality".
-func parseNear(args []string) (*near, error) {
-	n := new(near)
-	for _, arg := range args {
-		word := map[string]*bool{"only": &n.only, "spill": &n.spill}[arg]
-		switch {
-		case word == nil:
-			return nil, text.Unknown("word", arg, []string{"only", "spill"})
-		case *word:
-			return nil, fmt.Errorf("%q is given twice: want it once", arg)
-		}
-		*word = true
-	}
-	return n, nil
 }
 
 // addPreference adds a prefer line to those before it. Lines without "from" are one list. It warns

@@ -34,9 +34,10 @@ func setup(c *caddy.Controller) error {
 	rules := rulesByZone(stanzas)
 	dryRunning.note(c, stanzas, rules)
 	background := newLife(c, stanzas, rules)
+	fleets := fleetIn(c)
 	background.blockZones = plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
 	start := func() error {
-		if err := problemOfFleets(stanzas); err != nil {
+		if err := fleets.problem(); err != nil {
 			return plugin.Error(pluginName, err)
 		}
 		warnOfStanzas(stanzas)
@@ -262,6 +263,18 @@ func unknownOption(word string) error {
 		return fmt.Errorf("found the directive %q in a stanza: is the \"}\" of balance missing before it?", word)
 	}
 	return text.Unknown("option", word, optionNames(options))
+}
+
+// readFleet reads "fleet NAME [{ ... }]".
+func readFleet(s *stanza, l *line) error {
+	s.rule.fleet = s.fleets
+	if err := s.fleets.read(l, s.root, s.words); err != nil {
+		return err
+	}
+	if l.block != nil && len(s.fleets.block.join) == 0 {
+		s.warn(l.at, "fleet: no join, so this replica looks for no other, and others have to find it")
+	}
+	return nil
 }
 
 // addPreference adds a prefer line, which the status page names by its number.

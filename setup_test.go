@@ -87,7 +87,7 @@ func parsed(input string) string {
 	c.ServerBlockKeys = keys
 	stanzas, err := parse(c)
 	if err == nil {
-		err = problemOfFleets(stanzas)
+		err = fleetIn(c).problem()
 	}
 	if err != nil {
 		return "error: " + err.Error() + "\n"

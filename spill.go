@@ -33,16 +33,20 @@ type spillway struct {
 
 // spillSource is what a spillway counts, and the fleet that counts the same. Immutable.
 type spillSource struct {
-	hub   *fleet.Fleet // nil: this replica is by itself
-	zone  string       // of the rule
-	owner string       // of the RRset
-	key   turnKey
+	hub  *fleet.Fleet // nil: this replica is by itself
+	zone string       // of the rule
+
+	// The RRset, the section that it is in, and the prefer line of its clients.
+	owner   string
+	rrtype  uint16
+	section uint8
+	line    int8
 }
 
 // topic identifies in all replicas what is counted.
 func (f *spillSource) topic() uint64 {
 	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "spill %s %s %d %d %d", f.zone, f.owner, f.key.where, f.key.rrtype, f.key.prefer.line)
+	_, _ = fmt.Fprintf(h, "spill %s %s %d %d %d", f.zone, f.owner, f.section, f.rrtype, f.line)
 	return h.Sum64()
 }
 
