@@ -55,8 +55,8 @@
 //	glue.go         addresses that no record of the answer leads to, such as those of name servers
 //	prefer.go       preferences; condition.go when, near.go and spill.go prefer locality
 //	localities.go   which locality an address is in
-//	past.go         slow_start, damp and failback, for which the past of members counts
-//	load.go         weights that follow what members say of their load
+//	past.go         slow_start, damp and failback, which depend on the past of members
+//	load.go         weights that follow the load that members report
 //	fit.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
 //
 // What operators see:
@@ -70,7 +70,7 @@
 //	metrics.go      counters; scrape.go metrics made at a scrape
 //	position.go     warnings about the position in plugin.cfg
 //	dryrun.go       the flag -balance.check; dryrunzones.go the zones that a Corefile loads;
-//	                comparison.go a rule beside them, unmatched.go its lines that match nothing
+//	                comparison.go a rule compared with them; unmatched.go its lines that match nothing
 //
 // Life:
 //
@@ -102,8 +102,8 @@ var _ plugin.Handler = (*Balance)(nil)
 func (b *Balance) Name() string { return pluginName }
 
 // Ready implements the ready plugin's Readiness. It reports true once the endpoints of all watched
-// names have verdicts, up or down, or after five seconds. A replica of a fleet waits as long for what
-// the others know.
+// names have verdicts, up or down. A replica of a fleet must also know what the others know. After five
+// seconds it waits for neither. With "locality kubernetes" it waits until the nodes have been read.
 func (b *Balance) Ready() bool {
 	for _, served := range b.rules.byZone {
 		if r := inFleet.current.Load(); served.fleet != nil && r != nil && !r.ready() {

@@ -14,7 +14,7 @@ func (p *pool) admit() {
 		}
 	}
 	if p.share != nil {
-		return // it has them probed
+		return // the share decides which replicas probe them
 	}
 	for _, endpoints := range fresh {
 		step := time.Second / time.Duration(max(len(endpoints), 1000))

@@ -39,7 +39,7 @@ func countersOf(zone, check string) counters {
 	return c
 }
 
-// countTransition counts a new verdict. That there is none any more does not count.
+// countTransition counts a new verdict. A verdict that was only dropped does not count.
 func (c *counters) countTransition(v Verdict) {
 	if v != Unknown {
 		c.transitions[v].Inc()

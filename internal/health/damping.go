@@ -13,19 +13,19 @@ import (
 
 // The penalty of an endpoint. It halves in a half-life.
 const (
-	penaltyOfDown  = 1000                         // is added each time that the endpoint goes down
-	suppressAbove  = 2000                         // from here on it is to stay out
-	reuseBelow     = 750                          // until here
-	longestDamping = 10                           // half-lives after it came back up, at most
-	maxPenalty     = reuseBelow << longestDamping // so that this holds
+	penaltyOfDown  = 1000                         // what going down adds
+	suppressAbove  = 2000                         // a higher penalty keeps the endpoint out
+	reuseBelow     = 750                          // a lower one lets it answer again
+	longestDamping = 10                           // half-lives that it stays out, at most
+	maxPenalty     = reuseBelow << longestDamping // the penalty that takes that long to halve below reuseBelow
 )
 
-// damping is what an endpoint has flapped so far, as of the time of its verdict. Immutable. The zero
-// value is that of an endpoint that never has.
+// damping says how much an endpoint has flapped, as of the time of its verdict. Immutable. The zero
+// value is that of an endpoint that never flapped.
 type damping struct {
 	penalty    float32
-	suppressed bool // it is to stay out
-	charges    bool // it went down, which is added to the penalty when it is back
+	suppressed bool // it stays out
+	charges    bool // it went down, and its penalty grows once it is back up
 }
 
 // decayed returns the damping after some time.
@@ -35,16 +35,16 @@ func (d damping) decayed(after, halfLife time.Duration) damping {
 	return d
 }
 
-// wentDown returns the damping of an endpoint that goes down after some time. The penalty follows when
-// it is back: only then it is known whether this host was at fault.
+// wentDown returns the damping of an endpoint that goes down after some time. Its penalty grows only
+// when it is back, because only then is it known whether this host was at fault.
 func (d damping) wentDown(after, halfLife time.Duration, doubted bool) damping {
 	d = d.decayed(after, halfLife)
 	d.charges = !doubted
 	return d
 }
 
-// cameUp returns the damping of an endpoint that comes back up after some time. Going down counts from
-// when it did.
+// cameUp returns the damping of an endpoint that comes back up after some time. The penalty for going
+// down halves since it went down, not since it came back.
 func (d damping) cameUp(after, halfLife time.Duration, doubted bool) damping {
 	if !doubted {
 		d = d.charged()
@@ -53,7 +53,7 @@ func (d damping) cameUp(after, halfLife time.Duration, doubted bool) damping {
 	return d.decayed(after, halfLife)
 }
 
-// charged returns the damping with what the endpoint is charged for going down.
+// charged returns the damping with the penalty for going down, if that is still to be added.
 func (d damping) charged() damping {
 	if d.charges {
 		d.penalty = min(d.penalty+penaltyOfDown, maxPenalty)
@@ -62,7 +62,7 @@ func (d damping) charged() damping {
 	return d
 }
 
-// lasts returns for how long the endpoint is to stay out.
+// lasts returns how long the endpoint stays out.
 func (d damping) lasts(halfLife time.Duration) time.Duration {
 	if !d.suppressed {
 		return 0
@@ -97,7 +97,8 @@ func (p *pool) doubtedSince(e *endpoint, at time.Time) bool {
 	return false
 }
 
-// reuse returns until when the endpoint is to stay out, or was. It is the zero time if it never was.
+// reuse returns when damping lets the endpoint answer again, or did. It is the zero time if damping has
+// not kept it out since it came up.
 func (s *status) reuse(halfLife time.Duration) time.Time {
 	if halfLife == 0 || s.verdict != Up || !s.damping.suppressed {
 		return time.Time{}
@@ -118,7 +119,7 @@ type Record struct {
 	Verdict Verdict
 	Since   time.Time // of the verdict
 	CameUp  bool      // it is up, and was down before
-	Reuse   time.Time // until when damping keeps it out, or kept it; zero: it never did
+	Reuse   time.Time // when damping lets it answer, or did; zero: at once
 }
 
 // Record returns how an endpoint came to its verdict. It does not register the endpoint for probing.

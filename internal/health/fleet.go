@@ -17,8 +17,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// A pool's part in a fleet. A pool without a fleet has no share, and pays for nothing but a look at
-// that. In a fleet
+// A pool's part in a fleet. A pool without a fleet has no share, which costs it a nil check. In a
+// fleet
 //
 //   - the pool probes only the endpoints that it is assigned to: the others are not in its timers;
 //   - the verdict of a tracker is a vote, and queries see the fleet's verdict;
@@ -29,7 +29,7 @@ type fleetHost struct{ *pool }
 
 var _ fleet.Host = fleetHost{}
 
-// joinFleet has a new pool take part in its fleet, if it has one.
+// joinFleet lets a new pool take part in its fleet, if it has one.
 func (p *pool) joinFleet() {
 	if p.check.Fleet == nil {
 		return
@@ -46,7 +46,7 @@ func (p *pool) leaveFleet() {
 }
 
 // shared returns what identifies the check in all replicas of a fleet. The source address, what may be
-// probed and how many at once are each replica's own affair.
+// probed and how many at once may differ from replica to replica.
 func (c *Check) shared() fleet.Check {
 	key := c.Key()
 	if before, after, found := strings.Cut(key, " source="); found {
@@ -91,7 +91,7 @@ func (h fleetHost) Find(at netip.AddrPort) (uint32, bool) {
 // At implements fleet.Host.
 func (h fleetHost) At(n uint32) netip.AddrPort { return h.table.numbered(n).at }
 
-// never is when an endpoint was last seen that no answer here has held.
+// never is the time at which an endpoint was last seen if no answer here has held it.
 const never = math.MinInt64 / 4
 
 // Admit implements fleet.Host. What another replica names is probed only if a rule here allows it.
@@ -111,8 +111,8 @@ func (h fleetHost) Admit(at netip.AddrPort) (uint32, bool) {
 	return e.number, true
 }
 
-// admits reports whether a rule may probe what another replica names: a port of its own only if the
-// rule goes by the ports of records.
+// admits reports whether a rule may probe an endpoint that another replica names. If the rule goes by
+// the ports of records, the endpoint must have a port of its own; otherwise it must have none.
 func (s *scope) admits(at netip.AddrPort) bool {
 	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool {
 		return one.FollowsPorts() == (at.Port() != 0) && one.Allows(at)
@@ -287,7 +287,7 @@ func adviceFrom(d fleet.Decision, before Advice) Advice {
 	return a
 }
 
-// opinionOf returns what a verdict and the endpoint's advice are as a vote.
+// opinionOf returns a verdict and the endpoint's advice as an opinion.
 func opinionOf(v Verdict, a Advice) fleet.Opinion {
 	o := fleet.Opinion{Drain: a.Drain}
 	switch v {
@@ -302,8 +302,8 @@ func opinionOf(v Verdict, a Advice) fleet.Opinion {
 	return o
 }
 
-// vote votes with what is known about an endpoint after a probe. While the tracker is in doubt its
-// verdict is the one before, which this replica may not have found itself.
+// vote votes with what is known about an endpoint after a probe. While the tracker is in doubt it does
+// not vote: the tracker's verdict may be one that another replica found.
 func (p *pool) vote(e *endpoint, r *probe.Report, err error) {
 	if e.tracker.inDoubt() {
 		return
@@ -317,14 +317,14 @@ func (p *pool) vote(e *endpoint, r *probe.Report, err error) {
 	p.share.Vote(e.number, o, text)
 }
 
-// shareNew has the share take an endpoint that an answer held first.
+// shareNew adds to the share an endpoint that an answer here held first.
 func (p *pool) shareNew(e *endpoint) {
 	if p.share != nil {
 		p.share.Add(e.number, true, fleet.Opinion{})
 	}
 }
 
-// shareRestored has the share take an endpoint about which another pool of this process knew.
+// shareRestored adds to the share an endpoint that another pool of this process knew.
 func (p *pool) shareRestored(e *endpoint) {
 	if p.share != nil && !p.share.Has(e.number) {
 		known := e.status.Load()
@@ -368,7 +368,7 @@ func (p *pool) isWanted(e *endpoint) bool {
 	return !p.unseen(e) || p.share != nil && p.share.Wanted(e.number)
 }
 
-// workShare has the share do what is due.
+// workShare lets the share do what is due.
 func (p *pool) workShare() {
 	if p.share == nil {
 		return
@@ -386,8 +386,8 @@ func (p *pool) workShare() {
 	p.fresh = 0
 }
 
-// review withdraws the votes on endpoints whose probes are overdue, and says whether most probes prove
-// nothing because of this host.
+// review withdraws the votes on endpoints whose probes are overdue, and tells the share whether
+// most probes prove nothing because of this host.
 func (p *pool) review(now time.Duration) {
 	proofless, assigned := 0, 0
 	grace := p.check.Timing.Interval + p.check.Timing.Timeout
@@ -449,7 +449,7 @@ func (s *Subscription) Voters(at netip.AddrPort) []fleet.Voter {
 // Fleet returns the fleet that shares the check, nil for none.
 func (s *Subscription) Fleet() *fleet.Fleet { return s.pool.check.Fleet }
 
-// Tally returns how the votes on an endpoint stand: a snapshot for scrapes, without a lock. It reports
+// Tally returns the count of the votes on an endpoint: a snapshot for scrapes, without a lock. It reports
 // false without a fleet, or if the endpoint is not known.
 func (s *Subscription) Tally(at netip.AddrPort) (fleet.Summary, bool) {
 	e := s.targetOf(at).known

@@ -24,7 +24,7 @@ const (
 	maxWaiting    = 16                     // most probes that wait for a processor: a query may wait behind them
 	maxLag        = 5 * time.Millisecond   // with a longer lag the processors are overloaded
 	lagStep       = 20 * time.Millisecond  // between changes of the window: long enough to see the last one's effect
-	slowAfter     = 100 * time.Millisecond // a probe that takes as long is slow
+	slowAfter     = 100 * time.Millisecond // a probe that takes this long is slow
 	leastInFlight = 32                     // the smallest window: the load may be another program's, and may stay
 )
 
@@ -38,8 +38,8 @@ func (l *limiter) full(inFlight int) (full, moment bool) {
 	return moment, moment
 }
 
-// lastingParts returns how many probes may be in flight that last long: silent of silent endpoints,
-// most of silent and slow ones together. The others must not wait for them.
+// lastingParts returns how many long probes may be in flight: silent is the limit for silent
+// endpoints, most is the limit for silent and slow ones together. The rest is left to prompt ones.
 func (l *limiter) lastingParts() (silent, most int) {
 	return max(1, l.window-l.window/4), max(1, l.window-l.window/8)
 }

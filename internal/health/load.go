@@ -17,7 +17,7 @@ import (
 type Load struct {
 	Report  load.Report // the last valid one
 	At      time.Time   // when that came
-	Problem string      // why what came last is not valid
+	Problem string      // why the last report is not valid; empty if it is
 }
 
 // Load returns what an endpoint says of its load. It does not register the endpoint for probing.
@@ -40,8 +40,8 @@ func (s *status) lastLoad() Load {
 	return *s.load
 }
 
-// hearLoad takes what an endpoint says of its load, and counts it for the rules that go by it. In a fleet
-// it becomes a vote later.
+// hearLoad publishes what an endpoint says of its load, and counts it for the rules that go by load. In a
+// fleet the vote that follows publishes it.
 func (p *pool) hearLoad(e *endpoint, r *probe.Report) {
 	before := e.status.Load().lastLoad()
 	now, result := before, "missing"
@@ -65,8 +65,8 @@ func (p *pool) hearLoad(e *endpoint, r *probe.Report) {
 	}
 }
 
-// publishLoad stores what an endpoint says of its load, if that is news. Plans stay: rules look at loads
-// by themselves.
+// publishLoad stores what an endpoint says of its load, if that is new. No plan becomes stale,
+// because rules read loads themselves.
 func (p *pool) publishLoad(e *endpoint, now Load) {
 	before := e.status.Load()
 	if before.lastLoad() == now || before.load == nil && now.Report.Kind == load.Nothing && now.Problem == "" {

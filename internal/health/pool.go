@@ -27,7 +27,7 @@ type pool struct {
 
 	share     *fleet.Share  // nil without a fleet
 	wakeShare chan struct{} // receives when the share has something to do
-	shareAt   time.Duration // when the share next has
+	shareAt   time.Duration // when the share next has something to do
 	reviewAt  time.Duration // when overdue votes are next withdrawn
 	fresh     int           // endpoints without a verdict that this call of the share has assigned
 
@@ -61,7 +61,7 @@ type assignment struct {
 	endpoint *endpoint
 	scope    *scope        // on whose behalf
 	at       time.Duration // when it was handed to a worker
-	class    class         // that it was in then
+	class    class         // its class at that time
 }
 
 // result is the result of a probe.
@@ -174,9 +174,10 @@ func (p *pool) dispatch(newWorker func()) {
 	}
 }
 
-// mayServe reports whether one more probe of a class and scope may be in flight. Silent endpoints
-// leave a part of the window to the others, and slow ones with them a smaller part to proven ones. A scope without any probe in flight may use all but that smaller part, so that it does
-// not wait for the silent endpoints of the other scopes.
+// mayServe reports whether one more probe of a class and scope may be in flight. A part of
+// the window is closed to silent endpoints. A smaller part of that is closed to slow ones too, so that
+// proven ones need not wait. A silent endpoint of a scope without any probe in flight has to leave only
+// the smaller part, so that it does not wait for those of other scopes.
 func (p *pool) mayServe(c class, s *scope) bool {
 	part, most := p.limiter.lastingParts()
 	both := p.inFlightOf[slow] + p.inFlightOf[silent]

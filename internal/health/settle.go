@@ -122,7 +122,8 @@ func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 	if pause != p.check.Timing.Interval {
 		return jitter(pause, pause/10)
 	}
-	return jitter(align(start, p.phase(e, pause), pause), pause/25) // at most 1.09 intervals; 0.01 is left for scheduling
+	// At most 1.09 intervals; 0.01 is left for scheduling.
+	return jitter(align(start, p.phase(e, pause), pause), pause/25)
 }
 
 // pauseInDoubt is pause after an inconclusive result. An unknown endpoint is served anyway, so

@@ -22,7 +22,7 @@ func (v *Votes) Add(one Verdict) {
 	}
 }
 
-// Verdict returns the common verdict if so many checks must say up, or all of them if require is 0.
+// Verdict returns the common verdict, if require checks (all of them if it is 0) must say up.
 // It is unknown while checks without a verdict could still decide it.
 func (v *Votes) Verdict(require int) Verdict {
 	all := v.up + v.down + v.unknown
@@ -40,8 +40,8 @@ func (v *Votes) Verdict(require int) Verdict {
 	return Unknown
 }
 
-// Together returns how an address came up, if so many checks of some must say up, or all of them if
-// require is 0: as the last one needed did. It is the zero Record if fewer say so.
+// Together returns how an address came up, if require of its checks (all of them if it is 0) must say
+// up: the record of the last one that was needed. It is the zero Record if fewer say up.
 func Together(checks []Record, require int) Record {
 	if require == 0 || require > len(checks) {
 		require = len(checks)
@@ -54,7 +54,7 @@ func Together(checks []Record, require int) Record {
 	return up[require-1]
 }
 
-// Back returns since when an endpoint that is up may answer, if damping has its way.
+// Back returns since when an endpoint that is up may answer, as far as damping decides.
 func (r Record) Back() time.Time {
 	if r.Reuse.After(r.Since) {
 		return r.Reuse
