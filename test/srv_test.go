@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // instance is a backend at a port of its own, as Consul, Nomad and named ports of Kubernetes have them.
@@ -133,25 +134,64 @@ func TestSRVEndpointsComeFromAnswers(t *testing.T) {
 	eventually(t, "a held connection", func() bool { return counts(t, k.metrics)[`coredns_balance_held_connections{zone="example.org."}`] == 1 })
 }
 
-// Each protocol with srv probes the port of the record.
+// Each protocol with srv probes the port of the record: of two backends on one host, the record of the
+// dead one leaves.
 func TestProtocolsOfSRV(t *testing.T) {
-	for protocol, open := range map[string]opener{
-		"http": serving(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) }),
-		"tcp":  listening,
+	ca := newIssuer(t)
+	host := func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) }
+	for protocol, tc := range map[string]struct {
+		open opener
+		line func(at string) string
+	}{
+		"tcp":   {listening, nil},
+		"http":  {serving(host), func(at string) string { return "body " + at }}, // the Host header has the port
+		"https": {overTLS(certified(ca.forName("www.example.org")), saying(200, "")), func(string) string { return "host www.example.org\n tls " + ca.file() }},
+		"grpc":  {healthServer("", grpc_health_v1.HealthCheckResponse_SERVING), nil},
+		"udp":   {echoing, func(string) string { return "send ping\n receive ping" }},
 	} {
 		t.Run(protocol, func(t *testing.T) {
-			i := &instance{t: t, addr: "127.1.0.1", port: freePort(t)}
-			t.Cleanup(open(t, net.JoinHostPort(i.addr, i.port)))
-			lines := []string(nil)
-			if protocol == "http" {
-				lines = append(lines, "body "+net.JoinHostPort(i.addr, i.port)) // the Host header has the port
+			all := newInstances(t, "127.1.0.1", "127.1.0.1")
+			all[0].kill()
+			all[1].kill()
+			at := net.JoinHostPort(all[0].addr, all[0].port)
+			t.Cleanup(tc.open(t, at))
+			line := ""
+			if tc.line != nil {
+				line = tc.line(at)
 			}
-			k := startChecked(t, rule(srvCheck(protocol, lines...)), "file "+zone(t, "example.org.", oneHost([]*instance{i})))
-			eventually(t, "the endpoint is up", func() bool {
-				k.c.Ask(query(webSRV, dns.TypeSRV))
-				return counts(t, k.metrics)[endpoints("up")] == 1
-			})
+			k := startChecked(t, rule(srvCheck(protocol, line)), "file "+zone(t, "example.org.", oneHost(all)))
+			k.answersOf(webSRV, dns.TypeSRV, 5, all[0].record("host.example.org."))
+			k.judged(1, 1)
 		})
+	}
+}
+
+// With observe the record of a dead backend stays, and counts as removed.
+func TestObservedSRVMembersStay(t *testing.T) {
+	all := newInstances(t, "127.1.0.1", "127.1.0.1")
+	all[1].kill()
+	k := startChecked(t, rule("observe", srvCheck("tcp", "watch _web._tcp.example.org")), "file "+zone(t, "example.org.", oneHost(all)))
+	k.judged(1, 1)
+	before := k.grown(removed("example.org.", "", "down"))
+	reply := k.c.Ask(query(webSRV, dns.TypeSRV))
+	if got := members(reply, dns.TypeSRV); len(got) != 2 || !onlyTTL(reply.Answer, 300) {
+		t.Errorf("the answer has %q, want both records as they came", reply.Answer)
+	}
+	if n := k.grown(removed("example.org.", "", "down")) - before; n != 1 {
+		t.Errorf("%v records counted as removed, want the one that would have been", n)
+	}
+}
+
+// The ports of one address count one by one for max_endpoints: the records beyond stay, unchecked.
+func TestSRVEndpointsBeyondTheTable(t *testing.T) {
+	all := newInstances(t, "127.1.0.1", "127.1.0.1", "127.1.0.1")
+	for _, i := range all {
+		i.kill()
+	}
+	k := startChecked(t, rule(srvCheck("tcp", "max_endpoints 2")), "file "+zone(t, "example.org.", oneHost(all)))
+	eventually(t, "one record stays", func() bool { return len(members(k.c.Ask(query(webSRV, dns.TypeSRV)), dns.TypeSRV)) == 1 })
+	if n := len(k.seriesOf("coredns_balance_endpoint_up")); n != 2 || k.grown(refused("table_full")) == 0 {
+		t.Errorf("%d endpoints and %v refusals, want 2 and some", n, k.grown(refused("table_full")))
 	}
 }
 
