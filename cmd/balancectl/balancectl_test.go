@@ -159,6 +159,16 @@ func TestWhoIsLeftByTheVerdict(t *testing.T) {
 	}
 }
 
+// Without the option overrides there is no file to change.
+func TestNoOverrides(t *testing.T) {
+	d := sample("")
+	d.Rules[0].Options, d.Rules[0].Files = nil, nil
+	want := "no rule on the page has the option overrides"
+	if status, _, problems := ctl(t, "drain", "192.0.2.2", "-why", "x", "-at", serve(t, d)); status != exitFailure || !strings.Contains(problems, want) {
+		t.Errorf("exit status %d, %q: want %q", status, problems, want)
+	}
+}
+
 // A failback is written for a name that a later tier serves, once, and cleared with the name.
 func TestFailback(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "overrides")

@@ -244,6 +244,9 @@ func (c *change) findFile(shown []shownPage) error {
 		found = append(found, overridesFiles(p.document)...)
 	}
 	slices.Sort(found)
+	if len(found) == 0 {
+		return errors.New("no rule on the page has the option overrides, so no file is read")
+	}
 	if found = slices.Compact(found); len(found) != 1 {
 		return fmt.Errorf("the page names %d overrides files %q: want one as -file", len(found), found)
 	}

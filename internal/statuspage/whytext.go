@@ -73,7 +73,11 @@ func (s *WhyRRset) writeText(b *strings.Builder) {
 		if m.Place > 0 {
 			place = strconv.Itoa(m.Place)
 		}
-		_, _ = fmt.Fprintf(table, ";;   %s\t%s\t%s\n", place, m.Member, strings.Join(m.Reasons, "; "))
+		cells := []string{place, m.Member}
+		if len(m.Reasons) > 0 { // else the line would end with blanks
+			cells = append(cells, strings.Join(m.Reasons, "; "))
+		}
+		_, _ = fmt.Fprintf(table, ";;   %s\n", strings.Join(cells, "\t"))
 	}
 	_ = table.Flush() // a Builder has no errors
 }
