@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
+	"github.com/seed-f1518d44/balance/internal/names"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
 )
 
 // What options have in common: arguments that are read, and the sentences that say what was found and
@@ -183,4 +187,18 @@ func distinct(words []string) (once []string) {
 		}
 	}
 	return once
+}
+
+// parseNames reads at least one domain name. They are returned as answers spell them.
+func parseNames(args []string) (all []string, err error) {
+	if len(args) == 0 {
+		return nil, wrongCount(args)
+	}
+	for _, arg := range args {
+		if _, ok := dns.IsDomainName(arg); !ok || strings.ContainsAny(arg, "/,") {
+			return nil, fmt.Errorf("bad domain name %q: want one such as www.example.org", arg)
+		}
+		all = append(all, names.Spell(plugin.Name(arg).Normalize()))
+	}
+	return all, nil
 }

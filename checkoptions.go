@@ -16,12 +16,10 @@ import (
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/idle"
-	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/probe"
 	"github.com/seed-f1518d44/balance/internal/text"
 
 	"github.com/coredns/coredns/plugin"
-	"github.com/miekg/dns"
 )
 
 // checkOptions are the words in the block of a health_check. A new option is a parse function, a
@@ -133,20 +131,6 @@ func (d *checkDraft) addPorts(more []health.PortRange) error {
 		d.ports = append(d.ports, r)
 	}
 	return nil
-}
-
-// parseNames reads at least one domain name. They are returned as answers spell them.
-func parseNames(args []string) (all []string, err error) {
-	if len(args) == 0 {
-		return nil, wrongCount(args)
-	}
-	for _, arg := range args {
-		if _, ok := dns.IsDomainName(arg); !ok || strings.ContainsAny(arg, "/,") {
-			return nil, fmt.Errorf("bad domain name %q: want one such as www.example.org", arg)
-		}
-		all = append(all, names.Spell(plugin.Name(arg).Normalize()))
-	}
-	return all, nil
 }
 
 // addWatched adds names to watch.

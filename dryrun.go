@@ -271,14 +271,14 @@ func (d *dryRun) checkCluster(r *rule) {
 	}
 }
 
-// setupOrNote is setup, but in a dry run it notes the block or its error, and goes on.
-func setupOrNote(c *caddy.Controller) error {
-	err := setup(c)
-	if err != nil && dryRunning != nil {
-		dryRunning.found.Errorf(dryRunning.corefile.Filepath, "%s", strings.TrimPrefix(err.Error(), "plugin/"+pluginName+": "))
-		return nil
+// noteError notes the error of a server block, if there is one, so that the dry run goes on. In a server
+// it returns the error. The receiver may be nil.
+func (d *dryRun) noteError(err error) error {
+	if d == nil || err == nil {
+		return err
 	}
-	return err
+	d.found.Errorf(d.corefile.Filepath, "%s", strings.TrimPrefix(err.Error(), "plugin/"+pluginName+": "))
+	return nil
 }
 
 // note keeps a block for what is found of it later. The receiver may be nil.

@@ -23,13 +23,13 @@ import (
 // inventing are the plugins that answer names which are in no zone file.
 var inventing = []string{"rewrite", "template", "autopath", "dynupdate"}
 
-// zonesOf returns the records of a server block's zone files and hosts files.
-func (d *dryRun) zonesOf(index int, block caddyfile.ServerBlock) *zonedata.Data {
+// zonesOf returns the records of a server block's zone files and hosts files. c is the controller of any
+// server block, with which to find the configuration of this one.
+func zonesOf(c caddy.Controller, index int, block caddyfile.ServerBlock) *zonedata.Data {
 	data := zonedata.New()
 	if slices.ContainsFunc(inventing, func(name string) bool { return block.Tokens[name] != nil }) {
 		return data
 	}
-	c := d.blocks[0].controller // any will do to find the configuration of another block
 	c.ServerBlockIndex, c.ServerBlockKeyIndex = index, 0
 	s := &zoneSource{data, dnsserver.GetConfig(&c), block.Keys}
 	for _, l := range linesOf(block.Tokens["file"]) {

@@ -33,6 +33,10 @@ func (p *past) joined(addr netip.Addr) time.Time {
 // numberOf returns the number by which joins knows a member.
 func numberOf(addr netip.Addr) uint64 { return maphash.Comparable(memberSeed, addr) }
 
+// steadyTTLs is how many TTLs a slow start should last: clients that cache an answer notice only so
+// many of its steps.
+const steadyTTLs = 3
+
 // defaultHalfLife is the HALF_LIFE of damp.
 const defaultHalfLife = time.Minute
 

@@ -22,7 +22,9 @@ import (
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
-func init() { plugin.Register(pluginName, setupOrNote) }
+func init() {
+	plugin.Register(pluginName, func(c *caddy.Controller) error { return dryRunning.noteError(setup(c)) })
+}
 
 // setup reads the stanzas of a server block and puts the plugin into its chain. It starts nothing.
 func setup(c *caddy.Controller) error {
@@ -370,10 +372,6 @@ func (s *stanza) warnOfNoEffect() {
 		s.warn(at, "health_check: agent alone takes no member out that is dead, because an agent that cannot be reached has no say: want another health_check too")
 	}
 }
-
-// steadyTTLs is how many TTLs a slow start should last: clients that cache an answer notice only so
-// many of its steps.
-const steadyTTLs = 3
 
 // warnOfPast warns of options that count the past and do not do what they seem to.
 func (s *stanza) warnOfPast() {

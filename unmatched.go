@@ -33,7 +33,7 @@ func (d *dryRun) compare(blocks []caddyfile.ServerBlock) {
 	}
 	var data []*zonedata.Data
 	for i := range blocks {
-		data = append(data, d.zonesOf(i, blocks[i]))
+		data = append(data, zonesOf(d.blocks[0].controller, i, blocks[i]))
 	}
 	var all []*comparison
 	for _, b := range d.blocks {
