@@ -341,7 +341,7 @@ func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) strin
 	if known.Problem != "" && (known.Failing || known.Verdict != health.Up) { // not of a failure long past
 		reason += ": " + text.OneLine(known.Problem)
 	}
-	said := []string{reason, adviceText(known.Advice), loadText(known.Load, now), dampText(known)}
+	said := []string{reason, votesReason(s, endpoint), adviceText(known.Advice), loadText(known.Load, now), dampText(known)}
 	return strings.Join(slices.DeleteFunc(said, func(s string) bool { return s == "" }), "; ")
 }
 

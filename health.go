@@ -59,6 +59,9 @@ type subscription interface {
 	Endpoints() iter.Seq[health.Endpoint]
 	// Tally returns how the votes on the endpoint stand, false without a fleet.
 	Tally(at netip.AddrPort) (votes fleet.Summary, ok bool)
+	// Voters returns what each replica of the fleet says about the endpoint, nil without a fleet. It
+	// takes a moment.
+	Voters(at netip.AddrPort) []fleet.Voter
 	// Leave ends the part that the rule takes.
 	Leave()
 }

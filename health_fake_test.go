@@ -39,6 +39,7 @@ func (v *verdicts) Endpoints() iter.Seq[health.Endpoint]       { return maps.Val
 func (v *verdicts) Refuse()                                    { v.refused++ }
 func (v *verdicts) Advice(at netip.AddrPort) health.Advice     { return v.known[v.endpoint(at)].Advice }
 func (v *verdicts) Load(at netip.AddrPort) health.Load         { return v.known[v.endpoint(at)].Load }
+func (v *verdicts) Voters(netip.AddrPort) []fleet.Voter        { return nil }
 func (v *verdicts) Tally(netip.AddrPort) (fleet.Summary, bool) { return 0, false }
 func (v *verdicts) Leave()                                     {}
 func (v *verdicts) Awaited(at netip.AddrPort) time.Time        { return v.awaited[v.endpoint(at)] }

@@ -26,6 +26,8 @@ const (
 	maxShownEndpoints = 1000   // that no name has
 	maxNamedInProblem = 3
 	maxShownLines     = 20 // of a file that applied to no member
+	maxShownReplicas  = 100
+	maxVotersAsked    = 200 // endpoints whose voters are shown; if votes differ, twice as many
 )
 
 // overview is what there is to show, while it is put together. Making it changes nothing: no
@@ -36,6 +38,7 @@ type overview struct {
 	byScope   map[uint64]int              // indexes
 	inNames   map[endpointKey]bool        // endpoints that a name has
 	unchecked map[uint64][]netip.AddrPort // members that no check allows, by the scope of the rule
+	asked     int                         // endpoints whose voters were asked for
 	doc       *statuspage.Document
 }
 
@@ -94,6 +97,7 @@ func (o *overview) document() *statuspage.Document {
 	o.names()
 	o.endpoints()
 	o.otherRules()
+	o.fleet()
 	o.problems()
 	return o.doc
 }
@@ -257,6 +261,7 @@ func (o *overview) probes(z *shownRule, at netip.AddrPort, shown *statuspage.Mem
 	}
 	for _, s := range z.subscriptions {
 		probe := probeOf(s, at)
+		probe.Votes = o.votesOn(s, at)
 		o.note(s, at)
 		if probe.Since != nil && probe.Verdict == shown.Verdict && (shown.Since == nil || probe.Since.After(*shown.Since)) {
 			shown.Since = probe.Since
@@ -331,7 +336,9 @@ func (o *overview) endpoints() {
 		all, o.doc.EndpointsOmitted = all[:maxShownEndpoints], more
 	}
 	for _, c := range all {
-		o.doc.Endpoints = append(o.doc.Endpoints, statuspage.Endpoint{Zone: c.rule.zone, Address: c.Name(), Probe: probeOf(c.subscription, c.At)})
+		shown := statuspage.Endpoint{Zone: c.rule.zone, Address: c.Name(), Probe: probeOf(c.subscription, c.At)}
+		shown.Votes = o.votesOn(c.subscription, c.At)
+		o.doc.Endpoints = append(o.doc.Endpoints, shown)
 	}
 }
 
@@ -364,6 +371,7 @@ func (o *overview) problems() {
 	if o.doc.Process.ReloadFailed {
 		o.say("reload", "", "the last reload failed, as the log says: the Corefile before it stays in force")
 	}
+	o.problemsOfFleet()
 	for i, r := range o.doc.Rules {
 		o.problemsOfNames(i, r)
 		o.problemsOfChecks(i, r)
@@ -404,7 +412,7 @@ func (o *overview) problemsOfChecks(i int, r statuspage.Rule) {
 }
 
 // problemKinds are those of a document, the worst first.
-var problemKinds = []string{"fail_open", "replaced", "all_failing", "unchecked", "reload", "file"}
+var problemKinds = []string{"fail_open", "replaced", "all_failing", "unchecked", "alone", "disagreement", "not_shared", "reload", "file"}
 
 func (o *overview) say(kind, zone, text string) {
 	o.doc.Problems = append(o.doc.Problems, statuspage.Problem{Kind: kind, Zone: zone, Text: text})

@@ -46,5 +46,6 @@
 //
 //	counts.go    what replicas share besides verdicts: counts, and what keepers save
 //	snapshot.go  what people and scrapes see
+//	logs.go      what the log says of members and of disputes
 //	bits.go      sets of small numbers
 package fleet

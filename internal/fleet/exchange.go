@@ -77,6 +77,7 @@ func (s *Share) openParcels() {
 func (s *Share) look(now time.Duration) {
 	changed := s.reflect(now)
 	s.rank() // a peer may have fallen silent
+	s.logDisputes(now)
 	if changed {
 		s.fleet.config.Log.Infof("fleet %s: %s: %s", s.fleet.config.Name, s.check.Name, doubtText(s.doubting.now))
 		s.sendBeat()
@@ -308,11 +309,11 @@ func (s *Share) hearBeat(i uint16, r *reader) {
 // are what the others go by.
 func (s *Share) ties() (all []claim) {
 	const most = 64
-	for n, tied := range s.open {
+	for n, d := range s.open {
 		if len(all) == most {
 			break
 		}
-		if b := &s.ballots[n]; tied && s.leads(n, 0) {
+		if b := &s.ballots[n]; d.tied && s.leads(n, 0) {
 			all = append(all, claim{at: s.host.At(n), opinion: Opinion{Verdict: b.decided}})
 		}
 	}
@@ -322,7 +323,7 @@ func (s *Share) ties() (all []claim) {
 // hearContested takes the verdicts that a peer goes by while votes are tied.
 func (s *Share) hearContested(i uint16, r *reader) {
 	r.claims(func(c claim) {
-		if n, known := s.host.Find(c.at); known && s.open[n] && c.opinion.Verdict != None && s.leads(n, i) {
+		if n, known := s.host.Find(c.at); known && s.open[n].tied && c.opinion.Verdict != None && s.leads(n, i) {
 			s.collect(&s.ballots[n], s.assignedTo(n))
 			s.settle(n, c.opinion.Verdict, "")
 		}

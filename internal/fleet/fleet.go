@@ -42,7 +42,7 @@ type Fleet struct {
 	members []Replica // sorted by name; this replica is one
 	since   map[string]time.Time
 	census  census
-	inOrder int // replicas that left in order since the members last changed
+	inOrder []string // replicas that left in order since the members last changed
 	shares  map[CheckID]*Share
 	retired []*Share                    // whose check another share has taken over
 	pending map[CheckID]pending         // states of checks that this replica does not have yet
@@ -52,6 +52,7 @@ type Fleet struct {
 	topics  map[uint64]*topic
 	countAt time.Duration // when counts are next sent
 	logged  bool          // that this replica is alone
+	changes changeLog     // of members
 	stop    context.CancelFunc
 	ended   chan struct{}
 }
@@ -79,7 +80,7 @@ func New(c Config) *Fleet {
 		shares:  make(map[CheckID]*Share), pending: make(map[CheckID]pending), foreign: make(map[foreignKey]foreignCheck),
 		keepers: make(map[string]Keeper), kept: make(map[string][]byte), topics: make(map[uint64]*topic),
 	}
-	f.census = f.census.after(1, 0, 0)
+	f.census, f.changes = f.census.after(1, 0, 0), newChangeLog()
 	return f
 }
 
@@ -91,7 +92,7 @@ func (f *Fleet) Start(c Carrier) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.mu.Lock()
 	f.carrier, f.stop, f.ended = c, cancel, make(chan struct{})
-	f.census, f.inOrder = census{}.after(1, 0, f.now()), 0
+	f.census, f.inOrder = census{}.after(1, 0, f.now()), nil
 	f.mu.Unlock()
 	go func() {
 		defer close(f.ended)
@@ -174,8 +175,9 @@ func (f *Fleet) Members(live []Replica) {
 	slices.SortFunc(live, func(a, b Replica) int { return strings.Compare(a.Name, b.Name) })
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.census = f.census.after(len(live), f.inOrder, f.now())
-	f.inOrder = 0
+	f.census = f.census.after(len(live), len(f.inOrder), f.now())
+	f.logMembers(live)
+	f.inOrder = nil
 	since := make(map[string]time.Time, len(live))
 	for _, m := range live {
 		since[m.Name] = time.Now()
@@ -188,10 +190,12 @@ func (f *Fleet) Members(live []Replica) {
 }
 
 // Left implements Listener. The carrier calls it before Members without the replica.
-func (f *Fleet) Left(_ string, inOrder bool) {
+func (f *Fleet) Left(name string, inOrder bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.inOrder += one(inOrder)
+	if inOrder {
+		f.inOrder = append(f.inOrder, name)
+	}
 }
 
 // view returns what shares are to know. The caller holds the lock.
@@ -236,14 +240,6 @@ func (f *Fleet) showTo(s *Share, v *view) {
 func (v *view) equal(other *view) bool {
 	return v.alone == other.alone && v.retired == other.retired && v.probers == other.probers && v.quorum == other.quorum &&
 		v.version == other.version && slices.Equal(v.members, other.members)
-}
-
-func (f *Fleet) logAlone(v *view) {
-	if v.alone {
-		f.config.Log.Warningf("fleet %s: alone: fewer than half of the replicas of a minute ago are there (%d): this replica goes by its own probes", f.config.Name, len(v.members))
-		return
-	}
-	f.config.Log.Infof("fleet %s: no longer alone: %d replicas", f.config.Name, len(v.members))
 }
 
 // Hear implements Listener.

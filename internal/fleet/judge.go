@@ -61,7 +61,7 @@ func (s *Share) decide(n uint32, assigned []uint16, text string) {
 		delete(s.open, n)
 		return
 	case !certain || differ(s.votes):
-		s.open[n] = !certain
+		s.dispute(n, !certain)
 	default:
 		delete(s.open, n)
 	}

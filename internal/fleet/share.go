@@ -86,7 +86,8 @@ type Share struct {
 	shadow  ranking // these and this replica, while it doubts itself
 
 	ballots   []ballot
-	open      map[uint32]bool          // endpoints whose votes differ or make no quorum; true: no quorum
+	open      map[uint32]dispute       // endpoints whose votes differ or make no quorum
+	disputed  bool                     // the log has said that replicas disagree
 	bare      map[uint32]time.Duration // endpoints without a valid vote, and since when
 	departed  [2]bitset                // endpoints that replicas wanted that are gone; the second are older
 	departing time.Duration            // when the older ones are dropped, and the others become these
@@ -243,7 +244,7 @@ func newShare(f *Fleet, check Check, host Host, v *view) *Share {
 	s := &Share{
 		fleet: f, check: check, host: host, self: keyOf(f.config.Replica),
 		inbox: make(chan parcel, maxInbox), byKey: make(map[uint64]uint16),
-		open: make(map[uint32]bool), bare: make(map[uint32]time.Duration), texts: make(map[uint32]string),
+		open: make(map[uint32]dispute), bare: make(map[uint32]time.Duration), texts: make(map[uint32]string),
 	}
 	s.peers = []peer{{key: s.self, name: f.config.Replica, locality: f.config.Locality, live: true, has: true}}
 	s.byKey[s.self] = 0

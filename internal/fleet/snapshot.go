@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ type Shared struct {
 	Endpoints   int
 	Probing     int // endpoints that this replica probes
 	Disagreeing int // endpoints whose votes differ
+	Lasting     int // of these, those that did so for some intervals
 	Undecided   int // endpoints whose votes make no quorum: the last verdict stays
 	Bare        int // endpoints without a valid vote
 }
@@ -93,7 +95,7 @@ func (f *Fleet) Alone() bool {
 
 // show adds the share to a snapshot.
 func (s *Share) show(to *Snapshot) {
-	shared := Shared{Name: s.check.Name, Doubts: s.doubting.now, Bare: len(s.bare)}
+	shared := Shared{Name: s.check.Name, Doubts: s.doubting.now, Bare: len(s.bare), Lasting: len(s.lasting(s.host.Now()))}
 	votes := make([]int, len(s.peers))
 	for n := range s.ballots {
 		b := &s.ballots[n]
@@ -159,19 +161,30 @@ func (s *Share) voters(n uint32) (all []Voter) {
 	return all
 }
 
-// Ballot returns the valid votes on an endpoint for the log: "dns-1 down, dns-2 up". It is empty if
-// there are none.
+// Ballot returns the valid votes on an endpoint for the log: "2 of 3 votes: dns-1 down, dns-2 down,
+// dns-3 up". It is empty if there are none.
 func (s *Share) Ballot(n uint32) string {
 	var votes []string
-	s.ballots[n].each(func(v *vote) bool {
+	b, agree := &s.ballots[n], 0
+	b.each(func(v *vote) bool {
 		if p := &s.peers[v.peer]; p.counts && v.opinion().Verdict != None {
 			votes = append(votes, p.name+" "+v.opinion().Verdict.String())
+			agree += one(v.opinion().Verdict == b.decided)
 		}
 		return true
 	})
+	if len(votes) == 0 {
+		return ""
+	}
 	slices.Sort(votes)
-	return strings.Join(votes, ", ")
+	text := fmt.Sprintf("%d of %d votes: ", agree, len(votes))
+	if more := len(votes) - maxNamedVoters; more > 0 {
+		return text + fmt.Sprintf("%s and %d more", strings.Join(votes[:maxNamedVoters], ", "), more)
+	}
+	return text + strings.Join(votes, ", ")
 }
+
+const maxNamedVoters = 8 // in a line of the log
 
 // Summary is what scrapes read about an endpoint.
 type Summary uint32
@@ -212,7 +225,7 @@ func (s *Share) summary(n uint32) uint32 {
 	if len(s.votes) > 0 && differ(s.votes) {
 		sum |= summaryDiffer
 	}
-	if s.open[n] {
+	if s.open[n].tied {
 		sum |= summaryUndecided
 	}
 	return sum

@@ -434,7 +434,7 @@ func (p *pool) votes(e *endpoint) string {
 	if text == "" {
 		return ""
 	}
-	return "; votes: " + text
+	return "; by " + text
 }
 
 // Voters returns what each replica of the fleet says about an endpoint, nil without a fleet. It waits

@@ -174,7 +174,7 @@ func TestFleet(t *testing.T) {
 		wait(9 * time.Second)
 		all.verdicts(at, Up)
 	})
-	if logged.count("10.0.0.8 fake:1 is down: connection refused (was up for") != 5 || logged.count("); votes: r") < 10 {
+	if logged.count("10.0.0.8 fake:1 is down: connection refused (was up for") != 5 || logged.count(" of 3 votes: r") < 10 {
 		t.Errorf("logged\n%s", logged)
 	}
 }

@@ -4,6 +4,7 @@
 // as JSON. It is read-only and knows nothing of CoreDNS: what there is to show comes as a Document.
 //
 //	document.go  what is shown; docs/status.schema.json says the same, field by field
+//	fleet.go     what of it is about a fleet
 //	handler.go   the routes, who may ask, and the headers
 //	server.go    the listener and its limits
 //	assets/      the page: a template that is of use without JavaScript, and the script that keeps it alive
@@ -24,6 +25,7 @@ type Document struct {
 	Time    time.Time `json:"time"`
 	Window  int       `json:"window_seconds"` // that leads are counted over
 	Process Process   `json:"process"`
+	Fleet   *Fleet    `json:"fleet,omitempty"` // of the rules that are shown
 
 	Problems  []Problem  `json:"problems"`
 	Rules     []Rule     `json:"rules"`
@@ -44,8 +46,8 @@ type Process struct {
 	ReloadFailed bool       `json:"last_reload_failed"`
 }
 
-// Problem is what needs attention. Kind is "fail_open", "replaced", "all_failing", "unchecked",
-// "reload", which has no zone, or "file".
+// Problem is what needs attention. Kind is "fail_open", "replaced", "all_failing", "unchecked", "reload",
+// "file", "alone", "disagreement" or "not_shared". A problem of the process or its fleet has no zone.
 type Problem struct {
 	Kind string `json:"kind"`
 	Zone string `json:"zone"`
@@ -185,6 +187,7 @@ type Probe struct {
 	Penalty      int        `json:"penalty,omitempty"` // for flapping
 	Reuse        *time.Time `json:"reuse,omitempty"`   // until when damping is to keep it out
 	Load         *Load      `json:"load,omitempty"`    // what it says of its load
+	Votes        *Votes     `json:"votes,omitempty"`   // of the replicas of the fleet
 }
 
 // Load is what an endpoint says of its load. Kind is "share", of its weight that it asks for, or

@@ -132,6 +132,12 @@ function leads(of, answers) {
   return [bar, ` ${served}`, el("span", { class: "quiet" }, `, wanted ${percent(of.wanted)}`)];
 }
 
+// votes says how the replicas of the fleet vote on an endpoint.
+function votes(of) {
+  const voters = of.voters.map((v) => `${v.replica} ${v.vote}${v.counts ? "" : ", which does not count"}`);
+  return `votes: ${of.up} up, ${of.down} down${voters.length ? ` (${voters.join("; ")})` : ""}${of.probing ? "" : ", not probed here"}`;
+}
+
 function notes(member) {
   const lines = [];
   const over = member.override;
@@ -147,6 +153,7 @@ function notes(member) {
     if (probe.note) lines.push(el("div", { class: "quiet" }, `${probe.check} ${probe.note}`));
     else if (probe.error && (probe.verdict === "down" || probe.failing)) lines.push(el("div", { class: "bad" }, `${probe.check}: ${probe.error}`));
     else if (probe.error && probe.failed.length) lines.push(el("div", { class: "quiet" }, `${probe.check} was: ${probe.error}`));
+    if (probe.votes) lines.push(el("div", { class: probe.votes.differ ? "doubt" : "quiet" }, votes(probe.votes)));
   }
   return lines;
 }
@@ -230,7 +237,35 @@ function endpointRow(endpoint) {
     el("td", { role: "cell", "data-label": "for" }, endpoint.since ? when(endpoint.since) : ""),
     el("td", { role: "cell", class: "wide" }, probes([endpoint])),
     el("td", { role: "cell", class: "wide" }, `${endpoint.zone} ${endpoint.check}`),
-    el("td", { role: "cell", class: "wide bad" }, error));
+    el("td", { role: "cell", class: "wide" }, el("span", { class: "bad" }, error), endpoint.votes ? ` ${votes(endpoint.votes)}` : ""));
+}
+
+const yes = (words) => words.filter(Boolean).join(", ");
+
+function replicaRow(replica, self) {
+  const notes = yes([replica.name === self && "this one", replica.doubts && "doubts itself", replica.alone && "alone"]);
+  return el("tr", { role: "row", "data-key": `r ${replica.name}` },
+    el("th", { role: "rowheader", scope: "row" }, replica.name),
+    el("td", { role: "cell", "data-label": "in" }, replica.locality || ""),
+    el("td", { role: "cell", class: "wide mono" }, replica.address || ""),
+    el("td", { role: "cell", "data-label": "seen for" }, when(replica.since)),
+    el("td", { role: "cell", "data-label": "votes" }, String(replica.votes)),
+    el("td", { role: "cell", class: replica.doubts || replica.alone ? "wide doubt" : "wide" }, notes));
+}
+
+// fleet shows who is in the fleet, and what is not agreed on.
+function fleet(of) {
+  const lines = [el("p", { class: "quiet" }, `${of.name}: ${plural(of.replicas.length + of.replicas_omitted, "replica")}; ${of.probers} probe each endpoint`)];
+  lines.push(table(["Replica", "Locality", "Address", "Seen for", "Votes", "Notes"], of.replicas.map((replica) => replicaRow(replica, of.replica)), "replicas"));
+  if (of.replicas_omitted) lines.push(el("p", { class: "quiet" }, `and ${plural(of.replicas_omitted, "replica")} more`));
+  for (const check of of.checks) {
+    lines.push(el("p", {}, el("code", {}, check.name), `: shared by ${check.replicas}, this one probes ${check.probing} of ${plural(check.endpoints, "endpoint")}`,
+      check.differ ? el("span", { class: "doubt" }, `, replicas disagree on ${check.differ}`) : "", check.unvoted ? `, no vote on ${check.unvoted}` : ""));
+  }
+  for (const check of of.foreign_checks) {
+    lines.push(el("p", { class: check.differs ? "doubt" : "quiet" }, `${check.replica} has `, el("code", {}, check.check), check.differs ? " with other options: not shared" : ", not in use here"));
+  }
+  return lines;
 }
 
 // unusedLines shows the lines of a file that applied to no member.
@@ -309,6 +344,8 @@ function render() {
   $("endpoints").hidden = !endpoints.length;
   show($("endpoints-list"), [table(["Endpoint", "Verdict", "For", "Last probes", "Rule and check", "Error"], endpoints.map(endpointRow), "endpoints"),
     el("p", { class: "quiet" }, doc.endpoints_omitted ? `and ${plural(doc.endpoints_omitted, "endpoint")} more` : "")]);
+  $("fleet").hidden = !doc.fleet;
+  if (doc.fleet) show($("fleet-list"), fleet(doc.fleet));
   show($("rules-list"), doc.rules.map(ruleArticle));
   $("others").textContent = doc.other_rules.length ? `Not shown here, for they have no option status: ${doc.other_rules.join(" ")}` : "";
   const filtered = words.length || only;

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/seed-f1518d44/balance/internal/fleet"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
+)
+
+// What the page, and whoever asks why, gets to know about the fleet.
+
+// fleet puts the fleet of the rules that are shown into the document, if they are in one.
+func (o *overview) fleet() {
+	for i := range o.rules {
+		if hub := o.rules[i].hub; hub != nil {
+			o.doc.Fleet = shownFleet(hub.Snapshot())
+			return
+		}
+	}
+}
+
+func shownFleet(s fleet.Snapshot) *statuspage.Fleet {
+	shown := &statuspage.Fleet{
+		Name: s.Name, Replica: s.Self, Alone: s.Alone, Probers: s.Probers, Quorum: s.Quorum,
+		Replicas: []statuspage.Replica{}, Checks: []statuspage.FleetCheck{}, Foreign: []statuspage.ForeignCheck{},
+	}
+	for _, m := range s.Members {
+		if len(shown.Replicas) == maxShownReplicas && m.Name != s.Self {
+			shown.ReplicasOmitted++
+			continue
+		}
+		shown.Replicas = append(shown.Replicas, shownReplica(m))
+	}
+	for _, c := range s.Checks {
+		shown.Checks = append(shown.Checks, statuspage.FleetCheck{
+			Name: c.Name, Replicas: c.Replicas, Endpoints: c.Endpoints, Probing: c.Probing, Differ: c.Disagreeing, Lasting: c.Lasting,
+			Undecided: c.Undecided, Unvoted: c.Bare,
+		})
+	}
+	for _, f := range s.Foreign[:min(len(s.Foreign), maxShownReplicas)] {
+		differs := slices.ContainsFunc(s.Checks, func(c fleet.Shared) bool { return c.Name == f.Check })
+		shown.Foreign = append(shown.Foreign, statuspage.ForeignCheck{Replica: f.Replica, Check: f.Check, Differs: differs})
+	}
+	return shown
+}
+
+func shownReplica(m fleet.Member) statuspage.Replica {
+	shown := statuspage.Replica{
+		Name: m.Name, Locality: m.Locality, Since: m.Since.UTC(), Doubts: m.Doubts, Alone: m.Alone, Checks: m.Checks, Votes: m.Votes,
+	}
+	if m.Addr.IsValid() {
+		shown.Address = m.Addr.String()
+	}
+	return shown
+}
+
+// problemsOfFleet says what of the fleet needs attention.
+func (o *overview) problemsOfFleet() {
+	f := o.doc.Fleet
+	if f == nil {
+		return
+	}
+	if f.Alone {
+		o.say("alone", "", fmt.Sprintf("fleet %s: alone: fewer than half of the replicas of a minute ago are there (%d), so this one goes by its own probes", f.Name, len(f.Replicas)+f.ReplicasOmitted))
+	}
+	for _, c := range f.Checks {
+		if c.Lasting > 0 {
+			o.say("disagreement", "", fmt.Sprintf("fleet %s: %s: replicas have disagreed on %d of %d endpoints for some intervals", f.Name, c.Name, c.Lasting, c.Endpoints))
+		}
+	}
+	others := make(map[string][]string) // by check
+	for _, c := range f.Foreign {
+		if c.Differs {
+			others[c.Check] = append(others[c.Check], c.Replica)
+		}
+	}
+	for _, c := range f.Checks {
+		if differing := others[c.Name]; len(differing) > 0 {
+			o.say("not_shared", "", fmt.Sprintf("fleet %s: %s: not shared with %s, because its options there differ from those here", f.Name, c.Name, briefly(differing)))
+		}
+		delete(others, c.Name) // two checks may have one name
+	}
+}
+
+// votesOn returns how the fleet votes on an endpoint, nil without a fleet. The owner of the votes has
+// to be asked for the voters, so only some endpoints have them.
+func (o *overview) votesOn(s subscription, at netip.AddrPort) *statuspage.Votes {
+	tally, ok := s.Tally(at)
+	if !ok {
+		return nil
+	}
+	shown := &statuspage.Votes{Probing: tally.Probing(), Differ: tally.Differ(), Voters: []statuspage.Voter{}}
+	shown.Up, shown.Down = tally.Votes()
+	if o.asked < maxVotersAsked || tally.Differ() && o.asked < 2*maxVotersAsked {
+		o.asked++
+		for _, v := range s.Voters(at) {
+			shown.Voters = append(shown.Voters, statuspage.Voter{Replica: v.Replica, Vote: v.Opinion.Verdict.String(), Assigned: v.Assigned, Counts: v.Counts})
+		}
+	}
+	return shown
+}
+
+// votesReason describes what replicas of the fleet say about an endpoint, "" without a fleet.
+func votesReason(s subscription, at netip.AddrPort) string {
+	tally, ok := s.Tally(at)
+	if !ok {
+		return ""
+	}
+	var said []string
+	for _, v := range s.Voters(at) {
+		who := v.Replica
+		if v.Locality != "" {
+			who += " in " + v.Locality
+		}
+		said = append(said, who+" "+voteText(v))
+	}
+	up, down := tally.Votes()
+	reason := fmt.Sprintf("fleet: %d up, %d down", up, down)
+	if len(said) > 0 {
+		reason += " (" + briefly(said) + ")"
+	}
+	if !tally.Probing() {
+		reason += ", not probed by this replica"
+	}
+	return reason
+}
+
+// voteText describes a replica's vote in a few words.
+func voteText(v fleet.Voter) string {
+	var text strings.Builder
+	if v.Opinion.Verdict == fleet.None {
+		text.WriteString("has not voted")
+	} else {
+		text.WriteString(v.Opinion.Verdict.String())
+	}
+	switch {
+	case !v.Counts:
+		text.WriteString(", which does not count")
+	case !v.Assigned:
+		text.WriteString(", not assigned")
+	}
+	return text.String()
+}
