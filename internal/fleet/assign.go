@@ -11,7 +11,7 @@ import (
 )
 
 // Who probes an endpoint. All replicas that know the same candidates come to the same result,
-// without a word between them.
+// without a message between them.
 
 // candidate is a replica that can probe.
 type candidate struct {

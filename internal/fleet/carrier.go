@@ -12,8 +12,8 @@ import (
 type Carrier interface {
 	// Tell sends a message to one replica. Best effort.
 	Tell(name string, message []byte)
-	// TellAll sends a message to every other replica. Best effort: messages may be lost, repeated and
-	// overtake each other.
+	// TellAll sends a message to every other replica. Best effort: messages may be lost, repeated
+	// and overtake each other.
 	TellAll(message []byte)
 	// Leave says that this replica leaves in order, and closes the carrier.
 	Leave(ctx context.Context)
@@ -29,7 +29,7 @@ type Listener interface {
 	// Left notes that a replica is gone. inOrder reports that it said so itself.
 	Left(name string, inOrder bool)
 	// State returns what a replica that joins takes over, at most MaxState bytes. It is nil unless
-	// joining: votes repair themselves in other ways.
+	// joining, because heartbeats repair votes.
 	State(joining bool) []byte
 	// Merge takes the state of another replica.
 	Merge(state []byte, joining bool)

@@ -145,7 +145,8 @@ func (s *Share) hearBucket(i uint16, r *reader, all *bucketClaims) {
 	}
 }
 
-// finish takes back the claims of a peer in the buckets of a message that the message does not name.
+// finish takes back those claims of a peer in the buckets of a message that the message does not
+// name.
 func (s *Share) finish(i uint16, all *bucketClaims) {
 	if len(all.buckets) == 0 {
 		return
@@ -164,8 +165,8 @@ func (s *Share) finish(i uint16, all *bucketClaims) {
 	}
 }
 
-// hearEnd takes the end of a peer's answer. If all of it came, what is still missing are claims that
-// this replica refused.
+// hearEnd takes the end of a peer's answer. If all of it came, only claims that this replica
+// refused are still missing.
 func (s *Share) hearEnd(i uint16, r *reader) {
 	messages, sum := r.uvarint(), r.uint64()
 	p := &s.peers[i]

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// What replicas tell each other besides verdicts. Counts are added up over the fleet, for example how
-// many answers the clients of each locality got. What a Keeper saves is handed to replicas that join.
+// What replicas tell each other besides verdicts. Counts are added up over the fleet, for example
+// how many answers the clients of each locality got. What a Keeper saves is handed to replicas that
+// join.
 
 // Count is a number with a name.
 type Count struct {
@@ -41,9 +42,9 @@ const (
 	countsLast     = time.Minute      // how long a replica's counts are believed; they are sent again before
 )
 
-// SetCounts replaces this replica's counts of a topic. A topic is a hash of what is counted, equal in
-// all replicas. The counts are those of the last minutes, decayed by the caller, so that replicas
-// with different uptimes weigh the same. They are sent every ten seconds.
+// SetCounts replaces this replica's counts of a topic. A topic is a hash of what is counted, equal
+// in all replicas. The counts are those of the last minutes, decayed by the caller, so that
+// replicas with different uptimes weigh the same. They are sent every ten seconds.
 func (f *Fleet) SetCounts(id uint64, counts []Count) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -125,7 +126,7 @@ func (f *Fleet) changedCounts() (messages [][]byte) {
 	return messages
 }
 
-// forgetTopic forgets a topic about which nobody says anything any more.
+// forgetTopic forgets a topic that has no counts any more.
 func (f *Fleet) forgetTopic(id uint64, t *topic) {
 	for _, said := range t.others {
 		if f.now()-said.at <= countsLast {
@@ -192,7 +193,8 @@ func (r *reader) counts() (id uint64, counts []Count) {
 // Keeper has something that replicas that join take over, such as which tier serves. Safe for
 // concurrent use; its methods do not block.
 type Keeper interface {
-	// Save returns what a replica that joins is to know, at most MaxKept bytes. Ages, no timestamps.
+	// Save returns what a replica that joins is to know, at most MaxKept bytes. Ages, no
+	// timestamps.
 	Save() []byte
 	// Load takes over what another replica saved. It is untrusted. Load does not keep the slice.
 	Load(saved []byte)
@@ -233,7 +235,8 @@ func (f *Fleet) appendKept(to []byte) []byte {
 	return to
 }
 
-// mergeKept hands what another replica's keeper saved to the keeper here. The caller holds the lock.
+// mergeKept hands what another replica's keeper saved to the keeper here. The caller holds the
+// lock.
 func (f *Fleet) mergeKept(r reader) {
 	name := r.text(maxName)
 	if r.bad || len(r.rest) > MaxKept {

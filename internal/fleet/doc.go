@@ -1,32 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fleet lets replicas agree on verdicts: a few of them probe each endpoint and tell the others
-// what they find, and a majority decides. It knows neither CoreDNS, nor how endpoints are probed, nor
-// how messages travel. Its Host probes (internal/health), its Carrier brings messages (gossip).
+// Package fleet lets replicas agree on verdicts: a few of them probe each endpoint and tell the
+// others what they find, and a majority decides. It knows neither CoreDNS, nor how endpoints are
+// probed, nor how messages travel. Its Host probes (internal/health), its Carrier brings messages
+// (gossip).
 //
 // A replica that is assigned to an endpoint probes it, and votes. An endpoint that one replica's
-// answers hold is wanted, and known to all replicas that have the check. What a replica says about an
-// endpoint, its vote and whether it wants it, is its claim. A replica sends a claim to all others once,
-// when it changes.
+// answers hold is wanted, and known to all replicas that have the check. What a replica says about
+// an endpoint, its vote and whether it wants it, is its claim. A replica sends a claim to all
+// others once, when it changes.
 //
 //	f := fleet.New(fleet.Config{Name: "dns", Replica: "dns-1", Probers: 3, Log: log})
 //	f.Start(carrier)
 //	share := f.Join(check, host) // one for each check
 //
-// The way of a vote:
+// The path of a vote:
 //
 //	Share.Vote      the host's own verdict is new: it is claimed, and counted here
 //	Share.flush     the changed claims go to all other replicas, many in one message
 //	Fleet.Hear      a message is put into the inbox of its share
-//	Share.hear      the claim is taken down, if the endpoint may be probed here too
-//	Share.judge     the votes of the assigned replicas are counted, and the host told what they make
+//	Share.hear      the claim is noted, if the endpoint may be probed here too
+//	Share.judge     the votes of the assigned replicas are counted, and the host is told the verdict
 //
-// Messages may be lost. Each heartbeat holds the sum of the digests of all claims of its sender. Who
-// holds other claims of that replica compares with it, by buckets of endpoints, and gets those that it
-// lacks. A replica that joins takes the state of another one over.
+// Messages may be lost. Each heartbeat holds the sum of the digests of all claims of its sender. A
+// replica that holds other claims of the sender compares them with the sender, by buckets of
+// endpoints, and gets those that it lacks. A replica that joins takes over the state of another
+// one.
 //
-// A share belongs to the goroutine of its host. The fleet belongs to nobody, and has a lock; it calls
-// a share only through the inbox and Host.Run. Queries see neither: they read what the host published.
+// A share belongs to the goroutine of its host. The fleet is shared by all of them, and has a lock;
+// it calls a share only through the inbox and Host.Run. Queries see neither: they read what the
+// host published.
 //
 // The files:
 //

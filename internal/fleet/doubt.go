@@ -5,7 +5,8 @@ package fleet
 import "time"
 
 // doubt is whether a replica doubts itself: because it is overloaded, or because all that it probes
-// fails while a quorum of others reports some of it up. What nobody contradicts is believed.
+// fails while a quorum of others reports some of it up. If nobody contradicts its failures, it
+// believes them.
 type doubt struct {
 	own          [4]int        // its votes, by verdict
 	overloaded   bool          // most of its probes proved nothing
@@ -18,7 +19,7 @@ type doubt struct {
 func (d *doubt) allFail() bool { return d.own[Up] == 0 && d.own[Down] > 1 }
 
 // after returns the doubt at a time. A contradiction must last for patience before it counts,
-// because replicas do not notice a death in the same moment; a doubt lasts as long at least.
+// because replicas do not notice a death in the same moment. A doubt lasts at least that long.
 func (d doubt) after(contradicted bool, patience, now time.Duration) doubt {
 	switch {
 	case !contradicted:

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// What a share says and hears. A replica sends a claim once, to everyone, when it changes. With each
-// heartbeat it sends the sum of the digests of all its claims. Who finds another sum in what it
-// holds sends that replica a sum for each bucket of endpoints, and gets the claims of the buckets
-// that differ. That also repairs what came in another order than it was sent.
+// What a share says and hears. A replica sends a claim once, to everyone, when it changes. With
+// each heartbeat it sends the sum of the digests of all its claims. A peer that holds claims with
+// another sum replies with a sum for each bucket of endpoints, and gets the claims of the buckets
+// that differ. That also repairs claims that overtook each other.
 
 // parcel is a message about a check, opened up to its header.
 type parcel struct {
@@ -106,7 +106,7 @@ func doubtText(doubts bool) string {
 	return "this replica trusts itself again"
 }
 
-// adjust takes a new view of the fleet over.
+// adjust takes over a new view of the fleet.
 func (s *Share) adjust(v *view) {
 	before := s.view
 	s.view = v
@@ -177,7 +177,7 @@ func (s *Share) empty(i uint16) {
 	s.sweep = 0
 }
 
-// departedFor is the least time for which endpoints are kept that only a replica wanted that is gone.
+// departedFor is how long an endpoint is kept, at least, if only a replica that is gone wanted it.
 // It may be twice as long.
 const departedFor = 10 * time.Minute
 
@@ -231,8 +231,8 @@ func (s *Share) takeSection(i uint16, k kind, r *reader, bucket *bucketClaims) {
 	}
 }
 
-// hear takes a claim of a peer. Only an endpoint that the peer wants is admitted: otherwise votes of
-// replicas that forget it at different times would keep it alive.
+// hear takes a claim of a peer. Only an endpoint that the peer wants is admitted: otherwise votes
+// of replicas that forget it at different times would keep it alive.
 func (s *Share) hear(i uint16, c claim) (n uint32, known bool) {
 	n, known = s.host.Find(c.at)
 	if !known && c.wanted {
@@ -348,7 +348,7 @@ func (s *Share) assignedTo(n uint32) []uint16 {
 
 // Changes.
 
-// flushIfDue sends what changed. A change is sent at once, and those that follow soon after it
+// flushIfDue sends what changed. The first change is sent at once; changes soon after it are sent
 // together.
 func (s *Share) flushIfDue(now time.Duration) {
 	if s.urgent && now >= s.flushed+flushPause {

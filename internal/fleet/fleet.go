@@ -86,8 +86,8 @@ func New(c Config) *Fleet {
 
 func (f *Fleet) now() time.Duration { return time.Since(f.base) }
 
-// Start begins to talk to the other replicas. It may follow a Stop, with another carrier: that the
-// others are not there yet does not make this replica alone.
+// Start begins to talk to the other replicas. It may follow a Stop, with another carrier. Until the
+// others are there, this replica does not count as alone.
 func (f *Fleet) Start(c Carrier) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.mu.Lock()
@@ -263,8 +263,8 @@ func (f *Fleet) Hear(message []byte) {
 	}
 }
 
-// deliver puts a parcel into the share's inbox. If that is full the parcel is lost: heartbeats repair
-// that.
+// deliver puts a parcel into the share's inbox. If that is full the parcel is lost: heartbeats
+// repair that.
 func (s *Share) deliver(p parcel) {
 	select {
 	case s.inbox <- p:
@@ -364,8 +364,8 @@ func (f *Fleet) mergeKnown(r reader) {
 	}
 }
 
-// pending is what a state says about a check that this replica does not have yet: it joins the fleet
-// before its rules join their checks.
+// pending is what a state says about a check that this replica does not have yet: it joins the
+// fleet before its rules join their checks.
 type pending struct {
 	state []byte
 	at    time.Duration

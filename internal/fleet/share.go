@@ -36,8 +36,8 @@ type Host interface {
 	Now() time.Duration
 	// Find returns the number of an endpoint.
 	Find(at netip.AddrPort) (n uint32, known bool)
-	// Admit makes an endpoint known that another replica named, if it may be probed. It does not call
-	// the share.
+	// Admit makes an endpoint known that another replica named, if it may be probed. It does not
+	// call the share.
 	Admit(at netip.AddrPort) (n uint32, ok bool)
 	// At returns the endpoint with a number.
 	At(n uint32) netip.AddrPort
@@ -66,9 +66,9 @@ type Decision struct {
 	Past // without age and memory, unless another replica told them when this one joined
 }
 
-// Share is this replica's part in the verdicts of one check: which endpoints it knows, and what each
-// replica says about them. The goroutine of its host owns it, except where a method says that it is
-// safe for concurrent use.
+// Share is this replica's part in the verdicts of one check: which endpoints it knows, and what
+// each replica says about them. The goroutine of its host owns it; methods that are safe for
+// concurrent use say so.
 type Share struct {
 	fleet *Fleet
 	check Check
@@ -89,15 +89,15 @@ type Share struct {
 	open      map[uint32]dispute       // endpoints whose votes differ or make no quorum
 	disputed  bool                     // the log has said that replicas disagree
 	bare      map[uint32]time.Duration // endpoints without a valid vote, and since when
-	departed  [2]bitset                // endpoints that replicas wanted that are gone; the second are older
-	departing time.Duration            // when the older ones are dropped, and the others become these
-	early     []byte                   // a state that came before the replicas were known that it mentions
+	departed  [2]bitset                // endpoints that only replicas that are gone wanted; the older ones second
+	departing time.Duration            // when the older ones are dropped and the first become the older ones
+	early     []byte                   // a state that mentions replicas that are not known yet
 	earlyAt   time.Duration
 
 	changed  []uint32          // endpoints about which this replica says something new
 	texts    map[uint32]string // why these are down
 	dropped  []claim           // taken back, because the endpoint is forgotten
-	urgent   bool              // what changed waits for nothing
+	urgent   bool              // send the changes now
 	flushed  time.Duration     // when the last message with claims was sent
 	unranked bool              // a replica has come, gone or begun to doubt itself since rank
 	sweep    uint32            // the next endpoint to judge anew
@@ -253,15 +253,15 @@ func newShare(f *Fleet, check Check, host Host, v *view) *Share {
 	return s
 }
 
-// Add makes an endpoint known. wanted reports that answers of this replica hold it, decided what
-// verdict it has already.
+// Add makes an endpoint known. wanted reports whether answers of this replica hold it; decided is
+// the verdict that it already has.
 func (s *Share) Add(n uint32, wanted bool, decided Opinion) {
 	s.enter(n, wanted, decided)
 	s.judge(n, "")
 }
 
-// enter is Add without deciding anything. An endpoint that was known before is kept for a while, until
-// the others have said whether they want it.
+// enter is Add without deciding anything. An endpoint that was known before is kept for a while,
+// until the others have said whether they want it.
 func (s *Share) enter(n uint32, wanted bool, decided Opinion) {
 	for int(n) >= len(s.ballots) {
 		s.ballots = append(s.ballots, ballot{})
@@ -320,8 +320,8 @@ func (s *Share) Remove(n uint32) {
 	s.tables.Load().set(n, 0)
 }
 
-// Vote takes this replica's own opinion on an endpoint, with rise and fall applied. text says why it
-// is down.
+// Vote takes this replica's own opinion on an endpoint, with rise and fall applied. text says why
+// it is down.
 func (s *Share) Vote(n uint32, o Opinion, text string) {
 	b := &s.ballots[n]
 	before := b.of(0)

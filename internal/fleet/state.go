@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// What a replica that joins takes over: all endpoints of a check, their verdicts with their ages, and
-// who says what about them.
+// What a replica that joins takes over: all endpoints of a check, their verdicts with their ages,
+// and who says what about them.
 
 // known is what a state says about one endpoint.
 type known struct {
@@ -183,7 +183,7 @@ func (s *Share) merge(r reader) {
 	}
 }
 
-// mergeAgain takes a state over that came before the carrier named all replicas that it mentions.
+// mergeAgain merges a state again that came before the carrier named all replicas in it.
 func (s *Share) mergeAgain() {
 	if s.early == nil {
 		return
@@ -201,7 +201,7 @@ func (s *Share) mergeAgain() {
 const earlyFor = 10 * time.Second
 
 // mergePeers returns the index here of each replica in a state, 0 for those that are not live here.
-// It also reports whether there are some of these.
+// It also reports whether some are not live here.
 func (s *Share) mergePeers(r *reader) (here []uint16, strangers bool) {
 	n := r.uvarint()
 	if n > maxPeers {
@@ -221,7 +221,8 @@ func (s *Share) mergePeers(r *reader) (here []uint16, strangers bool) {
 	return here, strangers
 }
 
-// mergeOne takes over what a state says about an endpoint. What a replica said here itself is newer.
+// mergeOne takes over what a state says about an endpoint. What a replica said here itself is
+// newer.
 func (s *Share) mergeOne(k *known, peers []uint16) {
 	n, found := s.host.Find(k.at)
 	if !found {
