@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command balancectl shows what balance does, and takes members out of the answers.
+// Command balancectl shows what balance does, checks its files, and takes members out of the answers.
 //
 //	main.go      the commands
 //	page.go      what the option "status" serves, as JSON
@@ -117,9 +117,9 @@ func commandNames() (names []string) {
 
 func usage() string {
 	var b strings.Builder
-	b.WriteString("balancectl shows what balance does, and takes members out of the answers.\n\n")
+	b.WriteString("balancectl shows what balance does, checks its files, and takes members out of the answers.\n\n")
 	line := func(name, arguments, about string) {
-		fmt.Fprintf(&b, "  balancectl %-40s %s\n", name+" "+arguments, about)
+		fmt.Fprintf(&b, "  balancectl %-41s %s\n", name+" "+arguments, about)
 	}
 	for _, c := range commands() {
 		line(c.name, c.arguments, c.about)
