@@ -3,10 +3,12 @@
 package balance
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/coredns/coredns/core/dnsserver"
 )
@@ -42,4 +44,13 @@ func serversOf(config *dnsserver.Config, keys []string) (servers []string) {
 		}
 	}
 	return distinct(servers)
+}
+
+// reasonOfListen returns why a listener failed, without the address.
+func reasonOfListen(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
 }

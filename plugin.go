@@ -33,7 +33,7 @@
 //	setup.go        the directive, the table of options, checks across options
 //	corefile.go     lines, their positions in errors, how a table of options is read; arguments.go words
 //	zones.go        the zones of a stanza, and stanzas with the same zone
-//	listeners.go    where a server block listens
+//	listeners.go    where a server block listens, and why a listener failed
 //	moved.go        the words that loadbalance takes
 //	healthcheck.go  health_check: the table of protocols; checkoptions.go the options in its block;
 //	                credentials.go certificates and keys that are read again

@@ -4,7 +4,6 @@ package balance
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
@@ -115,15 +113,6 @@ func (p *statusPages) join(l *life) error {
 	lives := append(slices.Clone(*page.lives.Load()), l)
 	page.lives.Store(&lives)
 	return nil
-}
-
-// reasonOfListen returns why a listener failed, without the address.
-func reasonOfListen(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
 }
 
 // leave ends what join began. The last life closes the page.

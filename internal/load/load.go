@@ -24,6 +24,7 @@ type Report struct {
 // Kind is what the value of a report means.
 type Kind uint8
 
+// The kinds of reports.
 const (
 	Nothing     Kind = iota // there is no valid report
 	Share                   // the part of its weight that the backend wants, from 0 to 1: agents say it
