@@ -13,7 +13,12 @@ type doubt struct {
 	contradicted time.Duration // since when; 0: not
 	now          bool
 	since        time.Duration
+	passes       time.Duration // since when some of it passes again; 0: nothing does, or it does not doubt
 }
+
+// recovery is how many intervals, at most, a doubt outlasts its cause. By then what is down was
+// probed again, although probes of it have backed off.
+const recovery = 6
 
 // allFail reports whether all endpoints that this replica probes fail. One alone proves nothing.
 func (d *doubt) allFail() bool { return d.own[Up] == 0 && d.own[Down] > 1 }
@@ -34,7 +39,19 @@ func (d doubt) after(contradicted bool, patience, now time.Duration) doubt {
 	if doubts != d.now {
 		d.now, d.since = doubts, now
 	}
+	switch {
+	case !d.now || d.own[Up] == 0:
+		d.passes = 0
+	case d.passes == 0:
+		d.passes = max(now, 1)
+	}
 	return d
+}
+
+// mayBeWrong reports whether votes on endpoints that are down may all be wrong: nothing is up, or
+// this replica doubts itself, and some of these votes are from before something was up again.
+func (d *doubt) mayBeWrong(patience, now time.Duration) bool {
+	return d.allFail() || d.now && (d.passes == 0 || now-d.passes < recovery*patience)
 }
 
 // Overloaded notes whether most of this replica's probes prove nothing, because the host is
@@ -47,15 +64,16 @@ func (s *Share) Doubts() bool { return s.doubting.now }
 // reflect updates the doubt, and reports whether it changed.
 func (s *Share) reflect(now time.Duration) (changed bool) {
 	before := s.doubting.now
-	s.doubting = s.doubting.after(s.isContradicted(), s.check.Interval, now)
+	s.doubting = s.doubting.after(s.isContradicted(now), s.check.Interval, now)
 	s.peers[0].doubts = s.doubting.now
 	return s.doubting.now != before
 }
 
 // isContradicted reports whether all that this replica probes fails, and a quorum of others reports
-// one of these endpoints up.
-func (s *Share) isContradicted() bool {
-	if s.view.alone || !s.doubting.allFail() {
+// one of these endpoints up. Once it doubts itself, one is enough for a while: otherwise its old votes
+// would count again with the first endpoint that passes.
+func (s *Share) isContradicted(now time.Duration) bool {
+	if s.view.alone || !s.doubting.mayBeWrong(s.check.Interval, now) {
 		return false
 	}
 	for n := range s.ballots {

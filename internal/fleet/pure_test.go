@@ -223,6 +223,32 @@ func TestDoubt(t *testing.T) {
 	step(false, 26*s, false)
 }
 
+// The old votes of a replica that doubted itself are suspect until all that it found down was probed
+// again, and some intervals at most.
+func TestDoubtOutlastsItsCause(t *testing.T) {
+	const s = time.Second
+	var d doubt
+	d.own[Up], d.own[Down] = 1, 9
+	suspect := func(now time.Duration, want bool) {
+		t.Helper()
+		if got := d.mayBeWrong(5*s, now); got != want {
+			t.Errorf("at %v: may be wrong %v, want %v", now, got, want)
+		}
+	}
+	suspect(1*s, false) // something is up
+	d.own[Up], d.own[Down] = 0, 10
+	suspect(2*s, true)
+	d = d.after(true, 5*s, 2*s)
+	d = d.after(true, 5*s, 7*s)
+	d.own[Up], d.own[Down] = 1, 9
+	d = d.after(true, 5*s, 40*s)
+	suspect(41*s, true)
+	suspect(69*s, true)
+	suspect(70*s, false)
+	d = d.after(false, 5*s, 70*s)
+	suspect(71*s, false)
+}
+
 // A ballot holds the last opinion of each peer, and is empty when all are taken back.
 func TestBallot(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
