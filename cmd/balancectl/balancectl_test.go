@@ -169,6 +169,17 @@ func TestNoOverrides(t *testing.T) {
 	}
 }
 
+// An edit for nobody in use is made, with a note, because it may be misspelled.
+func TestEditThatMatchesNothing(t *testing.T) {
+	at := serve(t, sample(filepath.Join(t.TempDir(), "overrides")))
+	for target, want := range map[string]bool{"192.0.2.2": false, "192.0.2.99": true, "wwww.example.org": true} {
+		_, out, problems := ctl(t, "drain", target, "-why", "x", "-dry-run", "-at", at)
+		if noted := strings.Contains(out, "note: it changes no member of a name in use"); noted != want {
+			t.Errorf("%s: %q, %q: want a note: %v", target, out, problems, want)
+		}
+	}
+}
+
 // A failback is written for a name that a later tier serves, once, and cleared with the name.
 func TestFailback(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "overrides")

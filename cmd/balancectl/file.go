@@ -44,6 +44,9 @@ func (c *change) carryOut(ctx context.Context, shown []shownPage, s streams) (st
 		return 0, err
 	}
 	s.printf("%s", difference(c.file, string(content), changed, s.screen))
+	if c.matchesNothing(shown) {
+		s.printf("note: it changes no member of a name in use; is the spelling right?\n")
+	}
 	switch {
 	case c.dryRun || changed == string(content):
 		return exitDone, nil

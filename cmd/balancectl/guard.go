@@ -112,6 +112,30 @@ func (c *change) refusal(d *statuspage.Document, before, after overrides.Set, no
 	return nil
 }
 
+// matchesNothing reports whether what was written is for no member on the pages, as far as they show all.
+func (c *change) matchesNothing(shown []shownPage) bool {
+	if len(shown) == 0 || c.what == "clear" || c.what == "failback" {
+		return false
+	}
+	fresh, _ := c.lines() // apply has checked them
+	for _, p := range shown {
+		for i := range p.document.Names {
+			n := &p.document.Names[i]
+			isMatched := func(m statuspage.Member) bool {
+				addr, err := netip.ParseAddr(m.Member)
+				return err != nil || fresh.Of(names.Spell(n.Name), addr, c.now) != overrides.None
+			}
+			if n.MembersOmitted > 0 || slices.ContainsFunc(n.Members, isMatched) {
+				return false
+			}
+		}
+		if p.document.NamesOmitted > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // nothingWaits returns why a failback is refused, nil if it is not: no page shows that a later tier serves
 // a name. A name that is not in use, or a wildcard, is not refused.
 func (c *change) nothingWaits(shown []shownPage) error {
