@@ -92,6 +92,27 @@ www.example.org. A  round_robin, 12 answers in 1m
 	}
 }
 
+// Who is in the fleet, and who disagrees.
+func TestStatusOfFleet(t *testing.T) {
+	d := sample("/etc/overrides")
+	d.Fleet = &statuspage.Fleet{
+		Name: "dns", Replica: "ns1-a", Checks: []statuspage.FleetCheck{{Name: "tcp:80", Differ: 1}},
+		Replicas: []statuspage.Replica{{Name: "ns1-a", Locality: "zone-a"}, {Name: "ns2-b", Doubts: true}, {Name: "ns3-c"}},
+	}
+	d.Names[0].Members[1].Probes[0].Votes = &statuspage.Votes{
+		Up: 1, Down: 2, Differ: true, Voters: []statuspage.Voter{{Replica: "ns1-a", Vote: "down", Counts: true}, {Replica: "ns3-c", Vote: "up", Counts: true}},
+	}
+	_, out, _ := ctl(t, "status", "-at", serve(t, d))
+	for _, want := range []string{
+		"\nfleet dns, 3 replicas: ns1-a (this one, in zone-a), ns2-b (doubts itself), ns3-c; they disagree on 1 endpoint\n",
+		"tcp:80: connection refused; votes: 1 up, 2 down (ns1-a down; ns3-c up), not probed here\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it shows %s, want %s", out, want)
+		}
+	}
+}
+
 // Every edit of a file, and what it leaves.
 func TestEdits(t *testing.T) {
 	const file = "# ours\n10.0.0.0/8 drain # rack 4\nwww.example.org 192.0.2.2 down\n"

@@ -102,6 +102,9 @@ func table(d *statuspage.Document, only []string, on terminal.Screen) string {
 	for _, p := range d.Problems {
 		b.WriteString(on.Paint(terminal.Red, strings.TrimSpace("problem: "+p.Zone+" "+p.Text)) + "\n")
 	}
+	if d.Fleet != nil {
+		b.WriteString(fleetLine(d.Fleet, on) + "\n")
+	}
 	found := false
 	for i := range d.Names {
 		if wants(only, d.Names[i].Name) {
@@ -116,6 +119,44 @@ func table(d *statuspage.Document, only []string, on terminal.Screen) string {
 		fmt.Fprintf(&b, "\n%d more names\n", d.NamesOmitted)
 	}
 	return b.String()
+}
+
+// fleetLine says who is in the fleet, and on how many endpoints replicas disagree.
+func fleetLine(f *statuspage.Fleet, on terminal.Screen) string {
+	var replicas []string
+	disagree := 0
+	for _, c := range f.Checks {
+		disagree += c.Differ
+	}
+	for i := range f.Replicas {
+		replicas = append(replicas, replicaText(&f.Replicas[i], f.Replica))
+	}
+	if f.ReplicasOmitted > 0 {
+		replicas = append(replicas, fmt.Sprintf("%d more", f.ReplicasOmitted))
+	}
+	line := fmt.Sprintf("fleet %s, %s: %s", f.Name, text.Count(len(f.Replicas)+f.ReplicasOmitted, "replica"), strings.Join(replicas, ", "))
+	if disagree == 0 {
+		return line
+	}
+	return line + on.Paint(terminal.Yellow, "; they disagree on "+text.Count(disagree, "endpoint"))
+}
+
+// replicaText names a replica, and says what is special about it.
+func replicaText(r *statuspage.Replica, self string) string {
+	var about []string
+	if r.Name == self {
+		about = append(about, "this one")
+	}
+	if r.Locality != "" {
+		about = append(about, "in "+r.Locality)
+	}
+	if notes := r.Notes(); notes != "" {
+		about = append(about, notes)
+	}
+	if len(about) == 0 {
+		return r.Name
+	}
+	return r.Name + " (" + strings.Join(about, ", ") + ")"
 }
 
 // nothingOf says that no name is in use, or none of some.
@@ -177,7 +218,7 @@ func paintMember(m *statuspage.Member, line string, on terminal.Screen) string {
 	return line
 }
 
-// because says why a member is as it is: the override, or what failed last.
+// because says why a member is as it is: the override, or what failed last and which votes differ.
 func because(m *statuspage.Member) string {
 	if o := m.Override; o != nil {
 		reason := o.What + " at " + o.Where
@@ -189,12 +230,19 @@ func because(m *statuspage.Member) string {
 		}
 		return reason
 	}
+	var reasons []string
 	for _, p := range m.Probes {
 		if p.Error != "" && (p.Verdict == "down" || p.Failing) {
-			return p.Check + ": " + p.Error
+			reasons = append(reasons, p.Check+": "+p.Error)
+			break
 		}
 	}
-	return ""
+	for _, p := range m.Probes {
+		if p.Votes != nil && p.Votes.Differ {
+			reasons = append(reasons, p.Votes.String())
+		}
+	}
+	return strings.Join(reasons, "; ")
 }
 
 func age(now time.Time, since *time.Time) string {

@@ -28,7 +28,7 @@ func float64FromBits(bits uint64) float64 { return math.Float64frombits(bits) }
 var targetLabels = []string{"instance", "job"}
 
 // openLabels are those whose values depend on the Corefile.
-var openLabels = append([]string{"zone", "view", "server", "check", "file", "endpoint", "le", "policy", "observe"}, targetLabels...)
+var openLabels = append([]string{"zone", "view", "server", "check", "file", "endpoint", "le", "policy", "observe", "fleet"}, targetLabels...)
 
 // expressionsExist fails the test unless every metric, label and label value that the rules and the
 // dashboard name is one that the server had in the recording.

@@ -226,6 +226,9 @@ func record(t *testing.T) (r *recording, overrides string) {
    hold
    QUICK
   }
+  fleet f {
+   listen 127.3.9.1
+  }
  }
  balance outside.example.org {
   health_check tcp PORT {

@@ -146,12 +146,12 @@ func alerts(t *testing.T, series storage.Queryable, minutes int) []map[string]bo
 	return firing
 }
 
-// nameOf tells alerts apart: the zone, and what else there is.
+// nameOf tells alerts apart: by their zone or fleet, and what else there is.
 func nameOf(alert string, l labels.Labels) string {
-	words := []string{alert, strings.TrimSuffix(l.Get("zone"), ".example.org.")}
-	for _, label := range []string{"endpoint", "override"} {
+	words := []string{alert}
+	for _, label := range []string{"zone", "fleet", "endpoint", "override"} {
 		if v := l.Get(label); v != "" {
-			words = append(words, strings.Fields(v)[0])
+			words = append(words, strings.TrimSuffix(strings.Fields(v)[0], ".example.org."))
 		}
 	}
 	return strings.Join(words, " ")
@@ -300,6 +300,9 @@ func TestAlertsAtTheirThresholds(t *testing.T) {
 	verdict := func(instance, values string) string {
 		return fmt.Sprintf("  coredns_balance_endpoint_up{instance=%q,job=\"coredns\",zone=\"z.example.org.\",endpoint=\"192.0.2.1 tcp:80\"} %s\n", instance, values)
 	}
+	members := func(instance, values string) string {
+		return fmt.Sprintf("  coredns_balance_fleet_members{instance=%q,job=\"coredns\",fleet=\"f\"} %s\n", instance, values)
+	}
 	late := func(values string) string { return line("probes_late_total", `,check="tcp:80"`, values) }
 	tests := []struct {
 		name, load string
@@ -333,6 +336,14 @@ func TestAlertsAtTheirThresholds(t *testing.T) {
 		{"disagreement for ten minutes", verdict("a", "0x60") + verdict("b", "1x60"), 10, "BalanceReplicasDisagree z 192.0.2.1", true},
 		{"for nine", verdict("a", "0x60") + verdict("b", "1x60"), 9, "BalanceReplicasDisagree z 192.0.2.1", false},
 		{"agreement", verdict("a", "0x60") + verdict("b", "0x60"), 10, "BalanceReplicasDisagree z 192.0.2.1", false},
+		{"replicas see three and two for five minutes", members("a", "3x60") + members("b", "2x60"), 5, "BalanceFleetSplit f", true},
+		{"all see three", members("a", "3x60") + members("b", "3x60"), 20, "BalanceFleetSplit f", false},
+		{"one of three is gone for five minutes", members("a", "3x60 2x60"), 66, "BalanceFleetReplicasMissing f", true},
+		{"for an hour", members("a", "3x60 2x60"), 119, "BalanceFleetReplicasMissing f", false},
+		{"alone for a minute", line("fleet_alone", `,fleet="f"`, "1x60"), 1, "BalanceFleetAlone z f", true},
+		{"not alone", line("fleet_alone", `,fleet="f"`, "0x60"), 20, "BalanceFleetAlone z f", false},
+		{"votes differ for five minutes", line("fleet_disagreements", "", "2x60"), 5, "BalanceFleetDisagreement z", true},
+		{"for four", line("fleet_disagreements", "", "2x60"), 4, "BalanceFleetDisagreement z", false},
 		{"11 % of probes late", probes("success", "0+50x60") + probes("failure", "0+50x60") + late("0+11x60"), 30, "BalanceProbesLate z", true},
 		{"9 % of probes late", probes("success", "0+50x60") + probes("failure", "0+50x60") + late("0+9x60"), 30, "BalanceProbesLate z", false},
 		{"all late, for a moment", probes("success", "0+50x60") + late("0+50x60"), 9, "BalanceProbesLate z", false},

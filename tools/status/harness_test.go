@@ -139,6 +139,9 @@ const corefile = `example.org:%[1]s {
 			timeout 250ms
 			fast_interval 50ms
 		}
+		fleet east {
+			listen 127.2.9.1
+		}
 	}
 	balance hidden.example.org
 	file %[6]s

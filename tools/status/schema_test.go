@@ -36,7 +36,7 @@ func TestTheDocumentFitsItsSchema(t *testing.T) {
 	}
 	fits("new")
 	s.use(4)
-	s.waitFor(`"up":3`, `"down":3`, `"fail_open"`, `"all_failing":true`)
+	s.waitFor(`"up":3`, `"down":3`, `"fail_open"`, `"all_failing":true`, `"fleet":{"name":"east"`, `"votes":{`)
 	fits("in use")
 	f.kill(1)
 	testserver.Write(t, s.overrides, f.addr(0)+" drain until 2099-12-01T00:00:00Z # disk swap\n")

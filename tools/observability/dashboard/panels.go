@@ -23,7 +23,7 @@ var goodIsGreen = []object{{"type": "value", "options": object{
 	"1": object{"text": "up", "color": "green", "index": 1},
 }}}
 
-// newDashboard returns all of it: what is wrong now, then answers, endpoints, probes and files.
+// newDashboard returns all of it: what is wrong now, then answers, endpoints, probes, the fleet and files.
 func newDashboard() dashboard {
 	l := &layout{}
 	l.row("Now")
@@ -34,6 +34,8 @@ func newDashboard() dashboard {
 	endpoints(l)
 	l.row("Probes")
 	probes(l)
+	l.row("Fleet")
+	replicas(l)
 	l.row("Rules, files and overrides")
 	files(l)
 	return dashboard{
@@ -142,6 +144,22 @@ func probes(l *layout) {
 		query("60 * "+sum("zone", rate("hold_errors_total")), "{{zone}} not opened")))
 	l.add(8, 8, series("Addresses that are not probed", "Look-ups a minute. not_allowed: outside allow. table_full: more than max_endpoints.", "none", false,
 		query("60 * "+sum("zone, reason", rate("probes_refused_total")), "{{zone}} {{reason}}")))
+}
+
+// replicas draws what a fleet knows about itself. Its own metrics have no zone.
+func replicas(l *layout) {
+	ofFleet := func(metric string) string {
+		return "coredns_balance_" + metric + `{job=~"$job", instance=~"$instance"}`
+	}
+	l.add(8, 7, series("Live replicas", "As each replica sees it: lines that part are a split. Alone: it goes by its own probes.", "none", false,
+		query("max by (fleet, instance) ("+ofFleet("fleet_members")+")", "{{fleet}} {{instance}}"),
+		query(sum("fleet", ofFleet("fleet_alone")), "{{fleet}} alone")))
+	l.add(8, 7, series("Votes", "Valid votes on endpoints, as one replica holds them, and endpoints that they differ on.", "none", false,
+		query("max by (zone, verdict) ("+chosen("fleet_votes")+")", "{{zone}} {{verdict}}"),
+		query("max by (zone) ("+chosen("fleet_disagreements")+")", "{{zone}} disagree")))
+	l.add(8, 7, series("Traffic about votes", "Without that about membership, before encryption.", "Bps", false,
+		query(sum("fleet, direction", "rate("+ofFleet("fleet_bytes_total")+"[$__rate_interval])"), "{{fleet}} {{direction}}"),
+		query(sum("fleet, direction", "rate("+ofFleet("fleet_messages_total")+"[$__rate_interval])"), "{{fleet}} {{direction}}, messages")))
 }
 
 func files(l *layout) {
