@@ -18,15 +18,16 @@ type answer struct {
 	query clientQuery // with the rule
 
 	counters *counters
-	client   *client   // nil unless the rule depends on it
-	reply    dns.Msg   // the first message that goes out, unless it is the one that came up
-	few      [3]dns.RR // the first section of reply if it is so small; it fills a size class of the allocator
-	used     bool      // reply is taken
-	fewUsed  bool      // few is taken
-	shard    uint8     // of the counters
-	nested   bool      // another balance above orders what this one filters
-	size     uint16    // of the reply that the client takes over UDP, for answers fit; 0: any
-	most     uint16    // the most members of an RRset that fit; 0: all
+	client   *client // nil unless the rule depends on it
+	reply    dns.Msg // the first message that goes out, unless it is the one that came up
+	// The first section of reply if it is so small; it fills a size class of the allocator.
+	few     [3]dns.RR
+	used    bool   // reply is taken
+	fewUsed bool   // few is taken
+	shard   uint8  // of the counters
+	nested  bool   // another balance above orders what this one filters
+	size    uint16 // of the reply that the client takes over UDP, for answers fit; 0: any
+	most    uint16 // the most members of an RRset that fit; 0: all
 }
 
 // answerTo returns the writer for a query's answer, nil if the answer is not ours to balance.
@@ -249,7 +250,8 @@ func (a *answer) message(res *dns.Msg, answers, extra *arrangement) *dns.Msg {
 	a.used = true
 	*reply = *res
 	reply.Answer, reply.Extra = answers.records(), extra.records()
-	if answers.removedUnsigned || extra.removedUnsigned { // the rest was not validated as an RRset (RFC 4035, section 3.2.3)
+	// The rest was not validated as an RRset (RFC 4035, section 3.2.3).
+	if answers.removedUnsigned || extra.removedUnsigned {
 		reply.AuthenticatedData = false
 	}
 	if answers.denial != answerOpen {

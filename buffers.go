@@ -16,7 +16,7 @@ type buffers struct {
 	scan      scanner
 	lineup    lineup     // the members of one RRset
 	standings []standing // of these
-	awaited   time.Time  // when waiting for a first verdict on one of these ends; zero: none is awaited
+	awaited   time.Time  // when the wait for a first verdict on one ends; zero: no wait
 	next      time.Time  // when what is known of one of these next changes by itself; zero: never
 	past      *past      // of the RRset; nil unless it counts
 	kept      keptTier   // as in basis

@@ -146,7 +146,8 @@ func (c *client) withSubnet(r *rule, res *dns.Msg) *dns.Msg {
 		}
 	}
 	if upstream := subnetOf(res.IsEdns0()); upstream != nil && upstream.Family == query.Family && upstream.SourceNetmask == query.SourceNetmask && upstream.Address.Equal(query.Address) {
-		reply.SourceScope = min(max(reply.SourceScope, upstream.SourceScope), bits) // its answer may be for some clients only
+		// Its answer may be for some clients only.
+		reply.SourceScope = min(max(reply.SourceScope, upstream.SourceScope), bits)
 	}
 	out := *res
 	out.Extra = slices.DeleteFunc(slices.Clone(res.Extra), func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeOPT })

@@ -98,7 +98,8 @@ func (r shownRule) answerFor(ctx context.Context, q statuspage.Question, x *expl
 	if next == nil {
 		return nil, fmt.Errorf("the server block of %s has not started", r.zone)
 	}
-	if server := r.watcher.server.Load(); server != nil { // plugins look up there what a CNAME leads to
+	// Plugins look up there what a CNAME leads to.
+	if server := r.watcher.server.Load(); server != nil {
 		ctx = context.WithValue(ctx, dnsserver.Key{}, server)
 	}
 	ctx = context.WithValue(ctx, explanationKey{}, x)

@@ -338,7 +338,8 @@ func verdictReason(s subscription, endpoint netip.AddrPort, now time.Time) strin
 	if known.At.Port() != 0 {
 		reason += fmt.Sprintf(" at port %d", known.At.Port())
 	}
-	if known.Problem != "" && (known.Failing || known.Verdict != health.Up) { // not of a failure long past
+	// Not of a failure long past.
+	if known.Problem != "" && (known.Failing || known.Verdict != health.Up) {
 		reason += ": " + text.OneLine(known.Problem)
 	}
 	said := []string{reason, votesReason(s, endpoint), adviceText(known.Advice), loadText(known.Load, now), dampText(known)}

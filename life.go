@@ -32,7 +32,7 @@ type life struct {
 	began uint64 // counts those that started
 
 	joined   atomic.Bool // its rules take part in their checks
-	mu       sync.Mutex  // held by start and stop: on a signal, Caddy stops servers in another goroutine
+	mu       sync.Mutex  // on a signal, Caddy stops servers in another goroutine
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup
 	stopped  sync.Once
@@ -44,8 +44,8 @@ type life struct {
 type startup struct{ done atomic.Bool }
 
 const (
-	comesUpWithin = 5 * time.Minute // how long a server may take from the start of its plugins until it serves
-	lastChance    = 5 * time.Second // the same once another one starts: servers that start at the same time are rare
+	comesUpWithin = 5 * time.Minute // from the start of a server's plugins until it serves, at most
+	lastChance    = 5 * time.Second // the same once another server starts
 )
 
 // hearOfServers registers a hook that Caddy calls when a server is up. Caddy drops its hooks when

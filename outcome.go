@@ -8,10 +8,10 @@ type outcome uint8
 const (
 	passed     outcome = iota // went out as it came up
 	ordered                   // its records were put in order
-	sealed                    // ordered, and records would have been removed if no signature covered them
+	sealed                    // ordered; a signature kept records that would have left
 	filtered                  // records were removed
 	failedOver                // another tier answers than the first
-	failOpen                  // all members of an RRset are down, so it was answered as if all were up
+	failOpen                  // all members are down, so it was answered as if all were up
 )
 
 var outcomeNames = [...]string{passed: "passed", ordered: "ordered", sealed: "sealed", filtered: "filtered", failedOver: "failed_over", failOpen: "fail_open"}

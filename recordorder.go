@@ -47,7 +47,8 @@ func (l *lineup) sort(rrs []dns.RR, set *rrset) {
 // group finds the records that repeat a member among those sorted.
 func (l *lineup) group() {
 	o := &l.order
-	o.first, o.repeats, o.straight = o.first[:0], o.repeats[:0], false // straight is not worth a look for one answer
+	// Straight is not worth a look for one answer.
+	o.first, o.repeats, o.straight = o.first[:0], o.repeats[:0], false
 	for _, record := range l.sorted {
 		if last := len(o.first) - 1; last >= 0 && l.members[o.first[last]].compare(&l.members[record]) == 0 {
 			o.repeats = append(o.repeats, repeat{record, uint16(last)})

@@ -61,8 +61,9 @@ type rule struct {
 	answers     int  // the most members of an RRset of addresses in an answer; 0: all
 	fits        bool // an answer over UDP holds as many members as the client takes
 
-	unweighed    atomic.Bool // a name to which no weight applies was logged
-	seeksTargets atomic.Bool // records led to names whose addresses are not known, so answers with one address are read too
+	unweighed atomic.Bool // a name to which no weight applies was logged
+	// Records led to names whose addresses are not known, so answers with one address are read too.
+	seeksTargets atomic.Bool
 
 	epoch atomic.Uint64 // incremented when an input of a plan changes
 }

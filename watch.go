@@ -36,7 +36,8 @@ type watcher struct {
 	next   atomic.Pointer[plugin.Handler]   // below one of the rule's chains
 	server atomic.Pointer[dnsserver.Server] // that clients asked; nil before the first
 	ready  atomic.Bool
-	asking atomic.Int32              // lookups that plugins below have not answered, even if nothing waits for them any more
+	// Lookups that plugins below have not answered, even if nothing waits for them any more.
+	asking atomic.Int32
 	logged atomic.Pointer[time.Time] // of the last line about a panic
 }
 
@@ -190,7 +191,8 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 			log.Errorf("watch %s: a plugin below panicked: %s", name, text.OneLine(fmt.Sprint(r)))
 		}
 	}()
-	if server := z.watcher.server.Load(); server != nil { // plugins look up there what a CNAME leads to
+	// Plugins look up there what a CNAME leads to.
+	if server := z.watcher.server.Load(); server != nil {
 		ctx = context.WithValue(ctx, dnsserver.Key{}, server)
 	}
 	query := new(dns.Msg)

@@ -17,7 +17,8 @@ import (
 // parseZones returns the zones of a stanza: those named or, without any, those of the block. A zone
 // above the block's zones means all of them.
 func parseZones(args, blockKeys []string) (zones []string, err error) {
-	block := distinct(plugin.OriginsFromArgsOrServerBlock(nil, blockKeys)) // a zone on two ports is named twice
+	// A zone on two ports is named twice.
+	block := distinct(plugin.OriginsFromArgsOrServerBlock(nil, blockKeys))
 	if len(args) == 0 {
 		return block, nil
 	}

@@ -91,7 +91,8 @@ func withDirectories(all []file) []file {
 func issuers() []byte {
 	var text bytes.Buffer
 	for root := range bundle.Roots() {
-		_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}) // a buffer takes all
+		// A buffer takes all.
+		_ = pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate})
 	}
 	return text.Bytes()
 }

@@ -40,7 +40,8 @@ func (r release) writeFiles(dir string, files []file) error {
 			return err
 		}
 	}
-	for _, f := range slices.Backward(files) { // a directory's time changes with what is put into it
+	// A directory's time changes with what is put into it.
+	for _, f := range slices.Backward(files) {
 		if err := os.Chtimes(filepath.Join(dir, f.name), r.when, r.when); err != nil {
 			return err
 		}

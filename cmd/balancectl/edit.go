@@ -162,7 +162,8 @@ func (c *change) lines() (overrides.Set, error) {
 	}
 	set, err := overrides.Parse([]byte(text.String()))
 	if err != nil {
-		_, reason, _ := strings.Cut(err.Error(), ": ") // behind the number of the line, which nobody wrote
+		// Behind the number of the line, which nobody wrote.
+		_, reason, _ := strings.Cut(err.Error(), ": ")
 		return nil, errors.New(reason)
 	}
 	return set, nil

@@ -139,7 +139,8 @@ func (c *change) kubectl(content string) string {
 			namespace = strings.TrimSpace(string(text))
 		}
 	}
-	patch, _ := json.Marshal(map[string]any{"data": map[string]string{filepath.Base(c.file): content}}) // of strings alone
+	// Of strings alone.
+	patch, _ := json.Marshal(map[string]any{"data": map[string]string{filepath.Base(c.file): content}})
 	return fmt.Sprintf("kubectl --namespace %s patch configmap %s --type merge --patch '%s'",
 		namespace, name, strings.ReplaceAll(string(patch), "'", `'\''`))
 }

@@ -31,7 +31,7 @@ import (
 // Exit statuses, as the manual page lists them.
 const (
 	exitDone    = 0
-	exitNot     = 1 // status and check: there are problems; an edit: refused, or the server has not taken it
+	exitNot     = 1 // status, check: problems; an edit: refused, or not taken by the server
 	exitFailure = 2
 )
 

@@ -13,8 +13,9 @@ import (
 
 const (
 	name   = "balance"
-	before = "tsig"    // signs what balance wrote: it must stand above
-	after  = "rewrite" // the first plugin that must stand below: balance sees the client's own question
+	before = "tsig" // signs what balance wrote: it must stand above
+	// The first plugin that must stand below: balance sees the client's own question.
+	after = "rewrite"
 )
 
 // Install puts balance into CoreDNS' list of directives between tsig and rewrite. Call it once,

@@ -21,8 +21,9 @@ const (
 
 // Policy is the option failback.
 type Policy struct {
-	Mode  Mode
-	After time.Duration // how long the earlier tier must have been healthy; only with the mode After
+	Mode Mode
+	// How long the earlier tier must have been healthy; only with the mode After.
+	After time.Duration
 }
 
 // Tier is what is known of a tier.

@@ -7,10 +7,13 @@ import "time"
 // Dated is content whose parts are in force until, or from, some time of day. The clock may be set
 // forward or back, and timers stand still while the machine sleeps, so it is read every few seconds.
 type Dated struct {
-	Clock   func() time.Time                                 // the time of day, without a monotonic reading
-	Differ  func(from, to time.Time) bool                    // whether other parts are in force at one time than at the other
-	Next    func(now time.Time) (next time.Time, dated bool) // when other parts will be in force, zero: never; whether any part is dated
-	Changed func(from, to time.Time)                         // called when other parts are in force
+	// The time of day, without a monotonic reading.
+	Clock func() time.Time
+	// Whether other parts are in force at one time than at the other.
+	Differ func(from, to time.Time) bool
+	// When other parts will be in force, zero: never; whether any part is dated.
+	Next    func(now time.Time) (next time.Time, dated bool)
+	Changed func(from, to time.Time) // called when other parts are in force
 }
 
 // Clock returns the time of day, which compares with times that people write.

@@ -65,7 +65,8 @@ func decode(content []byte) ([]byte, error) {
 	return bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")), nil
 }
 
-const maxShown = 64 // bytes of a word of a file in an error: a longer one may be a key or the hash of a password
+// Bytes of a word of a file in an error: a longer one may be a key or the hash of a password.
+const maxShown = 64
 
 var quotedWords = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 

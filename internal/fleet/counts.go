@@ -39,7 +39,7 @@ type heard struct {
 
 const (
 	countsInterval = 10 * time.Second // between two messages about counts
-	countsLast     = time.Minute      // how long a replica's counts are believed; they are sent again before
+	countsLast     = time.Minute      // how long a replica's counts are believed
 )
 
 // SetCounts replaces this replica's counts of a topic. A topic is a hash of what is counted, equal

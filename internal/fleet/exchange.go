@@ -24,8 +24,8 @@ type parcel struct {
 type compared struct {
 	asked, answered   time.Duration // when this replica last asked the peer, and answered it
 	waits             bool          // for the end of the peer's answer
-	again             int           // how often this replica asked again, because a message was lost
-	received, refused int           // messages of the peer's answer, and claims in them that were not admitted
+	again             int           // how often it asked again, because a message was lost
+	received, refused int           // messages of the peer's answer; claims not admitted
 }
 
 // Work does what is due, and returns when to call it again at the latest. The host calls it after

@@ -89,8 +89,8 @@ type Share struct {
 	open      map[uint32]dispute       // endpoints whose votes differ or make no quorum
 	disputed  bool                     // the log has said that replicas disagree
 	bare      map[uint32]time.Duration // endpoints without a valid vote, and since when
-	departed  [2]bitset                // endpoints that only replicas that are gone wanted; the older ones second
-	departing time.Duration            // when the older ones are dropped and the first become the older ones
+	departed  [2]bitset                // endpoints wanted by replicas that are gone; older ones second
+	departing time.Duration            // when the older ones are next dropped
 	early     []byte                   // a state that mentions replicas that are not known yet
 	earlyAt   time.Duration
 

@@ -237,7 +237,8 @@ func (s *Share) mergeOne(k *known, peers []uint16) {
 			return
 		}
 		s.enter(n, false, Opinion{})
-		s.departed[0].set(n, k.flags&flagDepartedLong == 0) // those that want it may not be known yet
+		// Those that want it may not be known yet.
+		s.departed[0].set(n, k.flags&flagDepartedLong == 0)
 		s.departed[1].set(n, k.flags&flagDepartedLong != 0)
 	}
 	for _, c := range k.claims {

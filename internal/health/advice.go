@@ -16,7 +16,7 @@ import (
 type Advice struct {
 	Drain  bool   // it wants no new clients
 	Reason string // in its own words, printable
-	NoSay  bool   // the check does not count for the endpoint, because its agent cannot be understood
+	NoSay  bool   // the check does not count, because the agent cannot be understood
 }
 
 // said returns what the endpoint says about itself.

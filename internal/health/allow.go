@@ -21,7 +21,7 @@ var guarded = withTranslations([]netip.Prefix{
 	netip.MustParsePrefix("::1/128"),
 	netip.MustParsePrefix("fe80::/10"),
 	netip.MustParsePrefix("ff00::/8"),
-	netip.MustParsePrefix("64:ff9b:1::/48"), // local NAT64 (RFC 8215): which bits hold the IPv4 address is not known
+	netip.MustParsePrefix("64:ff9b:1::/48"), // local NAT64 (RFC 8215), whose layout is not known
 	netip.MustParsePrefix("2001::/32"),      // Teredo (RFC 4380), which obfuscates the IPv4 address
 })
 

@@ -21,7 +21,7 @@ const (
 	failure              // the endpoint seems to be down
 	localError           // the probe could not be made
 	noSay                // the check does not count for the endpoint
-	inconclusive         // this host was overloaded, or the endpoint did not say (status 429, for example)
+	inconclusive         // overload here, or the endpoint did not say (status 429, for example)
 )
 
 // attempt describes a finished probe.
@@ -38,20 +38,20 @@ type attempt struct {
 // notice dead endpoints too.
 type doubt struct {
 	local      uint8         // probes that could not be made
-	overloaded uint8         // probes discarded because of overload; local errors in between do not reset it
+	overloaded uint8         // probes discarded because of overload; local errors do not reset it
 	evasive    time.Duration // since when its replies have not said whether it is up; 0: they do
 }
 
 const (
-	minOverrun     = 50 * time.Millisecond // a probe that outlasts its timeout by this much shows overload
+	minOverrun     = 50 * time.Millisecond // a probe that outlasts its timeout by this shows overload
 	maxLocal       = 50                    // local errors in a row that still lengthen the pause
-	maxOverloaded  = 3                     // most results in a row that may be discarded because of overload
-	longestEvasion = 5 * time.Minute       // after this long without saying whether it is up, an endpoint is down
+	maxOverloaded  = 3                     // results in a row that may be discarded, at most
+	longestEvasion = 5 * time.Minute       // if its replies say nothing for this long, it is down
 )
 
 // awareness is what a pool knows about its own host.
 type awareness struct {
-	lagged time.Duration // when a probe last began so late that timeouts near that time prove nothing; 0: never
+	lagged time.Duration // when a probe last began too late for timeouts to prove anything; 0: never
 }
 
 // after returns the awareness after one more attempt, which ended at now.

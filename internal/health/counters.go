@@ -14,11 +14,12 @@ type counters struct {
 	localErrors, inconclusive prometheus.Counter // probes without a result
 	late                      prometheus.Counter // probes that began late
 	duration                  prometheus.Observer
-	transitions               [len(verdictNames)]prometheus.Counter // by the new verdict
-	full                      prometheus.Counter                    // endpoints beyond max_endpoints
-	outside                   prometheus.Counter                    // addresses that the rule does not allow
-	hints                     prometheus.Counter                    // held connections that their peers ended
-	holdErrors                prometheus.Counter                    // connections that could not be opened
+	full                      prometheus.Counter // endpoints beyond max_endpoints
+	outside                   prometheus.Counter // addresses that the rule does not allow
+	hints                     prometheus.Counter // held connections that their peers ended
+	holdErrors                prometheus.Counter // connections that could not be opened
+
+	transitions [len(verdictNames)]prometheus.Counter // by the new verdict
 }
 
 func countersOf(zone, check string) counters {

@@ -17,7 +17,7 @@ const (
 	suppressAbove  = 2000                         // a higher penalty keeps the endpoint out
 	reuseBelow     = 750                          // a lower one lets it answer again
 	longestDamping = 10                           // half-lives that it stays out, at most
-	maxPenalty     = reuseBelow << longestDamping // the penalty that takes that long to halve below reuseBelow
+	maxPenalty     = reuseBelow << longestDamping // it falls to reuseBelow in longestDamping
 )
 
 // damping says how much an endpoint has flapped, as of the time of its verdict. Immutable. The zero

@@ -48,7 +48,7 @@ type status struct {
 	cameUp  bool // it is up, and was down before
 	damping damping
 	since   time.Time
-	problem string  // why it is down, or why the check does not count; empty if it is up, or was never probed
+	problem string  // why it is down, or why the check does not count; empty otherwise
 	advice  *Advice // nil: it says nothing about itself
 	load    *Load   // nil: it has never said anything of its load
 }

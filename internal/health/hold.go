@@ -37,7 +37,7 @@ const (
 const (
 	holdSpacing = 10        // least number of intervals between two openings after a harmless hint
 	holdLongest = time.Hour // longest such time, after many short connections
-	holdSpoken  = 64        // most KiB that a peer may send over an idle connection; below idle.MostDropped
+	holdSpoken  = 64        // KiB that a peer may send, at most; below idle.MostDropped
 
 	confirmEvery = 50 * time.Millisecond // between probes after a hint, until the verdict is clear
 )

@@ -21,11 +21,11 @@ type limiter struct {
 }
 
 const (
-	maxWaiting    = 16                     // most probes that wait for a processor: a query may wait behind them
+	maxWaiting    = 16                     // probes that wait for a processor, before a query, at most
 	maxLag        = 5 * time.Millisecond   // with a longer lag the processors are overloaded
-	lagStep       = 20 * time.Millisecond  // between changes of the window: long enough to see the last one's effect
+	lagStep       = 20 * time.Millisecond  // between changes of the window, so that each shows its effect
 	slowAfter     = 100 * time.Millisecond // a probe that takes this long is slow
-	leastInFlight = 32                     // the smallest window: the load may be another program's, and may stay
+	leastInFlight = 32                     // the smallest window: another program's load may stay
 )
 
 // full reports whether no probe may start now, with inFlight in flight. moment reports that only

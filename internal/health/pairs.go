@@ -16,7 +16,8 @@ import (
 type pairs struct {
 	slots atomic.Pointer[[]atomic.Pointer[endpoint]] // a power of two; at least a quarter are nil
 	known int                                        // endpoints
-	taken int                                        // slots that are not nil, those of removed endpoints included
+	// Slots that are not nil, those of removed endpoints included.
+	taken int
 }
 
 // removed marks the slot of an endpoint that was removed: what collided with it comes later. Nobody

@@ -20,7 +20,7 @@ type Endpoint struct {
 	Penalty float64   // for flapping; 0 if the check does not damp
 	Reuse   time.Time // when damping lets it answer again; zero if damping does not keep it out
 
-	Milliseconds []float64 // of the last probes, oldest first; from Peek and with Subscriber.History only
+	Milliseconds []float64 // of the last probes, oldest first; from Peek, with Subscriber.History
 	Failed       []int     // indexes of those that failed
 }
 

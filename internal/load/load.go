@@ -27,7 +27,7 @@ type Kind uint8
 // The kinds of reports.
 const (
 	Nothing     Kind = iota // there is no valid report
-	Share                   // the part of its weight that the backend wants, from 0 to 1: agents say it
+	Share                   // the part of its weight that an agent asks for, from 0 to 1
 	Utilisation             // how busy it is, 1 being fully and no bound above: ORCA says it
 
 	kinds // how many there are

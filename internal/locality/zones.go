@@ -80,7 +80,8 @@ func (n *node) same(other *node) bool {
 // tableOf returns the table of some nodes. If two nodes claim one prefix, the one whose name comes
 // first has it.
 func tableOf(nodes []*node) Table {
-	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(b.name, a.name) }) // the last one counts
+	// The last one counts.
+	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(b.name, a.name) })
 	var ranges []Range
 	for _, n := range nodes {
 		for _, prefix := range n.prefixes {

@@ -50,7 +50,8 @@ func NewDNS(o DNS) (*Check, error) {
 		return nil, fmt.Errorf("name: %q: %w", o.Name, err)
 	}
 	if o.Name != "" {
-		text, _, err := dns.UnpackDomainName(wire, headerSize) // with \DDD for what cannot be printed
+		// With \DDD for what cannot be printed.
+		text, _, err := dns.UnpackDomainName(wire, headerSize)
 		if err != nil {
 			return nil, fmt.Errorf("name: %q: %w", o.Name, err)
 		}
@@ -153,7 +154,8 @@ func lower(c byte) byte {
 // judge says what is wrong with a reply that fits.
 func (p *dnsProbe) judge(packet []byte) error {
 	var m dns.Msg
-	if err := m.Unpack(packet); err != nil && !m.Truncated { // a truncated packet may end within a record
+	// A truncated packet may end within a record.
+	if err := m.Unpack(packet); err != nil && !m.Truncated {
 		return reason("malformed reply")
 	}
 	if p.named && m.Rcode != dns.RcodeSuccess {

@@ -141,7 +141,8 @@ func newEcho() *icmp.Echo {
 }
 
 func (f *echoFamily) exchange(conn echoConn, echo *icmp.Echo) error {
-	request, err := (&icmp.Message{Type: f.request, Body: echo}).Marshal(nil) // the kernel sums ICMPv6
+	// The kernel sums ICMPv6.
+	request, err := (&icmp.Message{Type: f.request, Body: echo}).Marshal(nil)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,8 @@ var process = primer{every: 250 * time.Millisecond}
 
 // primer is a goroutine with a deep stack. Safe for concurrent use.
 type primer struct {
-	every time.Duration // until the effect of a change is checked; later checks are up to 8 times as far apart
+	// Until the effect of a change is checked; later checks are up to 8 times as far apart.
+	every time.Duration
 
 	sync.Mutex // guards what follows
 	users      int

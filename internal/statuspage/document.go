@@ -32,9 +32,10 @@ type Document struct {
 	Names     []Name     `json:"names"` // those with members that are down first
 	Endpoints []Endpoint `json:"endpoints"`
 
-	NamesOmitted     int      `json:"names_omitted"`
-	EndpointsOmitted int      `json:"endpoints_omitted"`
-	OtherRules       []string `json:"other_rules"` // zones of rules that do not name the option status
+	NamesOmitted     int `json:"names_omitted"`
+	EndpointsOmitted int `json:"endpoints_omitted"`
+	// Zones of rules that do not name the option status.
+	OtherRules []string `json:"other_rules"`
 }
 
 // Process is the server that the document is of.
@@ -61,7 +62,8 @@ type Rule struct {
 	Servers []string `json:"servers"`
 	View    string   `json:"view,omitempty"`
 	Observe bool     `json:"observe"`
-	Options []string `json:"options"` // as the Corefile has them, without blocks, which may hold secrets
+	// As the Corefile has them, without blocks, which may hold secrets.
+	Options []string `json:"options"`
 	Checks  []Check  `json:"checks"`
 	Files   []File   `json:"files"`
 
@@ -107,8 +109,10 @@ type File struct {
 	LastSuccess time.Time `json:"last_success"` // when it was last read and found good
 	Since       time.Time `json:"since"`        // when its content came into force
 	Missing     bool      `json:"missing"`
-	Problem     string    `json:"problem,omitempty"` // what is wrong with it; then what was read before stays in force
-	Unused      []string  `json:"unused"`            // lines that applied to no member since then: number and text
+	// What is wrong with it; then what was read before stays in force.
+	Problem string `json:"problem,omitempty"`
+	// Lines that applied to no member since then: number and text.
+	Unused []string `json:"unused"`
 
 	UnusedOmitted int `json:"unused_omitted"`
 }
@@ -116,11 +120,12 @@ type File struct {
 // Name is an RRset in use. Answer says what the next answer is made of: "members", "fail_open", "nodata",
 // "servfail" or "fallback". Section is "answer", "additional" or "hints".
 type Name struct {
-	Rule       int      `json:"rule"` // index in the document's rules
-	Name       string   `json:"name"`
-	Type       string   `json:"type"`
-	Section    string   `json:"section"`
-	Priority   *int     `json:"priority,omitempty"`    // of the HTTPS or SVCB record that hints are in
+	Rule    int    `json:"rule"` // index in the document's rules
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Section string `json:"section"`
+	// Of the HTTPS or SVCB record that hints are in.
+	Priority   *int     `json:"priority,omitempty"`
 	PreferLine *int     `json:"prefer_line,omitempty"` // of the Corefile
 	Answer     string   `json:"answer"`
 	Degraded   bool     `json:"degraded"`
@@ -142,20 +147,24 @@ func (n *Name) HasTiers() bool {
 // Member is one record of an RRset. State is "answers" if it has its turn in the next answers, else the
 // reason why not: "limit", "drained", "tier", "damped", "locality" or "down".
 type Member struct {
-	Member        string     `json:"member"`
-	Verdict       string     `json:"verdict"` // of all checks together, or the override's
-	Since         *time.Time `json:"since"`   // null if nothing is known of it
-	State         string     `json:"state"`
-	Weight        int        `json:"weight"`
-	WeightInForce float64    `json:"weight_in_force"`        // with the factors that scale it; 0: it does not answer
-	WeightRamp    string     `json:"weight_ramp,omitempty"`  // how the weight changes over time, as the weight file has it
-	Ramp          int        `json:"ramp,omitempty"`         // percent of its weight that slow_start gives it so far
-	LoadWeights   int        `json:"load_weights,omitempty"` // percent of its weight that load_weights leaves it
-	Tier          int        `json:"tier"`                   // the first is 1
-	Locality      string     `json:"locality,omitempty"`
-	Override      *Override  `json:"override"`
-	Leads         Leads      `json:"leads"`
-	Probes        []Probe    `json:"probes"` // one a check
+	Member  string     `json:"member"`
+	Verdict string     `json:"verdict"` // of all checks together, or the override's
+	Since   *time.Time `json:"since"`   // null if nothing is known of it
+	State   string     `json:"state"`
+	Weight  int        `json:"weight"`
+	// With the factors that scale it; 0: it does not answer.
+	WeightInForce float64 `json:"weight_in_force"`
+	// How the weight changes over time, as the weight file has it.
+	WeightRamp string `json:"weight_ramp,omitempty"`
+	// Percent of its weight that slow_start gives it so far.
+	Ramp int `json:"ramp,omitempty"`
+	// Percent of its weight that load_weights leaves it.
+	LoadWeights int       `json:"load_weights,omitempty"`
+	Tier        int       `json:"tier"` // the first is 1
+	Locality    string    `json:"locality,omitempty"`
+	Override    *Override `json:"override"`
+	Leads       Leads     `json:"leads"`
+	Probes      []Probe   `json:"probes"` // one a check
 }
 
 // Leads are the answers that a member came first in, within the window. Shares are from 0 to 1.
@@ -183,11 +192,12 @@ type Probe struct {
 	Error        string     `json:"error,omitempty"` // of the last probe that failed
 	Milliseconds []float64  `json:"milliseconds"`
 	Failed       []int      `json:"failed"`
-	Note         string     `json:"note,omitempty"`    // why it is not probed, or what else there is to say
-	Penalty      int        `json:"penalty,omitempty"` // for flapping
-	Reuse        *time.Time `json:"reuse,omitempty"`   // until when damping is to keep it out
-	Load         *Load      `json:"load,omitempty"`    // what it says of its load
-	Votes        *Votes     `json:"votes,omitempty"`   // of the replicas of the fleet
+	// Why it is not probed, or what else there is to say.
+	Note    string     `json:"note,omitempty"`
+	Penalty int        `json:"penalty,omitempty"` // for flapping
+	Reuse   *time.Time `json:"reuse,omitempty"`   // until when damping is to keep it out
+	Load    *Load      `json:"load,omitempty"`    // what it says of its load
+	Votes   *Votes     `json:"votes,omitempty"`   // of the replicas of the fleet
 }
 
 // Load is what an endpoint says of its load. Kind is "share", of its weight that it asks for, or

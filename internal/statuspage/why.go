@@ -55,7 +55,8 @@ type WhyAnswer struct {
 	Result     string   `json:"result"` // as in responses_total; empty if no plugin below answered
 	Problem    string   `json:"problem,omitempty"`
 
-	RRsets []WhyRRset `json:"rrsets"` // those that the rule decides about, in the order of the answer
+	// Those that the rule decides about, in the order of the answer.
+	RRsets []WhyRRset `json:"rrsets"`
 }
 
 // WhyRRset says how an RRset is arranged. Steps are sentences, in the order of the decisions.

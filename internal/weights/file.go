@@ -24,10 +24,11 @@ type File struct {
 	Wildcards map[string]*List // the same without the asterisk and its dot
 	Warnings  []string         // lines that may be meant otherwise: "3: ..."
 
-	count  int             // of lines with a weight
-	count6 int             // of them, those for IPv6
-	ramps  []NamedLine     // those whose weight changes
-	unused []atomic.Uint32 // a bit for every line of the file: set if it has a weight that never applied
+	count  int         // of lines with a weight
+	count6 int         // of them, those for IPv6
+	ramps  []NamedLine // those whose weight changes
+	// A bit for every line of the file: set if it has a weight that never applied.
+	unused []atomic.Uint32
 }
 
 // NamedLine is a line with the name or wildcard that it is for.

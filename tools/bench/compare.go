@@ -19,7 +19,8 @@ var comparisons = map[string][]variant{
 		{name: "GOGC=100", environment: []string{"GOGC=100"}},
 		{name: "GOGC=200", environment: []string{"GOGC=200"}},
 		{name: "GOGC=400", environment: []string{"GOGC=400"}},
-		{name: "adaptivestackstart=0", environment: []string{"GODEBUG=adaptivestackstart=0"}}, // as if there were no stack primer
+		// As if there were no stack primer.
+		{name: "adaptivestackstart=0", environment: []string{"GODEBUG=adaptivestackstart=0"}},
 	},
 	"pgo": {
 		{name: "pgo=off"},

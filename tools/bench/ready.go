@@ -135,7 +135,8 @@ func awaitVerdicts(ctx context.Context, at *site, p *process, quick bool) error 
 			addresses[a.String()] = true
 		}
 	}
-	err := until(ctx, p, 500*time.Millisecond, func() error { // a scrape of 10,000 endpoints takes a while
+	// A scrape of 10,000 endpoints takes a while.
+	err := until(ctx, p, 500*time.Millisecond, func() error {
 		up, err := endpointsUp(ctx, at.metrics)
 		if err == nil && up != len(addresses) {
 			err = fmt.Errorf("%d endpoints are up, want %d", up, len(addresses))

@@ -162,7 +162,8 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // watch sends a signal to a backend and asks for its name every millisecond until it is gone.
 func (c testCase) watch(ctx context.Context, backend *exec.Cmd, i int, signal syscall.Signal) (time.Duration, error) {
-	err := waitUntil(ctx, fmt.Sprintf("%s has %s", name(i), addrOf(mortal, i)), func() bool { // settings that are fast err at times
+	// Settings that are fast err at times.
+	err := waitUntil(ctx, fmt.Sprintf("%s has %s", name(i), addrOf(mortal, i)), func() bool {
 		addrs, err := addresses(name(i))
 		return err == nil && addrs[addrOf(mortal, i)]
 	})

@@ -21,12 +21,13 @@ import (
 type testCase struct {
 	Server, Check, Settings string
 	Hold                    bool
-	Endpoints               int           // 2: each backend that dies and one that stays; else this many
-	interval                time.Duration // between probes
-	patience                time.Duration // after which a death counts as not noticed
-	blind                   bool          // the check cannot see that a process is frozen
-	configure               func(c *testCase, o options, dir string) (command []string, err error)
-	options                 string // in the words of the server
+	// 2: each backend that dies and one that stays; else this many.
+	Endpoints int
+	interval  time.Duration // between probes
+	patience  time.Duration // after which a death counts as not noticed
+	blind     bool          // the check cannot see that a process is frozen
+	configure func(c *testCase, o options, dir string) (command []string, err error)
+	options   string // in the words of the server
 }
 
 func (c testCase) String() string {

@@ -38,11 +38,12 @@ import (
 
 // Scenario is what a prober is to do.
 type Scenario struct {
-	Name        string
-	Check       string // tcp or http
-	Silent      bool   // the backends never answer
-	Hold        bool   // with the option hold, and backends that leave closing to the prober
-	Hostile     int    // backends of each hostile kind, the last of the endpoints; the others are healthy
+	Name   string
+	Check  string // tcp or http
+	Silent bool   // the backends never answer
+	Hold   bool   // with the option hold, and backends that leave closing to the prober
+	// Backends of each hostile kind, the last of the endpoints; the others are healthy.
+	Hostile     int
 	Endpoints   int
 	Interval    time.Duration
 	Timeout     time.Duration

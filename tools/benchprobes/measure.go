@@ -36,7 +36,8 @@ func heap() int {
 
 // descriptors returns how many are open.
 func descriptors() int {
-	if info, err := os.Stat("/proc/self/fd"); err == nil && info.Size() > 0 { // as Linux says since 6.2
+	// As Linux says since 6.2.
+	if info, err := os.Stat("/proc/self/fd"); err == nil && info.Size() > 0 {
 		return int(info.Size())
 	}
 	dir, err := os.Open("/proc/self/fd")

@@ -36,8 +36,10 @@ type Measurement struct {
 	PeakDescriptors, DescriptorsBefore int
 
 	GoroutinesLeft, DescriptorsLeft, ConnectionsLeft int // when all health checks were gone
-	WaitingLeft                                      int // connections in TIME-WAIT, because the prober closed first
-	BackendsLeft                                     int // connections that the backends closed first
+	// Connections in TIME-WAIT, because the prober closed first.
+	WaitingLeft int
+	// Connections that the backends closed first.
+	BackendsLeft int
 
 	QueriesBefore, QueriesProbing, QueriesAfter Latencies
 }
@@ -177,7 +179,9 @@ func (p *prober) rounds() error {
 			return err
 		}
 		round.ProbesPerSecond = float64(last.Total()-first.Total()) / between
-		if p.Silent { // there is no hurry then; at other times, collecting all garbage at once would delay probes
+		// There is no hurry then; at other times, collecting all garbage at once would delay
+		// probes.
+		if p.Silent {
 			round.Heap = heap()
 		}
 		p.Measurement.Rounds = append(p.Measurement.Rounds, round)

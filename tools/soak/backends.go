@@ -43,8 +43,9 @@ var (
 	closed   = &manner{name: "refuses connections", health: refusing}
 	swallows = &manner{name: "swallows connections", health: silent}
 
-	tardy     = &manner{name: "answers when the timeout is over", health: silent, only: "icmp"}
-	routeless = &manner{name: "is where no route leads", health: healthy, only: "icmp"} // the fault is not its own: what it was it stays
+	tardy = &manner{name: "answers when the timeout is over", health: silent, only: "icmp"}
+	// The fault is not its own: what it was it stays.
+	routeless = &manner{name: "is where no route leads", health: healthy, only: "icmp"}
 )
 
 // bad are the manners that faults choose from. Backends with them are down, except if the manner says healthy.
@@ -75,7 +76,8 @@ var bad = []*manner{
 	{name: "answers with another number", health: silent, only: "icmp"},
 	{name: "answers with another token", health: silent, only: "icmp"},
 	{name: "answers with a part", health: silent, only: "icmp"},
-	{name: "has its router say that it is unreachable", health: silent, only: "icmp"}, // ping sockets hear nothing of it
+	// Ping sockets hear nothing of it.
+	{name: "has its router say that it is unreachable", health: silent, only: "icmp"},
 	{name: "answers wrongly before it answers", health: healthy, only: "icmp"},
 	tardy,
 	routeless,

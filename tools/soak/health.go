@@ -13,11 +13,12 @@ import (
 type health uint8
 
 const (
-	healthy  health = iota
-	murky           // about to change, or flapping: it may be answered or not
-	severed         // a probe fails at once, and a connection that was held ended when it came to that
-	refusing        // a probe fails at once
-	silent          // a probe fails when its timeout is over
+	healthy health = iota
+	murky          // about to change, or flapping: it may be answered or not
+	// A probe fails at once, and a connection that was held ended when it came to that.
+	severed
+	refusing // a probe fails at once
+	silent   // a probe fails when its timeout is over
 )
 
 // checkTiming is the timing of a health check in the Corefile.

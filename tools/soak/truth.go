@@ -30,8 +30,10 @@ type rrset struct {
 	forwarded bool // comes from the upstream
 	cached    bool // and is cached
 	health    map[netip.Addr]*timeline[health]
-	timing    *checkTiming                                                     // of its health check; nil: that of most
-	excluded  func(from, to time.Time) (always, sometimes map[netip.Addr]bool) // by overrides; nil: none
+	// Of its health check; nil: that of most.
+	timing *checkTiming
+	// By overrides; nil: none.
+	excluded func(from, to time.Time) (always, sometimes map[netip.Addr]bool)
 }
 
 // reality is what is true of the world beside the members.

@@ -27,7 +27,8 @@ type quirk struct {
 	// reply returns the packet to send in place of the right reply, nil for none.
 	reply func(q *dns.Msg, right *dns.Msg, network string) []byte
 	cut   bool // replies may be truncated
-	bare  bool // replies may lack the additional section: CoreDNS hands on what it can read of half a packet
+	// Replies may lack the additional section: CoreDNS hands on what it can read of half a packet.
+	bare bool
 }
 
 // quirks are the misbehaviours, for faults to choose from.

@@ -407,7 +407,8 @@ const (
 	lateSteps    = 8
 	answerSteps  = 4 // of these an answer takes in
 
-	mostOfServer = 500 * time.Millisecond // of an answer's time: one that stands still would have the judge wait for minutes
+	// Of an answer's time: one that stands still would have the judge wait for minutes.
+	mostOfServer = 500 * time.Millisecond
 	muchLonger   = time.Second
 )
 

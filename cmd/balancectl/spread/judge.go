@@ -12,8 +12,8 @@ const (
 	tooFew       = "too few answers to tell"
 	onlyOne      = "one member only"
 	significance = 0.01 // as wanted is wrongly denied in so many runs
-	leastWanted  = 5    // leads wanted of each member, below which the chi-square distribution is no good guide
-	evenerThan   = 0.99 // p above which leads are closer to what is wanted than chance would bring them
+	leastWanted  = 5    // leads of each member that the chi-square distribution needs
+	evenerThan   = 0.99 // p above which leads are closer to the wanted ones than by chance
 )
 
 // judgement is how leads compare with what is wanted.

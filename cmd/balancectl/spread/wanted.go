@@ -18,10 +18,11 @@ import (
 
 // wanted says how often each member should lead. Without weights all should equally. Immutable.
 type wanted struct {
-	file  *weights.File     // nil without one
-	list  *weights.List     // addresses and CIDRs, from the command line
-	names map[string]uint16 // targets of MX, SRV and SVCB, lower case and fully qualified, from the command line
-	named []string          // those of the command line that are one member each
+	file *weights.File // nil without one
+	list *weights.List // addresses and CIDRs, from the command line
+	// Targets of MX, SRV and SVCB, lower case and fully qualified, from the command line.
+	names map[string]uint16
+	named []string // those of the command line that are one member each
 }
 
 // readWanted reads -weights: a list if it has an equals sign, else the name of a file.

@@ -28,7 +28,8 @@ import (
 const DefaultPort = 7946
 
 const (
-	maxPacket     = 1320            // bytes of a packet; with IPv6 and a tunnel's headers it still fits 1,420
+	// Bytes of a packet; with IPv6 and a tunnel's headers it still fits 1,420.
+	maxPacket     = 1320
 	outboxSize    = 1024            // messages that wait to be sent
 	maxSending    = 256             // large messages that are being sent
 	sendingAtOnce = 8               // of these
@@ -44,10 +45,12 @@ type Options struct {
 	Locality  string
 	Listen    netip.AddrPort // the zero address: every address
 	Advertise netip.AddrPort // the zero value: the address that reaches the others
-	Keys      [][]byte       // the first encrypts, all decrypt; nil: nothing is encrypted, and only loopback addresses are peers
-	Join      []Peer
-	Resolve   Resolver
-	Log       Logger
+	// The first encrypts, all decrypt; nil: nothing is encrypted, and only loopback addresses are
+	// peers.
+	Keys    [][]byte
+	Join    []Peer
+	Resolve Resolver
+	Log     Logger
 }
 
 // Carrier is a fleet.Carrier. Safe for concurrent use.
@@ -191,9 +194,10 @@ func (c *Carrier) config() *memberlist.Config {
 	o.Logger = stdlog.New(listLog{c.log}, "", 0)
 	o.LogOutput = nil
 	o.UDPBufferSize = maxPacket
-	o.EnableCompression = false   // messages are compact, and it would cost more than it saves
-	o.SuspicionMaxTimeoutMult = 3 // a replica that is dead is out after 12 s, even if few others notice
-	o.RetransmitMult = 6          // of ten copies that others send, two may be lost
+	o.EnableCompression = false // messages are compact, and it would cost more than it saves
+	// A replica that is dead is out after 12 s, even if few others notice.
+	o.SuspicionMaxTimeoutMult = 3
+	o.RetransmitMult = 6 // of ten copies that others send, two may be lost
 	o.GossipNodes = 4
 	o.DeadNodeReclaimTime = time.Second
 	return o

@@ -25,7 +25,8 @@ const (
 	maxStreamsOfHost = 8        // of these from one address
 	maxStreamed      = 32 << 20 // bytes of all streams that are open
 
-	maxStream = fleet.MaxState + 1<<20 // bytes of a stream: the state of a replica, and its list of members
+	// Bytes of a stream: the state of a replica, and its list of members.
+	maxStream = fleet.MaxState + 1<<20
 )
 
 const (

@@ -75,8 +75,9 @@ func clockOffset() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer memory.Close()                                                    //nolint:errcheck // only read
-	image, _ := io.ReadAll(io.NewSectionReader(memory, int64(base), 1<<20)) // an error means its end
+	defer memory.Close() //nolint:errcheck // only read
+	// An error means its end.
+	image, _ := io.ReadAll(io.NewSectionReader(memory, int64(base), 1<<20))
 	file, err := elf.NewFile(bytes.NewReader(image))
 	if err != nil {
 		return 0, err
