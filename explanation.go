@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/inforce"
 	"github.com/seed-f1518d44/balance/internal/names"
@@ -377,3 +378,45 @@ func adviceText(a health.Advice) string {
 
 // maxShownAddresses is the most addresses of a target that are shown.
 const maxShownAddresses = 8
+
+// votesReason describes what replicas of the fleet say about an endpoint, "" without a fleet.
+func votesReason(s subscription, at netip.AddrPort) string {
+	tally, ok := s.Tally(at)
+	if !ok {
+		return ""
+	}
+	var said []string
+	for _, v := range s.Voters(at) {
+		who := v.Replica
+		if v.Locality != "" {
+			who += " in " + v.Locality
+		}
+		said = append(said, who+" "+voteText(v))
+	}
+	up, down := tally.Votes()
+	reason := fmt.Sprintf("fleet: %d up, %d down", up, down)
+	if len(said) > 0 {
+		reason += " (" + text.Brief(said) + ")"
+	}
+	if !tally.Probing() {
+		reason += ", not probed by this replica"
+	}
+	return reason
+}
+
+// voteText describes a replica's vote in a few words.
+func voteText(v fleet.Voter) string {
+	var b strings.Builder
+	if v.Opinion.Verdict == fleet.None {
+		b.WriteString("has not voted")
+	} else {
+		b.WriteString(v.Opinion.Verdict.String())
+	}
+	switch {
+	case !v.Counts:
+		b.WriteString(", which does not count")
+	case !v.Assigned:
+		b.WriteString(", not assigned")
+	}
+	return b.String()
+}

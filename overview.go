@@ -15,6 +15,7 @@ import (
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
+	"github.com/seed-f1518d44/balance/internal/text"
 
 	"github.com/miekg/dns"
 )
@@ -24,8 +25,7 @@ const (
 	maxShownMembers   = 256    // of a name
 	maxShownOfAll     = 10_000 // members of all names together
 	maxShownEndpoints = 1000   // that no name has
-	maxNamedInProblem = 3
-	maxShownLines     = 20 // of a file that applied to no member
+	maxShownLines     = 20     // of a file that applied to no member
 	maxShownReplicas  = 100
 	maxVotersAsked    = 200 // endpoints whose voters are shown; if votes differ, twice as many
 )
@@ -392,9 +392,9 @@ func (o *overview) problemsOfNames(i int, r statuspage.Rule) {
 	if r.Observe {
 		would = "would be "
 	}
-	for kind, text := range map[string]string{"fail_open": "answered as if all members were up", "replaced": "answered otherwise, as all_down says"} {
+	for kind, what := range map[string]string{"fail_open": "answered as if all members were up", "replaced": "answered otherwise, as all_down says"} {
 		if names := o.inTrouble(i, kind == "fail_open"); len(names) > 0 {
-			o.say(kind, r.Zone, fmt.Sprintf("%s: every member is down: %s%s", briefly(names), would, text))
+			o.say(kind, r.Zone, fmt.Sprintf("%s: every member is down: %s%s", text.Brief(names), would, what))
 		}
 	}
 }
@@ -407,7 +407,7 @@ func (o *overview) problemsOfChecks(i int, r statuspage.Rule) {
 		}
 	}
 	if addrs := distinctNames(o.unchecked[o.rules[i].scope]); len(addrs) > 0 {
-		o.say("unchecked", r.Zone, fmt.Sprintf("no health_check allows %s: answered unchecked", briefly(addrs)))
+		o.say("unchecked", r.Zone, fmt.Sprintf("no health_check allows %s: answered unchecked", text.Brief(addrs)))
 	}
 }
 
@@ -426,12 +426,4 @@ func (o *overview) inTrouble(rule int, open bool) (names []string) {
 		}
 	}
 	return names
-}
-
-// briefly joins names: only the first few if they are many.
-func briefly(names []string) string {
-	if more := len(names) - maxNamedInProblem; more > 0 {
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamedInProblem], ", "), more)
-	}
-	return strings.Join(names, ", ")
 }

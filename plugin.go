@@ -77,7 +77,7 @@
 //	health.go       what a rule asks of internal/health; watch.go names resolved from the start
 //	life.go         what starts and stops with a server
 //	replica.go      this process in its fleet; resolve.go the names of other replicas
-//	voters.go       the fleet for the page and for "why"
+//	voters.go       the fleet for the page
 package balance
 
 import (

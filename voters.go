@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
-// What the page, and whoever asks why, gets to know about the fleet.
+// What the page shows of the fleet.
 
 // fleet puts the fleet of the rules that are shown into the document, if they are in one.
 func (o *overview) fleet() {
@@ -81,7 +81,7 @@ func (o *overview) problemsOfFleet() {
 	}
 	for _, c := range f.Checks {
 		if differing := others[c.Name]; len(differing) > 0 {
-			o.say("not_shared", "", fmt.Sprintf("fleet %s: %s: not shared with %s, because its options there differ from those here", f.Name, c.Name, briefly(differing)))
+			o.say("not_shared", "", fmt.Sprintf("fleet %s: %s: not shared with %s, because its options there differ from those here", f.Name, c.Name, text.Brief(differing)))
 		}
 		delete(others, c.Name) // two checks may have one name
 	}
@@ -103,46 +103,4 @@ func (o *overview) votesOn(s subscription, at netip.AddrPort) *statuspage.Votes 
 		}
 	}
 	return shown
-}
-
-// votesReason describes what replicas of the fleet say about an endpoint, "" without a fleet.
-func votesReason(s subscription, at netip.AddrPort) string {
-	tally, ok := s.Tally(at)
-	if !ok {
-		return ""
-	}
-	var said []string
-	for _, v := range s.Voters(at) {
-		who := v.Replica
-		if v.Locality != "" {
-			who += " in " + v.Locality
-		}
-		said = append(said, who+" "+voteText(v))
-	}
-	up, down := tally.Votes()
-	reason := fmt.Sprintf("fleet: %d up, %d down", up, down)
-	if len(said) > 0 {
-		reason += " (" + briefly(said) + ")"
-	}
-	if !tally.Probing() {
-		reason += ", not probed by this replica"
-	}
-	return reason
-}
-
-// voteText describes a replica's vote in a few words.
-func voteText(v fleet.Voter) string {
-	var text strings.Builder
-	if v.Opinion.Verdict == fleet.None {
-		text.WriteString("has not voted")
-	} else {
-		text.WriteString(v.Opinion.Verdict.String())
-	}
-	switch {
-	case !v.Counts:
-		text.WriteString(", which does not count")
-	case !v.Assigned:
-		text.WriteString(", not assigned")
-	}
-	return text.String()
 }

@@ -80,6 +80,15 @@ func Few(texts []string) string {
 	return strings.Join(texts, "; ")
 }
 
+// Brief joins names with commas. Of many it writes the first three and how many are left.
+func Brief(names []string) string {
+	const few = 3
+	if more := len(names) - few; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
 // Found says which words were found: nothing, or "a" "b".
 func Found(words []string) string {
 	if len(words) == 0 {
