@@ -41,7 +41,6 @@
 //	advice.go        what an endpoint says about itself; load.go its load reports
 //	damping.go       which endpoints flap, and how long they stay out
 //	verdict.go       a verdict; votes.go the verdicts of several checks on one address
-//	fleet.go         a pool's part in a fleet: the replicas that share its probes
 //	transitions.go   new verdicts in the log, few lines for many
 //	history.go       the last probes of an endpoint
 //	fleet.go         a pool in a fleet: which endpoints it probes, votes, and the verdicts of all replicas

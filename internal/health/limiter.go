@@ -9,7 +9,7 @@ import (
 
 // limiter bounds the probes in flight so that they delay neither queries nor each other when there
 // are more than the processors can handle. Its input is the lag: how long a probe waits for a
-// processor after a free worker has taken it. A query that comes then waits as long. Slow endpoints
+// processor after a free worker has taken it. A query that arrives meanwhile waits as long. Slow endpoints
 // cause no lag, so they may use the whole window. Owned by the pool's goroutine, except waiting.
 type limiter struct {
 	window  int           // probes that may be in flight now

@@ -45,7 +45,7 @@ type target struct {
 
 // targetOf returns the endpoint that decides about an address in an answer and the port that its
 // record names, 0 if it names none. If the check goes by the ports of records and there is none,
-// this is the endpoint of the address that is best off.
+// it is the best endpoint at the address.
 func (s *Subscription) targetOf(at netip.AddrPort) target {
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	switch {
