@@ -118,8 +118,8 @@ func (b *Balance) Ready() bool {
 }
 
 // ServeDNS implements plugin.Handler. The rule is the one whose zone holds the question's name. A
-// query made inside another balance of this server, to follow a CNAME, is left alone: one client
-// query is one turn.
+// query that this server makes itself, to follow a CNAME, takes no turn: one client query is one
+// turn.
 func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	a := b.rules.answerTo(ctx, w, r)
 	if a == nil {
@@ -128,6 +128,6 @@ func (b *Balance) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if b.Next == nil || opentracing.SpanFromContext(ctx) != nil {
 		return plugin.NextOrFailure(b.Name(), b.Next, &a.query, a, r)
 	}
-	// NextOrFailure would do nothing else here, but cost an allocation and a stack frame.
+	// NextOrFailure would make the same call, at the cost of an allocation and a stack frame.
 	return b.Next.ServeDNS(&a.query, a, r)
 }

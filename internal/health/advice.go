@@ -38,7 +38,7 @@ func (s *Subscription) Advice(at netip.AddrPort) Advice {
 }
 
 // advise publishes what an endpoint says about itself, if that has changed, and logs that it drains.
-// Only that changes plans.
+// A new reason alone changes no plan.
 func (p *pool) advise(e *endpoint, now Advice) {
 	status := e.status.Load()
 	before := status.said()

@@ -96,8 +96,8 @@ func evaded(start time.Duration, before doubt) (outcome, doubt) {
 }
 
 // overloaded reports whether a probe may have failed because this host was too busy to read the
-// reply in time: it outlasted its timeout by far, or it timed out while it or another probe began
-// late.
+// reply in time. Either the probe outlasted its timeout by far, or it timed out after it or a probe
+// beside it had begun late.
 func (a awareness) overloaded(one attempt, timeout time.Duration) bool {
 	return one.err != nil && (one.took > timeout+max(timeout/4, minOverrun) || one.took >= timeout && a.lagged > one.start)
 }

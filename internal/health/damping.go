@@ -43,8 +43,8 @@ func (d damping) wentDown(after, halfLife time.Duration, doubted bool) damping {
 	return d
 }
 
-// cameUp returns the damping of an endpoint that comes back up after some time. The penalty for going
-// down halves since it went down, not since it came back.
+// cameUp returns the damping of an endpoint that comes back up after some time. The penalty for
+// going down is added only now, but has decayed since the endpoint went down.
 func (d damping) cameUp(after, halfLife time.Duration, doubted bool) damping {
 	if !doubted {
 		d = d.charged()

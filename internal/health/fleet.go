@@ -274,8 +274,8 @@ func verdictOf(o fleet.Opinion) Verdict {
 	return Unknown
 }
 
-// adviceFrom returns the advice in a decision. A decision about something else has no text, and leaves
-// the reason as it was.
+// adviceFrom returns the advice in a decision. If a decision has no new reason and does not change
+// whether the endpoint drains, the reason stays as it was.
 func adviceFrom(d fleet.Decision, before Advice) Advice {
 	a := Advice{Drain: d.Drain, NoSay: d.Verdict == fleet.NoSay}
 	switch {
@@ -347,9 +347,10 @@ func (p *pool) nextShare(otherwise time.Duration) time.Duration {
 	return p.shareAt
 }
 
-// phase returns the endpoint's offset in an interval, in the pool's time. In a fleet the replicas that
-// are assigned divide the interval among themselves: the second of three notices a death within two
-// thirds of it. Their wall clocks say when it begins. If these differ, the offsets are random.
+// phase returns the endpoint's offset in an interval, in the pool's time. In a fleet the replicas
+// that are assigned to the endpoint probe it at equal distances: of three, two have noticed a death
+// after two thirds of an interval. Their wall clocks say when an interval begins. If the clocks
+// differ, the offsets are random.
 func (p *pool) phase(e *endpoint, interval time.Duration) time.Duration {
 	phase := e.phase(interval)
 	if p.share == nil {
@@ -406,8 +407,8 @@ func (p *pool) review(now time.Duration) {
 	p.share.Overloaded(proofless > 1 && 2*proofless > assigned)
 }
 
-// reviewWants tells the share which endpoints answers hold here, and forgets those that no replica
-// wants and that wait for no probe.
+// reviewWants tells the share which endpoints are in answers here, and forgets those that no
+// replica wants and that wait for no probe.
 func (p *pool) reviewWants() {
 	if p.share == nil {
 		return
@@ -425,7 +426,7 @@ func (p *pool) reviewWants() {
 	}
 }
 
-// votes says in the log who voted what.
+// votes returns who voted what, for the log.
 func (p *pool) votes(e *endpoint) string {
 	if p.share == nil {
 		return ""

@@ -9,8 +9,9 @@ import (
 
 // limiter bounds the probes in flight so that they delay neither queries nor each other when there
 // are more than the processors can handle. Its input is the lag: how long a probe waits for a
-// processor after a free worker has taken it. A query that arrives meanwhile waits as long. Slow endpoints
-// cause no lag, so they may use the whole window. Owned by the pool's goroutine, except waiting.
+// processor after a free worker has taken it. A query that arrives meanwhile waits as long. Slow
+// endpoints cause no lag, so they do not narrow the window. Owned by the pool's goroutine, except
+// waiting.
 type limiter struct {
 	window  int           // probes that may be in flight now
 	most    int           // max_in_flight
@@ -21,11 +22,11 @@ type limiter struct {
 }
 
 const (
-	maxWaiting    = 16                     // probes that wait for a processor, before a query, at most
+	maxWaiting    = 16                     // most probes that wait for a processor, ahead of a query
 	maxLag        = 5 * time.Millisecond   // with a longer lag the processors are overloaded
 	lagStep       = 20 * time.Millisecond  // between changes of the window, so that each shows its effect
 	slowAfter     = 100 * time.Millisecond // a probe that takes this long is slow
-	leastInFlight = 32                     // the smallest window: another program's load may stay
+	leastInFlight = 32                     // the smallest window: other programs may cause the lag
 )
 
 // full reports whether no probe may start now, with inFlight in flight. moment reports that only

@@ -20,8 +20,9 @@ type pairs struct {
 	taken int
 }
 
-// removed marks the slot of an endpoint that was removed: what collided with it comes later. Nobody
-// looks for its address.
+// removed marks the slot of an endpoint that was removed. A search goes on past it, because
+// endpoints that collided with the removed one are in later slots. Nobody searches for the mark's
+// own address.
 var removed = &endpoint{at: netip.AddrPortFrom(netip.IPv6Unspecified().WithZone("removed"), 0)}
 
 // hashSeed keeps others from choosing addresses that collide.

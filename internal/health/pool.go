@@ -216,8 +216,8 @@ func (p *pool) requeue(e *endpoint) {
 	}
 }
 
-// await schedules an endpoint's next probe. A probe can last longer than the pause after it, so the
-// next one is due now at the earliest.
+// await schedules an endpoint's next probe. A probe can last longer than the time between two
+// starts, so the next one is due now at the earliest.
 func (p *pool) await(e *endpoint) {
 	e.next = max(e.next, p.now())
 	p.timers.add(e)

@@ -43,9 +43,9 @@ type target struct {
 	named bool      // the answer names the endpoint, and so has it probed
 }
 
-// targetOf returns the endpoint that decides about an address in an answer and the port that its
-// record names, 0 if it names none. If the check goes by the ports of records and there is none,
-// it is the best endpoint at the address.
+// targetOf returns the endpoint that decides about an address in an answer. The port is the one
+// that the address's record names, or 0. If the check goes by the ports of records and the port is
+// 0, the best endpoint at the address decides.
 func (s *Subscription) targetOf(at netip.AddrPort) target {
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 	switch {

@@ -15,7 +15,7 @@ type class uint8
 const (
 	hinted  class = iota // its held connection ended: it may be dead
 	proven               // it is up, and its last probe was prompt
-	slow                 // it is down, or its last probe took long because it does not close, say
+	slow                 // it is down, or its last probe took long (it does not close, for example)
 	silent               // it may not answer: its probe may take the whole timeout
 	classes = iota
 )

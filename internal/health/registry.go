@@ -203,7 +203,7 @@ func (p *pool) unsubscribe(s *Subscription) (empty bool) {
 	return false
 }
 
-// allowsAsMuch reports whether another subscription has the same addresses and ports probed.
+// allowsAsMuch reports whether another subscription allows the same addresses and ports.
 func (s *Subscription) allowsAsMuch(other *Subscription) bool {
 	return slices.Equal(other.sub.Allow, s.sub.Allow) && slices.Equal(other.sub.Ports, s.sub.Ports)
 }

@@ -104,8 +104,8 @@ func (all scopes) with(e *endpoint) iter.Seq[*scope] {
 	}
 }
 
-// smallestWith returns the scope with the fewest members whose answers hold an endpoint, nil if
-// there is none. In the line of that scope, the endpoint waits behind the fewest others.
+// smallestWith returns the smallest of the scopes whose answers hold an endpoint, nil if there is
+// none. In the line of that scope, the endpoint waits behind the fewest others.
 func (all scopes) smallestWith(e *endpoint) (smallest *scope) {
 	for _, s := range all {
 		if s.has(e) && (smallest == nil || s.size.Load() < smallest.size.Load()) {

@@ -122,7 +122,7 @@ func (p *pool) pause(e *endpoint, start time.Duration) time.Duration {
 	if pause != p.check.Timing.Interval {
 		return jitter(pause, pause/10)
 	}
-	// At most 1.09 intervals; 0.01 is left for scheduling.
+	// At most 1.09 intervals. With 0.01 for scheduling, the probe is at most 10 % late.
 	return jitter(align(start, p.phase(e, pause), pause), pause/25)
 }
 

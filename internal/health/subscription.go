@@ -36,10 +36,10 @@ func (s *Subscription) Name() string { return s.pool.check.Name() }
 // Refuse counts an address in an answer that no check of the rule may probe.
 func (s *Subscription) Refuse() { s.scope.counters.outside.Inc() }
 
-// Seen returns the verdict on an address that an answer holds, with the port that its record names
-// or 0, and registers that endpoint for probing. The verdict is unknown if the rule may not have it
-// probed. If the check goes by the ports of records and the record names none, the address is down
-// if all its known ports are, and nothing is registered.
+// Seen registers an endpoint in an answer for probing, and returns the verdict on it. The port is
+// the one that the record names, or 0. The verdict is unknown if the rule may not have the endpoint
+// probed. If the check goes by the ports of records and the port is 0, nothing is registered, and
+// the address is down if all its known ports are.
 func (s *Subscription) Seen(at netip.AddrPort) Verdict {
 	t := s.targetOf(at)
 	e := t.known
