@@ -90,6 +90,11 @@ func (s *Share) look(now time.Duration) {
 			s.judge(n, "")
 		}
 	}
+	for n := range s.open {
+		if s.staysShort(n) {
+			s.judge(n, "")
+		}
+	}
 	for i := range s.peers[1:] {
 		if p := &s.peers[1+i]; p.waits && p.again < mostAgain && now-p.asked >= tick {
 			again := p.again + 1

@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -111,6 +112,7 @@ func (f *Fleet) run(ctx context.Context) {
 		case <-ticker.C:
 			f.mu.Lock()
 			f.spread()
+			maps.DeleteFunc(f.pending, func(_ CheckID, p pending) bool { return f.now()-p.at >= pendingFor })
 			f.mu.Unlock()
 			f.sendCounts()
 		}
@@ -157,15 +159,25 @@ func (f *Fleet) Join(check Check, host Host) *Share {
 	return s
 }
 
-// Leave ends the part that the share takes. Its host's goroutine calls it.
+// Leave ends the part that the share takes. A share that it took over from, and that is still there
+// because a reload failed, takes part again. The host's goroutine calls it.
 func (s *Share) Leave() {
 	s.leave()
 	f := s.fleet
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.retired = slices.DeleteFunc(f.retired, func(one *Share) bool { return one == s })
-	if f.shares[s.check.ID] == s {
-		delete(f.shares, s.check.ID)
+	if f.shares[s.check.ID] != s {
+		return
+	}
+	delete(f.shares, s.check.ID)
+	for i, before := range slices.Backward(f.retired) {
+		if before.check.ID == s.check.ID {
+			f.retired = slices.Delete(f.retired, i, i+1)
+			f.shares[s.check.ID] = before
+			f.showTo(before, f.view())
+			return
+		}
 	}
 }
 

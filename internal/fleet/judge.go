@@ -48,10 +48,16 @@ func (s *Share) take(o Opinion) {
 	}
 }
 
-// decide publishes the verdict that the collected votes make, if that is new.
+// decide publishes the verdict that the collected votes make, if that is new. If fewer have voted than
+// make a verdict, and for longer than a probe takes, the others cannot, or may not, probe the endpoint.
+// Then the votes that there are decide.
 func (s *Share) decide(n uint32, assigned []uint16, text string) {
 	b := &s.ballots[n]
 	quorum := quorumOf(len(assigned), s.view.quorum)
+	short := len(s.votes) < quorum
+	if short && s.staysShort(n) {
+		quorum = quorumOf(len(s.votes), s.view.quorum)
+	}
 	_, certain := winner(s.votes, quorum)
 	switch {
 	case len(s.votes) == 0:
@@ -60,13 +66,20 @@ func (s *Share) decide(n uint32, assigned []uint16, text string) {
 		}
 		delete(s.open, n)
 		return
-	case !certain || differ(s.votes):
-		s.dispute(n, !certain)
+	case short || !certain || differ(s.votes):
+		s.dispute(n, short || !certain)
 	default:
 		delete(s.open, n)
 	}
 	delete(s.bare, n)
 	s.settle(n, tally(s.votes, quorum, b.decided), text)
+}
+
+// staysShort reports whether the votes on an endpoint have made no quorum for longer than it takes to
+// probe it.
+func (s *Share) staysShort(n uint32) bool {
+	d, disputed := s.open[n]
+	return disputed && d.tied && s.host.Now()-d.since > s.check.Interval+s.check.Timeout
 }
 
 // settle makes a verdict the fleet's.

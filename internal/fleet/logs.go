@@ -17,7 +17,7 @@ func (f *Fleet) logAlone(v *view) {
 		f.config.Log.Warningf("fleet %s: alone: fewer than half of the replicas of a minute ago are there (%d): this replica goes by its own probes", f.config.Name, len(v.members))
 		return
 	}
-	f.config.Log.Infof("fleet %s: no longer alone: %d replicas", f.config.Name, len(v.members))
+	f.config.Log.Infof("fleet %s: no longer alone: %d replicas, at least half of those of a minute ago", f.config.Name, len(v.members))
 }
 
 // changeLog bounds the lines about members that come and go.

@@ -182,6 +182,7 @@ func (p *pool) trimGuests() {
 func (h fleetHost) Probe(n uint32, on bool) {
 	e := h.table.numbered(n)
 	if e.assigned = on; !on {
+		h.markFailing(e, e.status.Load().verdict == Down, nil)
 		h.rest(e)
 		return
 	}
@@ -215,6 +216,9 @@ func (p *pool) rest(e *endpoint) {
 func (h fleetHost) Decide(n uint32, d fleet.Decision) {
 	e := h.table.numbered(n)
 	verdict, advice := verdictOf(d.Opinion), adviceFrom(d, e.status.Load().said())
+	if verdict == Down && d.Text == "" {
+		d.Text = "other replicas say so"
+	}
 	if !e.assigned {
 		h.markFailing(e, verdict == Down, errors.New(d.Text))
 	}
@@ -387,8 +391,8 @@ func (p *pool) workShare() {
 	p.fresh = 0
 }
 
-// review withdraws the votes on endpoints whose probes are overdue, and tells the share whether
-// most probes prove nothing because of this host.
+// review withdraws the votes on endpoints whose probes are overdue, or cannot be made, and tells the
+// share whether most probes prove nothing because of this host.
 func (p *pool) review(now time.Duration) {
 	proofless, assigned := 0, 0
 	grace := p.check.Timing.Interval + p.check.Timing.Timeout
@@ -397,7 +401,7 @@ func (p *pool) review(now time.Duration) {
 		if e == nil || !e.assigned {
 			continue
 		}
-		overdue := now > e.next+grace
+		overdue := now > e.next+grace || int(e.doubt.local) >= p.check.Timing.Fall
 		if overdue {
 			p.share.Vote(n, fleet.Opinion{}, "")
 		}

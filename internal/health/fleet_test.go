@@ -484,12 +484,49 @@ func TestFleetAllow(t *testing.T) {
 		if strict.backends.count(a1) == 0 || strict.backends.count(a2) != 0 {
 			t.Errorf("%d probes of what is allowed, %d of what is not", strict.backends.count(a1), strict.backends.count(a2))
 		}
+		all.all[0].backends.set(a2, errRefused)
+		wait(time.Minute)
+		if known, _ := all.all[0].rule.Peek(a2); known.Verdict != Down {
+			t.Errorf("%s is %s where it may be probed, want down: the only vote decides", a2, known.Verdict)
+		}
 		before := all.all[0].fleet.Snapshot()
 		wait(time.Minute)
 		after := all.all[0].fleet.Snapshot()
 		if n := after.ReceivedBytes - before.ReceivedBytes; n > 12*200 {
 			t.Errorf("%d bytes in a minute in which nothing changed", n)
 		}
+	})
+}
+
+// A reload that changes max_endpoints and then fails leaves the replica in its fleet.
+func TestFleetFailedReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 2)
+		all.all[0].rule.Seen(a1)
+		wait(10 * time.Second)
+		changed := *all.all[0].check
+		changed.MaxEndpoints++
+		all.all[0].pools.Join(&changed, in("example.org.")).Leave()
+		wait(20 * time.Second)
+		if voters := all.all[1].rule.Voters(a1); len(voters) != 2 {
+			t.Errorf("r1 hears votes %+v, want those of both replicas", voters)
+		}
+	})
+}
+
+// A replica that cannot probe some endpoints takes those votes back, and the others decide.
+func TestFleetNoRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 2)
+		for _, at := range addresses(5) {
+			all.all[0].rule.Seen(at)
+		}
+		wait(10 * time.Second)
+		at := addresses(5)[0]
+		all.all[0].backends.set(at, fmt.Errorf("%w: no route", probe.ErrLocal))
+		all.all[1].backends.set(at, errRefused)
+		wait(time.Minute)
+		all.verdicts(at, Down)
 	})
 }
 

@@ -141,7 +141,7 @@ func (t *transition) line(check string) transitionLine {
 	if reason != "" {
 		reason = ": " + reason
 	}
-	was := now.since.Sub(before.since).Round(time.Millisecond)
+	was := max(now.since.Sub(before.since), 0).Round(time.Millisecond) // a verdict taken over is older
 	text := fmt.Sprintf("%s: endpoint %s %s is %s (was %s for %s%s%s)%s%s%s",
 		t.scopes.zones(), name, check, is, before.verdict, was, reason, noticed, t.votes, t.damped(), t.observed())
 	return transitionLine{text: text, brief: brief, down: now.verdict == Down}
