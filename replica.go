@@ -71,8 +71,20 @@ var replicaName = sync.OnceValue(func() string {
 	}
 	id := make([]byte, randomNameBytes)
 	_, _ = rand.Read(id)
-	return host[:min(len(host), maxHostName)] + "-" + hex.EncodeToString(id)
+	return plainName(host[:min(len(host), maxHostName)]) + "-" + hex.EncodeToString(id)
 })
+
+// plainName returns a host name with a hyphen in place of each byte that no host name has: other
+// replicas would refuse it.
+func plainName(host string) string {
+	plain := []byte(host)
+	for i, b := range plain {
+		if b <= ' ' || b > '~' {
+			plain[i] = '-'
+		}
+	}
+	return string(plain)
+}
 
 // fleetBlock returns what the Corefile says about the fleet of the life's rules, nil if they are in none.
 func (l *life) fleetBlock() *fleetBlock {
