@@ -133,8 +133,11 @@ func (n *Network) forward(from, to *Host, packet []byte) {
 	time.AfterFunc(f.Delay, func() { l.deliver(to, later) })
 }
 
+// deliver counts a packet before it arrives, because the host may answer at once.
 func (l *link) deliver(to *Host, packet []byte) {
-	if _, err := to.tun.Write(packet); err == nil {
-		l.bytes.Add(uint64(len(packet)))
+	size := uint64(len(packet))
+	l.bytes.Add(size)
+	if _, err := to.tun.Write(packet); err != nil {
+		l.bytes.Add(-size)
 	}
 }
