@@ -80,5 +80,9 @@ func TestLoadReportNotValid(t *testing.T) {
 	for range 30 {
 		l.add(k.ask(dns.TypeA), dns.TypeA)
 	}
-	l.exactly(t, 3, 10)
+	for who, n := range l {
+		if len(l) != 3 || n < 9 || n > 11 { // the plan may be made anew in between
+			t.Errorf("%s leads %d of 30 answers, want 10 each: %v", who, n, l)
+		}
+	}
 }
