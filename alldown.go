@@ -12,8 +12,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
-// allDown is the option all_down: what to answer if all members of an RRset are down. The zero value
-// fails open: the answer is what it would be if all were up.
+// allDown is the option all_down: what to answer if all members of an RRset are down. The zero
+// value fails open: the answer is what it would be if all were up.
 type allDown struct {
 	mode     allDownMode
 	fallback []netip.Addr

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
-// maxLinesPerSecond is the most lines about plans that a rule logs in a second, because names come from
-// clients.
+// maxLinesPerSecond is the most lines about plans that a rule logs in a second, because names come
+// from clients.
 const maxLinesPerSecond = 10
 
 // announcer logs what a new plan means to an operator. Safe for concurrent use.

@@ -67,7 +67,8 @@ func TestAllForcedDownIsAnnounced(t *testing.T) {
 	}
 }
 
-// However many names change at once, the log has few lines, and the next one says how many are missing.
+// However many names change at once, the log has few lines, and the next one says how many are
+// missing.
 func TestAnnouncementsAreBounded(t *testing.T) {
 	var a announcer
 	now := time.Unix(1, 0)

@@ -11,8 +11,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// answer is the writer that the plugins below get: what they write goes out balanced. It is made for
-// one client query and owned by it.
+// answer is the writer that the plugins below get: what they write goes out balanced. It is made
+// for one client query and owned by it.
 type answer struct {
 	dns.ResponseWriter
 	query clientQuery // with the rule
@@ -71,8 +71,8 @@ func (r *servedRule) newAnswer(nested bool) *answer {
 	return &both.answer
 }
 
-// filters reports whether the rule filters the answer to a query that another rule has in hand for a
-// client. That rule orders the records and takes the turn.
+// filters reports whether the rule filters the answer to a query that another rule has in hand for
+// a client. That rule orders the records and takes the turn.
 func (r *servedRule) filters() bool { return r.judges() || r.ttl.limited || r.block != nil }
 
 // readQuery notes what the answer depends on in a client's query, before plugins below rewrite it.
@@ -110,8 +110,8 @@ func (a *answer) Write(packed []byte) (int, error) {
 	return a.ResponseWriter.Write(packed)
 }
 
-// balance returns what goes out for res: res itself if nothing changes. Its frame is gone before the
-// next writer is called, which keeps a query's stack small.
+// balance returns what goes out for res: res itself if nothing changes. Its frame is gone before
+// the next writer is called, which keeps a query's stack small.
 func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	if !a.query.rule.balances(res) {
 		a.counters.count(a.shard, passed)
@@ -151,8 +151,8 @@ func (a *answer) balance(res *dns.Msg) *dns.Msg {
 	return a.message(res, &answers, &extra)
 }
 
-// arrangeTargets arranges the addresses that records of the answer lead to, and notes what is known of
-// them.
+// arrangeTargets arranges the addresses that records of the answer lead to, and notes what is known
+// of them.
 func (a *arrangement) arrangeTargets() {
 	b := a.buf
 	b.scan.scan(a.in)
@@ -208,8 +208,8 @@ func (a *arrangement) stateOf(rules *applied, key turnKey, set *rrset) (*state, 
 	return now, order
 }
 
-// stateFor is stateOf for the client's own choice, without spilling. It takes no turn if somebody asks
-// why.
+// stateFor is stateOf for the client's own choice, without spilling. It takes no turn if somebody
+// asks why.
 func (a *answer) stateFor(rules *applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*state, *recordOrder) {
 	if a.explanation() != nil {
 		return rules.copyOf(b, key, set, rrs)
@@ -217,8 +217,8 @@ func (a *answer) stateFor(rules *applied, b *buffers, key turnKey, set *rrset, r
 	return rules.stateOf(b, key, set, rrs)
 }
 
-// spilled returns the state for an answer that spills: that of the locality whose members lead it, or
-// now if they are the client's own.
+// spilled returns the state for an answer that spills: that of the locality whose members lead it,
+// or now if they are the client's own.
 func (a *answer) spilled(rules *applied, b *buffers, key turnKey, set *rrset, rrs []dns.RR, now *state, order *recordOrder) (*state, *recordOrder) {
 	own := key.prefer
 	shared := key

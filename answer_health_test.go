@@ -324,8 +324,8 @@ func TestEndpointsAreLearned(t *testing.T) {
 	}
 }
 
-// An allow line that misses the backends is said once in the log and on the page, and counted; one that another check
-// makes up for is not.
+// An allow line that misses the backends is said once in the log and on the page, and counted; one
+// that another check makes up for is not.
 func TestUncheckedMembersAreSaid(t *testing.T) {
 	defer inUse.forget()
 	const text = "no health_check allows 192.0.2.1"

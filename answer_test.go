@@ -247,7 +247,8 @@ func TestPassedThrough(t *testing.T) {
 	}
 }
 
-// A message without a question must not crash, no message is an error; packed bytes go out as they are.
+// A message without a question must not crash, no message is an error; packed bytes go out as they
+// are.
 func TestOddWrites(t *testing.T) {
 	var written []byte
 	h := newHandler(t, "balance", plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
@@ -403,7 +404,8 @@ func TestTTL(t *testing.T) {
 	}
 }
 
-// A scanner, which is used for one section after the other, holds what the last one had and no more.
+// A scanner, which is used for one section after the other, holds what the last one had and no
+// more.
 func TestScanForgets(t *testing.T) {
 	rrs := records(t, "s.scan. A 192.0.2.1\n s.scan. A 192.0.2.2\n s.scan. RRSIG A 8 2 300 20300101000000 20200101000000 1 scan. AAAA")
 	s := scanner{index: make(map[setKey]int)}
@@ -415,8 +417,9 @@ func TestScanForgets(t *testing.T) {
 	}
 }
 
-// Records with a lowered TTL are kept from one answer to the next. What goes out is what came up all the same, however
-// that changes from one answer to the next: its TTL, its order, how it spells the owner, who is in it.
+// Records with a lowered TTL are kept from one answer to the next. What goes out is what came up
+// all the same, however that changes from one answer to the next: its TTL, its order, how it spells
+// the owner, who is in it.
 func TestTTLOfAnswersThatDiffer(t *testing.T) {
 	h := newHandler(t, "balance {\n ttl 30\n}", echo)
 	answers := []string{
@@ -459,8 +462,8 @@ func TestTTLOfAnswersThatDiffer(t *testing.T) {
 	}
 }
 
-// An answer whose TTL is lowered costs no allocation a record, though each spells the owner anew, as resolvers that
-// guard against forgery have it, or has another TTL, as a cache below does.
+// An answer whose TTL is lowered costs no allocation a record, though each spells the owner anew,
+// as resolvers that guard against forgery have it, or has another TTL, as a cache below does.
 func TestTTLCostsNoAllocationARecord(t *testing.T) {
 	const size = 64
 	spellings := []string{"s.alloc.", "S.alloc.", "s.Alloc.", "S.ALLOC.", "s.aLLoc."}
@@ -490,7 +493,8 @@ func TestTTLCostsNoAllocationARecord(t *testing.T) {
 	}
 }
 
-// Fact 10: preferred targets first, in the order of the CIDRs, and each group takes turns of its own.
+// Fact 10: preferred targets first, in the order of the CIDRs, and each group takes turns of its
+// own.
 func TestPrefer(t *testing.T) {
 	const five = `x.prefer. A 10.9.30.1
 		x.prefer. A 10.9.20.2
@@ -610,7 +614,8 @@ func TestLongestZone(t *testing.T) {
 	}
 }
 
-// A rule that is the only one of its block holds the names of its zone and no others, as one among several does.
+// A rule that is the only one of its block holds the names of its zone and no others, as one among
+// several does.
 func TestOnlyZone(t *testing.T) {
 	h := newHandler(t, "balance only.test {\n answers 1\n}", echo)
 	tests := map[string]int{
@@ -625,7 +630,8 @@ func TestOnlyZone(t *testing.T) {
 	}
 }
 
-// An only rule holds the names that the search among several finds it for, however they are spelled.
+// An only rule holds the names that the search among several finds it for, however they are
+// spelled.
 func TestOnlyZoneIsSearchedAlike(t *testing.T) {
 	pieces := []string{"a", "B", "b", ".", ".", `\.`, `\\`, `\046`, `\255`}
 	found := 0

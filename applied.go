@@ -16,15 +16,16 @@ import (
 	"github.com/seed-f1518d44/balance/internal/schedule"
 )
 
-// applied is the rules that apply to an RRset. The question's rule decides. If a CNAME led to an owner
-// that another rule of the server block holds, a member is also down if that rule says so.
+// applied is the rules that apply to an RRset. The question's rule decides. If a CNAME led to an
+// owner that another rule of the server block holds, a member is also down if that rule says so.
 type applied struct {
 	question   *zoneRule
 	owner      *zoneRule // nil if it is the question's
 	ordersOnly bool      // no member is judged, none is left out, and TTLs stay
 }
 
-// appliedTo returns the rules that apply to the RRsets of an owner, if the question is for the rule.
+// appliedTo returns the rules that apply to the RRsets of an owner, if the question is for the
+// rule.
 func (z *zoneRule) appliedTo(owner string) applied {
 	if z.block == nil {
 		return applied{question: z}
@@ -117,8 +118,8 @@ func (r *applied) assess(owner string, prefer choice, n int, memberAt func(i int
 	}
 }
 
-// pastWith returns what is remembered of an RRset, with the members that it has now. It is nil if that
-// does not count. The state may be nil.
+// pastWith returns what is remembered of an RRset, with the members that it has now. It is nil if
+// that does not count. The state may be nil.
 func (r *applied) pastWith(key turnKey, owner string, now *state, n int, memberAt func(i int) *member) *past {
 	z := r.question
 	if !z.remembers() || r.ordersOnly || memberAt(0).host != "" {
@@ -186,8 +187,9 @@ func (r *applied) failback(owner string, before *past, standings []standing, mem
 	return z.failback.Decide(before.failback, look)
 }
 
-// weigh scales the weights in b.standings by what n members say of their load. It returns the state of
-// the controller that follows from the one before, which may be nil, and notes when to look again.
+// weigh scales the weights in b.standings by what n members say of their load. It returns the state
+// of the controller that follows from the one before, which may be nil, and notes when to look
+// again.
 func (r *applied) weigh(before *load.State, n int, memberAt func(i int) *member, b *buffers) *load.State {
 	z := r.question
 	if !z.loads.given() || r.ordersOnly || memberAt(0).host != "" {
@@ -246,8 +248,8 @@ func (r *applied) stateOf(b *buffers, key turnKey, set *rrset, rrs []dns.RR) (*s
 	return fresh, order
 }
 
-// refresh looks again at what is known of the members. It returns the state at an epoch if nothing of
-// that has changed, else nil.
+// refresh looks again at what is known of the members. It returns the state at an epoch if nothing
+// of that has changed, else nil.
 func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state {
 	p := now.plan
 	memberAt := func(i int) *member { return &p.members[i] }
@@ -267,8 +269,8 @@ func (r *applied) refresh(e *entry, now *state, epoch uint64, b *buffers) *state
 	return next
 }
 
-// mustLook reports whether more can have changed than an epoch tells: the addresses of targets, and what
-// changes at a time.
+// mustLook reports whether more can have changed than an epoch tells: the addresses of targets, and
+// what changes at a time.
 func (r *applied) mustLook(p *plan) bool {
 	goesByTargets := r.judges() || r.question.policy.weighs || p.basis.prefer.line != noPreference
 	return p.members[0].host != "" && goesByTargets || isPast(p.awaited) || isPast(p.next)

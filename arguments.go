@@ -19,8 +19,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// What options have in common: arguments that are read, and the sentences that say what was found and
-// what is allowed.
+// What options have in common: arguments that are read, and the sentences that say what was found
+// and what is allowed.
 
 // minPollInterval is the shortest time between two readings of a file.
 const minPollInterval = 100 * time.Millisecond

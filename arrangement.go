@@ -276,8 +276,8 @@ func (a *arrangement) move(set *rrset) {
 	}
 }
 
-// setTTL gives one TTL to the records of an RRset, which are in a.out, and to their RRSIGs. They are
-// copied, unless the plan has them already.
+// setTTL gives one TTL to the records of an RRset, which are in a.out, and to their RRSIGs. They
+// are copied, unless the plan has them already.
 func (a *arrangement) setTTL(set *rrset, p *plan, order *recordOrder, ttl uint32) {
 	if order == &p.last.order {
 		if known := p.lowered(set, a.in, ttl); known != nil {

@@ -43,8 +43,8 @@ var benchContenders = []struct{ name, stanza string }{
 	{"status", "balance {\nstatus\n}"},
 }
 
-// newHandler compiles a stanza into a handler in front of next, as the server does. A weight file of
-// loadbalance is read when its server starts, so that one is taken from a server.
+// newHandler compiles a stanza into a handler in front of next, as the server does. A weight file
+// of loadbalance is read when its server starts, so that one is taken from a server.
 func newHandler(tb testing.TB, stanza string, next plugin.Handler) plugin.Handler {
 	tb.Helper()
 	directive, rest, _ := strings.Cut(stanza, " ")
@@ -217,8 +217,8 @@ func writerOf(b *testing.B, h plugin.Handler, m *dns.Msg) func() {
 	}
 }
 
-// benchWriter knows its client's address, as a server's writer does. CoreDNS' test writer parses it at
-// each call.
+// benchWriter knows its client's address, as a server's writer does. CoreDNS' test writer parses it
+// at each call.
 type benchWriter struct{ test.ResponseWriter }
 
 var benchClient = &net.UDPAddr{IP: net.IPv4(10, 240, 0, 1).To4(), Port: 40212}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// buffers is the memory in which an answer is worked out. One answer uses it at a time, and gives it
-// back for another.
+// buffers is the memory in which an answer is worked out. One answer uses it at a time, and gives
+// it back for another.
 type buffers struct {
 	shard uint8 // of the counters: most others have another one
 
@@ -57,8 +57,8 @@ func (b *buffers) release() {
 	bufferPool.Put(b)
 }
 
-// changesAt notes that something that is known of a member changes by itself at a time. The zero time
-// says never.
+// changesAt notes that something that is known of a member changes by itself at a time. The zero
+// time says never.
 func (b *buffers) changesAt(at time.Time) {
 	if !at.IsZero() && (b.next.IsZero() || at.Before(b.next)) {
 		b.next = at

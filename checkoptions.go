@@ -77,8 +77,8 @@ func parseDuration(args []string) (time.Duration, error) {
 	return d, nil
 }
 
-// parseEscaped reads a text in which a backslash begins an escape as in Go, because a Corefile cannot
-// hold a carriage return: \r, \n, \t, \x00, \\.
+// parseEscaped reads a text in which a backslash begins an escape as in Go, because a Corefile
+// cannot hold a carriage return: \r, \n, \t, \x00, \\.
 func parseEscaped(args []string) (string, error) {
 	text, err := parseText(args)
 	if err != nil {

@@ -39,8 +39,8 @@ func (s standing) ruled() standing {
 	return s
 }
 
-// and returns the standing if another rule says something of the member too: it is down if either says
-// so.
+// and returns the standing if another rule says something of the member too: it is down if either
+// says so.
 func (s standing) and(other standing) standing {
 	if other.verdict == health.Down {
 		s.verdict = health.Down
@@ -65,8 +65,8 @@ func (s standing) standby() bool { return s.weight == 0 || s.override == overrid
 // themselves, with equal weights.
 func (s standing) share() uint16 { return max(s.weight, 1) }
 
-// traffic returns the weight that the share of the traffic follows, before load_weights. It is 0 if the
-// member does not answer.
+// traffic returns the weight that the share of the traffic follows, before load_weights. It is 0 if
+// the member does not answer.
 func (s *standing) traffic() float64 {
 	if s.standby() || s.verdict == health.Down || s.reuse > 0 {
 		return 0
@@ -89,8 +89,8 @@ func (q quorum) of(members int) int {
 	return q.count
 }
 
-// keptTier is a later tier that goes on serving while it has a quorum, as failback says. The zero value
-// is none: then the first tier with a quorum serves.
+// keptTier is a later tier that goes on serving while it has a quorum, as failback says. The zero
+// value is none: then the first tier with a quorum serves.
 type keptTier struct {
 	number uint16
 	until  int64 // Unix time; 0: an operator decides
@@ -120,8 +120,8 @@ type exclusion struct {
 
 // classify decides which members answer: those of one tier that are up or unknown, without its
 // standby ones unless there is no other, and without those that flap if enough others are left. The
-// first tier with a quorum serves, unless a later one is kept or, if none has one, the first with any
-// eligible member. If all members are down, the first tier answers as if all were up.
+// first tier with a quorum serves, unless a later one is kept or, if none has one, the first with
+// any eligible member. If all members are down, the first tier answers as if all were up.
 func classify(standings []standing, by criteria) classification {
 	tiers := tiersOf(standings, by.minHealthy)
 	serving := by.servingTier(tiers)
@@ -201,8 +201,8 @@ func (t *tier) size() int { return len(t.regular) + len(t.standby) + len(t.dampe
 // hasQuorum reports whether enough members are eligible.
 func (t *tier) hasQuorum(q quorum) bool { return len(t.eligible()) >= q.of(t.size()) }
 
-// damp leaves out members that flap, first those that are to stay out for longest. At least half of the
-// eligible members stay, and those that the tier needs for its quorum.
+// damp leaves out members that flap, first those that are to stay out for longest. At least half of
+// the eligible members stay, and those that the tier needs for its quorum.
 func (t *tier) damp(standings []standing, q quorum) {
 	eligible := t.eligible()
 	flapping := slices.DeleteFunc(slices.Clone(eligible), func(m uint16) bool { return standings[m].reuse == 0 })
@@ -228,8 +228,8 @@ func (t *tier) eligible() []uint16 {
 	return t.standby
 }
 
-// degraded reports whether a member that would answer is damped, or down: a regular one or, if the tier
-// has none, a standby one.
+// degraded reports whether a member that would answer is damped, or down: a regular one or, if the
+// tier has none, a standby one.
 func (t *tier) degraded(standings []standing) bool {
 	if len(t.damped) > 0 {
 		return true
@@ -249,8 +249,8 @@ func exclude(members []uint16, why reason) (all []exclusion) {
 	return all
 }
 
-// allUp returns the standings as if every member were up. Those that an operator calls down stay so,
-// unless there is no other.
+// allUp returns the standings as if every member were up. Those that an operator calls down stay
+// so, unless there is no other.
 func allUp(standings []standing) []standing {
 	open := slices.Clone(standings)
 	forced := !slices.ContainsFunc(open, func(s standing) bool { return s.override != overrides.Down })

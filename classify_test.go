@@ -11,7 +11,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/health"
 )
 
-// standingsOf reads members such as "U D ?0 U/1": a verdict, a weight other than 1, a tier other than 0.
+// standingsOf reads members such as "U D ?0 U/1": a verdict, a weight other than 1, a tier other
+// than 0.
 func standingsOf(t *testing.T, text string) (standings []standing) {
 	t.Helper()
 	for field := range strings.FieldsSeq(text) {

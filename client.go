@@ -25,8 +25,8 @@ type client struct {
 	explanation *explanation // nil unless somebody asks why
 }
 
-// needsClient reports whether answers may depend on the client, or tell a resolver which clients they
-// are for.
+// needsClient reports whether answers may depend on the client, or tell a resolver which clients
+// they are for.
 func (r *rule) needsClient() bool { return r.policy.byClient || len(r.prefer) > 0 || len(r.ecs) > 0 }
 
 // clientOf returns who asks.

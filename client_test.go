@@ -108,8 +108,8 @@ func TestECSStandsForTheClient(t *testing.T) {
 	}
 }
 
-// What the upstream says of its own answer's scope stays, and a plugin below that rewrites the query's
-// option does not change for whom the client asked.
+// What the upstream says of its own answer's scope stays, and a plugin below that rewrites the
+// query's option does not change for whom the client asked.
 func TestECSOfOthers(t *testing.T) {
 	m := addressesMsg(3)
 	tailored := plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/filewatch"
 )
 
-// The clock is set while overrides with an end are in force. What is in force follows within seconds, on time from
-// then on, whether the file is read over and over or once.
+// The clock is set while overrides with an end are in force. What is in force follows within
+// seconds, on time from then on, whether the file is read over and over or once.
 func TestOverridesWhenTheClockIsSet(t *testing.T) {
 	tests := []struct {
 		name  string

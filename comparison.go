@@ -17,7 +17,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/zonedata"
 )
 
-// comparison is a stanza beside what the zones at hand show of its members. Not safe for concurrent use.
+// comparison is a stanza beside what the zones at hand show of its members. Not safe for concurrent
+// use.
 type comparison struct {
 	rule    *rule
 	zones   map[string]*zoneRule // of the server block
@@ -81,8 +82,8 @@ func (c *comparison) add(name string) {
 	}
 }
 
-// addServices marks the lines of the weight file that apply to SRV records of the rule: they have the
-// owner of the records, and an address of the target.
+// addServices marks the lines of the weight file that apply to SRV records of the rule: they have
+// the owner of the records, and an address of the target.
 func (c *comparison) addServices() {
 	for _, owner := range c.data.Services() {
 		if z, ok := longestZone(c.zones, owner); !ok || z.rule != c.rule {
@@ -145,7 +146,8 @@ func (c *comparison) sets(owner string) (sets [][]netip.Addr) {
 // base returns the name that a wildcard's names lie under; other names as they are.
 func base(name string) string { return names.Spell(strings.TrimPrefix(name, "*.")) }
 
-// concerns reports whether the rule is that of a name, or may be that of names that a wildcard stands for.
+// concerns reports whether the rule is that of a name, or may be that of names that a wildcard
+// stands for.
 func (c *comparison) concerns(name string) bool {
 	if !strings.HasPrefix(name, "*.") {
 		z, ok := longestZone(c.zones, base(name))

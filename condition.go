@@ -44,7 +44,8 @@ func parseCondition(words []string) (*condition, error) {
 	return nil, fmt.Errorf("bad expression %q: %s", c.text, text.OneLine(err.Error()))
 }
 
-// usesMetadata reports whether the expression reads metadata, which the plugin metadata has to collect.
+// usesMetadata reports whether the expression reads metadata, which the plugin metadata has to
+// collect.
 func (c *condition) usesMetadata() bool { return strings.Contains(c.text, "metadata(") }
 
 // holds evaluates the expression for a query. One that fails is false.

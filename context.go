@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 )
 
-// clientQuery is the context that the plugins below get. It marks a query that a rule has in hand. It
-// is part of the answer because context.WithValue would cost an allocation.
+// clientQuery is the context that the plugins below get. It marks a query that a rule has in hand.
+// It is part of the answer because context.WithValue would cost an allocation.
 type clientQuery struct {
 	context.Context
 	rule     *servedRule // nil for a query of our own

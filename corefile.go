@@ -144,8 +144,8 @@ func addAt[T, V any](parse func(args []string) (V, error), assign func(*T, V, po
 	}
 }
 
-// readOptions reads the lines of a block into a T, and returns where each option stands first. unknown
-// returns the error for a word that is no option.
+// readOptions reads the lines of a block into a T, and returns where each option stands first.
+// unknown returns the error for a word that is no option.
 func readOptions[T any](into *T, lines []line, options []option[T], unknown func(word string) error) (map[string]position, error) {
 	seen := make(map[string]position)
 	for i := range lines {
@@ -207,8 +207,8 @@ func optionNames[T any](options []option[T]) (names []string) {
 	return names
 }
 
-// wrongCount is the error of a parser that was given too many or too few arguments. Its caller knows
-// which ones are wanted.
+// wrongCount is the error of a parser that was given too many or too few arguments. Its caller
+// knows which ones are wanted.
 type wrongCount []string
 
 func (found wrongCount) Error() string { return text.Found(found) }

@@ -15,8 +15,8 @@ import (
 // credentialsInterval is how often certificates, keys and issuers are read.
 const credentialsInterval = 30 * time.Second
 
-// credentials has those of the process. Rules that name the same files, also those before and after a
-// reload, share them, because they share their probes.
+// credentials has those of the process. Rules that name the same files, also those before and after
+// a reload, share them, because they share their probes.
 var credentials sync.Map // credentialNames to *probe.Credentials
 
 type credentialNames struct{ cert, key, ca string }
@@ -53,8 +53,8 @@ func newCredentialFiles(user fileUser, c *probe.Credentials) (files []*credentia
 	return files, err
 }
 
-// newPairFile returns a certificate with its key. Both count at once, because neither works with the
-// other one's predecessor.
+// newPairFile returns a certificate with its key. Both count at once, because neither works with
+// the other one's predecessor.
 func newPairFile(c *probe.Credentials) *credentialFile {
 	var cert, key []byte
 	f := &filewatch.File{Path: c.CertFile}

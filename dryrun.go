@@ -21,9 +21,9 @@ import (
 	"github.com/seed-f1518d44/balance/internal/findings"
 )
 
-// dryRunFlag is a flag that every CoreDNS with this plugin has. The words behind it are those of Check,
-// and "balancectl check" is its user. It needs CoreDNS because only the plugins themselves know what they
-// make of a Corefile.
+// dryRunFlag is a flag that every CoreDNS with this plugin has. The words behind it are those of
+// Check, and "balancectl check" is its user. It needs CoreDNS because only the plugins themselves
+// know what they make of a Corefile.
 const dryRunFlag = "balance.check"
 
 func init() {
@@ -35,8 +35,8 @@ func init() {
 	})
 }
 
-// dryRun reads a Corefile as a server that starts does, up to where listeners would open. An error of
-// balance does not end it, so that it finds those of other server blocks and plugins too.
+// dryRun reads a Corefile as a server that starts does, up to where listeners would open. An error
+// of balance does not end it, so that it finds those of other server blocks and plugins too.
 type dryRun struct {
 	corefile caddy.CaddyfileInput
 	strict   bool
@@ -59,10 +59,11 @@ type dryBlock struct {
 // dryRunning is the dry run that there is, nil in a server.
 var dryRunning *dryRun
 
-// Check reads "COREFILE [weights FILE] [overrides FILE] [strict]": it writes to out what is wrong with the
-// Corefile and the files that it names, as a server that starts would say it, and which lines have no
-// effect. A FILE stands in for the one that the Corefile names. It opens no listener and sends nothing. It
-// returns the exit status. It changes CoreDNS' list of directives while it runs, so no server may run.
+// Check reads "COREFILE [weights FILE] [overrides FILE] [strict]": it writes to out what is wrong
+// with the Corefile and the files that it names, as a server that starts would say it, and which
+// lines have no effect. A FILE stands in for the one that the Corefile names. It opens no listener
+// and sends nothing. It returns the exit status. It changes CoreDNS' list of directives while it
+// runs, so no server may run.
 func Check(args []string, out, errs io.Writer) (status int) {
 	d, err := readDryRun(args)
 	if err != nil {
@@ -102,12 +103,12 @@ func readDryRun(args []string) (*dryRun, error) {
 	return d, err
 }
 
-// asking are the directives whose set-up asks other hosts, etcd only if it has credentials. A dry run
-// leaves them out.
+// asking are the directives whose set-up asks other hosts, etcd only if it has credentials. A dry
+// run leaves them out.
 var asking = []string{"route53", "azure", "clouddns", "etcd"}
 
-// Directives that a dry run adds at both ends of CoreDNS' list, so that it is called there. No Corefile
-// has them.
+// Directives that a dry run adds at both ends of CoreDNS' list, so that it is called there. No
+// Corefile has them.
 const (
 	firstDirective = "balance.check first"
 	lastDirective  = "balance.check last"
@@ -220,7 +221,8 @@ func (d *dryRun) needsCluster(err error) bool {
 		!slices.Contains(d.without, "kubernetes")
 }
 
-// takeLog keeps the warnings and errors that other plugins logged. Those of balance come with their lines.
+// takeLog keeps the warnings and errors that other plugins logged. Those of balance come with their
+// lines.
 func (d *dryRun) takeLog(logged string) {
 	for line := range strings.Lines(logged) {
 		line = strings.TrimSuffix(line, "\n")
@@ -255,8 +257,8 @@ func (d *dryRun) warnOfRules(rules []*rule) {
 	}
 }
 
-// checkCluster adds why the cluster that localities come from cannot be followed, which a server says when
-// it starts. Outside a cluster, as in a CI, that need not be wrong.
+// checkCluster adds why the cluster that localities come from cannot be followed, which a server
+// says when it starts. Outside a cluster, as in a CI, that need not be wrong.
 func (d *dryRun) checkCluster(r *rule) {
 	if r.localities == nil || r.localities.cluster == nil {
 		return
@@ -271,8 +273,8 @@ func (d *dryRun) checkCluster(r *rule) {
 	}
 }
 
-// noteError notes the error of a server block, if there is one, so that the dry run goes on. In a server
-// it returns the error. The receiver may be nil.
+// noteError notes the error of a server block, if there is one, so that the dry run goes on. In a
+// server it returns the error. The receiver may be nil.
 func (d *dryRun) noteError(err error) error {
 	if d == nil || err == nil {
 		return err
@@ -288,8 +290,8 @@ func (d *dryRun) note(c *caddy.Controller, rules []*rule, byZone map[string]*zon
 	}
 }
 
-// standInFor returns the file that is read in place of one that an option names, which is mostly that
-// one itself. The receiver may be nil.
+// standInFor returns the file that is read in place of one that an option names, which is mostly
+// that one itself. The receiver may be nil.
 func (d *dryRun) standInFor(option, path string) (string, error) {
 	if d == nil || d.standIns[option] == "" {
 		return path, nil

@@ -23,8 +23,8 @@ import (
 // inventing are the plugins that answer names which are in no zone file.
 var inventing = []string{"rewrite", "template", "autopath", "dynupdate"}
 
-// zonesOf returns the records of a server block's zone files and hosts files. c is the controller of any
-// server block, with which to find the configuration of this one.
+// zonesOf returns the records of a server block's zone files and hosts files. c is the controller
+// of any server block, with which to find the configuration of this one.
 func zonesOf(c caddy.Controller, index int, block caddyfile.ServerBlock) *zonedata.Data {
 	data := zonedata.New()
 	if slices.ContainsFunc(inventing, func(name string) bool { return block.Tokens[name] != nil }) {
@@ -120,8 +120,8 @@ func (s *zoneSource) addTransferred(name, zone string) bool {
 // hostsOptions are the words in the block of hosts that begin no entry.
 var hostsOptions = []string{"fallthrough", "fallthrough_unsupported", "no_reverse", "ttl", "reload"}
 
-// addHosts adds the entries of "hosts [FILE [ZONES...]] { ... }". hosts has no zone of its own to hand
-// out, so its file is read here.
+// addHosts adds the entries of "hosts [FILE [ZONES...]] { ... }". hosts has no zone of its own to
+// hand out, so its file is read here.
 func (s *zoneSource) addHosts(l *line) {
 	path, zones := "/etc/hosts", l.args
 	if len(l.args) > 0 {

@@ -38,7 +38,8 @@ func (p *statusPage) explain(ctx context.Context, q statuspage.Question) *status
 	return why
 }
 
-// rulesFor returns the rules whose zone holds a name: of each server block the one with the longest.
+// rulesFor returns the rules whose zone holds a name: of each server block the one with the
+// longest.
 func rulesFor(rules []shownRule, name string) (found []shownRule) {
 	longest := make(map[*life]shownRule)
 	for _, r := range rules {

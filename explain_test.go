@@ -60,7 +60,8 @@ func TestWhy(t *testing.T) {
 	}
 }
 
-// Whoever asks why changes nothing: no turn is taken, no endpoint is probed for it, nothing is counted.
+// Whoever asks why changes nothing: no turn is taken, no endpoint is probed for it, nothing is
+// counted.
 func TestWhyLeavesNoTrace(t *testing.T) {
 	defer inUse.forget()
 	const owner = "trace.example.org."
@@ -90,8 +91,8 @@ func TestWhyLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// Before a client has asked, no plugin below can follow an alias into another server block: whoever asks
-// why is told.
+// Before a client has asked, no plugin below can follow an alias into another server block: whoever
+// asks why is told.
 func TestWhyBeforeTheFirstClient(t *testing.T) {
 	defer inUse.forget()
 	h := newHandler(t, "balance {\nstatus\n}", plugin.HandlerFunc(func(_ context.Context, w dns.ResponseWriter, q *dns.Msg) (int, error) {
@@ -135,7 +136,8 @@ func TestWhyOfWhatIsOver(t *testing.T) {
 	}
 }
 
-// A rule of another block, which filters what a CNAME leads to, leaves no trace either, and says what it did.
+// A rule of another block, which filters what a CNAME leads to, leaves no trace either, and says
+// what it did.
 func TestWhyOfAnAlias(t *testing.T) {
 	defer inUse.forget()
 	const owner = "pool.south.example."

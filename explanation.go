@@ -36,8 +36,8 @@ type explanation struct {
 // explanationKey is where the context of a query has the explanation that is asked for.
 type explanationKey struct{}
 
-// explainedBy has a pass of a query through another block add to the explanation that is asked for, if
-// one is.
+// explainedBy has a pass of a query through another block add to the explanation that is asked for,
+// if one is.
 func (a *answer) explainedBy(ctx context.Context) {
 	if x, ok := ctx.Value(explanationKey{}).(*explanation); ok {
 		a.client, a.counters = &client{explanation: x}, new(counters)
@@ -217,7 +217,8 @@ func (r *rule) at(text, option string) string {
 	return text + " (the default)"
 }
 
-// reasonsFor returns what is known of a member: the override, the verdicts, the tier and the weight.
+// reasonsFor returns what is known of a member: the override, the verdicts, the tier and the
+// weight.
 func (z *zoneRule) reasonsFor(owner string, p *plan, i int, b *buffers, now time.Time) []string {
 	m, at := &p.members[i], &p.standings[i]
 	if m.host != "" {

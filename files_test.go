@@ -86,8 +86,8 @@ func TestEndOfAnOverrideIsLogged(t *testing.T) {
 	})
 }
 
-// A reload is no way around: a weight file that was truncated meanwhile is an error, and an overrides
-// file that is gone is told of. A file that never had anything is fine.
+// A reload is no way around: a weight file that was truncated meanwhile is an error, and an
+// overrides file that is gone is told of. A file that never had anything is fine.
 func TestFilesOverAReload(t *testing.T) {
 	dir := t.TempDir()
 	weights, overrides := filepath.Join(dir, "weights"), filepath.Join(dir, "overrides")

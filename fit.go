@@ -27,8 +27,8 @@ func parseAnswers(args []string) (int, error) {
 // longestHostname is what nsid adds to a reply at most, if it is not given another text.
 const longestHostname = 64
 
-// sizeFor returns the size of the reply that a client takes, without what is added to it above. It is
-// 0 for a client that does not ask over UDP.
+// sizeFor returns the size of the reply that a client takes, without what is added to it above. It
+// is 0 for a client that does not ask over UDP.
 func sizeFor(w dns.ResponseWriter, query *dns.Msg) uint16 {
 	state := request.Request{W: w, Req: query}
 	if state.Proto() != "udp" {
@@ -47,8 +47,8 @@ func sizeFor(w dns.ResponseWriter, query *dns.Msg) uint16 {
 	return uint16(max(size, 1))
 }
 
-// mostThatFit returns how many members of each unsigned RRset of addresses fit a size, beside all else
-// in the reply: at least 1, and 0 if all fit. It scans both sections.
+// mostThatFit returns how many members of each unsigned RRset of addresses fit a size, beside all
+// else in the reply: at least 1, and 0 if all fit. It scans both sections.
 func (s *scanner) mostThatFit(res *dns.Msg, size int) uint16 {
 	few := *res // the same with one record of each of these RRsets
 	few.Compress = true

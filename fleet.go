@@ -21,7 +21,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
-// The fleet option: "fleet NAME { ... }" defines the fleet of the process, "fleet NAME" refers to it.
+// The fleet option: "fleet NAME { ... }" defines the fleet of the process, "fleet NAME" refers to
+// it.
 
 // What a fleet has unless its block says otherwise.
 const (
@@ -78,8 +79,8 @@ func fleetIn(c *caddy.Controller) *fleetOfCorefile {
 	return f
 }
 
-// read reads "fleet NAME [{ ... }]". root is the directory that the names of files are relative to, and
-// words are the options of a stanza.
+// read reads "fleet NAME [{ ... }]". root is the directory that the names of files are relative to,
+// and words are the options of a stanza.
 func (f *fleetOfCorefile) read(l *line, root string, words []string) error {
 	name, err := parseFleetName(l.args)
 	if err != nil {
@@ -154,7 +155,8 @@ func unknownFleetOption(word string, ofStanza []string) error {
 	return text.Unknown("option", word, optionNames(fleetOptions))
 }
 
-// validate fills in what depends on several options, and returns an error if they do not go together.
+// validate fills in what depends on several options, and returns an error if they do not go
+// together.
 func (b *fleetBlock) validate() error {
 	if b.listen.Port() == 0 {
 		b.listen = netip.AddrPortFrom(b.listen.Addr(), gossip.DefaultPort)

@@ -36,7 +36,8 @@ func counted() (rrsets, members int64) {
 	return rrsets, members
 }
 
-// longName returns a domain name of 255 octets, which text has four bytes for. Numbers make different ones.
+// longName returns a domain name of 255 octets, which text has four bytes for. Numbers make
+// different ones.
 func longName(number int) string {
 	label := strings.Repeat(`\255`, 62)
 	return fmt.Sprintf(`%s.%s.%s.%s\%03d\%03d\%03d.f.`, label, label, label, strings.Repeat(`\255`, 53), number>>16&255, number>>8&255, number&255)
@@ -53,7 +54,8 @@ func mxSet(name string, n int, host func(i int) string, rank func(i int) int) *d
 	return m
 }
 
-// aSet is an answer of n A records of a name, that follow each other from the address with a number.
+// aSet is an answer of n A records of a name, that follow each other from the address with a
+// number.
 func aSet(name string, from, n int) *dns.Msg {
 	m := new(dns.Msg).SetQuestion(name, dns.TypeA)
 	for i := from; i < from+n; i++ {
@@ -64,8 +66,9 @@ func aSet(name string, from, n int) *dns.Msg {
 	return m
 }
 
-// Whatever an upstream answers, what is kept of it is counted, so that the table's bound is one of memory: an
-// RRset takes a kilobyte at most, and what else it has is as many bytes as are counted for it.
+// Whatever an upstream answers, what is kept of it is counted, so that the table's bound is one of
+// memory: an RRset takes a kilobyte at most, and what else it has is as many bytes as are counted
+// for it.
 func TestHostileAnswersAreCounted(t *testing.T) {
 	const names = 300
 	same := func(int) int { return 10 }
@@ -137,8 +140,8 @@ func TestHostileAnswersAreCounted(t *testing.T) {
 	}
 }
 
-// What is no longer kept is no longer counted: an RRset whose members change all the time does not make
-// the table forget others.
+// What is no longer kept is no longer counted: an RRset whose members change all the time does not
+// make the table forget others.
 func TestMembersThatLeaveAreNotCounted(t *testing.T) {
 	freshTurns(t)
 	h := newHandler(t, "balance", echo)
@@ -200,7 +203,8 @@ func hostile(tb testing.TB) map[string][]*dns.Msg {
 	return all
 }
 
-// deepChain is a chain of names with 122 labels each, with a DNAME that every label of them may lie under.
+// deepChain is a chain of names with 122 labels each, with a DNAME that every label of them may lie
+// under.
 func deepChain() *dns.Msg {
 	name := func(i int) string { return fmt.Sprintf("%d.%sf.", i, strings.Repeat("x.", 120)) }
 	m := new(dns.Msg).SetQuestion(name(0), dns.TypeA)
@@ -222,7 +226,8 @@ func signedSets(n int) *dns.Msg {
 	return m
 }
 
-// signedHintsOf is n HTTPS records with hints, and as many signatures of another name, which differs from theirs near its end.
+// signedHintsOf is n HTTPS records with hints, and as many signatures of another name, which
+// differs from theirs near its end.
 func signedHintsOf(n int) *dns.Msg {
 	label := strings.Repeat("x", 60)
 	name := strings.Join([]string{label, label, label, label}, ".")
@@ -240,7 +245,8 @@ func emptySignature(owner string, covered uint16) *dns.RRSIG {
 	return &dns.RRSIG{Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeRRSIG, Class: dns.ClassINET, Ttl: 60}, TypeCovered: covered, SignerName: "."}
 }
 
-// BenchmarkHostileAnswers has beside each answer what it costs to unpack it, which a server that forwards does anyway.
+// BenchmarkHostileAnswers has beside each answer what it costs to unpack it, which a server that
+// forwards does anyway.
 func BenchmarkHostileAnswers(b *testing.B) {
 	for name, answers := range hostile(b) {
 		b.Run(name+"/balance", func(b *testing.B) {

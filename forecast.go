@@ -10,8 +10,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/names"
 )
 
-// forecast is the plan that the next answers for an RRset will follow, and what they are made of. It
-// may differ from the last plan, because more is known of the members since. Immutable.
+// forecast is the plan that the next answers for an RRset will follow, and what they are made of.
+// It may differ from the last plan, because more is known of the members since. Immutable.
 type forecast struct {
 	plan   *plan
 	owner  string
@@ -60,7 +60,8 @@ func (z *zoneRule) peek(owner string, at netip.AddrPort, past *past, now time.Ti
 	return s
 }
 
-// answerOf returns what answers are made of. The option all_down is for records that were asked for.
+// answerOf returns what answers are made of. The option all_down is for records that were asked
+// for.
 func (r *rule) answerOf(p *plan, where section) string {
 	switch {
 	case !p.allDown:

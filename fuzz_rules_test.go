@@ -22,7 +22,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// fuzzedRules are the options that FuzzAnswers goes through, each with and without members that are down.
+// fuzzedRules are the options that FuzzAnswers goes through, each with and without members that are
+// down.
 var fuzzedRules = []string{
 	"",
 	"answers 1\n ttl 1",
@@ -61,10 +62,10 @@ func hostileSeeds(f *testing.F) (all [][]byte) {
 	return all
 }
 
-// FuzzAnswers gives every kind of rule whatever an upstream may send, with members that are down. For
-// whatever comes up: it stays as it was, to the octet; what goes out can be packed if that could; no record is
-// invented but the fallback and the SOA of a denial; no TTL rises; and it is counted once, every
-// removed record too.
+// FuzzAnswers gives every kind of rule whatever an upstream may send, with members that are down.
+// For whatever comes up: it stays as it was, to the octet; what goes out can be packed if that
+// could; no record is invented but the fallback and the SOA of a denial; no TTL rises; and it is
+// counted once, every removed record too.
 func FuzzAnswers(f *testing.F) {
 	for i, packed := range hostileSeeds(f) {
 		f.Add(packed, uint8(i))
@@ -161,8 +162,9 @@ func (before tallied) check(t *testing.T, in, out *dns.Msg) {
 	}
 }
 
-// FuzzECS has a query and an answer with any client subnet. The reply to a trusted resolver carries the
-// query's, with a scope that the family has, once; no other reply is touched, nor are the messages.
+// FuzzECS has a query and an answer with any client subnet. The reply to a trusted resolver carries
+// the query's, with a scope that the family has, once; no other reply is touched, nor are the
+// messages.
 func FuzzECS(f *testing.F) {
 	f.Add(uint16(1), uint8(24), []byte{198, 51, 100, 0}, uint16(1), uint8(24), uint8(32), []byte{198, 51, 100, 0}, true)
 	f.Add(uint16(2), uint8(56), []byte(net.ParseIP("2001:db8::")), uint16(2), uint8(56), uint8(128), []byte(net.ParseIP("2001:db8::")), true)
@@ -239,8 +241,9 @@ func received(t *testing.T, m *dns.Msg, option dns.EDNS0) *dns.Msg {
 	return back
 }
 
-// FuzzCorefile reads any text in the place of stanzas. An error names a line that the text has, in one line; what is
-// no error is a rule that cannot probe without bounds, and is read the same again.
+// FuzzCorefile reads any text in the place of stanzas. An error names a line that the text has, in
+// one line; what is no error is a rule that cannot probe without bounds, and is read the same
+// again.
 func FuzzCorefile(f *testing.F) {
 	for _, seed := range golden.Inputs(f, "testdata/corefile/*.txt") {
 		f.Add([]byte(seed))

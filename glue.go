@@ -9,7 +9,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// arrangeGlue orders addresses that no record of the answer leads to, such as those of name servers.
+// arrangeGlue orders addresses that no record of the answer leads to, such as those of name
+// servers.
 func (a *arrangement) arrangeGlue() {
 	a.buf.scan.scan(a.in)
 	if len(a.buf.scan.sets) == 0 {

@@ -32,8 +32,9 @@ type check struct {
 }
 
 // subscription is a rule's part in the probes of a check. It is asked about an address in an answer
-// and the port that an SRV record names with it, 0 if none does. Only a check that goes by the ports
-// of records looks at that port. About an address alone it says what it says of its best port.
+// and the port that an SRV record names with it, 0 if none does. Only a check that goes by the
+// ports of records looks at that port. About an address alone it says what it says of its best
+// port.
 type subscription interface {
 	// Name returns the name of the check.
 	Name() string
@@ -59,8 +60,8 @@ type subscription interface {
 	Endpoints() iter.Seq[health.Endpoint]
 	// Tally returns how the votes on the endpoint stand, false without a fleet.
 	Tally(at netip.AddrPort) (votes fleet.Summary, ok bool)
-	// Voters returns what each replica of the fleet says about the endpoint, nil without a fleet. It
-	// takes a moment.
+	// Voters returns what each replica of the fleet says about the endpoint, nil without a fleet.
+	// It takes a moment.
 	Voters(at netip.AddrPort) []fleet.Voter
 	// Leave ends the part that the rule takes.
 	Leave()
@@ -95,8 +96,8 @@ func (z *zoneRule) unsubscribe() {
 // withoutPort returns an address as an A or AAAA record names it.
 func withoutPort(addr netip.Addr) netip.AddrPort { return netip.AddrPortFrom(addr.Unmap(), 0) }
 
-// verdictOn returns the verdict on an address in an answer, and the port that its record names or 0:
-// what the checks that may probe it say together. It registers the address for probing.
+// verdictOn returns the verdict on an address in an answer, and the port that its record names or
+// 0: what the checks that may probe it say together. It registers the address for probing.
 func (z *zoneRule) verdictOn(at netip.AddrPort) health.Verdict {
 	if len(z.subscriptions) == 0 || !at.Addr().IsValid() {
 		return health.Unknown
@@ -117,8 +118,8 @@ func (z *zoneRule) lastVerdictOn(at netip.AddrPort) health.Verdict {
 	return all
 }
 
-// combine asks the checks that may probe an address, and have a say on it, for their verdict. It also
-// reports whether any check may probe the address.
+// combine asks the checks that may probe an address, and have a say on it, for their verdict. It
+// also reports whether any check may probe the address.
 func (z *zoneRule) combine(at netip.AddrPort, ask func(subscription, netip.AddrPort) health.Verdict) (all health.Verdict, checked bool) {
 	var votes health.Votes
 	for _, s := range z.subscriptions {
@@ -181,8 +182,9 @@ func (z *zoneRule) mayCheck(at netip.AddrPort) bool {
 	return slices.ContainsFunc(z.subscriptions, func(s subscription) bool { return s.Allows(at) })
 }
 
-// noteUnchecked counts an address that no check may probe, and logs the first one, and the first that
-// is refused for its port: an allow or ports line that misses the backends switches the checks off.
+// noteUnchecked counts an address that no check may probe, and logs the first one, and the first
+// that is refused for its port: an allow or ports line that misses the backends switches the checks
+// off.
 func (z *zoneRule) noteUnchecked(at netip.AddrPort) {
 	z.subscriptions[0].Refuse()
 	addr := at.Addr().Unmap()

@@ -16,7 +16,8 @@ func says(e health.Endpoint) *verdicts {
 }
 
 // A member is what as many checks say as the rule requires. An agent that cannot be understood does
-// not count, nor does a check by the ports of records that knows no port. A drain of an agent is a drain.
+// not count, nor does a check by the ports of records that knows no port. A drain of an agent is a
+// drain.
 func TestChecksTogether(t *testing.T) {
 	up, down, unknown := says(health.Endpoint{Verdict: health.Up}), says(health.Endpoint{Verdict: health.Down}), says(health.Endpoint{})
 	mute := says(health.Endpoint{Advice: health.Advice{NoSay: true}})

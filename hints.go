@@ -15,8 +15,9 @@ import (
 )
 
 // arrangeHints arranges the addresses that HTTPS and SVCB records carry (RFC 9460, section 7.3),
-// because clients may use them until they have A and AAAA records. The hints of a family are ordered,
-// filtered and cut as an RRset of those addresses would be. Those of signed records stay as they are.
+// because clients may use them until they have A and AAAA records. The hints of a family are
+// ordered, filtered and cut as an RRset of those addresses would be. Those of signed records stay
+// as they are.
 func (a *arrangement) arrangeHints() {
 	h := hintArranger{section: a, known: knownHints(a.sectionNow())}
 	signed := signedHints(a.in)
@@ -153,8 +154,8 @@ func (h *hintArranger) arrangeOnce(svcb *svcbRecord, key dns.SVCBKey, addrs []ne
 	return after
 }
 
-// maxTurningHints is the most different hints of an answer that take turns: the others cost as much,
-// and only an attacker has so many.
+// maxTurningHints is the most different hints of an answer that take turns: the others cost as
+// much, and only an attacker has so many.
 const maxTurningHints = 16
 
 // stayAsTheyAre reports whether a rule treats all addresses of a hint alike, so that they need no

@@ -147,8 +147,8 @@ func TestHintsOfSeveralRecords(t *testing.T) {
 	}
 }
 
-// Records of one answer that carry the same hints, be they duplicates or for other protocols, take one turn together: each
-// address leads equally often in each of them.
+// Records of one answer that carry the same hints, be they duplicates or for other protocols, take
+// one turn together: each address leads equally often in each of them.
 func TestSameHintsTakeOneTurn(t *testing.T) {
 	h := newHandler(t, "balance", echo)
 	for name, answer := range map[string]string{
@@ -174,8 +174,8 @@ func TestSameHintsTakeOneTurn(t *testing.T) {
 	}
 }
 
-// Where hints changed, the answer is not the one that was validated; where all of all records are down,
-// servfail says so.
+// Where hints changed, the answer is not the one that was validated; where all of all records are
+// down, servfail says so.
 func TestHintsAndTheReply(t *testing.T) {
 	m := message(t, "h. HTTPS", "h. HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1,192.0.2.2\n h. HTTPS 2 t.h. ipv4hint=192.0.2.3")
 	m.AuthenticatedData = true

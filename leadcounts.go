@@ -64,7 +64,8 @@ func (l *leadCounts) counts() []uint32 {
 	return counts
 }
 
-// alignedTo returns the counts of some members as those of others, 0 if they have none. Both are sorted.
+// alignedTo returns the counts of some members as those of others, 0 if they have none. Both are
+// sorted.
 func alignedTo(members, counted []member, counts []uint32) []uint32 {
 	aligned := make([]uint32, len(members))
 	for i, j := 0, 0; i < len(members) && j < len(counted); {
@@ -253,8 +254,8 @@ func (n *listedName) mark(now time.Time) bool {
 	return true
 }
 
-// inWindow returns how often each member of a state led within the window, and how many answers had no
-// member in the lead.
+// inWindow returns how often each member of a state led within the window, and how many answers had
+// no member in the lead.
 func (n *listedName) inWindow(s *state) (leads []uint32, others uint32) {
 	leads, others = s.leads.counts(), s.leads.others.Load()
 	from := n.marks[0]

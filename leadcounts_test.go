@@ -80,7 +80,8 @@ func TestLedgerFollowsMembers(t *testing.T) {
 	}
 }
 
-// However many names are asked for, a bounded number is listed, and those in use are not pushed out.
+// However many names are asked for, a bounded number is listed, and those in use are not pushed
+// out.
 func TestListingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &listing{names: make(map[listedKey]*listedName)}

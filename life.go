@@ -15,10 +15,10 @@ import (
 	"github.com/seed-f1518d44/balance/internal/stack"
 )
 
-// life is what runs in the background for a server block, from its start to its end. Caddy starts
-// a new server before it stops the old one. If the new one does not come up, Caddy tells only the old
-// one, which may not have this plugin. So a life also ends by itself if its server neither came up nor
-// was asked anything within comesUpWithin, or within lastChance once another server starts.
+// life is what runs in the background for a server block, from its start to its end. Caddy starts a
+// new server before it stops the old one. If the new one does not come up, Caddy tells only the old
+// one, which may not have this plugin. So a life also ends by itself if its server neither came up
+// nor was asked anything within comesUpWithin, or within lastChance once another server starts.
 type life struct {
 	rules   []*rule
 	zones   map[string]*zoneRule
@@ -63,8 +63,9 @@ func hearOfServers() {
 	})
 }
 
-// serversUp counts the servers that came up. On a signal, Caddy stops servers in another goroutine than
-// started them, without a lock. Loading the counter first makes all that the start wrote visible there.
+// serversUp counts the servers that came up. On a signal, Caddy stops servers in another goroutine
+// than started them, without a lock. Loading the counter first makes all that the start wrote
+// visible there.
 var serversUp atomic.Uint64
 
 // cameUp notes that a server serves.
@@ -99,8 +100,8 @@ func newLife(c *caddy.Controller, rules []*rule, zones map[string]*zoneRule) *li
 	return &life{rules: rules, zones: zones, startup: s}
 }
 
-// start starts what the rules need. It returns an error, and starts nothing, if their page cannot be
-// served.
+// start starts what the rules need. It returns an error, and starts nothing, if their page cannot
+// be served.
 func (l *life) start() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,8 +140,8 @@ func (l *life) start() error {
 	return nil
 }
 
-// startLocalities starts to find the localities of addresses. It returns an error if a cluster cannot be
-// followed; then none is.
+// startLocalities starts to find the localities of addresses. It returns an error if a cluster
+// cannot be followed; then none is.
 func (l *life) startLocalities() error {
 	for i, r := range l.rules {
 		if err := r.localities.start(func() { r.epoch.Add(1) }); err != nil {

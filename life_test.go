@@ -42,7 +42,8 @@ func TestServerThatDoesNotComeUp(t *testing.T) {
 	}
 }
 
-// What was started for a server that did not come up ends when the next one starts: perhaps nobody else hears of it.
+// What was started for a server that did not come up ends when the next one starts: perhaps nobody
+// else hears of it.
 func TestTheNextServerEndsWhatFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failed, next := &life{startup: new(startup)}, &life{startup: new(startup)}
@@ -62,7 +63,8 @@ func TestTheNextServerEndsWhatFailed(t *testing.T) {
 	})
 }
 
-// What was started for a server that fails to take the place of another one ends when that hears of it.
+// What was started for a server that fails to take the place of another one ends when that hears of
+// it.
 func TestFailedRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old := &life{startup: new(startup)}
@@ -94,7 +96,8 @@ func TestServerThatIsAskedIsUp(t *testing.T) {
 	})
 }
 
-// Caddy may be told any number of times: it panics at the second, and has forgotten after a SIGUSR1.
+// Caddy may be told any number of times: it panics at the second, and has forgotten after a
+// SIGUSR1.
 func TestHearingOfServersTwice(*testing.T) {
 	hearOfServers()
 	hearOfServers()
@@ -126,7 +129,8 @@ func (b *backends) checked(p health.Prober, interval time.Duration) *life {
 	return l
 }
 
-// While a reload has a rule take part in its checks the page shows what the rule before knows: nobody is unknown for a moment.
+// While a reload has a rule take part in its checks the page shows what the rule before knows:
+// nobody is unknown for a moment.
 func TestStatusDuringAReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)

@@ -26,7 +26,8 @@ func listenersOf(config *dnsserver.Config, keys []string) string {
 	return fmt.Sprintf("%q %q %q", slices.Compact(ports), hosts, config.ViewName)
 }
 
-// listenerOf returns the transport and the port in a key of a server block, as "dns://example.org.:53".
+// listenerOf returns the transport and the port in a key of a server block, as
+// "dns://example.org.:53".
 func listenerOf(key string) (transport, port string) {
 	transport, rest, found := strings.Cut(key, "://")
 	if !found {

@@ -49,13 +49,14 @@ func (o *loadWeights) limits() load.Limits {
 	return load.Limits{Floor: float64(o.floor) / 100, TTL: o.ttl, Interval: o.interval}
 }
 
-// nextLook returns when to look at loads again. It is the same for all RRsets, so that they share plans.
+// nextLook returns when to look at loads again. It is the same for all RRsets, so that they share
+// plans.
 func (o *loadWeights) nextLook(now time.Time) time.Time {
 	return now.Truncate(o.interval).Add(o.interval)
 }
 
-// silence says that a member has been without a valid report for so long that the controller goes without
-// one, "" if it has not.
+// silence says that a member has been without a valid report for so long that the controller goes
+// without one, "" if it has not.
 func (o *loadWeights) silence(said health.Load, now time.Time) string {
 	since := "so far"
 	switch age := now.Sub(said.At); {

@@ -65,8 +65,8 @@ func (b *busyMembers) state() *state {
 	return e.state.Load()
 }
 
-// leadsFor has the members say the same for some time, with questions, and returns who led how often in
-// the last minute of it.
+// leadsFor has the members say the same for some time, with questions, and returns who led how
+// often in the last minute of it.
 func (b *busyMembers) leadsFor(t *testing.T, d time.Duration, utilisations ...float64) (leads [3]int) {
 	t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); wait(100 * time.Millisecond) {
@@ -106,7 +106,8 @@ func TestLoadWeights(t *testing.T) {
 	})
 }
 
-// A factor scales the static weight, and is forgotten with neither a drain nor a reload of the rule.
+// A factor scales the static weight, and is forgotten with neither a drain nor a reload of the
+// rule.
 func TestLoadScalesStaticWeights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBusyMembers(t, "load_weights 50%\n weight 192.0.2.1 4\n weight 192.0.2.2 2")
@@ -117,8 +118,8 @@ func TestLoadScalesStaticWeights(t *testing.T) {
 	})
 }
 
-// Weights that change every few seconds keep shares exact from one change to the next, and the member
-// whose turn it is when they change has it (facts 6 and 11).
+// Weights that change every few seconds keep shares exact from one change to the next, and the
+// member whose turn it is when they change has it (facts 6 and 11).
 func TestLoadWeightsKeepTurns(t *testing.T) {
 	for _, options := range []string{"", "weight 192.0.2.1 5", "weight 192.0.2.1 700\n weight 192.0.2.2 300", "answers 1"} {
 		synctest.Test(t, func(t *testing.T) {

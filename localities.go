@@ -14,8 +14,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
-// localities are the places of a rule's clients and members: those that its lines name, and those of
-// the nodes of a Kubernetes cluster. Safe for concurrent use once the server starts.
+// localities are the places of a rule's clients and members: those that its lines name, and those
+// of the nodes of a Kubernetes cluster. Safe for concurrent use once the server starts.
 type localities struct {
 	ranges  []locality.Range  // of the lines
 	cluster *locality.Cluster // nil without "locality kubernetes"
@@ -138,7 +138,8 @@ func (l *localities) add(o localityOption, root string) error {
 	return nil
 }
 
-// shownNodes returns what the page shows of the cluster that localities come from, nil if there is none.
+// shownNodes returns what the page shows of the cluster that localities come from, nil if there is
+// none.
 func (l *localities) shownNodes() *statuspage.Nodes {
 	if l.nodes == nil {
 		return nil

@@ -97,7 +97,8 @@ func TestPreferLocalityOnly(t *testing.T) {
 	}
 }
 
-// spillTrial asks for the clients of three zones, and of none, in turn. The members of zone i are in
+// spillTrial asks for the clients of three zones, and of none, in turn. The members of zone i are
+// in
 // 10.i.0.0/16.
 type spillTrial struct {
 	t       *testing.T
@@ -122,8 +123,8 @@ func (s *spillTrial) ask(rounds int) map[[2]int]int {
 	return leads
 }
 
-// check fails the test unless each zone's members get their share of the weight within 2 %, and no more
-// answers cross zones than must.
+// check fails the test unless each zone's members get their share of the weight within 2 %, and no
+// more answers cross zones than must.
 func (s *spillTrial) check(what string, weights map[int]float64) {
 	s.t.Helper()
 	s.ask(6 * int(spillHalfLife/time.Second) * 10) // what was before is forgotten
@@ -151,8 +152,8 @@ func (s *spillTrial) check(what string, weights map[int]float64) {
 	}
 }
 
-// The issue's numbers: clients 50/30/20, weights 20/40/40. A zone loses all its members, and regains
-// them. Clients of no zone get the policy's order, which loads all by weight.
+// The issue's numbers: clients 50/30/20, weights 20/40/40. A zone loses all its members, and
+// regains them. Clients of no zone get the policy's order, which loads all by weight.
 func TestPreferLocalitySpill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := placed(t, judged(t, "locality a 10.1.0.0/16\n locality b 10.2.0.0/16\n locality c 10.3.0.0/16\n "+`policy weighted
@@ -207,7 +208,8 @@ func TestPreferLocalitySpill_Exact(t *testing.T) {
 	})
 }
 
-// A zone that loses all its members has its clients led elsewhere at once, and back when they return.
+// A zone that loses all its members has its clients led elsewhere at once, and back when they
+// return.
 func TestPreferLocality_ZoneIsLost(t *testing.T) {
 	h := placed(t, judged(t, twoZones+"prefer locality spill", echo))
 	v := h.(*Balance).rules.only.subscriptions[0].(*verdicts)
@@ -270,8 +272,8 @@ func TestPreferLocality_IsShown(t *testing.T) {
 	})
 }
 
-// What other replicas of the fleet count is added up: a replica that only clients of one locality ask
-// spills as the whole fleet has to.
+// What other replicas of the fleet count is added up: a replica that only clients of one locality
+// ask spills as the whole fleet has to.
 func TestSpillOverTheFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := locality.Named("spill-a"), locality.Named("spill-b")

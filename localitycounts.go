@@ -23,8 +23,8 @@ var localityAnswers = promauto.NewCounterVec(prometheus.CounterOpts{
 	Help:      "Counter of answers of rules with prefer locality, by the locality of the client and of the member that leads.",
 }, []string{"zone", "client", "lead"})
 
-// localityCounts counts whose members lead for whose clients. There are at most as many counts as pairs
-// of known localities. Safe for concurrent use.
+// localityCounts counts whose members lead for whose clients. There are at most as many counts as
+// pairs of known localities. Safe for concurrent use.
 type localityCounts struct {
 	byPair atomic.Pointer[map[localityPair]*localityCount] // copied to add one
 }

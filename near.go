@@ -32,8 +32,8 @@ func parseNear(args []string) (*near, error) {
 	return n, nil
 }
 
-// keepNear leaves only the members of a locality in the answer, if at least min_healthy and at least
-// half of its members in the serving tier can answer. It reports whether it does.
+// keepNear leaves only the members of a locality in the answer, if at least min_healthy and at
+// least half of its members in the serving tier can answer. It reports whether it does.
 func (c *classification) keepNear(standings []standing, place locality.Locality, by criteria) bool {
 	tier, total := standings[c.answering[0]].tier, 0
 	for _, s := range standings {

@@ -13,7 +13,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// nearTrial is a stanza with a prefer line, and a kind of answer that it orders for a client in zone 1.
+// nearTrial is a stanza with a prefer line, and a kind of answer that it orders for a client in
+// zone 1.
 type nearTrial struct {
 	kind    string // of the answer
 	prefer  string
@@ -274,8 +275,8 @@ func (tr nearTrial) compare(got []int, groups [][]int) error {
 	return nil
 }
 
-// What is preferred comes first with every policy, number of answers, tier, weight, family and kind of
-// record, whoever is down: all combinations, against a plain reference.
+// What is preferred comes first with every policy, number of answers, tier, weight, family and kind
+// of record, whoever is down: all combinations, against a plain reference.
 func TestPreferWithEverything(t *testing.T) {
 	count := 0
 	for _, kind := range []string{"addresses", "hints", "SRV", "SRV without glue", "MX"} {
@@ -303,8 +304,8 @@ func TestPreferWithEverything(t *testing.T) {
 	t.Logf("%d combinations", count)
 }
 
-// Without glue, and without checks, clients teach where the targets are: each asks for the address of the
-// target that leads. Until then a target counts as near.
+// Without glue, and without checks, clients teach where the targets are: each asks for the address
+// of the target that leads. Until then a target counts as near.
 func TestPreferLocality_LearnsTargets(t *testing.T) {
 	h := placed(t, newHandler(t, "balance {\n "+twoZones+"prefer locality\n}", echo))
 	addrs := map[string]string{"n1.learn.test.": "10.1.0.1", "n2.learn.test.": "10.1.0.2", "f1.learn.test.": "10.2.0.1", "f2.learn.test.": "10.2.0.2"}

@@ -73,8 +73,8 @@ func (f *overridesFile) unused(most int) (first []string, total int) {
 	return first, len(unused)
 }
 
-// pass tells the user that lines have begun or ended, or are in force again because the clock was set
-// back.
+// pass tells the user that lines have begun or ended, or are in force again because the clock was
+// set back.
 func (f *overridesFile) pass(from, to time.Time) {
 	f.user.outdated()
 	set := f.set.Load()

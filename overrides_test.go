@@ -18,7 +18,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/overrides"
 )
 
-// A name is the same however it is spelled, by a message, by a zone file, whose names reach us as they stand there, or by an operator.
+// A name is the same however it is spelled, by a message, by a zone file, whose names reach us as
+// they stand there, or by an operator.
 func TestOwnersAreSpelledInManyWays(t *testing.T) {
 	defer inUse.forget()
 	overrides, weights := filepath.Join(t.TempDir(), "overrides"), filepath.Join(t.TempDir(), "weights")
@@ -134,7 +135,8 @@ func TestOverridesAreOnTime(t *testing.T) {
 	})
 }
 
-// Rules of one zone, in two blocks or while a reload replaces one by the other, do not break the scrape.
+// Rules of one zone, in two blocks or while a reload replaces one by the other, do not break the
+// scrape.
 func TestOverridesOfOneZoneAreCountedOnce(t *testing.T) {
 	dir := t.TempDir()
 	one, other := filepath.Join(dir, "one"), filepath.Join(dir, "other")

@@ -149,8 +149,8 @@ func checkOf(s subscription) statuspage.Check {
 	return c
 }
 
-// names puts the names in use into the document: those first that are answered by something else than
-// their members, then those with members that are down.
+// names puts the names in use into the document: those first that are answered by something else
+// than their members, then those with members that are down.
 func (o *overview) names() {
 	listed := inUse.all()
 	slices.SortFunc(listed, func(a, b listedName) int { return b.used.Compare(a.used) })

@@ -39,7 +39,8 @@ func shownOf(h plugin.Handler, owner string, where section) *statuspage.Name {
 	return nil
 }
 
-// However many names clients ask for, and endpoints there are, the page has no more than it may, and says so.
+// However many names clients ask for, and endpoints there are, the page has no more than it may,
+// and says so.
 func TestPageIsBounded(t *testing.T) {
 	defer inUse.forget()
 	const names, each, unnamed = 60, maxShownMembers + 44, maxShownEndpoints + 500
@@ -88,7 +89,8 @@ func TestStatusWithoutPreferLine(t *testing.T) {
 	}
 }
 
-// What the page says of members holds for the next answer, also if verdicts have changed since the last one.
+// What the page says of members holds for the next answer, also if verdicts have changed since the
+// last one.
 func TestStatusForecast(t *testing.T) {
 	defer inUse.forget()
 	for i, options := range []string{"policy round_robin", "policy round_robin\nanswers 2", "policy random\nanswers 3", "policy weighted\nweight 10.0.0.2 0"} {

@@ -55,7 +55,8 @@ func recorded(t *testing.T, options string) (plugin.Handler, *verdicts) {
 	return h, v
 }
 
-// running has the files of a handler's rules read, and its metrics made, until the synctest bubble ends.
+// running has the files of a handler's rules read, and its metrics made, until the synctest bubble
+// ends.
 func running(t *testing.T, h plugin.Handler) *life {
 	t.Helper()
 	t.Cleanup(inUse.forget)
@@ -93,8 +94,8 @@ func leadsOf(t *testing.T, h plugin.Handler, letters string, times int) string {
 	return strings.TrimSpace(b.String())
 }
 
-// Fact 41: a member that comes back leads 1 of 21 answers at first, and more and more until it has its
-// share. Nobody ramps when all are new.
+// Fact 41: a member that comes back leads 1 of 21 answers at first, and more and more until it has
+// its share. Nobody ramps when all are new.
 func TestSlowStart(t *testing.T) {
 	for _, policy := range []string{"round_robin", "weighted"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -122,8 +123,8 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
-// A member that joins a known RRset ramps, without any health_check too. Those that an RRset has from
-// the first do not, nor do those that come and go within the window.
+// A member that joins a known RRset ramps, without any health_check too. Those that an RRset has
+// from the first do not, nor do those that come and go within the window.
 func TestSlowStartOfJoiningMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		freshTurns(t)
@@ -258,8 +259,8 @@ func sorted(letters string) string {
 	return string(all)
 }
 
-// Whatever flaps, damping takes out no more than half of the members that could answer, none that a tier
-// needs for its quorum, and lets nobody answer who could not without it.
+// Whatever flaps, damping takes out no more than half of the members that could answer, none that a
+// tier needs for its quorum, and lets nobody answer who could not without it.
 func TestDampingNeverEmptiesATier(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
@@ -296,8 +297,8 @@ func TestDampingNeverEmptiesATier(t *testing.T) {
 	}
 }
 
-// Fact 43: after a failover the earlier tier must have been healthy for ten minutes. If the tier that
-// serves fails, the earlier one serves at once. A reload keeps that.
+// Fact 43: after a failover the earlier tier must have been healthy for ten minutes. If the tier
+// that serves fails, the earlier one serves at once. A reload keeps that.
 func TestFailbackAfter(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -21,8 +21,8 @@ import (
 
 const pool = "pool.south. 300 A 192.0.2.1\n pool.south. 300 A 192.0.2.2\n pool.south. 300 A 192.0.2.3"
 
-// aliasOf returns a handler that answers with a CNAME to a name that it asks another chain for, as *file*
-// does for a target outside of its zone.
+// aliasOf returns a handler that answers with a CNAME to a name that it asks another chain for, as
+// *file* does for a target outside of its zone.
 func aliasOf(t *testing.T, target string, other plugin.Handler) plugin.Handler {
 	return plugin.HandlerFunc(func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) (int, error) {
 		rec := dnstest.NewRecorder(&test.ResponseWriter{})
@@ -54,7 +54,8 @@ func inBlock(scope uint64, h plugin.Handler) plugin.Handler {
 	return h
 }
 
-// leadsAndTTL asks for addresses many times and returns who led how often, and the TTLs of the addresses.
+// leadsAndTTL asks for addresses many times and returns who led how often, and the TTLs of the
+// addresses.
 func leadsAndTTL(t *testing.T, h plugin.Handler, name string, times int) (leads map[string]int, ttls map[uint32]bool) {
 	t.Helper()
 	leads, ttls = map[string]int{}, map[uint32]bool{}
@@ -101,7 +102,8 @@ func TestAliasIntoAnotherBlock(t *testing.T) {
 	}
 }
 
-// A chain of blocks filters at each of them, and the question's rule takes the turn. Its own checks count too.
+// A chain of blocks filters at each of them, and the question's rule takes the turn. Its own checks
+// count too.
 func TestChainOfBlocks(t *testing.T) {
 	freshTurns(t)
 	east := inBlock(1, judged(t, "", answersWith(t, pool), "192.0.2.3"))
@@ -112,7 +114,8 @@ func TestChainOfBlocks(t *testing.T) {
 	}
 }
 
-// twoRules returns a block with a rule for north. and one with a check for south., or the other way round.
+// twoRules returns a block with a rule for north. and one with a check for south., or the other way
+// round.
 func twoRules(t *testing.T, checked, other, options string, dead ...string) plugin.Handler {
 	t.Helper()
 	h := newHandler(t, fmt.Sprintf("balance %s {\n health_check tcp 80 {\n allow 0.0.0.0/0\n }\n}\nbalance %s {\n%s\n}", checked, other, options), echo)
@@ -123,7 +126,8 @@ func twoRules(t *testing.T, checked, other, options string, dead ...string) plug
 	return h
 }
 
-// Within a block, a member is down if the rule of the question or the one that holds the owner says so.
+// Within a block, a member is down if the rule of the question or the one that holds the owner says
+// so.
 func TestAliasWithinABlock(t *testing.T) {
 	for _, tc := range []struct {
 		checked, other, options string
@@ -261,7 +265,8 @@ func TestGlueOfNameServers(t *testing.T) {
 	}
 }
 
-// An answer that is to fit holds as many addresses as the client takes, at least one, in exact turns.
+// An answer that is to fit holds as many addresses as the client takes, at least one, in exact
+// turns.
 func TestAnswersFit(t *testing.T) {
 	behindAliases := func(alias func(i int) string) string {
 		var text strings.Builder

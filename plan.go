@@ -81,7 +81,8 @@ func newPlan(from basis, limits ttlLimits, b *buffers) *plan {
 	return p
 }
 
-// divide classifies the members, splits those that answer into groups and prepares the order of each.
+// divide classifies the members, splits those that answer into groups and prepares the order of
+// each.
 func (p *plan) divide() {
 	r, by := p.basis.rule, p.basis.criteria()
 	c := classify(p.standings, by)
@@ -222,7 +223,8 @@ func (p *plan) at(epoch uint64, awaited, next time.Time) *plan {
 	return &other
 }
 
-// setTimes sets until when a first verdict is waited for, and when what is known next changes by itself.
+// setTimes sets until when a first verdict is waited for, and when what is known next changes by
+// itself.
 func (p *plan) setTimes(awaited, next time.Time) {
 	p.awaited, p.next = awaited, next
 	p.lowTTL = p.degraded || !awaited.IsZero()

@@ -103,8 +103,9 @@ var _ plugin.Handler = (*Balance)(nil)
 func (b *Balance) Name() string { return pluginName }
 
 // Ready implements the ready plugin's Readiness. It reports true once the endpoints of all watched
-// names have verdicts, up or down. A replica of a fleet must also know what the others know. After five
-// seconds it waits for neither. With "locality kubernetes" it waits until the nodes have been read.
+// names have verdicts, up or down. A replica of a fleet must also know what the others know. After
+// five seconds it waits for neither. With "locality kubernetes" it waits until the nodes have been
+// read.
 func (b *Balance) Ready() bool {
 	for _, served := range b.rules.byZone {
 		if r := inFleet.current.Load(); served.fleet != nil && r != nil && !r.ready() {

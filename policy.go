@@ -7,8 +7,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
-// policies are the values of the option policy, the default first. A new policy is a file and a line
-// here. TestPolicyContract says what all have in common.
+// policies are the values of the option policy, the default first. A new policy is a file and a
+// line here. TestPolicyContract says what all have in common.
 var policies = []policy{
 	{name: "round_robin", schedule: roundRobin},
 	{name: "weighted", schedule: weighted, weighs: true},

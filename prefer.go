@@ -51,8 +51,8 @@ func (c choice) hash() uint64 {
 // maxPreferences is the most prefer lines in a stanza.
 const maxPreferences = 100
 
-// choiceFor returns what a client prefers: the first prefer line that is for it decides. One that goes
-// by locality is for clients of a known place.
+// choiceFor returns what a client prefers: the first prefer line that is for it decides. One that
+// goes by locality is for clients of a known place.
 func (r *rule) choiceFor(c *client) choice {
 	addr := c.addr()
 	for i := range r.prefer {
@@ -236,8 +236,8 @@ func (c choice) inPlace() string {
 	return fmt.Sprintf(" locality, in %s", c.place)
 }
 
-// conditionsFor evaluates the conditions of the rule for a query. They are evaluated before the plugins
-// below see it, because these may rewrite it.
+// conditionsFor evaluates the conditions of the rule for a query. They are evaluated before the
+// plugins below see it, because these may rewrite it.
 func (z *zoneRule) conditionsFor(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) (held conditionSet) {
 	state := &request.Request{W: w, Req: query}
 	for i := range z.prefer {

@@ -35,8 +35,8 @@ func newProcess() *process {
 	return &process{host: host, started: time.Now()}
 }
 
-// versions names CoreDNS, and balance if it is a module of the build. A build of cmd/coredns has the
-// version of balance as its commit.
+// versions names CoreDNS, and balance if it is a module of the build. A build of cmd/coredns has
+// the version of balance as its commit.
 func versions() string {
 	all := []string{coremain.CoreName + "-" + coremain.CoreVersion}
 	if coremain.GitCommit != "" {

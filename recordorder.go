@@ -23,7 +23,8 @@ type recordOrder struct {
 // repeat is a record that repeats a member.
 type repeat struct{ record, member uint16 }
 
-// lineup is the members of an RRset, as its records have them. It is used for one RRset after another.
+// lineup is the members of an RRset, as its records have them. It is used for one RRset after
+// another.
 type lineup struct {
 	members []member // in the order of the records
 	sorted  []uint16 // their indexes, in the order of the members
@@ -61,8 +62,8 @@ func (l *lineup) group() {
 // member returns the nth of the distinct members.
 func (l *lineup) member(n int) *member { return &l.members[l.order.first[n]] }
 
-// remembered is the order in which an upstream last gave the members of a plan, so that one that keeps
-// its order costs a comparison and no sorting. Immutable.
+// remembered is the order in which an upstream last gave the members of a plan, so that one that
+// keeps its order costs a comparison and no sorting. Immutable.
 type remembered struct {
 	members []uint16 // of every record, the index of its member
 	order   recordOrder

@@ -70,8 +70,8 @@ func (tr trial) stanza(overrides string) (stanza, lines string) {
 		}
 	}
 	if len(preferred) > 0 {
-		// One CIDR is one group; the members of one tier that are preferred share no CIDR but /32, so
-		// each is a group of its own.
+		// One CIDR is one group; the members of one tier that are preferred share no CIDR but /32,
+		// so each is a group of its own.
 		fmt.Fprintf(&b, "prefer %s\n", strings.Join(preferred, " "))
 	}
 	return b.String(), o.String()

@@ -18,9 +18,9 @@ import (
 	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
 )
 
-// replica is this process' part in a fleet. A reload of the Corefile keeps it: a new server joins it
-// before the old one leaves it, and what the new Corefile changes is in force once the old server is
-// gone. So a reload that fails changes nothing.
+// replica is this process' part in a fleet. A reload of the Corefile keeps it: a new server joins
+// it before the old one leaves it, and what the new Corefile changes is in force once the old
+// server is gone. So a reload that fails changes nothing.
 type replica struct {
 	name    string // of the fleet
 	hub     *fleet.Fleet
@@ -28,7 +28,8 @@ type replica struct {
 	session atomic.Pointer[session] // nil while it has no sockets
 }
 
-// session is the time in which a replica has its sockets open and the same options in force. Immutable.
+// session is the time in which a replica has its sockets open and the same options in force.
+// Immutable.
 type session struct {
 	block   *fleetBlock // in force
 	carrier *gossip.Carrier
@@ -52,8 +53,8 @@ const (
 	randomNameBytes = 4
 )
 
-// replicas are those of the process: one, or two while a reload replaces one fleet by another. Safe for
-// concurrent use.
+// replicas are those of the process: one, or two while a reload replaces one fleet by another. Safe
+// for concurrent use.
 type replicas struct {
 	mu      sync.Mutex
 	all     []*replica              // the oldest first; only that one has sockets
@@ -86,7 +87,8 @@ func plainName(host string) string {
 	return string(plain)
 }
 
-// fleetBlock returns what the Corefile says about the fleet of the life's rules, nil if they are in none.
+// fleetBlock returns what the Corefile says about the fleet of the life's rules, nil if they are in
+// none.
 func (l *life) fleetBlock() *fleetBlock {
 	for _, r := range l.rules {
 		if r.fleet != nil {
@@ -327,8 +329,8 @@ func (r *replica) ready() bool {
 	return s == nil || s.carrier.Joined() || time.Since(s.opened) > joinedWithin
 }
 
-// followLocality tells others the locality of the address that this replica advertises, which depends on
-// the nodes of a cluster if localities come from there.
+// followLocality tells others the locality of the address that this replica advertises, which
+// depends on the nodes of a cluster if localities come from there.
 func followLocality(ctx context.Context, carrier *gossip.Carrier) {
 	ticks := time.NewTicker(localityPeriod)
 	defer ticks.Stop()
@@ -344,8 +346,8 @@ func followLocality(ctx context.Context, carrier *gossip.Carrier) {
 	}
 }
 
-// localityOfAddress returns the locality that the first stanza with localities knows for an address,
-// which may be none.
+// localityOfAddress returns the locality that the first stanza with localities knows for an
+// address, which may be none.
 func localityOfAddress(addr netip.Addr) string {
 	for _, l := range runningLives() {
 		for _, r := range l.rules {

@@ -12,8 +12,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// resolveForFleet returns the addresses of a name that other replicas are behind: as this server itself
-// answers if it has a zone for it, which it may only after a while, else as this host's resolver does.
+// resolveForFleet returns the addresses of a name that other replicas are behind: as this server
+// itself answers if it has a zone for it, which it may only after a while, else as this host's
+// resolver does.
 func resolveForFleet(ctx context.Context, name string) ([]netip.Addr, error) {
 	if z := ruleNear(dns.Fqdn(name)); z != nil {
 		if addrs, known := z.addressesOf(ctx, dns.Fqdn(name)); known {
@@ -43,8 +44,8 @@ func ruleNear(name string) (near *zoneRule) {
 	return near
 }
 
-// addressesOf returns the addresses that the plugins below have for a name, and whether they know: a
-// failure says nothing.
+// addressesOf returns the addresses that the plugins below have for a name, and whether they know:
+// a failure says nothing.
 func (z *zoneRule) addressesOf(ctx context.Context, name string) (addrs []netip.Addr, known bool) {
 	known = true
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {

@@ -124,10 +124,11 @@ func (r *rule) files() (all []ruleFile) {
 	return all
 }
 
-// weightOf returns the weight of an address in the RRset of an owner, which names.Spell has spelled,
-// and whether the rule has one for it. The first that is found counts: the inline weight, the file's
-// for the name, the file's for the longest wildcard above it. In each, the address itself goes before
-// a CIDR, and a longer CIDR before a shorter one. An IPv4 address in IPv6 spelling is that address.
+// weightOf returns the weight of an address in the RRset of an owner, which names.Spell has
+// spelled, and whether the rule has one for it. The first that is found counts: the inline weight,
+// the file's for the name, the file's for the longest wildcard above it. In each, the address
+// itself goes before a CIDR, and a longer CIDR before a shorter one. An IPv4 address in IPv6
+// spelling is that address.
 func (r *rule) weightOf(owner string, addr netip.Addr) (weight uint16, ok bool) {
 	if !r.policy.weighs || !addr.IsValid() {
 		return weights.Default, false
@@ -173,8 +174,8 @@ func (r *rule) weightRamp(owner string, addr netip.Addr) string {
 	return ""
 }
 
-// hasWeightsLike reports whether the rule has any weight, inline or in its file, for addresses of the
-// family of one.
+// hasWeightsLike reports whether the rule has any weight, inline or in its file, for addresses of
+// the family of one.
 func (r *rule) hasWeightsLike(addr netip.Addr) bool {
 	if r.file != nil && r.file.weights.Load().HasFamilyOf(addr) {
 		return true
@@ -182,8 +183,8 @@ func (r *rule) hasWeightsLike(addr netip.Addr) bool {
 	return slices.ContainsFunc(r.weights.Lines(), func(l weights.Line) bool { return l.Targets.Addr().Is4() == addr.Is4() })
 }
 
-// warnUnweighed warns that no weight applies to any member of an RRset, once for every content of the
-// weight file. The name in the file may be misspelled, or an alias of the owner.
+// warnUnweighed warns that no weight applies to any member of an RRset, once for every content of
+// the weight file. The name in the file may be misspelled, or an alias of the owner.
 func (r *rule) warnUnweighed(owner string, n int, memberAt func(i int) *member) {
 	if r.unweighed.Load() || !r.hasWeightsLike(memberAt(0).addr.Unmap()) {
 		return
@@ -274,8 +275,8 @@ type zoneRule struct {
 	plans [64]atomic.Pointer[plan] // recently made, found by their members
 }
 
-// judge returns what is known of an address in an owner's RRset, and the port that its record names or
-// 0, and notes in b if a first verdict is waited for. It registers the address for probing.
+// judge returns what is known of an address in an owner's RRset, and the port that its record names
+// or 0, and notes in b if a first verdict is waited for. It registers the address for probing.
 func (z *zoneRule) judge(owner string, at netip.AddrPort, b *buffers) standing {
 	s, next := z.aged(z.standingOf(owner, at, z.verdictFor(at, b), z.timeOfDay()), at, b.past)
 	b.changesAt(next)
@@ -304,8 +305,8 @@ func (z *zoneRule) standingOf(owner string, at netip.AddrPort, v health.Verdict,
 	return standing{weight: weight, tier: z.tierOf(addr), verdict: v, override: override, place: z.localities.of(addr)}.ruled()
 }
 
-// aged returns a standing with what follows from the member's past: whether it is damped, and its slow
-// start. It also returns when time alone changes that, the zero time for never.
+// aged returns a standing with what follows from the member's past: whether it is damped, and its
+// slow start. It also returns when time alone changes that, the zero time for never.
 func (z *zoneRule) aged(s standing, at netip.AddrPort, past *past) (_ standing, next time.Time) {
 	if z.damp == 0 && z.slowStart == 0 || s.verdict == health.Down {
 		return s, next
@@ -337,8 +338,8 @@ type servedRule struct {
 	counters atomic.Pointer[[]*counters] // one a server that queries came in by
 }
 
-// countersFor returns the counters of the rule for the server and view of a query. Servers that differ
-// only in their address share a chain.
+// countersFor returns the counters of the rule for the server and view of a query. Servers that
+// differ only in their address share a chain.
 func (r *servedRule) countersFor(ctx context.Context) *counters {
 	server := metrics.WithServer(ctx)
 	for {

@@ -16,9 +16,9 @@ import (
 // largest DNS message, and what an index of 16 bits can address.
 const maxRecords = math.MaxUint16
 
-// rrset is an RRset (RFC 2181, section 5) found in a section: records of class IN with the same owner and
-// type. It is valid until the next scan. Records of other classes belong to no RRset and stay as
-// they are.
+// rrset is an RRset (RFC 2181, section 5) found in a section: records of class IN with the same
+// owner and type. It is valid until the next scan. Records of other classes belong to no RRset and
+// stay as they are.
 type rrset struct {
 	owner  string // as the first record spells it
 	rrtype uint16
@@ -173,8 +173,8 @@ func (s *rrset) lower(ttl uint32) {
 	}
 }
 
-// find returns the index of an RRset, -1 if it was not seen yet. Few RRsets are compared one by one,
-// many are found by hash.
+// find returns the index of an RRset, -1 if it was not seen yet. Few RRsets are compared one by
+// one, many are found by hash.
 func (s *scanner) find(owner string, rrtype uint16) int {
 	const few = 8
 	if len(s.sets) <= few {

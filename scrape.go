@@ -17,8 +17,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
-// rulesCollector makes the series of the rules that run when they are scraped, so that they end with
-// the rule and cost no memory in between.
+// rulesCollector makes the series of the rules that run when they are scraped, so that they end
+// with the rule and cost no memory in between.
 type rulesCollector struct{}
 
 func init() { prometheus.MustRegister(rulesCollector{}) }
@@ -55,7 +55,8 @@ func (rulesCollector) Collect(metrics chan<- prometheus.Metric) {
 	collectChanging(metrics)
 }
 
-// zoneFile is a file of a rule, in one of its zones. Rules that share it, or replace each other, say the same.
+// zoneFile is a file of a rule, in one of its zones. Rules that share it, or replace each other,
+// say the same.
 type zoneFile struct{ zone, file string }
 
 // eachRule calls f for every rule that runs, in each of its zones.
@@ -69,7 +70,8 @@ func eachRule(f func(r *rule, zone string)) {
 	}
 }
 
-// ruleInfo is what a series says of a rule in one of its zones. Blocks on several ports may say the same.
+// ruleInfo is what a series says of a rule in one of its zones. Blocks on several ports may say the
+// same.
 type ruleInfo struct {
 	zone, policy string
 	observe      bool
@@ -162,14 +164,16 @@ func collectNodes(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// changeCount counts what changes with time in a zone. Rules that replace each other may say the same.
+// changeCount counts what changes with time in a zone. Rules that replace each other may say the
+// same.
 type changeCount struct {
 	ramps, waits bool // the rule has such options
 	ramping      map[netip.Addr]bool
 	waiting      map[string]bool // by name and type
 }
 
-// collectChanging writes how many members are in a slow start, and how many RRsets wait for a failback.
+// collectChanging writes how many members are in a slow start, and how many RRsets wait for a
+// failback.
 func collectChanging(metrics chan<- prometheus.Metric) {
 	zones := make(map[string]*changeCount)
 	for _, l := range runningLives() {
@@ -193,7 +197,8 @@ func collectChanging(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// add adds what changes in a rule. It looks anew, because an RRset that nobody asks for keeps its plan.
+// add adds what changes in a rule. It looks anew, because an RRset that nobody asks for keeps its
+// plan.
 func (c *changeCount) add(z *zoneRule) {
 	c.ramps, c.waits = c.ramps || z.slowStart > 0, c.waits || z.failback.Mode != failback.AtOnce
 	for _, e := range z.changing.all() {

@@ -44,7 +44,8 @@ func TestSecurityPageNamesTests(t *testing.T) {
 	}
 }
 
-// A file that is not what the operator believes it to be, for somebody put a link in its place, is told of, and not told.
+// A file that is not what the operator believes it to be, for somebody put a link in its place, is
+// told of, and not told.
 func TestErrorsDoNotTellSecrets(t *testing.T) {
 	const secret = "6rounds5000saltsaltQkm1Xa9"
 	dir := t.TempDir()

@@ -27,8 +27,8 @@ import (
 // are "dns://.:53" otherwise. A new case needs no Go.
 func TestCorefile(t *testing.T) { golden.Check(t, "testdata/corefile/*.txt", parsed) }
 
-// An error in an imported file names that file, even if its line has the number of the one where the
-// block ends; an error in a snippet names the line of the snippet.
+// An error in an imported file names that file, even if its line has the number of the one where
+// the block ends; an error in a snippet names the line of the snippet.
 func TestErrorsInImportedFiles(t *testing.T) {
 	dir := t.TempDir()
 	imported := filepath.Join(dir, "check.conf")

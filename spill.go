@@ -24,8 +24,8 @@ const (
 	spillStep     = 0.01             // of the answers: portions that differ by less stay as they are
 )
 
-// spillway decides, answer by answer, which locality's members lead for the clients of an RRset. Safe
-// for concurrent use.
+// spillway decides, answer by answer, which locality's members lead for the clients of an RRset.
+// Safe for concurrent use.
 type spillway struct {
 	now    atomic.Pointer[spillTable]
 	others atomic.Pointer[[]locality.Share] // answers that the other replicas of the fleet counted; nil: none
@@ -114,8 +114,8 @@ func (t *spillTable) lane(client locality.Locality) *spillLane {
 	return &t.lanes[at]
 }
 
-// tableFor returns a table that has a lane for a client's locality and goes by the weights: the one in
-// use, or a new one if that is old.
+// tableFor returns a table that has a lane for a client's locality and goes by the weights: the one
+// in use, or a new one if that is old.
 func (s *spillway) tableFor(client locality.Locality, weights []localWeight, now time.Time, from *spillSource) *spillTable {
 	for {
 		table := s.now.Load()
@@ -151,7 +151,8 @@ func (s *spillway) exchange(t *spillTable, hub *fleet.Fleet, topic uint64) {
 }
 
 // successor returns the table that follows, which may be nil: with the answers counted since, the
-// weights as they are, and a lane for a client's locality. others are the answers of other replicas.
+// weights as they are, and a lane for a client's locality. others are the answers of other
+// replicas.
 func (t *spillTable) successor(client locality.Locality, weights []localWeight, now time.Time, others *[]locality.Share) *spillTable {
 	next := &spillTable{made: now, weights: slices.Clone(weights)}
 	if t != nil {
@@ -208,7 +209,8 @@ func (t *spillTable) shares(others *[]locality.Share) (shares []locality.Share) 
 	return shares
 }
 
-// decide sets whose members lead. The order stays if it is nearly the same, so that its turns go on.
+// decide sets whose members lead. The order stays if it is nearly the same, so that its turns go
+// on.
 func (l *spillLane) decide(shares []locality.Share) {
 	leads := locality.Leads(l.place, shares)
 	if slices.EqualFunc(l.places, leads, func(a, b locality.Lead) bool {

@@ -51,8 +51,8 @@ func parseStatusAddress(arg string) (netip.AddrPort, error) {
 	return at, problem
 }
 
-// hidesPort reports whether an IPv6 address ends in what looks like a port, as in ::1:9154, and what
-// it would be without it.
+// hidesPort reports whether an IPv6 address ends in what looks like a port, as in ::1:9154, and
+// what it would be without it.
 func hidesPort(arg string) (addr netip.Addr, port string, ok bool) {
 	if _, err := netip.ParseAddr(arg); err != nil || !strings.Contains(arg, ":") {
 		return addr, "", false

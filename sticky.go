@@ -25,10 +25,10 @@ import (
 //	host key     XXH64, seed 0, of the host number as 8 bytes, big endian: see hostNumber
 //	member key   XXH64, seed 0, of the address as 16 bytes
 //
-// schedule.Rendezvous says how an order is computed from the keys. Members are ordered by their host
-// numbers, so that a client gets the same host over IPv4 and IPv6. Members that share a number, which
-// they can only in different networks, are ordered as one, with the sum of their weights, and then
-// among themselves by their member keys.
+// schedule.Rendezvous says how an order is computed from the keys. Members are ordered by their
+// host numbers, so that a client gets the same host over IPv4 and IPv6. Members that share a
+// number, which they can only in different networks, are ordered as one, with the sum of their
+// weights, and then among themselves by their member keys.
 func sticky(c contest) schedule.Schedule {
 	hosts, keys := make([]uint64, len(c.members)), make([]uint64, len(c.members))
 	for i := range c.members {
@@ -67,10 +67,10 @@ func (m *member) key() uint64 {
 	return xxhash.Sum64(addr[:])
 }
 
-// hostNumber returns the number of a member's host. For an IPv4 address it is the last octet. For an
-// IPv6 address it is the last group, read with decimal digits as people number hosts, so that
-// 2001:db8::10 is the host of 192.0.2.10; a group with a letter is a number above all those. A member
-// that is a name has its key.
+// hostNumber returns the number of a member's host. For an IPv4 address it is the last octet. For
+// an IPv6 address it is the last group, read with decimal digits as people number hosts, so that
+// 2001:db8::10 is the host of 192.0.2.10; a group with a letter is a number above all those. A
+// member that is a name has its key.
 func (m *member) hostNumber() uint64 {
 	switch {
 	case m.host != "":

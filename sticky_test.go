@@ -95,8 +95,8 @@ func TestStickyMovesOnlyTheClientsOfTheMemberThatGoes(t *testing.T) {
 	}
 }
 
-// Where the members lie in several networks, too, a member that goes moves its own clients only. Only
-// where it shares its number with another are up to half as many again moved.
+// Where the members lie in several networks, too, a member that goes moves its own clients only.
+// Only where it shares its number with another are up to half as many again moved.
 func TestStickyInSeveralNetworks(t *testing.T) {
 	tests := []struct {
 		members []string // the last one goes

@@ -17,8 +17,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/weights"
 )
 
-// glueTargets has the addresses in the additional section, by the names that MX, SRV, HTTPS and SVCB
-// records lead to.
+// glueTargets has the addresses in the additional section, by the names that MX, SRV, HTTPS and
+// SVCB records lead to.
 type glueTargets struct {
 	known map[string]glueSets // by name in lower case
 	addrs []netip.Addr        // of all names
@@ -75,8 +75,8 @@ func (t *glueTargets) of(host string) (sets glueSets, ok bool) {
 	return sets, ok
 }
 
-// standingOfTarget returns what is known of an MX or SRV record, by the addresses of its target: those
-// in the additional section or, if it has none, those that answers and watch have taught. It
+// standingOfTarget returns what is known of an MX or SRV record, by the addresses of its target:
+// those in the additional section or, if it has none, those that answers and watch have taught. It
 // registers the addresses for probing, at the port of the record.
 func (r *applied) standingOfTarget(owner string, prefer choice, m *member, b *buffers) standing {
 	s := standing{weight: weights.Default}
@@ -118,8 +118,8 @@ func (r *applied) sumUp(target *applied, m *member, b *buffers) (sum targetSum) 
 	return sum
 }
 
-// distanceOf returns the least distance of a target's addresses. A target counts as near until they are
-// known: otherwise no client would be led to it, and nobody would ask for its addresses.
+// distanceOf returns the least distance of a target's addresses. A target counts as near until they
+// are known: otherwise no client would be led to it, and nobody would ask for its addresses.
 func (r *applied) distanceOf(host string, prefer choice, b *buffers) uint16 {
 	least, known := uint16(math.MaxUint16), false
 	for addr := range r.addressesFor(host, prefer, b) {
@@ -132,8 +132,8 @@ func (r *applied) distanceOf(host string, prefer choice, b *buffers) uint16 {
 	return least
 }
 
-// addressesFor returns the addresses of a target, and those that answers to clients of a choice have
-// taught.
+// addressesFor returns the addresses of a target, and those that answers to clients of a choice
+// have taught.
 func (r *applied) addressesFor(host string, prefer choice, b *buffers) iter.Seq[netip.Addr] {
 	target := r.question.appliedTo(host)
 	return func(yield func(netip.Addr) bool) {
@@ -153,9 +153,9 @@ func (r *applied) followsPorts() bool {
 	return r.question.followsPorts() || r.owner != nil && r.owner.followsPorts()
 }
 
-// weightOfSRV returns the weight of an SRV record: that of the first address of its target which has a
-// weight line, else its own (RFC 2782). The own weight 0 puts it behind the others of its priority,
-// because it should hardly ever be chosen.
+// weightOfSRV returns the weight of an SRV record: that of the first address of its target which
+// has a weight line, else its own (RFC 2782). The own weight 0 puts it behind the others of its
+// priority, because it should hardly ever be chosen.
 func (r *applied) weightOfSRV(owner string, m *member, addrs iter.Seq[netip.Addr]) (weight uint16, behind bool) {
 	for addr := range addrs {
 		if weight, ok := r.question.weightOf(owner, addr); ok {
@@ -165,8 +165,8 @@ func (r *applied) weightOfSRV(owner string, m *member, addrs iter.Seq[netip.Addr
 	return max(m.load, 1), m.load == 0
 }
 
-// addressesOf returns the addresses of a target: those in the additional section or, if it has none,
-// those that answers and watch have taught.
+// addressesOf returns the addresses of a target: those in the additional section or, if it has
+// none, those that answers and watch have taught.
 func (r *applied) addressesOf(host string, b *buffers) iter.Seq[netip.Addr] {
 	sets, ok := b.targets.of(host)
 	if !ok {
@@ -213,8 +213,8 @@ func (t *targetSum) addPlan(set *glueSet) {
 	}
 }
 
-// result returns what is known of a record that leads to the addresses. It is down if all of them are,
-// and drained if all others are.
+// result returns what is known of a record that leads to the addresses. It is down if all of them
+// are, and drained if all others are.
 func (t targetSum) result() (health.Verdict, overrides.Override) {
 	switch {
 	case t.up > 0:
@@ -231,8 +231,8 @@ func (t targetSum) result() (health.Verdict, overrides.Override) {
 	return health.Unknown, overrides.None
 }
 
-// endpointsOf returns the addresses of a member, with the port of its record or 0. Of the target of an
-// MX or SRV record, these are the last that were seen in some sections.
+// endpointsOf returns the addresses of a member, with the port of its record or 0. Of the target of
+// an MX or SRV record, these are the last that were seen in some sections.
 func (z *zoneRule) endpointsOf(m *member, sections ...section) (all []netip.AddrPort) {
 	if m.host == "" {
 		return []netip.AddrPort{withoutPort(m.addr)}
@@ -255,8 +255,8 @@ func (r *applied) knownAddresses(name string, sections ...section) iter.Seq[neti
 	}
 }
 
-// eachKnown calls yield for the addresses of a name that the rule saw last in some sections, until it
-// returns false. It reports whether it never did.
+// eachKnown calls yield for the addresses of a name that the rule saw last in some sections, until
+// it returns false. It reports whether it never did.
 func (z *zoneRule) eachKnown(name string, sections []section, yield func(netip.Addr) bool) bool {
 	for _, where := range sections {
 		if !z.eachKnownTo(choice{line: noPreference}, name, where, yield) {
@@ -277,8 +277,8 @@ func (z *zoneRule) eachKnownTo(prefer choice, name string, where section, yield 
 	return true
 }
 
-// each calls yield for the addresses in the entry's plan, until it returns false. It reports whether it
-// never did. The entry may be nil.
+// each calls yield for the addresses in the entry's plan, until it returns false. It reports
+// whether it never did. The entry may be nil.
 func (e *entry) each(yield func(netip.Addr) bool) bool {
 	if e == nil {
 		return true

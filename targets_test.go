@@ -110,8 +110,8 @@ func TestDeadTargetReturns(t *testing.T) {
 	}
 }
 
-// Glue stays for as long as a record of the answer leads to it, and an answer that lost a dead target is
-// counted as filtered, not as failing open.
+// Glue stays for as long as a record of the answer leads to it, and an answer that lost a dead
+// target is counted as filtered, not as failing open.
 func TestDeadTargetsAndTheRest(t *testing.T) {
 	https := message(t, "h. HTTPS", "h. HTTPS 1 p.h. ipv4hint=192.0.2.1,192.0.2.2\n h. HTTPS 2 q.h.")
 	https.Extra = records(t, "q.h. A 192.0.2.2\n q.h. A 192.0.2.3")

@@ -19,8 +19,8 @@ type ttlLimits struct {
 	degraded uint32 // seconds, for answers that lack a member or fail open
 }
 
-// of returns the TTL that an RRset goes out with. If the TTLs of its records differ, the lowest counts
-// (RFC 2181, section 5.2).
+// of returns the TTL that an RRset goes out with. If the TTLs of its records differ, the lowest
+// counts (RFC 2181, section 5.2).
 func (l ttlLimits) of(set *rrset, degraded bool) uint32 {
 	if !l.limited {
 		return set.ttl
@@ -53,8 +53,8 @@ const defaultCheckedTTL = 30
 // defaultDegradedTTL is the TTL, in seconds, of answers that lack a member, if MAX is not lower.
 const defaultDegradedTTL = 5
 
-// loweredCache keeps the records of a plan with the TTL of the rule's limit, because an upstream's TTL is
-// above the limit nearly always. Safe for concurrent use.
+// loweredCache keeps the records of a plan with the TTL of the rule's limit, because an upstream's
+// TTL is above the limit nearly always. Safe for concurrent use.
 type loweredCache struct {
 	kept   atomic.Pointer[loweredRecords]
 	wanted atomic.Uint64 // hash of the owner that was last wanted and not there

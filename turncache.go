@@ -15,9 +15,10 @@ import (
 // than that many others were answered since its own last answer.
 const exactRRsets = 1 << 16
 
-// exactMembers bounds the memory of RRsets with many members: those of 8 members and more are evicted
-// after this many members of others, rather than after exactRRsets. Long names, groups, cycles of
-// weights and records with a lowered TTL count as members too, by the memory that they take.
+// exactMembers bounds the memory of RRsets with many members: those of 8 members and more are
+// evicted after this many members of others, rather than after exactRRsets. Long names, groups,
+// cycles of weights and records with a lowered TTL count as members too, by the memory that they
+// take.
 const exactMembers = 8 * exactRRsets
 
 // allTurns holds the turns of the process. They belong to no Corefile, so a reload keeps them.
@@ -32,8 +33,8 @@ type turnKey struct {
 	most     uint16 // the most members that fit the client's size; 0: all
 }
 
-// section is a section of a message that is balanced. An RRset has turns of its own in each, so that
-// a client that alternates between SRV and A sees every lead of both.
+// section is a section of a message that is balanced. An RRset has turns of its own in each, so
+// that a client that alternates between SRV and A sees every lead of both.
 type section uint8
 
 const (
@@ -50,10 +51,10 @@ const (
 // sectionNames are what the status page calls them.
 var sectionNames = [...]string{inAnswer: "answer", inExtra: "additional", inHints: "hints", inGlue: "glue", inWatch: "watch"}
 
-// turnCache finds the turns of an RRset without a lock: entries are only added, by compare-and-swap,
-// and evicted a generation at a time. An entry that is used moves to the youngest generation. When
-// that is full, a new one begins and the oldest is dropped, with all entries that were not used
-// since. Safe for concurrent use.
+// turnCache finds the turns of an RRset without a lock: entries are only added, by
+// compare-and-swap, and evicted a generation at a time. An entry that is used moves to the youngest
+// generation. When that is full, a new one begins and the oldest is dropped, with all entries that
+// were not used since. Safe for concurrent use.
 type turnCache struct {
 	seed        maphash.Seed
 	generations atomic.Pointer[generations]
@@ -249,8 +250,8 @@ func (g *generation) count(s *state) {
 	g.members.Add(cost)
 }
 
-// discount subtracts the memory of a state that is no longer used. A plan that it shared may be in use
-// elsewhere, and stays counted.
+// discount subtracts the memory of a state that is no longer used. A plan that it shared may be in
+// use elsewhere, and stays counted.
 func (g *generation) discount(s *state) {
 	cost := s.cost
 	if !s.plan.shared.footprint.several.Load() && s.plan.shared.footprint.in.CompareAndSwap(g.number, 0) {
@@ -259,8 +260,8 @@ func (g *generation) discount(s *state) {
 	g.members.Add(-cost)
 }
 
-// account replaces the memory of one state by that of another. This may fill the generation, because
-// known RRsets can grow too.
+// account replaces the memory of one state by that of another. This may fill the generation,
+// because known RRsets can grow too.
 func (t *turnCache) account(before, now *state) {
 	g := t.generations.Load()
 	g[0].count(now)
@@ -272,8 +273,8 @@ func (t *turnCache) account(before, now *state) {
 	t.age(g)
 }
 
-// changing holds the entries of RRsets whose plans change with time, to be counted. It is bounded. Safe for
-// concurrent use.
+// changing holds the entries of RRsets whose plans change with time, to be counted. It is bounded.
+// Safe for concurrent use.
 type changing struct {
 	entries sync.Map // *entry to nothing
 	count   atomic.Int32

@@ -68,8 +68,8 @@ func (s *state) with(loads *load.State) *state {
 	return s
 }
 
-// loadsBefore returns what was known of the loads of an RRset's members, nil if nothing was. The state
-// may be nil.
+// loadsBefore returns what was known of the loads of an RRset's members, nil if nothing was. The
+// state may be nil.
 func (s *state) loadsBefore() *load.State {
 	if s == nil {
 		return nil
@@ -91,8 +91,9 @@ func (s *state) match(b *buffers, set *rrset, rrs []dns.RR) *recordOrder {
 	return nil
 }
 
-// rememberOrder has the plan remember an order that comes twice in a row, as it does if a cache below
-// keeps an answer of a shuffling upstream for a while. An order that comes once is not worth it.
+// rememberOrder has the plan remember an order that comes twice in a row, as it does if a cache
+// below keeps an answer of a shuffling upstream for a while. An order that comes once is not worth
+// it.
 func (e *entry) rememberOrder(now *state, order *recordOrder) {
 	h := uint64(len(order.first))
 	for _, record := range order.first {

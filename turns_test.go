@@ -160,7 +160,8 @@ func TestMembersComeAndGo(t *testing.T) {
 	}
 }
 
-// So it is where verdicts have them come and go: nobody leads twice running for it, nor is passed over.
+// So it is where verdicts have them come and go: nobody leads twice running for it, nor is passed
+// over.
 func TestVerdictsLeaveOthersTheirPlace(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -201,7 +202,8 @@ func TestVerdictsLeaveOthersTheirPlace(t *testing.T) {
 	}
 }
 
-// A tier that fails and returns goes on where it stood, however often the other one answered meanwhile.
+// A tier that fails and returns goes on where it stood, however often the other one answered
+// meanwhile.
 func TestTiersKeepTheirPlace(t *testing.T) {
 	for _, policy := range []string{"round_robin", "weighted"} {
 		m := setOf("tiers."+policy+".change.", "abcdxy")
@@ -231,7 +233,8 @@ func TestTiersKeepTheirPlace(t *testing.T) {
 	}
 }
 
-// Names with the same members and other weights have plans of their own: only what is the same is shared.
+// Names with the same members and other weights have plans of their own: only what is the same is
+// shared.
 func TestPlansOfOtherWeights(t *testing.T) {
 	const names = 500
 	var file strings.Builder

@@ -88,8 +88,8 @@ func (d *dryRun) compareStanza(c *comparison) {
 	d.warnOfLongTTL(c)
 }
 
-// warnOfLongTTL warns of TTLs of the zones that hide a slow start from clients. If the rule limits TTLs,
-// its own warning says so.
+// warnOfLongTTL warns of TTLs of the zones that hide a slow start from clients. If the rule limits
+// TTLs, its own warning says so.
 func (d *dryRun) warnOfLongTTL(c *comparison) {
 	if r := c.rule; !r.ttl.limited && r.slowStart > 0 && r.slowStart < steadyTTLs*time.Duration(c.maxTTL)*time.Second {
 		d.found.Warnf(r.options["slow_start"].String(), "slow_start: %s is shorter than %d TTLs of the zones, up to %d s, so clients that cache answers see few of its steps: want a longer one or a lower ttl",
@@ -204,7 +204,8 @@ func (r *rule) weightAt(owner string, addr netip.Addr) string {
 	return fmt.Sprintf("%s:%d", r.file.Name(), r.file.weights.Load().Peek(owner, addr).Number)
 }
 
-// compareWeights warns of lines of weight files that apply to no member of any rule that reads the file.
+// compareWeights warns of lines of weight files that apply to no member of any rule that reads the
+// file.
 func (d *dryRun) compareWeights(all []*comparison) {
 	byFile := map[string][]*comparison{}
 	for _, c := range all {
@@ -230,8 +231,8 @@ func (d *dryRun) compareWeights(all []*comparison) {
 	}
 }
 
-// compareOverrides warns of lines of overrides files that have expired, or apply to no member of any
-// rule that reads the file.
+// compareOverrides warns of lines of overrides files that have expired, or apply to no member of
+// any rule that reads the file.
 func (d *dryRun) compareOverrides(all []*comparison) {
 	byFile := map[string][]*comparison{}
 	for _, c := range all {
@@ -260,8 +261,8 @@ func (d *dryRun) compareOverrides(all []*comparison) {
 // maxUnused bounds how many lines of a file are reported because they match nothing.
 const maxUnused = 20
 
-// warnOfUnused warns of lines of a file that apply to no member, unless a member that they can be for is
-// not at hand. Of lines with the same fault only the first is reported.
+// warnOfUnused warns of lines of a file that apply to no member, unless a member that they can be
+// for is not at hand. Of lines with the same fault only the first is reported.
 func (d *dryRun) warnOfUnused(file string, readers []*comparison, lines []unusedLine) {
 	seen := map[string]bool{}
 	more := 0
@@ -291,8 +292,8 @@ type unusedLine struct {
 	targets netip.Prefix
 }
 
-// whyUnused says why a line applies to no member of the rules that read its file, "" if it may apply. If
-// its name is not there, the rule that may know which was meant is returned too.
+// whyUnused says why a line applies to no member of the rules that read its file, "" if it may
+// apply. If its name is not there, the rule that may know which was meant is returned too.
 func whyUnused(readers []*comparison, name string, targets netip.Prefix) (why string, guess *comparison) {
 	readers = slices.Clone(readers)
 	if name != "" {

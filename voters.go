@@ -87,8 +87,8 @@ func (o *overview) problemsOfFleet() {
 	}
 }
 
-// votesOn returns how the fleet votes on an endpoint, nil without a fleet. The owner of the votes has
-// to be asked for the voters, so only some endpoints have them.
+// votesOn returns how the fleet votes on an endpoint, nil without a fleet. The owner of the votes
+// has to be asked for the voters, so only some endpoints have them.
 func (o *overview) votesOn(s subscription, at netip.AddrPort) *statuspage.Votes {
 	tally, ok := s.Tally(at)
 	if !ok {

@@ -204,8 +204,8 @@ func (z *zoneRule) askBelow(ctx context.Context, name string, qtype uint16) *dns
 	return w.msg
 }
 
-// register registers the addresses in an answer for probing. It reports whether there is a verdict on
-// each of them.
+// register registers the addresses in an answer for probing. It reports whether there is a verdict
+// on each of them.
 func (z *zoneRule) register(m *dns.Msg) bool {
 	z.teach(m.Answer)
 	all := true
@@ -221,8 +221,8 @@ func (z *zoneRule) register(m *dns.Msg) bool {
 	return all
 }
 
-// hasVerdicts registers an address for probing, and reports whether all checks that may probe it have
-// a verdict. An address alone is no endpoint of a check that goes by the ports of records.
+// hasVerdicts registers an address for probing, and reports whether all checks that may probe it
+// have a verdict. An address alone is no endpoint of a check that goes by the ports of records.
 func (z *zoneRule) hasVerdicts(at netip.AddrPort) bool {
 	all := true
 	for _, s := range z.subscriptions {
@@ -233,8 +233,8 @@ func (z *zoneRule) hasVerdicts(at netip.AddrPort) bool {
 	return all
 }
 
-// teach keeps the members in a section, and registers them for probing. Records that lead to the names
-// of addresses find them there.
+// teach keeps the members in a section, and registers them for probing. Records that lead to the
+// names of addresses find them there.
 func (z *zoneRule) teach(rrs []dns.RR) {
 	if len(rrs) > maxRecords {
 		return

@@ -104,8 +104,8 @@ func TestWatchReady(t *testing.T) {
 	}
 }
 
-// What is asked for watched names is no client's query: where plugins below look up more of it through the server, no balance
-// there takes a turn.
+// What is asked for watched names is no client's query: where plugins below look up more of it
+// through the server, no balance there takes a turn.
 func TestWatchTakesNoTurns(t *testing.T) {
 	var asked, inHand atomic.Int32
 	next := func(ctx context.Context, w dns.ResponseWriter, q *dns.Msg) (int, error) {

@@ -139,8 +139,8 @@ func TestWeightFileReload(t *testing.T) {
 	})
 }
 
-// A ramp makes its steps while the server runs, and a server that starts in the middle of it goes on
-// from there. The log has its beginning and its end.
+// A ramp makes its steps while the server runs, and a server that starts in the middle of it goes
+// on from there. The log has its beginning and its end.
 func TestWeightFileRamp(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "weights.db")
 	writeFile(t, file, "www.example.org\n192.0.2.1 5 to 50 from 2000-01-01T01:00:00Z over 2h\n192.0.2.2 50\n")
@@ -182,8 +182,8 @@ func TestWeightFileRamp(t *testing.T) {
 	}
 }
 
-// A server that starts has in force what the file says then, whatever it said when the Corefile was read: the server before may
-// have it in force already.
+// A server that starts has in force what the file says then, whatever it said when the Corefile was
+// read: the server before may have it in force already.
 func TestWeightFileChangesBeforeTheStart(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "weights.db")
 	writeFile(t, file, "www.example.org\n192.0.2.1 3\n")
@@ -200,7 +200,8 @@ func TestWeightFileChangesBeforeTheStart(t *testing.T) {
 	})
 }
 
-// A path is bytes, and a label has to be UTF-8: one that is not, as an environment variable can bring it, would leave no metric at all.
+// A path is bytes, and a label has to be UTF-8: one that is not, as an environment variable can
+// bring it, would leave no metric at all.
 func TestPathsThatAreNoText(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "odd.db")
 	writeFile(t, file, "www.example.org\n10.0.0.1 1\n")

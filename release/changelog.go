@@ -74,8 +74,8 @@ func (s section) place(above []section) error {
 	return nil
 }
 
-// check returns an error for the first entry that is not as it should be. The first release says what there is, in groups; all
-// others say what changed, and every entry has a tag.
+// check returns an error for the first entry that is not as it should be. The first release says
+// what there is, in groups; all others say what changed, and every entry has a tag.
 func (s section) check() error {
 	if s.entries == "" || strings.Contains(s.entries, "\n### ") {
 		return nil
@@ -113,7 +113,8 @@ func notes(changelog []byte, version string) (string, error) {
 	return "", fmt.Errorf("CHANGELOG.md: nothing on %s: want a section with entries", version)
 }
 
-// isRelease says whether version is a release, and not what git describe makes of a commit that is none.
+// isRelease says whether version is a release, and not what git describe makes of a commit that is
+// none.
 func isRelease(version string) bool {
 	return semver.IsValid(version) && !between.MatchString(version) && !strings.HasSuffix(version, "-dirty")
 }

@@ -56,7 +56,8 @@ www 300  IN A 192.0.2.2
 www 300  IN A 192.0.2.3
 `
 
-// unpack does what a container runtime does with the layer, and adds a Corefile as a ConfigMap would.
+// unpack does what a container runtime does with the layer, and adds a Corefile as a ConfigMap
+// would.
 func unpack(t *testing.T) string {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "rootfs")
@@ -78,7 +79,8 @@ func unpack(t *testing.T) string {
 }
 
 // beContainer turns this process into the image's server: in root, on a loopback of its own where
-// ports below 1024 need a capability, as the image's user, with nothing but that capability in reach.
+// ports below 1024 need a capability, as the image's user, with nothing but that capability in
+// reach.
 func beContainer(root string) {
 	runtime.LockOSThread() // the rest is of a thread, and that one goes on as the server
 	err := become(root, os.Getenv(grantedEnv) != "")
@@ -255,8 +257,8 @@ func (c container) status(t *testing.T, name string) string {
 	return strings.Join(strings.Fields(string(m[1])), " ")
 }
 
-// The server of the image opens port 53 as the image's user, with nothing but NET_BIND_SERVICE in the
-// bounding set: started without any capability, and as the usual Deployment starts it.
+// The server of the image opens port 53 as the image's user, with nothing but NET_BIND_SERVICE in
+// the bounding set: started without any capability, and as the usual Deployment starts it.
 func TestImageServesOnPort53(t *testing.T) {
 	if !asRoot(t) {
 		return
@@ -325,8 +327,8 @@ func TestRootfs(t *testing.T) {
 	}
 }
 
-// A Corefile is checked in the image, which has no shell, as "kubectl exec" does it beside the server and
-// as a CI does it.
+// A Corefile is checked in the image, which has no shell, as "kubectl exec" does it beside the
+// server and as a CI does it.
 func TestCheckInTheImage(t *testing.T) {
 	if !asRoot(t) {
 		return

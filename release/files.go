@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// file is a file or a directory of the image. All belong to root, so that the server, which does not
-// run as root, can change none of them.
+// file is a file or a directory of the image. All belong to root, so that the server, which does
+// not run as root, can change none of them.
 type file struct {
 	name       string // relative to the root; a directory ends in a slash
 	mode       int64  // permission bits
@@ -39,8 +39,9 @@ const (
 )
 
 // files returns what the image with b holds, sorted, every directory ahead of what is in it: the
-// server, balancectl, and of what CoreDNS' own image has below it what a static server can read (certificates of
-// issuers, time zones, names of users, a place for temporary files); and the licences.
+// server, balancectl, and of what CoreDNS' own image has below it what a static server can read
+// (certificates of issuers, time zones, names of users, a place for temporary files); and the
+// licences.
 func (r release) files(ctx context.Context, b built) ([]file, error) {
 	zones, err := r.timeZones(ctx)
 	if err != nil {
@@ -86,8 +87,8 @@ func withDirectories(all []file) []file {
 }
 
 // issuers returns the roots of Mozilla's programme as golang.org/x/crypto bundles them, in PEM. A
-// root that Mozilla trusts for older certificates only is among them, as in Debian's package: PEM has
-// no word for that.
+// root that Mozilla trusts for older certificates only is among them, as in Debian's package: PEM
+// has no word for that.
 func issuers() []byte {
 	var text bytes.Buffer
 	for root := range bundle.Roots() {
@@ -136,8 +137,8 @@ func (r release) goRoot(ctx context.Context) (string, error) {
 }
 
 // bindCapability returns the value of security.capability that "setcap cap_net_bind_service=+ep"
-// writes, a vfs_cap_data of revision 2 as in linux/capability.h: without it a server that is not root
-// could not open port 53.
+// writes, a vfs_cap_data of revision 2 as in linux/capability.h: without it a server that is not
+// root could not open port 53.
 func bindCapability() []byte {
 	const revision, effective = 0x02000000, 1
 	permitted := uint32(1) << unix.CAP_NET_BIND_SERVICE

@@ -45,8 +45,8 @@ func (r release) writeImage(ctx context.Context, all []built) error {
 // platform is arch as images name it. Every arm64 is a v8, and registries leave that out.
 func platform(arch string) *v1.Platform { return &v1.Platform{OS: "linux", Architecture: arch} }
 
-// imageOf makes an image of one layer. What it runs and as whom are as in CoreDNS' own image, so that
-// it takes that one's place in a Deployment as it is.
+// imageOf makes an image of one layer. What it runs and as whom are as in CoreDNS' own image, so
+// that it takes that one's place in a Deployment as it is.
 func (r release) imageOf(files []file, arch string) (v1.Image, error) {
 	content, err := layer(files, r.when)
 	if err != nil {

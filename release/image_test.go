@@ -223,7 +223,8 @@ func find(t *testing.T, all []member, name string) member {
 	return all[i]
 }
 
-// Nothing in the image can be changed by the user that the server runs as, and only the server has a capability.
+// Nothing in the image can be changed by the user that the server runs as, and only the server has
+// a capability.
 func TestImageLayer(t *testing.T) {
 	for _, arch := range architectures {
 		all := layerOf(t, arch)

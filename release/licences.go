@@ -22,8 +22,8 @@ import (
 
 const (
 	licencesF = "LICENSES.txt"
-	// recognised is the least share of a licence file, in percent, that must be the words of a known
-	// licence; the rest is names, years and notices.
+	// recognised is the least share of a licence file, in percent, that must be the words of a
+	// known licence; the rest is names, years and notices.
 	recognised = 60.0
 )
 

@@ -153,8 +153,8 @@ func copyTree(t *testing.T) string {
 	return to
 }
 
-// Whoever builds the same version gets the same bytes, digests included: from another directory, with
-// other permissions and times, without git.
+// Whoever builds the same version gets the same bytes, digests included: from another directory,
+// with other permissions and times, without git.
 func TestTwoBuildsAreTheSame(t *testing.T) {
 	first, second := contents(t, dist(t)), contents(t, makeDist(t, copyTree(t)))
 	if len(first) == 0 || len(first) != len(second) {

@@ -16,8 +16,9 @@ import (
 	"github.com/github/go-spdx/v2/spdxexp"
 )
 
-// sbom returns what b's server is linked from, as CycloneDX 1.6 in JSON: its modules and Go's library
-// as the binary itself names them, with their sums in go.sum, and the licences that were found.
+// sbom returns what b's server is linked from, as CycloneDX 1.6 in JSON: its modules and Go's
+// library as the binary itself names them, with their sums in go.sum, and the licences that were
+// found.
 func (r release) sbom(b built) ([]byte, error) {
 	info, err := buildinfo.Read(bytes.NewReader(b.server))
 	if err != nil {
@@ -70,7 +71,8 @@ func component(m *debug.Module, ids []string) (cdx.Component, error) {
 	}, nil
 }
 
-// licences are ids as CycloneDX has them: SPDX's as identifiers, what else licensecheck knows as names.
+// licences are ids as CycloneDX has them: SPDX's as identifiers, what else licensecheck knows as
+// names.
 func licences(ids []string) *cdx.Licenses {
 	var all cdx.Licenses
 	for _, id := range ids {

@@ -122,7 +122,8 @@ func accepting(handle func(net.Conn)) opener {
 	return acceptingUntil(func() {}, handle, func() {})
 }
 
-// acceptingUntil is accepting that says when it accepts a connection, in the order in which they came, and when its port is closed.
+// acceptingUntil is accepting that says when it accepts a connection, in the order in which they
+// came, and when its port is closed.
 func acceptingUntil(accepted func(), handle func(net.Conn), closed func()) opener {
 	return func(t *testing.T, addr string) func() {
 		t.Helper()
@@ -265,7 +266,8 @@ func counting(n *atomic.Int64) opener {
 	return acceptingUntil(func() { n.Add(1) }, func(net.Conn) {}, func() {})
 }
 
-// counted returns how many connections those of the farm that run have got that count them, once all that were made are counted.
+// counted returns how many connections those of the farm that run have got that count them, once
+// all that were made are counted.
 func (f *farm) counted(n *atomic.Int64) int64 {
 	f.t.Helper()
 	for i, end := range f.ends {

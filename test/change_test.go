@@ -33,8 +33,8 @@ func (k *checked) leadsOf(times int) leads {
 	return led
 }
 
-// A backend that was dead and returns leads 1 of 21 answers at first, over a reload too. At the start of
-// the server nobody ramps.
+// A backend that was dead and returns leads 1 of 21 answers at first, over a reload too. At the
+// start of the server nobody ramps.
 func TestSlowStart(t *testing.T) {
 	f := newFarm(t, 3, listening)
 	lines := []string{rule(f.check("tcp", ""), "ttl 10", "slow_start 24h"), "file " + zone(t, "example.org.", f.as("www"))}
@@ -59,8 +59,8 @@ func TestSlowStart(t *testing.T) {
 	}
 }
 
-// A backend that dies three times in a row is left out when it is up again, over a reload too, and its
-// next death counts at once.
+// A backend that dies three times in a row is left out when it is up again, over a reload too, and
+// its next death counts at once.
 func TestDamp(t *testing.T) {
 	f := newFarm(t, 4, listening)
 	lines := []string{rule(f.check("tcp", "", "rise 1", "fall 1"), "damp 10m"), "file " + zone(t, "example.org.", f.as("www"))}

@@ -16,7 +16,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/golden"
 )
 
-// check checks a Corefile as every CoreDNS with balance can. It returns what is written, and the exit status.
+// check checks a Corefile as every CoreDNS with balance can. It returns what is written, and the
+// exit status.
 func check(t *testing.T, dir string, words ...string) (out string, status int) {
 	t.Helper()
 	self, err := os.Executable()
@@ -65,8 +66,8 @@ func unpack(t *testing.T, files string) (dir string) {
 	return dir
 }
 
-// Every file in testdata/check holds a line with the words behind -balance.check, a Corefile and the files
-// that it names, and what is found. DIR is where they are. A new case needs no Go.
+// Every file in testdata/check holds a line with the words behind -balance.check, a Corefile and
+// the files that it names, and what is found. DIR is where they are. A new case needs no Go.
 func TestCheck(t *testing.T) {
 	t.Setenv("WEIGHTS", "weights.db")
 	golden.Check(t, "testdata/check/*.txt", func(input string) string {
@@ -130,7 +131,8 @@ func TestCheckSaysWhatTheServerSays(t *testing.T) {
 	}
 }
 
-// A check opens no listener, sends nothing and writes nothing: it runs where nothing of that can be done.
+// A check opens no listener, sends nothing and writes nothing: it runs where nothing of that can be
+// done.
 func TestCheckTouchesNothing(t *testing.T) {
 	dir := unpack(t, "-- Corefile --\n"+`.:53 {
   balance {

@@ -18,18 +18,21 @@ import (
 	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
-// Every command that README.md and docs/ show is run, or is in unrunnable with the reason. Commands are the lines of blocks marked "sh", and
-// those behind "$ " in other blocks. They are run where the files of examples are, one after the other, against a server with the
-// Corefile that the document showed last before them, or with that of the demo. What the server logs is in coredns.log.
+// Every command that README.md and docs/ show is run, or is in unrunnable with the reason. Commands
+// are the lines of blocks marked "sh", and those behind "$ " in other blocks. They are run where
+// the files of examples are, one after the other, against a server with the Corefile that the
+// document showed last before them, or with that of the demo. What the server logs is in
+// coredns.log.
 
-// runnable are the first words of commands that are run. They must succeed and print something, after a while at the latest.
+// runnable are the first words of commands that are run. They must succeed and print something,
+// after a while at the latest.
 var runnable = []string{"dig", "curl", "grep", "for", "balancectl", ".cache/balancectl", "coredns"}
 
 // wordless commands are run too, and print nothing.
 var wordless = []string{"echo", "kill -USR1"}
 
-// unrunnable are beginnings of commands that no test can run, with the reason. Such a command is parsed, and the files of the tree and the
-// flags of our own commands in it must exist.
+// unrunnable are beginnings of commands that no test can run, with the reason. Such a command is
+// parsed, and the files of the tree and the flags of our own commands in it must exist.
 var unrunnable = map[string]string{
 	"make ":                        "takes long, or is what runs this test; its targets must exist",
 	"kubectl ":                     "wants a cluster; what it applies is tried in test/kubernetes/manifests",

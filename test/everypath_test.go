@@ -54,8 +54,8 @@ func settled(t *testing.T, c *testserver.Client, name string, qtype uint16, ttl 
 	}
 }
 
-// A name that leads into another block has no dead member either, however it leads there. The TTL is
-// the lower one of both rules.
+// A name that leads into another block has no dead member either, however it leads there. The TTL
+// is the lower one of both rules.
 func TestAliasesIntoAnotherBlockHoldNoDead(t *testing.T) {
 	mapped := func(addrs ...string) (all []string) {
 		for _, a := range addrs {
@@ -171,7 +171,8 @@ func TestAliasesIntoAnotherBlockThatIsAllDown(t *testing.T) {
 	}
 }
 
-// A check on a name does not hold for the target of its alias, which resolvers may ask for. That is said.
+// A check on a name does not hold for the target of its alias, which resolvers may ask for. That is
+// said.
 func TestTargetWithoutTheCheckIsSaid(t *testing.T) {
 	f := newFarm(t, 2, listening)
 	log := capture(t, func() {
@@ -367,7 +368,8 @@ func TestAddressesOfNameServersTakeTurns(t *testing.T) {
 	}
 }
 
-// "answers fit" puts as many members into a reply as a client's buffer takes, and cuts none over TCP.
+// "answers fit" puts as many members into a reply as a client's buffer takes, and cuts none over
+// TCP.
 func TestAnswersThatFit(t *testing.T) {
 	var lines strings.Builder
 	for i := range 60 {

@@ -27,8 +27,8 @@ type replica struct {
 	metrics  string // where they are scraped
 }
 
-// startFleet starts replicas at 127.0.9.1 and so on, which check the farm's backends for www.example.org.
-// Each looks for the others at all of these addresses.
+// startFleet starts replicas at 127.0.9.1 and so on, which check the farm's backends for
+// www.example.org. Each looks for the others at all of these addresses.
 func startFleet(t *testing.T, f *farm, n int) (replicas []*replica) {
 	t.Helper()
 	key := file(t, "fleet.key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n")
@@ -79,8 +79,9 @@ func allAnswer(replicas []*replica, want ...string) func() bool {
 	}
 }
 
-// Three replicas agree on verdicts while two of them probe each backend: one that is killed is out of the
-// answers of all. A reload keeps a replica in the fleet, and one that ends leaves it in order.
+// Three replicas agree on verdicts while two of them probe each backend: one that is killed is out
+// of the answers of all. A reload keeps a replica in the fleet, and one that ends leaves it in
+// order.
 func TestFleet(t *testing.T) {
 	onlyWhole(t, "it starts processes")
 	var probed atomic.Int64

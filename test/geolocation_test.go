@@ -40,8 +40,8 @@ func located(t *testing.T, database, rule string) *server {
 }`)
 }
 
-// The rows of docs/moving.md about geolocation, each tried: what a client in Cambridge gets first, and one
-// that no database knows.
+// The rows of docs/moving.md about geolocation, each tried: what a client in Cambridge gets first,
+// and one that no database knows.
 func TestMovingFromGeolocation(t *testing.T) {
 	for _, test := range []struct {
 		row, database, rule  string
@@ -80,8 +80,8 @@ func TestMovingFromGeolocation(t *testing.T) {
 	}
 }
 
-// Blocks that view tells apart, one for each country, and the one block that takes their place: the same
-// site leads.
+// Blocks that view tells apart, one for each country, and the one block that takes their place: the
+// same site leads.
 func TestMovingFromViews(t *testing.T) {
 	zone := zone(t, "example.org.", sites)
 	below := "balance {\n        prefer SITE\n    }\n    file " + zone

@@ -50,7 +50,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// Some stock plugins bring libraries that start goroutines when they are linked.
 		goleak.IgnoreCurrent(),
-		// Forward leaves its own to the garbage collector, and caddy holds on to the last instances.
+		// Forward leaves its own to the garbage collector, and caddy holds on to the last
+		// instances.
 		goleak.IgnoreTopFunction("github.com/coredns/coredns/plugin/pkg/proxy.(*Transport).connManager"),
 		// Prometheus leaves the server of a Corefile that failed after it had started.
 		goleak.IgnoreAnyFunction("github.com/coredns/coredns/plugin/metrics.(*Metrics).OnStartup.func1"))
@@ -287,8 +288,8 @@ func sortedText(rrs []dns.RR) []string {
 	return text
 }
 
-// steadily calls try, which says what is wrong, if anything. Where that may be because this machine stood still for too long meanwhile,
-// it does so again, a few times at most.
+// steadily calls try, which says what is wrong, if anything. Where that may be because this machine
+// stood still for too long meanwhile, it does so again, a few times at most.
 func steadily(t testing.TB, tooLong time.Duration, try func() (wrong string)) {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
@@ -306,7 +307,8 @@ func steadily(t testing.TB, tooLong time.Duration, try func() (wrong string)) {
 	}
 }
 
-// watchForStalls begins to look for times at which nothing happens here. The result ends that, and returns the longest.
+// watchForStalls begins to look for times at which nothing happens here. The result ends that, and
+// returns the longest.
 func watchForStalls(ctx context.Context) (longest func() time.Duration) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan time.Duration)

@@ -31,8 +31,8 @@ func TestStreaksOutliveAReload(t *testing.T) {
 	}
 }
 
-// streakOutlives asks for the verdict around a reload with another interval. It reports whether that says something: while
-// the old Corefile and the new one both live, both probe.
+// streakOutlives asks for the verdict around a reload with another interval. It reports whether
+// that says something: while the old Corefile and the new one both live, both probe.
 func streakOutlives(t *testing.T, again string) (wrong string, said bool) {
 	s := &script{statuses: []int{200, 500}, looks: 5}
 	f := newFarm(t, 2, serving(saying(200, "")))
@@ -58,8 +58,8 @@ func streakOutlives(t *testing.T, again string) (wrong string, said bool) {
 	return wrong, true
 }
 
-// A probe that has no result yet when a Corefile with another interval is loaded is made again: it is neither
-// lost nor counted twice.
+// A probe that has no result yet when a Corefile with another interval is loaded is made again: it
+// is neither lost nor counted twice.
 func TestAProbeInFlightIsMadeAgainAfterAReload(t *testing.T) {
 	steadily(t, time.Second, func() string { return probeInFlight(t) })
 }
@@ -163,8 +163,8 @@ func TestAHundredReloadsWhileProbing(t *testing.T) {
 	eventually(t, "goroutines back to where they were", func() bool { return runtime.NumGoroutine() <= before+workers })
 }
 
-// A Corefile that does not load changes nothing, whether it is refused at once or fails when all but
-// its last listener have started: the old one serves and probes on, and nothing else is probed.
+// A Corefile that does not load changes nothing, whether it is refused at once or fails when all
+// but its last listener have started: the old one serves and probes on, and nothing else is probed.
 func TestAFailedReloadProbesOn(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -108,7 +108,8 @@ func TestATableThatIsFull(t *testing.T) {
 	}
 }
 
-// Every new verdict is one line that says whose, of which check, why, and how long the old one lasted.
+// Every new verdict is one line that says whose, of which check, why, and how long the old one
+// lasted.
 func TestLogOfTransitions(t *testing.T) {
 	steadily(t, 100*time.Millisecond, func() string { return logOfTransitions(t) })
 }

@@ -41,11 +41,12 @@ func (k *checked) holds(n int) {
 	eventually(k.t, "connections held", func() bool { return counts(k.t, k.metrics)[heldSeries] == float64(n) })
 }
 
-// staying is a TCP server that keeps connections until it ends, and then ends them. It says something
-// first, unless that is empty.
+// staying is a TCP server that keeps connections until it ends, and then ends them. It says
+// something first, unless that is empty.
 func staying(greeting string) opener { return stayingFor(greeting, nil, nil) }
 
-// stayingFor is staying, but ends every connection after some time, if that is not nil, and counts them.
+// stayingFor is staying, but ends every connection after some time, if that is not nil, and counts
+// them.
 func stayingFor(greeting string, life func() <-chan time.Time, n *atomic.Int64) opener {
 	return func(t *testing.T, addr string) func() {
 		t.Helper()
@@ -74,8 +75,8 @@ func stayingFor(greeting string, life func() <-chan time.Time, n *atomic.Int64) 
 	}
 }
 
-// abrupt is a server that is reached through another, so that connections end with it at once, as with a
-// process: some libraries wait for those that have not said anything.
+// abrupt is a server that is reached through another, so that connections end with it at once, as
+// with a process: some libraries wait for those that have not said anything.
 func abrupt(open opener) opener {
 	return func(t *testing.T, addr string) func() {
 		t.Helper()
@@ -104,8 +105,8 @@ func abrupt(open opener) opener {
 	}
 }
 
-// A backend that dies leaves the answers though no probe is due for minutes, whatever it is probed with
-// and whatever it said before.
+// A backend that dies leaves the answers though no probe is due for minutes, whatever it is probed
+// with and whatever it said before.
 func TestHoldNoticesTheDead(t *testing.T) {
 	procs, ca := processes{}, newIssuer(t)
 	ok, own := saying(http.StatusOK, ""), certified(ca.forName("www.example.org"))
@@ -195,8 +196,8 @@ func TestHoldWithServersThatAreNotIdle(t *testing.T) {
 	k.answers(5, f.addrs[0])
 }
 
-// A reload keeps the connections of a check that stays, and ends those of one that is gone, or holds no
-// more.
+// A reload keeps the connections of a check that stays, and ends those of one that is gone, or
+// holds no more.
 func TestHoldOverReloads(t *testing.T) {
 	connections, open := new(atomic.Int64), new(atomic.Int64)
 	f := newFarm(t, 2, accepting(func(c net.Conn) {
@@ -273,7 +274,8 @@ func TestHoldObeysAllowAndSource(t *testing.T) {
 	}
 }
 
-// Where descriptors run out, some endpoints are held, all are probed and answers go on, over TCP too.
+// Where descriptors run out, some endpoints are held, all are probed and answers go on, over TCP
+// too.
 func TestHoldLeavesDescriptors(t *testing.T) {
 	const backends = 28 // whose addresses fit into an answer over UDP
 	f := newFarm(t, backends, staying(""))

@@ -17,7 +17,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// rawUpstream is a name server that answers every query with octets: over UDP as they are, over TCP behind their length.
+// rawUpstream is a name server that answers every query with octets: over UDP as they are, over TCP
+// behind their length.
 func rawUpstream(t *testing.T, reply func(query []byte) []byte) string {
 	t.Helper()
 	packets, streams := listenBoth(t)
@@ -69,7 +70,8 @@ func answerRaw(c net.Conn, reply func([]byte) []byte) {
 	}
 }
 
-// malformed returns replies to a query that are wrong in one way each. The question is that of the query, at 12.
+// malformed returns replies to a query that are wrong in one way each. The question is that of the
+// query, at 12.
 func malformed(query []byte) map[string][]byte {
 	// head is a header with some counts and the question: name, type and class, without OPT.
 	end := 12
@@ -117,9 +119,9 @@ func malformed(query []byte) map[string][]byte {
 const hostileRule = "balance {\n policy sticky\n prefer 10.0.0.0/8 from 127.0.0.0/8\n answers 2\n ttl 30\n all_down nodata\n ecs 127.0.0.0/8\n" +
 	" health_check tcp 9 {\n allow 10.0.0.0/8\n }\n}"
 
-// Whatever an upstream sends, over UDP or TCP, a client gets what it sent as far as that is a DNS message, else SERVFAIL or
-// FORMERR; and
-// the server answers on, with the same as before to those who ask for something else.
+// Whatever an upstream sends, over UDP or TCP, a client gets what it sent as far as that is a DNS
+// message, else SERVFAIL or FORMERR; and the server answers on, with the same as before to those
+// who ask for something else.
 func TestMalformedAnswers(t *testing.T) {
 	var names []string
 	for name := range malformed(append(make([]byte, 12), 0, 0, 1, 0, 1)) {
@@ -190,7 +192,8 @@ func TestMalformedQueries(t *testing.T) {
 	}
 }
 
-// addressRecords returns n addresses of a family as lines of a zone, and as text, sorted as the members are.
+// addressRecords returns n addresses of a family as lines of a zone, and as text, sorted as the
+// members are.
 func addressRecords(family uint16, n int) (lines string, sorted []string) {
 	var b strings.Builder
 	for i := range n {
@@ -204,8 +207,9 @@ func addressRecords(family uint16, n int) (lines string, sorted []string) {
 	return b.String(), sorted
 }
 
-// An RRset that fills the largest message rotates as strictly as a small one, from a file and through forward. So
-// many AAAA records as A records do not fit: what cannot be sent is cut by the server, behind the lead.
+// An RRset that fills the largest message rotates as strictly as a small one, from a file and
+// through forward. So many AAAA records as A records do not fit: what cannot be sent is cut by the
+// server, behind the lead.
 func TestRRsetsAsLargeAsAMessage(t *testing.T) {
 	as, sortedA := addressRecords(dns.TypeA, 4000)
 	fitting, sortedAAAA := addressRecords(dns.TypeAAAA, 2300)

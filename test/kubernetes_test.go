@@ -25,8 +25,9 @@ import (
 	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
-// cluster is an API server of a cluster in which default/db is a headless service with three pods, and
-// default/external is www.example.org by another name. It knows what the kubernetes plugin asks for: to list, and to watch from the start. Safe for concurrent use.
+// cluster is an API server of a cluster in which default/db is a headless service with three pods,
+// and default/external is www.example.org by another name. It knows what the kubernetes plugin asks
+// for: to list, and to watch from the start. Safe for concurrent use.
 type cluster struct {
 	*httptest.Server
 	objects map[string][]string // in the place of those served, by resource
@@ -122,9 +123,9 @@ var (
 // serverEnv names the variable that makes the test binary a CoreDNS of its own.
 const serverEnv = "BALANCE_TEST_COREDNS"
 
-// serveInCluster runs a Corefile as in a pod, with the API server, the node's resolver and the ports of this test. The files that
-// deploy mounts are those in the tree. It is a process of its own, for the kubernetes plugin sets what all its instances in a
-// process share, without a lock.
+// serveInCluster runs a Corefile as in a pod, with the API server, the node's resolver and the
+// ports of this test. The files that deploy mounts are those in the tree. It is a process of its
+// own, for the kubernetes plugin sets what all its instances in a process share, without a lock.
 func serveInCluster(t *testing.T, corefile string, api *cluster, resolver string) *testserver.Server {
 	t.Helper()
 	files, err := filepath.Abs(filepath.Join("..", "deploy", "kubernetes", "components", "files"))
@@ -156,7 +157,8 @@ func resolverOfTheNode(t *testing.T) string {
 	return upstream(t, func(w dns.ResponseWriter, q *dns.Msg) { _ = w.WriteMsg(new(dns.Msg).SetRcode(q, dns.RcodeNameError)) })
 }
 
-// deployed returns the Corefiles that deploy holds, with their commented parts and without, by path.
+// deployed returns the Corefiles that deploy holds, with their commented parts and without, by
+// path.
 func deployed(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -177,7 +179,8 @@ func deployed(t *testing.T) map[string]string {
 	return found
 }
 
-// commented is a line of a Corefile that a user may bring to life: no blank follows the hash where a directive starts.
+// commented is a line of a Corefile that a user may bring to life: no blank follows the hash where
+// a directive starts.
 var commented = regexp.MustCompile(`(?m)^( *)#([^ ].*|   .*)$`)
 
 // The three pods of a headless service take turns in a cluster, whichever Corefile of ours it has.
@@ -200,7 +203,8 @@ func TestDeployedCorefilesRotateAHeadlessService(t *testing.T) {
 	}
 }
 
-// A service that is a name elsewhere rotates as that name's addresses do, under the rule of the service.
+// A service that is a name elsewhere rotates as that name's addresses do, under the rule of the
+// service.
 func TestExternalNameRotates(t *testing.T) {
 	corefile := ".:53 {\n    kubernetes cluster.local {\n    }\n    balance external.default.svc.cluster.local\n    forward . /etc/resolv.conf\n}\n"
 	c := serveInCluster(t, corefile, newCluster(t), upstream(t, shuffledAddresses)).Client
@@ -232,7 +236,8 @@ func shuffledAddresses(w dns.ResponseWriter, q *dns.Msg) {
 	_ = w.WriteMsg(reply)
 }
 
-// granted returns the resources that a manifest's ClusterRole, or a patch of one, lets CoreDNS list and watch.
+// granted returns the resources that a manifest's ClusterRole, or a patch of one, lets CoreDNS list
+// and watch.
 func granted(t *testing.T, manifest string) []string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "deploy", "kubernetes", manifest))

@@ -18,8 +18,8 @@ func reporting(utilisation string) opener {
 	})
 }
 
-// A busy member gets less: whether its web server says that it is, or its agent asks for less. When it
-// has recovered, it gets as much as the others again.
+// A busy member gets less: whether its web server says that it is, or its agent asks for less. When
+// it has recovered, it gets as much as the others again.
 func TestLoadWeights(t *testing.T) {
 	web, agents := newFarm(t, 3, reporting("0.3")), newFarm(t, 3, greeting("up\n"))
 	for _, tc := range []struct {

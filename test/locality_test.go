@@ -12,7 +12,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// geoipDatabase returns the path of the database that CoreDNS tests geoip with: 81.2.69.142 is in GB.
+// geoipDatabase returns the path of the database that CoreDNS tests geoip with: 81.2.69.142 is in
+// GB.
 func geoipDatabase(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/coredns/coredns").Output()
@@ -81,7 +82,8 @@ func TestPreferWhenWithoutMetadata(t *testing.T) {
 	}
 }
 
-// clusterDNS runs a server that knows two zones, and trusts caches at 127.0.0.1 about their clients.
+// clusterDNS runs a server that knows two zones, and trusts caches at 127.0.0.1 about their
+// clients.
 func clusterDNS(t *testing.T) *server {
 	t.Helper()
 	db := zone(t, "example.org.", "www A 127.1.0.1\nwww A 127.1.0.2\nwww A 127.2.0.1\nwww A 127.2.0.2")
@@ -119,8 +121,8 @@ func zonesLed(t *testing.T, s *server, client string) string {
 
 const podInA, podInB = "127.1.0.77", "127.2.0.77"
 
-// The lines of docs/locality.md: a cache on a node passes the address of its pods on. All pods of the node
-// get the answer that the first one got, which is right because they are in one zone.
+// The lines of docs/locality.md: a cache on a node passes the address of its pods on. All pods of
+// the node get the answer that the first one got, which is right because they are in one zone.
 func TestNodeLocalCachePassesClientOn(t *testing.T) {
 	dnsServer := clusterDNS(t)
 	for client, want := range map[string]string{podInA: "aabb", podInB: "bbaa"} {
@@ -133,8 +135,8 @@ func TestNodeLocalCachePassesClientOn(t *testing.T) {
 	}
 }
 
-// One cache for the clients of several zones does not work, because CoreDNS' cache ignores the scope of an
-// answer. Without the cache it works.
+// One cache for the clients of several zones does not work, because CoreDNS' cache ignores the
+// scope of an answer. Without the cache it works.
 func TestCacheOfSeveralZones(t *testing.T) {
 	dnsServer := clusterDNS(t)
 	for _, test := range []struct{ lines, a, b string }{

@@ -16,7 +16,8 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 )
 
-// Lines of the log that documents quote, in blocks marked "log", are those that the server writes, but for times, ports and addresses.
+// Lines of the log that documents quote, in blocks marked "log", are those that the server writes,
+// but for times, ports and addresses.
 func TestLogLinesInTheDocuments(t *testing.T) {
 	golden := goldenErrors(t)
 	var quoted []fenced

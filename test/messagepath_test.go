@@ -37,8 +37,8 @@ func init() {
 	})
 }
 
-// passing does nothing but what every plugin does that looks at answers: it puts a writer of its own in front of
-// the next plugin. What it costs is the least that any of them can cost.
+// passing does nothing but what every plugin does that looks at answers: it puts a writer of its
+// own in front of the next plugin. What it costs is the least that any of them can cost.
 type passing struct{ plugin.Handler }
 
 func (p passing) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
@@ -58,8 +58,8 @@ func (c capturing) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 	return dns.RcodeRefused, w.WriteMsg(new(dns.Msg).SetRcode(r, dns.RcodeRefused))
 }
 
-// wire is a UDP socket without a network or a kernel: it hands out one query over and over, the next when
-// the last was answered.
+// wire is a UDP socket without a network or a kernel: it hands out one query over and over, the
+// next when the last was answered.
 type wire struct {
 	net.PacketConn
 	query    []byte
@@ -89,10 +89,11 @@ func (w *wire) LocalAddr() net.Addr              { return w.from }
 func (w *wire) SetReadDeadline(time.Time) error  { return nil }
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
-// BenchmarkMessagePath measures all that a UDP query costs but for the kernel's part: a goroutine of its own, as the
-// server starts one, unpacking, the plugins that usually stand in a chain, and packing. The difference between
-// plugins is what one adds, stack included: it is in here that a larger frame can double the stack. There are as many
-// sockets as processors (-cpu), so that it also tells what they cost each other.
+// BenchmarkMessagePath measures all that a UDP query costs but for the kernel's part: a goroutine
+// of its own, as the server starts one, unpacking, the plugins that usually stand in a chain, and
+// packing. The difference between plugins is what one adds, stack included: it is in here that a
+// larger frame can double the stack. There are as many sockets as processors (-cpu), so that it
+// also tells what they cost each other.
 func BenchmarkMessagePath(b *testing.B) {
 	for _, n := range []int{3, 64} {
 		for _, upstream := range []string{"file", "cache"} {
@@ -205,7 +206,8 @@ func benchmarkMessagePath(b *testing.B, n int, upstream string, c messagePathCon
 	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
 }
 
-// withEndpoints returns the stanza with a port that every address of 127.0.0.0/8 is up at, and how often it was probed.
+// withEndpoints returns the stanza with a port that every address of 127.0.0.0/8 is up at, and how
+// often it was probed.
 func withEndpoints(b *testing.B, stanza string) (with string, probed func() int) {
 	listener, err := net.Listen("tcp4", "0.0.0.0:0")
 	if err != nil {
@@ -227,7 +229,8 @@ func withEndpoints(b *testing.B, stanza string) (with string, probed func() int)
 	return strings.ReplaceAll(stanza, "PORT", port), func() int { return int(n.Load()) }
 }
 
-// cpuTime returns what this process has used of all processors: beside other work it tells more than a clock does.
+// cpuTime returns what this process has used of all processors: beside other work it tells more
+// than a clock does.
 func cpuTime(b *testing.B) time.Duration {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {

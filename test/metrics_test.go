@@ -16,7 +16,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// get returns what an HTTP server says. It asks again where none comes: servers give up after some seconds on a client that is so slow.
+// get returns what an HTTP server says. It asks again where none comes: servers give up after some
+// seconds on a client that is so slow.
 func get(t testing.TB, url string) (status int, body string) {
 	t.Helper()
 	var err error

@@ -15,8 +15,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Whatever would become of an answer, what goes out is what came, to the byte: order, TTL, AD and the
-// client subnet option.
+// Whatever would become of an answer, what goes out is what came, to the byte: order, TTL, AD and
+// the client subnet option.
 func TestObserveChangesNothing(t *testing.T) {
 	f := newFarm(t, 3, listening)
 	up := upstream(t, func(w dns.ResponseWriter, r *dns.Msg) {

@@ -72,7 +72,8 @@ func TestABrokenCorefileChangesNothing(t *testing.T) {
 		block("balance", "balance {\n answers 1\n }", "balance {\n answers 2\n }", db),
 		block("balance", "file /does/not/exist/at/all", "nonsense"),
 		block("balance", db) + "example.net:0 {\nbind 127.0.0.1\nbalance {\n answers 0\n}\n}\n",
-		// What listens last fails after everything has started; file would leave a goroutine behind.
+		// What listens last fails after everything has started; file would leave a goroutine
+		// behind.
 		block("balance", "whoami") + "example.net:0 {\nbind 192.0.2.1\nbalance\nwhoami\n}\n",
 	} {
 		for range 2 {

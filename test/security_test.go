@@ -82,7 +82,8 @@ func TestRedirectsLeadNowhere(t *testing.T) {
 	}
 }
 
-// What a probe sends is what the Corefile says, whatever name led to the endpoint: the Host header is the address.
+// What a probe sends is what the Corefile says, whatever name led to the endpoint: the Host header
+// is the address.
 func TestProbesHoldNoNameOfARecord(t *testing.T) {
 	requests := make(chan *http.Request, 100)
 	f := newFarm(t, 1, serving(func(_ http.ResponseWriter, r *http.Request) {

@@ -124,8 +124,8 @@ type signedServer struct {
 	onTheFly bool
 }
 
-// Whoever signed the answers, whatever the policy, and whoever dies and returns: what goes out verifies,
-// the dead come last, and who asks for no signatures does not get them.
+// Whoever signed the answers, whatever the policy, and whoever dies and returns: what goes out
+// verifies, the dead come last, and who asks for no signatures does not get them.
 func TestSignedAnswersValidateWhileMembersDieAndReturn(t *testing.T) {
 	for _, signing := range signings {
 		t.Run(signing.name, func(t *testing.T) {
@@ -296,8 +296,8 @@ func (s *signedServer) lasts(c *signedCase, reply *dns.Msg, dead []int) {
 	}
 }
 
-// provesTheWildcard fails the test unless the answer was made from a wildcard, and says that there is no
-// such name (RFC 4035, section 5.3.4).
+// provesTheWildcard fails the test unless the answer was made from a wildcard, and says that there
+// is no such name (RFC 4035, section 5.3.4).
 func (s *signedServer) provesTheWildcard(c *signedCase) {
 	s.t.Helper()
 	reply := s.checked.c.Ask(c.question().SetEdns0(4096, true))
@@ -337,7 +337,8 @@ func (s *signedServer) plain(c *signedCase, dead []int) {
 	}
 }
 
-// What dnssec signs comes up to balance signed: the other way round its signatures would be of what is left.
+// What dnssec signs comes up to balance signed: the other way round its signatures would be of what
+// is left.
 func TestSignersStandBelow(t *testing.T) {
 	for _, signer := range []string{"dnssec", "file", "secondary", "forward"} {
 		if at, balance := slices.Index(dnsserver.Directives, signer), slices.Index(dnsserver.Directives, "balance"); at < balance {
@@ -374,8 +375,8 @@ func handOn(t *testing.T, addr string, r *dns.Msg) *dns.Msg {
 	return dial(t, "tcp", addr, "").Ask(r)
 }
 
-// A chain leads from a signed zone into one below it, which it vouches for, and into one that has a key of
-// its own; on the way out members die.
+// A chain leads from a signed zone into one below it, which it vouches for, and into one that has a
+// key of its own; on the way out members die.
 func TestSignedChainsValidate(t *testing.T) {
 	for _, onTheFly := range []bool{false, true} {
 		for _, cached := range []bool{false, true} {
@@ -512,8 +513,8 @@ func TestSignedRecordsThatLeadElsewhereValidate(t *testing.T) {
 	}
 }
 
-// Below stands a resolver that validates, and says so with AD. That stays with what is in order, and with
-// what is signed; it goes where a member went.
+// Below stands a resolver that validates, and says so with AD. That stays with what is in order,
+// and with what is signed; it goes where a member went.
 func TestADOfAValidatingResolver(t *testing.T) {
 	for _, cache := range []string{"", "cache"} {
 		t.Run("with "+cache, func(t *testing.T) {
@@ -555,8 +556,8 @@ func TestADOfAValidatingResolver(t *testing.T) {
 	}
 }
 
-// A server that signs what another one balanced: the dead leave signed answers as well, and what all_down
-// says validates. Who asks is told by the client subnet option.
+// A server that signs what another one balanced: the dead leave signed answers as well, and what
+// all_down says validates. Who asks is told by the client subnet option.
 func TestSigningAboveBalance(t *testing.T) {
 	f := newFarm(t, 3, listening)
 	z := newSignedZone(t, "example.org.", f.as("www")+f.as("nodata")+f.as("servfail")+f.as("fallback")+f.as("site"))

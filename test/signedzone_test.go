@@ -49,9 +49,10 @@ func (z *signedZone) onTheFly() []string {
 // signedFile are lines that serve it signed in advance, with NSEC.
 func (z *signedZone) signedFile() string { return "one_by_one\nfile " + z.sign() }
 
-// oneByOne is a plugin that lets one query after the other pass. The plugins file and dnssec append signatures to the zone's own slice
-// of an RRset (CoreDNS 1.15, lookup.go and dnssec.go), where that has room, as one of three records has: two queries at a time write to
-// the same place, and the race detector says so.
+// oneByOne is a plugin that lets one query after the other pass. The plugins file and dnssec append
+// signatures to the zone's own slice of an RRset (CoreDNS 1.15, lookup.go and dnssec.go), where
+// that has room, as one of three records has: two queries at a time write to the same place, and
+// the race detector says so.
 type oneByOne struct{ plugin.Handler }
 
 var (
@@ -92,8 +93,8 @@ func (z *signedZone) sign(options ...string) string {
 // ds returns the record by which the zone above says which key is right.
 func (z *signedZone) ds() string { return z.key.ToDS(dns.SHA256).String() + "\n" }
 
-// validator is a resolver that trusts some keys, and BIND's delv, which trusts the first of these. Both
-// ask the same server.
+// validator is a resolver that trusts some keys, and BIND's delv, which trusts the first of these.
+// Both ask the same server.
 type validator struct {
 	t       *testing.T
 	asks    string // the server
@@ -103,8 +104,8 @@ type validator struct {
 	c       *testserver.Client
 }
 
-// validate starts Unbound, which asks addr, keeps nothing and leaves RRsets in the order that they have,
-// until the test ends.
+// validate starts Unbound, which asks addr, keeps nothing and leaves RRsets in the order that they
+// have, until the test ends.
 func validate(t *testing.T, addr string, zones ...*signedZone) *validator {
 	t.Helper()
 	v := &validator{t: t, asks: addr, root: zones[0].origin, addr: "127.0.0.1:" + freePort(t)}
@@ -183,8 +184,8 @@ func (v *validator) resolves(name string, qtype uint16) *dns.Msg {
 	return v.c.Ask(query(name, qtype).SetEdns0(4096, true))
 }
 
-// resolved fails the test unless the resolver finds what the server says signed by whom it trusts, and
-// returns what it answers.
+// resolved fails the test unless the resolver finds what the server says signed by whom it trusts,
+// and returns what it answers.
 func (v *validator) resolved(name string, qtype uint16) *dns.Msg {
 	v.t.Helper()
 	reply := v.resolves(name, qtype)

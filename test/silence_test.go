@@ -11,7 +11,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// An allow that misses a backend switches its check off. That is a warning for each rule, and on the page.
+// An allow that misses a backend switches its check off. That is a warning for each rule, and on
+// the page.
 func TestAllowThatMissesIsSaid(t *testing.T) {
 	j := newJournal(t)
 	check := func(port string) string {
@@ -47,7 +48,8 @@ func TestChecksJudgeTheirOwnAddresses(t *testing.T) {
 	k.answers(5, one.addrs[0])
 }
 
-// Overrides may say that every member is down. By the contract clients get them all the same, and that is said.
+// Overrides may say that every member is down. By the contract clients get them all the same, and
+// that is said.
 func TestOverridesThatPutEverybodyDown(t *testing.T) {
 	j := newJournal(t)
 	path := file(t, "overrides", "192.0.2.0/24 down # maintenance\n")
@@ -67,7 +69,8 @@ func TestOverridesThatPutEverybodyDown(t *testing.T) {
 	}
 }
 
-// Many transitions at once are a line with counts and the first few, so that the line that matters is seen.
+// Many transitions at once are a line with counts and the first few, so that the line that matters
+// is seen.
 func TestManyTransitionsAreOneLine(t *testing.T) {
 	const n = 200
 	f := newFarm(t, n, listening)

@@ -14,7 +14,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// instance is a backend at a port of its own, as Consul, Nomad and named ports of Kubernetes have them.
+// instance is a backend at a port of its own, as Consul, Nomad and named ports of Kubernetes have
+// them.
 type instance struct {
 	t          *testing.T
 	addr, port string
@@ -78,8 +79,8 @@ func dataOfSRV(target string, some ...*instance) (data []string) {
 	return data
 }
 
-// Three backends on one host have three ports: only the record of the dead one leaves, with or without
-// the address beside it, and the host keeps its address until all are dead.
+// Three backends on one host have three ports: only the record of the dead one leaves, with or
+// without the address beside it, and the host keeps its address until all are dead.
 func TestSRVMembersAreProbedOnTheirOwnPorts(t *testing.T) {
 	for name, beside := range map[string]string{"glue": "", "no glue": "minimal\n"} {
 		t.Run(name, func(t *testing.T) {
@@ -134,8 +135,8 @@ func TestSRVEndpointsComeFromAnswers(t *testing.T) {
 	eventually(t, "a held connection", func() bool { return counts(t, k.metrics)[`coredns_balance_held_connections{zone="example.org."}`] == 1 })
 }
 
-// Each protocol with srv probes the port of the record: of two backends on one host, the record of the
-// dead one leaves.
+// Each protocol with srv probes the port of the record: of two backends on one host, the record of
+// the dead one leaves.
 func TestProtocolsOfSRV(t *testing.T) {
 	ca := newIssuer(t)
 	host := func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) }
@@ -217,8 +218,8 @@ func TestPortsOutsidePortsAreNotProbed(t *testing.T) {
 	}
 }
 
-// A fixed port and the ports of records can be checked together: a record needs both, an address one
-// of its ports too.
+// A fixed port and the ports of records can be checked together: a record needs both, an address
+// one of its ports too.
 func TestSRVBesideAnotherCheck(t *testing.T) {
 	f := newFarm(t, 2, listening)
 	all := newInstances(t, f.addrs[0], f.addrs[1])
@@ -277,8 +278,8 @@ func TestSignedSRVMembersStay(t *testing.T) {
 	}
 }
 
-// The weights of SRV records are the weights of the policy, inside their priority. A weight line for an
-// address goes before them. Weight 0 leads only while no other can.
+// The weights of SRV records are the weights of the policy, inside their priority. A weight line
+// for an address goes before them. Weight 0 leads only while no other can.
 func TestWeightsOfSRVRecords(t *testing.T) {
 	records := "_a._tcp IN SRV 1 3 80 a\n_a._tcp IN SRV 1 1 80 b\n_a._tcp IN SRV 1 0 80 c\n_a._tcp IN SRV 2 9 80 d\n" +
 		"_zero._tcp IN SRV 1 0 80 a\n_zero._tcp IN SRV 1 0 80 b\n" +
@@ -309,8 +310,8 @@ func TestWeightsOfSRVRecords(t *testing.T) {
 	}
 }
 
-// The pods of a headless service with a named port are probed at that port, which the endpoints name:
-// a dead one leaves the service's SRV record, with its glue, and its A record.
+// The pods of a headless service with a named port are probed at that port, which the endpoints
+// name: a dead one leaves the service's SRV record, with its glue, and its A record.
 func TestNamedPortsOfAHeadlessService(t *testing.T) {
 	all := newInstances(t, "127.1.0.1", "127.1.0.2")
 	slice := func(i *instance) string {

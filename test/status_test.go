@@ -24,7 +24,8 @@ type shown struct {
 	c    *testserver.Client
 }
 
-// startShown starts a block of example.org with a stanza that has the option status, and other lines.
+// startShown starts a block of example.org with a stanza that has the option status, and other
+// lines.
 func startShown(t *testing.T, stanza string, lines ...string) *shown {
 	t.Helper()
 	s := &shown{page: "127.0.0.1:" + freePort(t)}
@@ -94,8 +95,8 @@ func countedAs(name statuspage.Name, seen leads, wanted map[string]float64) bool
 	return name.Answers == total && len(name.Members) == 3
 }
 
-// The leads that are shown are those that clients saw, whatever the policy is; a reload keeps them, also one
-// that changes the policy.
+// The leads that are shown are those that clients saw, whatever the policy is; a reload keeps them,
+// also one that changes the policy.
 func TestStatusCountsLeads(t *testing.T) {
 	third := map[string]float64{"192.0.2.1": 1. / 3, "192.0.2.2": 1. / 3, "192.0.2.3": 1. / 3}
 	byWeight := map[string]float64{"192.0.2.1": .5, "192.0.2.2": .25, "192.0.2.3": .25}
@@ -128,8 +129,8 @@ func TestStatusCountsLeads(t *testing.T) {
 	}
 }
 
-// A member that is down is first, with the reason; it has the leads that it had, and shall have none. Nobody
-// has to ask for the page to know.
+// A member that is down is first, with the reason; it has the leads that it had, and shall have
+// none. Nobody has to ask for the page to know.
 func TestStatusShowsTheDown(t *testing.T) {
 	f := newFarm(t, 3, listening)
 	s := startShown(t, f.check("tcp", ""), "file "+zone(t, "example.org.", f.as("www")))

@@ -14,8 +14,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A client is led to one host, over A and AAAA, by servers that know nothing of each other; other clients
-// to others.
+// A client is led to one host, over A and AAAA, by servers that know nothing of each other; other
+// clients to others.
 func TestStickyClients(t *testing.T) {
 	records := "www IN A 192.0.2.1\nwww IN A 192.0.2.2\nwww IN A 192.0.2.3\nwww IN AAAA 2001:db8::1\nwww IN AAAA 2001:db8::2\nwww IN AAAA 2001:db8::3\n"
 	corefile := block("balance {\npolicy sticky 32 128\n}", "file "+zone(t, "example.org.", records))
@@ -77,7 +77,8 @@ func replace(t *testing.T, path, content string) {
 	}
 }
 
-// A resolver that is trusted asks for clients near one site or another; one that is not asks for itself.
+// A resolver that is trusted asks for clients near one site or another; one that is not asks for
+// itself.
 func TestClientSubnets(t *testing.T) {
 	s := start(t, block("balance {\nprefer 192.0.2.1 from 198.51.100.0/24\nprefer 192.0.2.2 from 203.0.113.0/24\necs 127.0.0.1\n}",
 		"cache", "file "+zone(t, "example.org.", threeAs)))

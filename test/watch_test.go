@@ -31,8 +31,8 @@ func TestWatchWaitsForThePluginsBelow(t *testing.T) {
 	}
 }
 
-// A watched name may be an alias for one in another block, which file asks the server for: it can as
-// soon as a client has asked the server anything.
+// A watched name may be an alias for one in another block, which file asks the server for: it can
+// as soon as a client has asked the server anything.
 func TestWatchFollowsAliasesOutOfTheZone(t *testing.T) {
 	f := newFarm(t, 2, listening)
 	f.kill(1)
@@ -80,7 +80,8 @@ func TestReadyDoesNotWaitForWhatIsNotProbed(t *testing.T) {
 	}
 }
 
-// Where an only record is replaced when it is down, resolvers must not keep it for longer than others.
+// Where an only record is replaced when it is down, resolvers must not keep it for longer than
+// others.
 func TestTTLOfOnlyRecords(t *testing.T) {
 	f := newFarm(t, 1, listening)
 	for _, mode := range []string{"nodata", "servfail", "fallback 192.0.2.250"} {

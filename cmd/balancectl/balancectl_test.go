@@ -227,7 +227,8 @@ func TestFailback(t *testing.T) {
 	}
 }
 
-// Several replicas are shown one after the other, and each says for itself whether it has taken a file.
+// Several replicas are shown one after the other, and each says for itself whether it has taken a
+// file.
 func TestReplicas(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "overrides")
 	first, second := sample(path), sample(path)
@@ -281,7 +282,8 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// A mounted ConfigMap is left alone: kubectl changes it, with content that the shell leaves as it is.
+// A mounted ConfigMap is left alone: kubectl changes it, with content that the shell leaves as it
+// is.
 func TestConfigMap(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "..data"), 0o700); err != nil {

@@ -113,7 +113,8 @@ func (c *checking) checkFiles(s streams) (status int, err error) {
 	return found.Write(s.out, c.strict)
 }
 
-// askCoreDNS has a CoreDNS with balance check a Corefile: only its plugins know what they make of it.
+// askCoreDNS has a CoreDNS with balance check a Corefile: only its plugins know what they make of
+// it.
 func (c *checking) askCoreDNS(ctx context.Context, s streams) (status int, err error) {
 	coredns, err := c.findCoreDNS()
 	if err != nil {
@@ -145,7 +146,8 @@ func (c *checking) askCoreDNS(ctx context.Context, s streams) (status int, err e
 	return cmd.ProcessState.ExitCode(), nil
 }
 
-// findCoreDNS returns the path of a CoreDNS: the one that was named, or beside this program, or in PATH.
+// findCoreDNS returns the path of a CoreDNS: the one that was named, or beside this program, or in
+// PATH.
 func (c *checking) findCoreDNS() (string, error) {
 	if c.coredns != "" {
 		return c.coredns, nil
@@ -161,8 +163,8 @@ func (c *checking) findCoreDNS() (string, error) {
 	return inPath, err
 }
 
-// ownDirectory returns the directory of this program. Without /proc, as in some jails, it is known only if
-// the program was called by its path.
+// ownDirectory returns the directory of this program. Without /proc, as in some jails, it is known
+// only if the program was called by its path.
 func ownDirectory() string {
 	if path, err := os.Executable(); err == nil {
 		return filepath.Dir(path)

@@ -169,8 +169,8 @@ func (c *change) lines() (overrides.Set, error) {
 	return set, nil
 }
 
-// linesFor returns the lines for a target, without their end and reason. When lines are cleared, only their
-// targets count.
+// linesFor returns the lines for a target, without their end and reason. When lines are cleared,
+// only their targets count.
 func (c *change) linesFor(target string) (lines []string, err error) {
 	isName := false
 	if _, err := cidr.ParseTargets(target); err != nil {

@@ -18,7 +18,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
-// carryOut changes the file, or writes how to change the ConfigMap. It has the pages that can be asked.
+// carryOut changes the file, or writes how to change the ConfigMap. It has the pages that can be
+// asked.
 func (c *change) carryOut(ctx context.Context, shown []shownPage, s streams) (status int, err error) {
 	unlock, err := lock(filepath.Dir(c.file))
 	if err != nil {

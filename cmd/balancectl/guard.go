@@ -43,7 +43,8 @@ func overridesFile(r *statuspage.Rule) string {
 	return ""
 }
 
-// fleetOf returns the name of the fleet that a rule which reads a file belongs to, "" if there is none.
+// fleetOf returns the name of the fleet that a rule which reads a file belongs to, "" if there is
+// none.
 func fleetOf(d *statuspage.Document, file string) string {
 	for i := range d.Rules {
 		for _, option := range d.Rules[i].Options {
@@ -112,7 +113,8 @@ func (c *change) refusal(d *statuspage.Document, before, after overrides.Set, no
 	return nil
 }
 
-// matchesNothing reports whether what was written is for no member on the pages, as far as they show all.
+// matchesNothing reports whether what was written is for no member on the pages, as far as they
+// show all.
 func (c *change) matchesNothing(shown []shownPage) bool {
 	if len(shown) == 0 || c.what == "clear" || c.what == "failback" {
 		return false
@@ -136,8 +138,8 @@ func (c *change) matchesNothing(shown []shownPage) bool {
 	return true
 }
 
-// nothingWaits returns why a failback is refused, nil if it is not: no page shows that a later tier serves
-// a name. A name that is not in use, or a wildcard, is not refused.
+// nothingWaits returns why a failback is refused, nil if it is not: no page shows that a later tier
+// serves a name. A name that is not in use, or a wildcard, is not refused.
 func (c *change) nothingWaits(shown []shownPage) error {
 	if c.force || c.what != "failback" {
 		return nil

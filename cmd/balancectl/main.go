@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command balancectl shows what balance does, checks its files, and takes members out of the answers.
+// Command balancectl shows what balance does, checks its files, and takes members out of the
+// answers.
 //
 //	main.go      the commands
 //	page.go      what the option "status" serves, as JSON

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command coredns is CoreDNS with every plugin it is released with and balance in its place in
-// the chain. Its flags, its Corefile and its behaviour are those of the stock server; -version says behind
-// CoreDNS' own version which balance it is.
+// Command coredns is CoreDNS with every plugin it is released with and balance in its place in the
+// chain. Its flags, its Corefile and its behaviour are those of the stock server; -version says
+// behind CoreDNS' own version which balance it is.
 package main
 
 import (

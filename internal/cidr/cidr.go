@@ -10,7 +10,8 @@ import (
 )
 
 // Parse reads a CIDR, or an address for the CIDR that holds it alone. One with bits set behind its
-// length, with a zone, or of an IPv4 address in IPv6 spelling is an error, which says what was meant.
+// length, with a zone, or of an IPv4 address in IPv6 spelling is an error, which says what was
+// meant.
 func Parse(arg string) (netip.Prefix, error) {
 	p, err := ParseUnmasked(arg)
 	if err == nil && p != p.Masked() {
@@ -40,8 +41,8 @@ func WithoutBrackets(word string) string {
 	return word
 }
 
-// ParseTargets is Parse, but takes an IPv4 address in IPv6 spelling for that address, as loadbalance
-// does.
+// ParseTargets is Parse, but takes an IPv4 address in IPv6 spelling for that address, as
+// loadbalance does.
 func ParseTargets(word string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(word); err == nil && addr.Is4In6() && addr.Zone() == "" {
 		word = addr.Unmap().String()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package failback decides which tier of an RRset serves when several could: the first, or for a while
-// the later one that took over from it.
+// Package failback decides which tier of an RRset serves when several could: the first, or for a
+// while the later one that took over from it.
 package failback
 
 import (
@@ -33,8 +33,8 @@ type Tier struct {
 	Since   time.Time // since when so many have been up, as far as is known; zero: nothing is
 }
 
-// State is which tier of an RRset serves, and since when those before it have been healthy. Immutable.
-// The zero value is that of an RRset that no tier has served.
+// State is which tier of an RRset serves, and since when those before it have been healthy.
+// Immutable. The zero value is that of an RRset that no tier has served.
 type State struct {
 	serves  bool
 	tier    uint16
@@ -88,8 +88,8 @@ func (p Policy) choose(s State, l Look, earlier []Tier) int {
 	return len(earlier)
 }
 
-// again returns when the first of some tiers has been healthy for long enough, the zero time if that
-// does not matter.
+// again returns when the first of some tiers has been healthy for long enough, the zero time if
+// that does not matter.
 func (p Policy) again(earlier []Tier) time.Time {
 	if p.Mode != After {
 		return time.Time{}
@@ -114,8 +114,8 @@ func (s State) healthySince(tiers []Tier, now time.Time) (healthy []Tier) {
 	return healthy
 }
 
-// serving returns the state in which a tier serves. While first verdicts are awaited, the tier of the
-// state stays.
+// serving returns the state in which a tier serves. While first verdicts are awaited, the tier of
+// the state stays.
 func (s State) serving(l Look, tier uint16, earlier []Tier) State {
 	next := State{serves: true, tier: tier, since: s.since, looked: l.Now, earlier: earlier}
 	switch {

@@ -5,7 +5,8 @@ package filewatch
 import "time"
 
 // Dated is content whose parts are in force until, or from, some time of day. The clock may be set
-// forward or back, and timers stand still while the machine sleeps, so it is read every few seconds.
+// forward or back, and timers stand still while the machine sleeps, so it is read every few
+// seconds.
 type Dated struct {
 	// The time of day, without a monotonic reading.
 	Clock func() time.Time
@@ -22,8 +23,8 @@ func Clock() time.Time { return time.Now().Round(0) }
 // maxSleep is the longest time until the clock is read again.
 const maxSleep = 5 * time.Second
 
-// check calls Changed if other parts are in force than at the last check, which is zero for the first
-// one. It returns the time.
+// check calls Changed if other parts are in force than at the last check, which is zero for the
+// first one. It returns the time.
 func (d *Dated) check(last time.Time) time.Time {
 	if d == nil {
 		return last

@@ -18,20 +18,21 @@ import (
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
-// File is a file that is polled. Read and Poll must not run at the same time; State and Name are safe
-// for concurrent use.
+// File is a file that is polled. Read and Poll must not run at the same time; State and Name are
+// safe for concurrent use.
 type File struct {
 	Path     string
 	Every    time.Duration // how often the file is read; 0: once
 	Optional bool          // a missing file counts as an empty one
 	Dated    *Dated        // nil if the content is valid for ever
 
-	// Load reads the content if that is not the content of Path alone, such as that of two files which
-	// belong together. nil: Path is read.
+	// Load reads the content if that is not the content of Path alone, such as that of two files
+	// which belong together. nil: Path is read.
 	Load func() ([]byte, error)
 
 	// Use takes new content into force. The content is nil if an optional file is missing. An error
-	// starts with the number of a line, "3: bad weight", or with a space if no line is to blame. The content before stays in force then.
+	// starts with the number of a line, "3: bad weight", or with a space if no line is to blame.
+	// The content before stays in force then.
 	Use func(content []byte) error
 
 	// Report is called by Poll when a problem appears or changes, and with nil when it is gone.
@@ -79,15 +80,15 @@ func (f *File) State() State {
 	return State{}
 }
 
-// Read reads the file and takes it into force at once. It returns an error if the file cannot be read
-// or used.
+// Read reads the file and takes it into force at once. It returns an error if the file cannot be
+// read or used.
 func (f *File) Read() error {
 	f.apply(f.look())
 	return f.problem
 }
 
-// Poll reads the file until ctx is done, takes changes into force and reports problems. It also waits
-// for what changes with the time of day.
+// Poll reads the file until ctx is done, takes changes into force and reports problems. It also
+// waits for what changes with the time of day.
 func (f *File) Poll(ctx context.Context) {
 	var reads, confirms <-chan time.Time
 	if f.Every > 0 {
@@ -111,8 +112,8 @@ func (f *File) Poll(ctx context.Context) {
 	}
 }
 
-// check looks at the file. It returns a channel on which the time for another look comes if the file
-// has changed since the last one, else nil.
+// check looks at the file. It returns a channel on which the time for another look comes if the
+// file has changed since the last one, else nil.
 func (f *File) check() (confirm <-chan time.Time) {
 	now := f.look()
 	if !now.same(&f.inForce) && !now.same(&f.candidate) {

@@ -28,8 +28,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// journal is what a file told: the contents taken into force, and the problems. A content that starts
-// with "bad" is an error. Safe for concurrent use.
+// journal is what a file told: the contents taken into force, and the problems. A content that
+// starts with "bad" is an error. Safe for concurrent use.
 type journal struct {
 	sync.Mutex
 	told []string
@@ -122,8 +122,8 @@ func TestPoll(t *testing.T) {
 	})
 }
 
-// A file that is half written when it is read does not count, nor one that its writer replaces within
-// the time between two looks. A writer that pauses for longer is taken at its word.
+// A file that is half written when it is read does not count, nor one that its writer replaces
+// within the time between two looks. A writer that pauses for longer is taken at its word.
 func TestHalfWrittenFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	write(t, path, "one")
@@ -152,8 +152,8 @@ func TestHalfWrittenFiles(t *testing.T) {
 	})
 }
 
-// Another look does not wait for the next reading, and a reading does not replace it: the two are from
-// 500 ms to 1 s apart however often the file is read.
+// Another look does not wait for the next reading, and a reading does not replace it: the two are
+// from 500 ms to 1 s apart however often the file is read.
 func TestTimeBetweenLooks(t *testing.T) {
 	for _, every := range []time.Duration{100 * time.Millisecond, time.Second, time.Hour} {
 		path := filepath.Join(t.TempDir(), "file")

@@ -70,8 +70,8 @@ const maxShown = 64
 
 var quotedWords = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
 
-// discreet returns an error about the content of a file without most of its long words. The file may
-// be another than the operator believes, and more people read the log than the file.
+// discreet returns an error about the content of a file without most of its long words. The file
+// may be another than the operator believes, and more people read the log than the file.
 func discreet(message string) string {
 	return text.OneLine(quotedWords.ReplaceAllStringFunc(message, func(word string) string {
 		if len(word) <= maxShown {

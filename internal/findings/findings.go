@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package findings holds what a check of configuration files found, and writes it as compilers do, so
-// that editors and CI services understand it.
+// Package findings holds what a check of configuration files found, and writes it as compilers do,
+// so that editors and CI services understand it.
 package findings
 
 import (
@@ -52,8 +52,8 @@ func (f Finding) String() string {
 // List is what a check found. The zero List is empty.
 type List struct{ all []Finding }
 
-// Errorf adds an error whose text may begin with its file and line. Otherwise it is about at, which is
-// "FILE" or "FILE:LINE".
+// Errorf adds an error whose text may begin with its file and line. Otherwise it is about at, which
+// is "FILE" or "FILE:LINE".
 func (l *List) Errorf(at, format string, args ...any) { l.add(at, fmt.Sprintf(format, args...), Error) }
 
 // Warnf adds a warning likewise.
@@ -64,8 +64,8 @@ func (l *List) Warnf(at, format string, args ...any) {
 // Notef adds a note likewise. Notes do not count.
 func (l *List) Notef(at, format string, args ...any) { l.add(at, fmt.Sprintf(format, args...), Note) }
 
-// position is how messages name a line: "Corefile:3: " or, in those of Caddy, "Corefile:3 - ". The name
-// of another plugin may stand before it.
+// position is how messages name a line: "Corefile:3: " or, in those of Caddy, "Corefile:3 - ". The
+// name of another plugin may stand before it.
 var position = regexp.MustCompile(`^(plugin/\S+: )?([^\s"]+|/[^"]*?):([0-9]+)(?:: ?| - )(.*)$`)
 
 func (l *List) add(at, message string, kind Kind) {
@@ -98,7 +98,8 @@ func (l *List) Count() (errors, warnings int) {
 	return errors, warnings
 }
 
-// Write writes the findings, by file and line, and a line that sums them up. It returns the exit status.
+// Write writes the findings, by file and line, and a line that sums them up. It returns the exit
+// status.
 func (l *List) Write(out io.Writer, strict bool) (status int, err error) {
 	slices.SortStableFunc(l.all, func(a, b Finding) int { return cmp.Or(cmp.Compare(a.File, b.File), a.Line-b.Line) })
 	for _, f := range l.all {

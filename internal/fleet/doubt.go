@@ -70,8 +70,8 @@ func (s *Share) reflect(now time.Duration) (changed bool) {
 }
 
 // isContradicted reports whether all that this replica probes fails, and a quorum of others reports
-// one of these endpoints up. Once it doubts itself, one is enough for a while: otherwise its old votes
-// would count again with the first endpoint that passes.
+// one of these endpoints up. Once it doubts itself, one is enough for a while: otherwise its old
+// votes would count again with the first endpoint that passes.
 func (s *Share) isContradicted(now time.Duration) bool {
 	if s.view.alone || !s.doubting.mayBeWrong(s.check.Interval, now) {
 		return false

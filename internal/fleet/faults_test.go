@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Whatever happens to messages and replicas: as long as fewer than half of an endpoint's probers see it
-// down, no replica in touch with the others says so; and when the faults end, all say the same within
-// a few heartbeats.
+// Whatever happens to messages and replicas: as long as fewer than half of an endpoint's probers
+// see it down, no replica in touch with the others says so; and when the faults end, all say the
+// same within a few heartbeats.
 func TestRandomFaults(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {

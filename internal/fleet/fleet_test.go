@@ -49,8 +49,8 @@ func TestDeath(t *testing.T) {
 	})
 }
 
-// Fact 39: one replica's path is cut. It says down of all, the others say up, and that is the verdict
-// everywhere, on that replica too. If all backends are dead, all say so.
+// Fact 39: one replica's path is cut. It says down of all, the others say up, and that is the
+// verdict everywhere, on that replica too. If all backends are dead, all say so.
 func TestPathCut(t *testing.T) {
 	for _, size := range []int{2, 3, 5, 9} {
 		synctest.Test(t, func(t *testing.T) {

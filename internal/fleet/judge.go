@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// What the votes on an endpoint make of it: whether this replica probes it, and the fleet's verdict.
+// What the votes on an endpoint make of it: whether this replica probes it, and the fleet's
+// verdict.
 
 // judge decides about an endpoint anew. text belongs to the vote that may change the verdict.
 func (s *Share) judge(n uint32, text string) {
@@ -48,9 +49,9 @@ func (s *Share) take(o Opinion) {
 	}
 }
 
-// decide publishes the verdict that the collected votes make, if that is new. If fewer have voted than
-// make a verdict, and for longer than a probe takes, the others cannot, or may not, probe the endpoint.
-// Then the votes that there are decide.
+// decide publishes the verdict that the collected votes make, if that is new. If fewer have voted
+// than make a verdict, and for longer than a probe takes, the others cannot, or may not, probe the
+// endpoint. Then the votes that there are decide.
 func (s *Share) decide(n uint32, assigned []uint16, text string) {
 	b := &s.ballots[n]
 	quorum := quorumOf(len(assigned), s.view.quorum)
@@ -75,8 +76,8 @@ func (s *Share) decide(n uint32, assigned []uint16, text string) {
 	s.settle(n, tally(s.votes, quorum, b.decided), text)
 }
 
-// staysShort reports whether the votes on an endpoint have made no quorum for longer than it takes to
-// probe it.
+// staysShort reports whether the votes on an endpoint have made no quorum for longer than it takes
+// to probe it.
 func (s *Share) staysShort(n uint32) bool {
 	d, disputed := s.open[n]
 	return disputed && d.tied && s.host.Now()-d.since > s.check.Interval+s.check.Timeout
@@ -110,9 +111,9 @@ func (s *Share) assign(n uint32, hash uint64, missing bool) {
 	s.host.Probe(n, probe)
 }
 
-// mustProbe reports whether this replica probes an endpoint: it is assigned; it was, and waits until
-// those that are now have voted; it doubts itself, and probes to see when that ends; or no other
-// replica says anything about the endpoint.
+// mustProbe reports whether this replica probes an endpoint: it is assigned; it was, and waits
+// until those that are now have voted; it doubts itself, and probes to see when that ends; or no
+// other replica says anything about the endpoint.
 func (s *Share) mustProbe(n uint32, hash uint64, missing bool) bool {
 	b := &s.ballots[n]
 	at := slices.Index(s.order, 0)
@@ -128,8 +129,8 @@ func (s *Share) mustProbe(n uint32, hash uint64, missing bool) bool {
 	return !others && (b.probing || s.isBare(n))
 }
 
-// Place returns this replica's place among those that are assigned to an endpoint, from 0 on, and their
-// number.
+// Place returns this replica's place among those that are assigned to an endpoint, from 0 on, and
+// their number.
 func (s *Share) Place(n uint32) (place, of int) {
 	assigned := s.assignedTo(n)
 	return max(slices.Index(assigned, 0), 0), max(len(assigned), 1)

@@ -118,7 +118,8 @@ func nameOf(at netip.AddrPort) string {
 	return at.String()
 }
 
-// logDisputes logs disagreement that lasts, once for each endpoint, and when there is none any more.
+// logDisputes logs disagreement that lasts, once for each endpoint, and when there is none any
+// more.
 func (s *Share) logDisputes(now time.Duration) {
 	if len(s.open) == 0 && !s.disputed {
 		return

@@ -223,8 +223,8 @@ func TestDoubt(t *testing.T) {
 	step(false, 26*s, false)
 }
 
-// The old votes of a replica that doubted itself are suspect until all that it found down was probed
-// again, and some intervals at most.
+// The old votes of a replica that doubted itself are suspect until all that it found down was
+// probed again, and some intervals at most.
 func TestDoubtOutlastsItsCause(t *testing.T) {
 	const s = time.Second
 	var d doubt

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// 500 replicas, of which one in a hundred comes and goes each minute: each endpoint is probed by two to
-// four at any time.
+// 500 replicas, of which one in a hundred comes and goes each minute: each endpoint is probed by
+// two to four at any time.
 func TestChurn(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
@@ -102,7 +102,8 @@ func sizeOf(s *Share) (bytes int) {
 	return bytes + 64*(len(s.open)+len(s.bare)+len(s.texts))
 }
 
-// Traffic does not grow with endpoints while nothing changes, and an endpoint takes at most 64 bytes.
+// Traffic does not grow with endpoints while nothing changes, and an endpoint takes at most 64
+// bytes.
 func TestSteady(t *testing.T) {
 	all := 100_000
 	if testing.Short() {

@@ -23,7 +23,8 @@ type Snapshot struct {
 	Checks  []Shared // of this replica, sorted by name
 	Foreign []Foreign
 
-	// Messages of ours, without those of the carrier. A message to all counts once for each replica.
+	// Messages of ours, without those of the carrier. A message to all counts once for each
+	// replica.
 	Sent, Received           uint64
 	SentBytes, ReceivedBytes uint64
 	Skipped                  uint64 // messages, or parts, that were not understood or came twice
@@ -132,8 +133,8 @@ type Voter struct {
 	Counts   bool    // its vote is valid: it is there and does not doubt itself
 }
 
-// Voters returns what each replica says about an endpoint: the assigned ones first. It asks the owner
-// of the share, so it is for people. Safe for concurrent use.
+// Voters returns what each replica says about an endpoint: the assigned ones first. It asks the
+// owner of the share, so it is for people. Safe for concurrent use.
 func (s *Share) Voters(at netip.AddrPort) (all []Voter) {
 	s.host.Run(func() {
 		if n, known := s.host.Find(at); known {
@@ -269,8 +270,8 @@ func (f *Fleet) noteForeign(h header, r reader) {
 	}
 }
 
-// foreigners returns the checks of live replicas that this one does not have, and forgets the others.
-// The caller holds the lock.
+// foreigners returns the checks of live replicas that this one does not have, and forgets the
+// others. The caller holds the lock.
 func (f *Fleet) foreigners() (all []Foreign) {
 	names := make(map[uint64]string)
 	for _, m := range f.members {

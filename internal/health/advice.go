@@ -37,8 +37,8 @@ func (s *Subscription) Advice(at netip.AddrPort) Advice {
 	return Advice{}
 }
 
-// advise publishes what an endpoint says about itself, if that has changed, and logs that it drains.
-// A new reason alone changes no plan.
+// advise publishes what an endpoint says about itself, if that has changed, and logs that it
+// drains. A new reason alone changes no plan.
 func (p *pool) advise(e *endpoint, now Advice) {
 	status := e.status.Load()
 	before := status.said()
@@ -72,8 +72,8 @@ func (p *pool) logDrain(e *endpoint, zones string, now Advice) {
 	p.log.Infof("%s: endpoint %s %s %s%s", zones, e.name(), p.check.Name(), what, why)
 }
 
-// mute makes the check not count for an endpoint, and drops the endpoint's verdict. In a fleet this is
-// a vote.
+// mute makes the check not count for an endpoint, and drops the endpoint's verdict. In a fleet this
+// is a vote.
 func (p *pool) mute(e *endpoint, err error) {
 	e.tracker, e.speed = tracker{}, prompt
 	if p.share != nil {

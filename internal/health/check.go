@@ -27,9 +27,9 @@ type Check struct {
 
 // Prober is one protocol's way to probe.
 type Prober interface {
-	// Probe returns nil if the endpoint is up. Port 0 stands for the check's own port. An error that
-	// wraps probe.ErrLocal was caused by this host and proves nothing. Once Probe has returned,
-	// nothing that it started waits for ctx.
+	// Probe returns nil if the endpoint is up. Port 0 stands for the check's own port. An error
+	// that wraps probe.ErrLocal was caused by this host and proves nothing. Once Probe has
+	// returned, nothing that it started waits for ctx.
 	Probe(ctx context.Context, endpoint netip.AddrPort) error
 	// Name returns the check in a few words, for people.
 	Name() string

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Damping keeps endpoints that flap out of the answers until they have been up for a while, as routers
-// do with routes (RFC 2439). This file decides that; it consists of values and pure functions.
+// Damping keeps endpoints that flap out of the answers until they have been up for a while, as
+// routers do with routes (RFC 2439). This file decides that; it consists of values and pure
+// functions.
 
 // The penalty of an endpoint. It halves in a half-life.
 const (
@@ -35,8 +36,8 @@ func (d damping) decayed(after, halfLife time.Duration) damping {
 	return d
 }
 
-// wentDown returns the damping of an endpoint that goes down after some time. Its penalty grows only
-// when it is back, because only then is it known whether this host was at fault.
+// wentDown returns the damping of an endpoint that goes down after some time. Its penalty grows
+// only when it is back, because only then is it known whether this host was at fault.
 func (d damping) wentDown(after, halfLife time.Duration, doubted bool) damping {
 	d = d.decayed(after, halfLife)
 	d.charges = !doubted
@@ -86,8 +87,8 @@ func (p *pool) damped(e *endpoint, before, now *status) damping {
 	return d
 }
 
-// doubtedSince reports whether all endpoints of a rule have failed at once since a time, so that this
-// host may have been at fault.
+// doubtedSince reports whether all endpoints of a rule have failed at once since a time, so that
+// this host may have been at fault.
 func (p *pool) doubtedSince(e *endpoint, at time.Time) bool {
 	for s := range p.scopes.with(e) {
 		if s.allFail || !p.base.Add(s.allFailed).Before(at) {
@@ -97,8 +98,8 @@ func (p *pool) doubtedSince(e *endpoint, at time.Time) bool {
 	return false
 }
 
-// reuse returns when damping lets the endpoint answer again, or did. It is the zero time if damping has
-// not kept it out since it came up.
+// reuse returns when damping lets the endpoint answer again, or did. It is the zero time if damping
+// has not kept it out since it came up.
 func (s *status) reuse(halfLife time.Duration) time.Time {
 	if halfLife == 0 || s.verdict != Up || !s.damping.suppressed {
 		return time.Time{}
@@ -122,7 +123,8 @@ type Record struct {
 	Reuse   time.Time // when damping lets it answer, or did; zero: at once
 }
 
-// Record returns how an endpoint came to its verdict. It does not register the endpoint for probing.
+// Record returns how an endpoint came to its verdict. It does not register the endpoint for
+// probing.
 func (s *Subscription) Record(at netip.AddrPort) Record {
 	e := s.targetOf(at).known
 	if e == nil {

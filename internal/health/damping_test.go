@@ -50,8 +50,8 @@ func TestDamping(t *testing.T) {
 	}
 }
 
-// Whatever an endpoint does, it is not to stay out for longer than ten half-lives after it came back,
-// nor after two downs, and the longer it stays up the smaller its penalty.
+// Whatever an endpoint does, it is not to stay out for longer than ten half-lives after it came
+// back, nor after two downs, and the longer it stays up the smaller its penalty.
 func TestDampingIsBounded(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {

@@ -45,8 +45,8 @@ func (p *pool) leaveFleet() {
 	}
 }
 
-// shared returns what identifies the check in all replicas of a fleet. The source address, what may be
-// probed and how many at once may differ from replica to replica.
+// shared returns what identifies the check in all replicas of a fleet. The source address, what may
+// be probed and how many at once may differ from replica to replica.
 func (c *Check) shared() fleet.Check {
 	key := c.Key()
 	if before, after, found := strings.Cut(key, " source="); found {
@@ -111,8 +111,8 @@ func (h fleetHost) Admit(at netip.AddrPort) (uint32, bool) {
 	return e.number, true
 }
 
-// admits reports whether a rule may probe an endpoint that another replica names. If the rule goes by
-// the ports of records, the endpoint must have a port of its own; otherwise it must have none.
+// admits reports whether a rule may probe an endpoint that another replica names. If the rule goes
+// by the ports of records, the endpoint must have a port of its own; otherwise it must have none.
 func (s *scope) admits(at netip.AddrPort) bool {
 	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool {
 		return one.FollowsPorts() == (at.Port() != 0) && one.Allows(at)
@@ -122,8 +122,8 @@ func (s *scope) admits(at netip.AddrPort) bool {
 // guestScope is the id of the scope of the guests. Those of rules are hashes.
 const guestScope = math.MaxUint64
 
-// guests returns the scope of the endpoints that only other replicas have seen. Its probes count for
-// the zone of the first rule.
+// guests returns the scope of the endpoints that only other replicas have seen. Its probes count
+// for the zone of the first rule.
 func (p *pool) guests() *scope {
 	if s := p.scopes.of(guestScope); s != nil {
 		return s
@@ -245,8 +245,8 @@ func (h fleetHost) Past(n uint32) fleet.Past {
 	return fleet.Past{Age: time.Since(known.since), Text: text, Memory: known.memory()}
 }
 
-// memory returns what is remembered about flaps, as it travels to replicas that join: the penalty as
-// the bits of a float, and flags. It is nil if there is nothing.
+// memory returns what is remembered about flaps, as it travels to replicas that join: the penalty
+// as the bits of a float, and flags. It is nil if there is nothing.
 func (s *status) memory() []byte {
 	if s.damping == (damping{}) && !s.cameUp {
 		return nil
@@ -306,8 +306,8 @@ func opinionOf(v Verdict, a Advice) fleet.Opinion {
 	return o
 }
 
-// vote votes with what is known about an endpoint after a probe. While the tracker is in doubt it does
-// not vote: the tracker's verdict may be one that another replica found.
+// vote votes with what is known about an endpoint after a probe. While the tracker is in doubt it
+// does not vote: the tracker's verdict may be one that another replica found.
 func (p *pool) vote(e *endpoint, r *probe.Report, err error) {
 	if e.tracker.inDoubt() {
 		return
@@ -391,8 +391,8 @@ func (p *pool) workShare() {
 	p.fresh = 0
 }
 
-// review withdraws the votes on endpoints whose probes are overdue, or cannot be made, and tells the
-// share whether most probes prove nothing because of this host.
+// review withdraws the votes on endpoints whose probes are overdue, or cannot be made, and tells
+// the share whether most probes prove nothing because of this host.
 func (p *pool) review(now time.Duration) {
 	proofless, assigned := 0, 0
 	grace := p.check.Timing.Interval + p.check.Timing.Timeout
@@ -442,8 +442,8 @@ func (p *pool) votes(e *endpoint) string {
 	return "; by " + text
 }
 
-// Voters returns what each replica of the fleet says about an endpoint, nil without a fleet. It waits
-// for the pool, so it is for people. It does not register the endpoint for probing.
+// Voters returns what each replica of the fleet says about an endpoint, nil without a fleet. It
+// waits for the pool, so it is for people. It does not register the endpoint for probing.
 func (s *Subscription) Voters(at netip.AddrPort) []fleet.Voter {
 	if s.pool.share == nil {
 		return nil
@@ -454,8 +454,8 @@ func (s *Subscription) Voters(at netip.AddrPort) []fleet.Voter {
 // Fleet returns the fleet that shares the check, nil for none.
 func (s *Subscription) Fleet() *fleet.Fleet { return s.pool.check.Fleet }
 
-// Tally returns the count of the votes on an endpoint: a snapshot for scrapes, without a lock. It reports
-// false without a fleet, or if the endpoint is not known.
+// Tally returns the count of the votes on an endpoint: a snapshot for scrapes, without a lock. It
+// reports false without a fleet, or if the endpoint is not known.
 func (s *Subscription) Tally(at netip.AddrPort) (fleet.Summary, bool) {
 	e := s.targetOf(at).known
 	if e == nil || s.pool.share == nil {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// firsts is a prober that finds the first endpoints dead, as many as it is told. Safe for concurrent
-// use.
+// firsts is a prober that finds the first endpoints dead, as many as it is told. Safe for
+// concurrent use.
 type firsts struct{ dead atomic.Uint32 }
 
 func (f *firsts) Name() string { return "fake:1" }
@@ -71,8 +71,8 @@ func BenchmarkFleetMass(b *testing.B) {
 	}
 }
 
-// awaitVerdicts waits until all replicas have a verdict on the first endpoints. It returns, for each
-// endpoint, when each replica had it.
+// awaitVerdicts waits until all replicas have a verdict on the first endpoints. It returns, for
+// each endpoint, when each replica had it.
 func awaitVerdicts(b *testing.B, all *replicas, n uint32, want Verdict) [][]time.Time {
 	b.Helper()
 	had := make([][]time.Time, n)

@@ -327,7 +327,8 @@ func TestFleetJoinerKnowsFlaps(t *testing.T) {
 	})
 }
 
-// A reload keeps votes and verdicts and sends no burst, one of all replicas that changes the interval too.
+// A reload keeps votes and verdicts and sends no burst, one of all replicas that changes the
+// interval too.
 func TestFleetReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all := newReplicas(t, 4)
@@ -371,8 +372,8 @@ func TestFleetReload(t *testing.T) {
 	})
 }
 
-// Only the replicas that probe an endpoint hold a connection to it, also after another one joined. The end
-// of the connections makes a death known at once.
+// Only the replicas that probe an endpoint hold a connection to it, also after another one joined.
+// The end of the connections makes a death known at once.
 func TestFleetHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var held []*fakeLines

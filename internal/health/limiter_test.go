@@ -60,8 +60,8 @@ func TestLimiterFull(t *testing.T) {
 	}
 }
 
-// Silent endpoints leave a quarter of the window to the others, and with slow ones, or if they are the
-// only ones of their rule, an eighth. The smallest windows are exceptions.
+// Silent endpoints leave a quarter of the window to the others, and with slow ones, or if they are
+// the only ones of their rule, an eighth. The smallest windows are exceptions.
 func TestLastingParts(t *testing.T) {
 	for window, want := range map[int][2]int{1: {1, 1}, 2: {2, 2}, 4: {3, 4}, 32: {24, 28}, 256: {192, 224}} {
 		if part, most := (&limiter{window: window}).lastingParts(); part != want[0] || most != want[1] {

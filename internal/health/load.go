@@ -40,8 +40,8 @@ func (s *status) lastLoad() Load {
 	return *s.load
 }
 
-// hearLoad publishes what an endpoint says of its load, and counts it for the rules that go by load. In a
-// fleet the vote that follows publishes it.
+// hearLoad publishes what an endpoint says of its load, and counts it for the rules that go by
+// load. In a fleet the vote that follows publishes it.
 func (p *pool) hearLoad(e *endpoint, r *probe.Report) {
 	before := e.status.Load().lastLoad()
 	now, result := before, "missing"
@@ -77,8 +77,8 @@ func (p *pool) publishLoad(e *endpoint, now Load) {
 	e.status.Store(&next)
 }
 
-// loadVote returns a load report as it travels in a vote. Votes are sent if they change, so it is rounded,
-// and left out if no rule goes by it.
+// loadVote returns a load report as it travels in a vote. Votes are sent if they change, so it is
+// rounded, and left out if no rule goes by it.
 func (p *pool) loadVote(r load.Report) (kind fleet.Load, percent uint8) {
 	goesByLoad := func(s *scope) bool { return s.goesByLoad }
 	if r.Kind == load.Nothing || !slices.ContainsFunc(p.scopes, goesByLoad) {

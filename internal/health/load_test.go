@@ -13,8 +13,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/probe"
 )
 
-// The last valid load report counts, with the time that it came. Plans stay. One that is not valid is
-// logged once, and all are counted, for rules that go by them.
+// The last valid load report counts, with the time that it came. Plans stay. One that is not valid
+// is logged once, and all are counted, for rules that go by them.
 func TestLoadReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logged := captureLog(t)

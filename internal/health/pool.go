@@ -174,10 +174,10 @@ func (p *pool) dispatch(newWorker func()) {
 	}
 }
 
-// mayServe reports whether one more probe of a class and scope may be in flight. Silent endpoints may
-// use a part of the window, and slow ones a little more, so that proven ones need not wait. If a scope
-// has no probe in flight, its silent endpoints count as slow, so that they do not wait for those of
-// other scopes.
+// mayServe reports whether one more probe of a class and scope may be in flight. Silent endpoints
+// may use a part of the window, and slow ones a little more, so that proven ones need not wait. If
+// a scope has no probe in flight, its silent endpoints count as slow, so that they do not wait for
+// those of other scopes.
 func (p *pool) mayServe(c class, s *scope) bool {
 	part, most := p.limiter.lastingParts()
 	both := p.inFlightOf[slow] + p.inFlightOf[silent]

@@ -19,7 +19,8 @@ func byRecords(ports ...PortRange) Subscriber {
 	return sub
 }
 
-// Endpoints on one address are probed each for itself. The address alone is what the best of them is.
+// Endpoints on one address are probed each for itself. The address alone is what the best of them
+// is.
 func TestAnAddressIsWhatItsBestPortIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
@@ -85,8 +86,8 @@ func TestPortsOfRecordsAreForSRVOnly(t *testing.T) {
 	})
 }
 
-// Looking up an address alone does not keep its ports known, or one that is gone from the records would
-// decide about it for ever.
+// Looking up an address alone does not keep its ports known, or one that is gone from the records
+// would decide about it for ever.
 func TestAnAddressAloneKeepsNoPort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)

@@ -40,8 +40,8 @@ func (v *Votes) Verdict(require int) Verdict {
 	return Unknown
 }
 
-// Together returns how an address came up, if require of its checks (all of them if it is 0) must say
-// up: the record of the last one that was needed. It is the zero Record if fewer say up.
+// Together returns how an address came up, if require of its checks (all of them if it is 0) must
+// say up: the record of the last one that was needed. It is the zero Record if fewer say up.
 func Together(checks []Record, require int) Record {
 	if require == 0 || require > len(checks) {
 		require = len(checks)

@@ -253,8 +253,8 @@ func TestNoNewsOfTheClosed(t *testing.T) {
 	w.await("next", Ended)
 }
 
-// Our end is as a client's that has nothing more to say, as long as few connections end so. Otherwise it
-// is a reset, so that nothing of it stays with either host.
+// Our end is as a client's that has nothing more to say, as long as few connections end so.
+// Otherwise it is a reset, so that nothing of it stays with either host.
 func TestCloses(t *testing.T) {
 	for name, tc := range map[string]struct {
 		mayCloseFirst bool

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package inforce works out the weights in force of members that take turns among themselves: their
-// static weights, scaled by factors that change with time. A factor changes in steps, because each step
-// makes plans anew; until the next step, shares are exact.
+// static weights, scaled by factors that change with time. A factor changes in steps, because each
+// step makes plans anew; until the next step, shares are exact.
 package inforce
 
 import (
@@ -49,8 +49,8 @@ func Weights(all []Weight) []uint64 {
 	return loaded
 }
 
-// soften raises ramps, in percent, so that no other member gets more than twice the share that it has
-// without them: half of the sum of the weights must stay. If all members ramp, none does.
+// soften raises ramps, in percent, so that no other member gets more than twice the share that it
+// has without them: half of the sum of the weights must stay. If all members ramp, none does.
 func soften(ramps, weights []uint64) {
 	var full, ramped uint64
 	for i, w := range weights {
@@ -69,8 +69,8 @@ func soften(ramps, weights []uint64) {
 	}
 }
 
-// Turns returns the weights to take turns with: in proportion to those in force, as small as they can
-// be, and the static ones if no factor applies.
+// Turns returns the weights to take turns with: in proportion to those in force, as small as they
+// can be, and the static ones if no factor applies.
 func Turns(all []Weight) []uint16 {
 	turns := make([]uint16, len(all))
 	if !slices.ContainsFunc(all, func(w Weight) bool { return w.Factors != Factors{} }) {

@@ -10,8 +10,8 @@ const (
 	rampStep  = 5
 )
 
-// Ramp returns how much of its weight a member has that began some time ago and has all of it after a
-// window of at most a day, and how long it is until that changes: 0 for never again.
+// Ramp returns how much of its weight a member has that began some time ago and has all of it after
+// a window of at most a day, and how long it is until that changes: 0 for never again.
 func Ramp(age, window time.Duration) (now Percent, next time.Duration) {
 	if age >= window {
 		return 0, 0

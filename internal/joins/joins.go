@@ -88,8 +88,8 @@ func (l *Log) entryFor(number uint64, now time.Time, absence time.Duration) entr
 	return entry{number: number, joined: l.entries[at].joined}
 }
 
-// without returns the entries of members that next does not have and that have not been gone for too
-// long, those that left last first.
+// without returns the entries of members that next does not have and that have not been gone for
+// too long, those that left last first.
 func (l *Log) without(next *Log, now time.Time, absence time.Duration) (gone []entry) {
 	for _, e := range l.entries {
 		if _, stays := next.find(e.number); stays {

@@ -38,7 +38,8 @@ func TestJoined(t *testing.T) {
 	}
 }
 
-// However many members come and go, a log is bounded, and the members that left last are those kept.
+// However many members come and go, a log is bounded, and the members that left last are those
+// kept.
 func TestLogIsBounded(t *testing.T) {
 	now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	var l *Log

@@ -49,8 +49,8 @@ func within(files map[string]bool, others []string) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(files)), func(file string) bool { return !slices.Contains(others, file) })
 }
 
-// referencesBetweenFiles type-checks the package in dir, without its tests. A file refers to another
-// if it names a declaration of that: a function, type, variable, constant, method or field.
+// referencesBetweenFiles type-checks the package in dir, without its tests. A file refers to
+// another if it names a declaration of that: a function, type, variable, constant, method or field.
 func referencesBetweenFiles(t *testing.T, dir string) graph {
 	t.Helper()
 	exports := exportData(t, dir)

@@ -23,8 +23,8 @@ const (
 	threshold = 0.02 // of a factor: the smallest change that comes into force
 )
 
-// Next returns the state that follows at a time. The members are sorted by address, each there once. The
-// receiver may be nil.
+// Next returns the state that follows at a time. The members are sorted by address, each there
+// once. The receiver may be nil.
 func (s *State) Next(now time.Time, members []Member, limits Limits) *State {
 	elapsed := s.ttlsSince(now, max(limits.TTL, shortest*limits.Interval))
 	next := &State{at: now, members: make([]known, len(members))}
@@ -42,8 +42,8 @@ func (s *State) Next(now time.Time, members []Member, limits Limits) *State {
 	return next
 }
 
-// ttlsSince returns how many TTLs have passed, at most 1: after a longer time without questions, the
-// factors still go on from where they were.
+// ttlsSince returns how many TTLs have passed, at most 1: after a longer time without questions,
+// the factors still go on from where they were.
 func (s *State) ttlsSince(now time.Time, ttl time.Duration) float64 {
 	if s == nil {
 		return 0
@@ -79,9 +79,9 @@ type part struct {
 	weight float64
 }
 
-// carry updates the share of the traffic that each member should have. Caches keep answers, so traffic
-// follows the weights late. Without this, the controller would correct again and again what it has
-// corrected already, until the traffic follows: that makes a loop oscillate.
+// carry updates the share of the traffic that each member should have. Caches keep answers, so
+// traffic follows the weights late. Without this, the controller would correct again and again what
+// it has corrected already, until the traffic follows: that makes a loop oscillate.
 func (g group) carry(first bool, elapsed float64) {
 	sum := 0.0
 	for _, p := range g {
@@ -100,8 +100,8 @@ func (g group) carry(first bool, elapsed float64) {
 	}
 }
 
-// steer moves every factor towards its aim. That of a member without traffic stays, because its reports
-// say nothing of what it could take.
+// steer moves every factor towards its aim. That of a member without traffic stays, because its
+// reports say nothing of what it could take.
 func (g group) steer(elapsed, floor float64) {
 	capacity, total := g.capacities(), g.total()
 	up, down := math.Pow(1+most, elapsed), math.Pow(1-most, elapsed)
@@ -123,8 +123,9 @@ func (g group) steer(elapsed, floor float64) {
 	}
 }
 
-// capacities returns how much traffic each member that reports can take, divided by the largest of its
-// kind: the share that it asks for, or the share that it has, divided by how busy that makes it.
+// capacities returns how much traffic each member that reports can take, divided by the largest of
+// its kind: the share that it asks for, or the share that it has, divided by how busy that makes
+// it.
 func (g group) capacities() []float64 {
 	all := make([]float64, len(g))
 	var largest [kinds]float64

@@ -2,8 +2,8 @@
 
 // Package load turns what backends say of their load into factors for their weights.
 //
-// It is a controller, and a pure function: from the last state, the reports and the time it makes the
-// next state. docs/load.md says why it is as it is; tools/simload shows it at work.
+// It is a controller, and a pure function: from the last state, the reports and the time it makes
+// the next state. docs/load.md says why it is as it is; tools/simload shows it at work.
 //
 //	load.go        reports, limits and states
 //	controller.go  how a state follows from another one
@@ -67,8 +67,8 @@ type known struct {
 	silent  bool    // it has not reported for long
 }
 
-// Percent returns the factor in force of a member, from 1 to 100. It changes in steps, so that weights
-// do not change with every report.
+// Percent returns the factor in force of a member, from 1 to 100. It changes in steps, so that
+// weights do not change with every report.
 func (s *State) Percent(addr netip.Addr) int {
 	if k := s.find(addr); k != nil {
 		return int(k.percent)
@@ -76,8 +76,8 @@ func (s *State) Percent(addr netip.Addr) int {
 	return 100
 }
 
-// Silent reports whether a member has been without a valid report for so long that its factor moves to
-// the mean of the others.
+// Silent reports whether a member has been without a valid report for so long that its factor moves
+// to the mean of the others.
 func (s *State) Silent(addr netip.Addr) bool {
 	k := s.find(addr)
 	return k != nil && k.silent

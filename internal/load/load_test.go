@@ -44,8 +44,8 @@ func (s *State) percents() (all []int) {
 	return all
 }
 
-// Fact 44: equal utilisations leave static weights. A busy member's factor falls by at most a quarter in a
-// TTL.
+// Fact 44: equal utilisations leave static weights. A busy member's factor falls by at most a
+// quarter in a TTL.
 func TestUtilisation(t *testing.T) {
 	const perTTL = 6
 	for _, equal := range []float64{0, 0.5, 3} {
@@ -85,8 +85,8 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// A member without a valid report for three intervals goes to the mean of the others at the same rate, and
-// never above what it had.
+// A member without a valid report for three intervals goes to the mean of the others at the same
+// rate, and never above what it had.
 func TestSilence(t *testing.T) {
 	says := func(silentFrom int, age time.Duration, member int, values ...float64) func(int) []Member {
 		return func(step int) []Member {

@@ -26,16 +26,16 @@ type Locality uint16
 // MaxLocalities is the most names that a process can know, over all reloads.
 const MaxLocalities = math.MaxUint16
 
-// known has the names of all localities. Names are never forgotten: they come from Corefiles and from
-// the labels of nodes, so there are few.
+// known has the names of all localities. Names are never forgotten: they come from Corefiles and
+// from the labels of nodes, so there are few.
 var known = struct {
 	sync.RWMutex
 	numbers map[string]Locality
 	names   []string
 }{numbers: map[string]Locality{"": 0}, names: []string{""}}
 
-// Named returns the locality of a name. The empty name is the unknown place, and so is every new name
-// beyond MaxLocalities.
+// Named returns the locality of a name. The empty name is the unknown place, and so is every new
+// name beyond MaxLocalities.
 func Named(name string) Locality {
 	known.Lock()
 	defer known.Unlock()
@@ -47,8 +47,8 @@ func Named(name string) Locality {
 	return l
 }
 
-// Find returns the locality of a name that somebody else says, the unknown place if nothing here has that
-// name.
+// Find returns the locality of a name that somebody else says, the unknown place if nothing here
+// has that name.
 func Find(name string) Locality {
 	known.RLock()
 	defer known.RUnlock()
@@ -144,7 +144,8 @@ func (t Table) Len() int {
 }
 
 // LongestPrefix returns the length of the longest prefix for addresses of bits bits, 32 or 128. It
-// is how many bits of a client's address the table's answer can depend on (RFC 7871, section 7.2.1).
+// is how many bits of a client's address the table's answer can depend on (RFC 7871, section
+// 7.2.1).
 func (t Table) LongestPrefix(bits int) int {
 	if bits == 128 {
 		return t.longest[1]

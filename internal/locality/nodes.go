@@ -129,8 +129,8 @@ func Follow(c Cluster, log Logger, changed func()) (*Nodes, error) {
 	return n, nil
 }
 
-// Leave ends Follow. It waits for the informer's end if no other caller follows the cluster. It must
-// not be called by changed.
+// Leave ends Follow. It waits for the informer's end if no other caller follows the cluster. It
+// must not be called by changed.
 func (n *Nodes) Leave() {
 	informers.Lock()
 	n.callers = slices.DeleteFunc(slices.Clone(n.callers), func(other *Nodes) bool { return other == n })
@@ -252,7 +252,8 @@ func (i *informer) changedNow() {
 	}
 }
 
-// publish makes a table of the nodes in the store, and a new one after every change, until ctx is done.
+// publish makes a table of the nodes in the store, and a new one after every change, until ctx is
+// done.
 func (i *informer) publish(ctx context.Context, store cache.Store) {
 	for {
 		select {

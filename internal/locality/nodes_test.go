@@ -205,8 +205,8 @@ func TestFollow_Errors(t *testing.T) {
 	}
 }
 
-// BenchmarkMemory reports what 5,000 nodes with two pod ranges and two addresses each cost, without what
-// an informer has anyway.
+// BenchmarkMemory reports what 5,000 nodes with two pod ranges and two addresses each cost, without
+// what an informer has anyway.
 func BenchmarkMemory(b *testing.B) {
 	for b.Loop() {
 		before := heap()

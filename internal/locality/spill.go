@@ -18,10 +18,10 @@ type Lead struct {
 }
 
 // Leads returns who leads the answers to the clients of a locality, the locality itself first if it
-// keeps any. A locality whose share of the weight is smaller than its share of the answers keeps that
-// part. The rest goes to the localities with weight to spare, in proportion to what they have. This
-// loads all members in proportion to their weight and crosses localities as rarely as that allows. It
-// is the zone-aware routing of Envoy
+// keeps any. A locality whose share of the weight is smaller than its share of the answers keeps
+// that part. The rest goes to the localities with weight to spare, in proportion to what they have.
+// This loads all members in proportion to their weight and crosses localities as rarely as that
+// allows. It is the zone-aware routing of Envoy
 // (https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/zone_aware).
 func Leads(of Locality, shares []Share) []Lead {
 	weights, answers := 0.0, 0.0

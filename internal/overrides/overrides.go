@@ -18,8 +18,8 @@ import (
 // Override is what an operator says of a member.
 type Override uint8
 
-// The overrides. Drain makes a standby: out of the answers while anything else serves. Failback is for
-// a name, not for an address: see Set.Failback.
+// The overrides. Drain makes a standby: out of the answers while anything else serves. Failback is
+// for a name, not for an address: see Set.Failback.
 const (
 	None Override = iota
 	Up
@@ -133,8 +133,9 @@ func (s Set) Find(owner string, addr netip.Addr, now time.Time) *Line {
 	return nil
 }
 
-// Failback returns when an RRset of an owner, whose name names.Spell has spelled, was last to go back to
-// its first tier that can serve. It is the zero time for never. It marks the line as applied.
+// Failback returns when an RRset of an owner, whose name names.Spell has spelled, was last to go
+// back to its first tier that can serve. It is the zero time for never. It marks the line as
+// applied.
 func (s Set) Failback(owner string, now time.Time) (last time.Time) {
 	for _, l := range s {
 		if l.Override == Failback && l.isFor(owner) && l.inForce(now) {

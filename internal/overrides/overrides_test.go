@@ -130,7 +130,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// An RRset goes back to its first tier when the last line for its name says so, once that time has come.
+// An RRset goes back to its first tier when the last line for its name says so, once that time has
+// come.
 func TestFailback(t *testing.T) {
 	now := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 	set, err := Parse([]byte(`

@@ -21,8 +21,8 @@ const form = "[NAME] ADDRESS|CIDR up|down|drain [from TIME] [until TIME] [# why]
 
 const failbackForm = "NAME failback at TIME [# why]"
 
-// Parse reads lines of "[NAME] ADDRESS|CIDR up|down|drain [from RFC3339] [until RFC3339] [# why]" and
-// of "NAME failback at RFC3339 [# why]". Errors start with the number of the line.
+// Parse reads lines of "[NAME] ADDRESS|CIDR up|down|drain [from RFC3339] [until RFC3339] [# why]"
+// and of "NAME failback at RFC3339 [# why]". Errors start with the number of the line.
 func Parse(content []byte) (Set, error) {
 	var set Set
 	number := 0
@@ -140,8 +140,8 @@ func (l *Line) readTimes(found []string) (err error) {
 	return nil
 }
 
-// parseTime reads a time. A duration is refused, because the file does not say when it began. The error
-// says which time to write if it begins now.
+// parseTime reads a time. A duration is refused, because the file does not say when it began. The
+// error says which time to write if it begins now.
 func parseTime(word string) (time.Time, error) {
 	at, err := time.Parse(time.RFC3339, word)
 	if err == nil {

@@ -98,8 +98,8 @@ func BenchmarkTCP(b *testing.B) {
 	measure(b, must(b)(NewTCP(TCP{Port: frugal(b, "")})))
 }
 
-// BenchmarkConnectAndClose is what the kernel alone takes for a connection: a bare loop beside which
-// BenchmarkTCP is to be read.
+// BenchmarkConnectAndClose is what the kernel alone takes for a connection: a bare loop beside
+// which BenchmarkTCP is to be read.
 func BenchmarkConnectAndClose(b *testing.B) {
 	port := int(frugal(b, ""))
 	before := processor(b, unix.RUSAGE_SELF)

@@ -118,8 +118,8 @@ func (l *line) talk(ctx context.Context, endpoint netip.AddrPort, ask func(c *ca
 	return nil
 }
 
-// connect opens a TCP connection. Without a source address, DialContext is better than DialTCP, which
-// would bind the socket to a port that no other connection can share.
+// connect opens a TCP connection. Without a source address, DialContext is better than DialTCP,
+// which would bind the socket to a port that no other connection can share.
 func (l *line) connect(ctx context.Context, endpoint netip.AddrPort) (*net.TCPConn, error) {
 	var conn net.Conn
 	var err error
@@ -217,8 +217,8 @@ func part(tcp *net.TCPConn, peerFirst bool) {
 // closes is how many connections this process closes before the peer does.
 var closes = pacer{step: 10 * time.Millisecond, burst: time.Second}
 
-// MayCloseFirst reports whether one more connection to a peer may be closed before the peer closes it,
-// and counts it if so.
+// MayCloseFirst reports whether one more connection to a peer may be closed before the peer closes
+// it, and counts it if so.
 func MayCloseFirst() bool { return closes.allow(time.Now()) }
 
 // pacer allows something once a step on average, and more at once up to a burst. Safe for

@@ -25,8 +25,8 @@ const (
 	maxUtilisation = 10      // more is a percentage that was meant as a part
 )
 
-// loadOf returns what the header of a reply says of the load. Without the header there is no report. A
-// report that makes no sense is a problem.
+// loadOf returns what the header of a reply says of the load. Without the header there is no
+// report. A report that makes no sense is a problem.
 func loadOf(header http.Header) (r load.Report, problem string) {
 	values := header[loadHeader]
 	if len(values) == 0 {
@@ -39,8 +39,8 @@ func loadOf(header http.Header) (r load.Report, problem string) {
 	return load.Report{Kind: load.Utilisation, Value: utilisation}, ""
 }
 
-// parseLoad reads the values of the header. The application's own utilisation counts, if it says more
-// than 0, or else that of the processor, as gRFC A58 has it. All other metrics are ignored.
+// parseLoad reads the values of the header. The application's own utilisation counts, if it says
+// more than 0, or else that of the processor, as gRFC A58 has it. All other metrics are ignored.
 func parseLoad(values []string) (float64, error) {
 	if len(values) > 1 {
 		return 0, fmt.Errorf("%d headers: want one", len(values))
@@ -83,7 +83,8 @@ func (m metrics) utilisation() (float64, error) {
 	return 0, errors.New("neither application_utilization nor cpu_utilization")
 }
 
-// parseTextMetrics reads "cpu_utilization=0.3,mem_utilization=0.8". Colons stand for equals signs too.
+// parseTextMetrics reads "cpu_utilization=0.3,mem_utilization=0.8". Colons stand for equals signs
+// too.
 func parseTextMetrics(text string) (m metrics, err error) {
 	for _, entry := range strings.Split(text, ",") {
 		name, value := entry, ""

@@ -32,9 +32,9 @@ type host struct {
 	items  []uint16
 }
 
-// Rendezvous returns the schedule of weighted rendezvous hashing. Its turns are the keys of clients.
-// Items with the same host key are ordered as one, with the sum of their weights, and among
-// themselves by their own keys. Keys have to be evenly distributed hashes.
+// Rendezvous returns the schedule of weighted rendezvous hashing. Its turns are the keys of
+// clients. Items with the same host key are ordered as one, with the sum of their weights, and
+// among themselves by their own keys. Keys have to be evenly distributed hashes.
 func Rendezvous(weights []uint16, hosts, keys []uint64) Schedule {
 	r := &rendezvous{weights: weights, keys: keys}
 	index := make(map[uint64]int) // of the host with a key
@@ -99,9 +99,9 @@ func (r *rendezvous) among(client uint64, items []uint16) []uint16 {
 // indexBits are the bits of a score that hold an index.
 const indexBits = MaxItems
 
-// score returns -ln(u) / weight, the lower the better, as the bits of a positive float, which compare
-// as the float does. Its lowest bits hold the index, so that scores can be sorted alone. A weight of
-// 0 stands for equal weights: it saves the logarithm and gives the same order.
+// score returns -ln(u) / weight, the lower the better, as the bits of a positive float, which
+// compare as the float does. Its lowest bits hold the index, so that scores can be sorted alone. A
+// weight of 0 stands for equal weights: it saves the logarithm and gives the same order.
 func score(hash uint64, weight float64, index int) uint64 {
 	u := (float64(Mix(hash)>>11) + 0.5) / (1 << 53)
 	value := 1 - u

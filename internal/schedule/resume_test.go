@@ -116,8 +116,8 @@ func alternate(a, b *set, period, turns int, led func(lead int)) {
 	}
 }
 
-// An item that comes and goes as fast as turns do keeps no other from leading, whatever the weights:
-// the others have at least half of their shares.
+// An item that comes and goes as fast as turns do keeps no other from leading, whatever the
+// weights: the others have at least half of their shares.
 func TestResumeStarvesNobody(t *testing.T) {
 	const turns = 20000
 	for _, tc := range []struct {
@@ -166,7 +166,8 @@ func TestResumeAfterAnOnlyItem(t *testing.T) {
 	}
 }
 
-// An item that returns to an only one that is heavier does not always lead at once, but has its share.
+// An item that returns to an only one that is heavier does not always lead at once, but has its
+// share.
 func TestResumeAfterAHeavyItem(t *testing.T) {
 	for _, weight := range []uint16{5, 100, 3000} {
 		only, both := newWeighted(weight), newWeighted(weight, 1)
@@ -245,8 +246,8 @@ func TestResumeAcrossKinds(t *testing.T) {
 	}
 }
 
-// A rotation continues with the item that was due. If that has gone, it continues with the one after
-// the last that led; so nobody leads twice running or is skipped.
+// A rotation continues with the item that was due. If that has gone, it continues with the one
+// after the last that led; so nobody leads twice running or is skipped.
 func TestRotationResume(t *testing.T) {
 	for _, tc := range []struct {
 		before, now []uint16

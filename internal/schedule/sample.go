@@ -67,8 +67,8 @@ func (s *sample) chooseAlways(first []uint64) (others []uint16) {
 // circle returns the length of the circle.
 func (s *sample) circle() uint64 { return s.first[len(s.others)] }
 
-// order fills order with the lead and the items chosen with it. The lead leads for the nth time in a
-// round of the cycle.
+// order fills order with the lead and the items chosen with it. The lead leads for the nth time in
+// a round of the cycle.
 func (s *sample) order(round uint64, lead uint16, nth uint64, order []uint16) {
 	filled := append(order[:0], lead)
 	for _, item := range s.always {

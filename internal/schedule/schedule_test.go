@@ -22,7 +22,8 @@ func TestRotation(t *testing.T) {
 }
 
 // A shuffle is uniform over the orders: a chi-square test over the 24 orders of four items. With 23
-// degrees of freedom chi-square exceeds 70 once in 10^6 runs; the turns are fixed, so it is one run.
+// degrees of freedom chi-square exceeds 70 once in 10^6 runs; the turns are fixed, so it is one
+// run.
 func TestShuffleIsUniform(t *testing.T) {
 	const turns, orders = 240000, 24
 	count := map[[4]uint16]int{}

@@ -6,8 +6,9 @@ import "math/bits"
 
 // shuffle orders n items uniformly at random: each of the n! orders is as likely as any other,
 // whatever came before. It is the inside-out variant of the Fisher-Yates shuffle (Knuth: The Art of
-// Computer Programming, volume 2, section 3.4.2), which needs no memory beyond the order. Its random
-// numbers are those of SplitMix64 seeded with the turn; math/rand/v2 would allocate a generator.
+// Computer Programming, volume 2, section 3.4.2), which needs no memory beyond the order. Its
+// random numbers are those of SplitMix64 seeded with the turn; math/rand/v2 would allocate a
+// generator.
 type shuffle struct{ n int }
 
 // Shuffle returns a schedule that orders n items uniformly at random.

@@ -4,10 +4,10 @@ package schedule
 
 import "sort"
 
-// strideTree is hierarchical stride scheduling: a binary tree whose leaves are the items. Every node
-// divides its turns between its two halves in proportion to their weights. A node can compute how
-// many of its first t turns go left without going through them, so the tree can compute the leaf of
-// any turn. Immutable.
+// strideTree is hierarchical stride scheduling: a binary tree whose leaves are the items. Every
+// node divides its turns between its two halves in proportion to their weights. A node can compute
+// how many of its first t turns go left without going through them, so the tree can compute the
+// leaf of any turn. Immutable.
 type strideTree struct {
 	first []uint64 // the first cell of every item, and the number of cells
 	nodes []strideNode

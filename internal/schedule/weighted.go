@@ -12,16 +12,15 @@ import (
 const maxCycle = 1024
 
 // Weighted returns a schedule in which every item leads in exact proportion to its weight: over any
-// W/gcd turns, W being the sum of the weights, weight/gcd times, spread out. Weights are 1 to 65535.
-// Equal weights are a rotation. Orders have the length wanted, 1 to n, or n.
+// W/gcd turns, W being the sum of the weights, weight/gcd times, spread out. Weights are 1 to
+// 65535. Equal weights are a rotation. Orders have the length wanted, 1 to n, or n.
 //
 // Cycles of at most maxCycle turns are smooth weighted round robin as nginx has it since 1.3.1
-// (https://github.com/nginx/nginx/commit/52327e0627f4): the weights 5,
-// 1, 1 lead 0 0 1 0 2 0 0. Longer cycles would take memory and time to compute. They are
-// hierarchical stride scheduling (Waldspurger: Lottery and Stride Scheduling, MIT/LCS/TR-667, 1995,
-// section 3.3), which needs no memory for a turn. It is as exact over a cycle. In between an item is
-// never further from its share than the depth of a binary tree of n items, in practice less than two
-// turns.
+// (https://github.com/nginx/nginx/commit/52327e0627f4): the weights 5, 1, 1 lead 0 0 1 0 2 0 0.
+// Longer cycles would take memory and time to compute. They are hierarchical stride scheduling
+// (Waldspurger: Lottery and Stride Scheduling, MIT/LCS/TR-667, 1995, section 3.3), which needs no
+// memory for a turn. It is as exact over a cycle. In between an item is never further from its
+// share than the depth of a binary tree of n items, in practice less than two turns.
 func Weighted(weights []uint16, wanted int) Schedule {
 	c := &cycle{first: firstCells(weights)}
 	n := len(weights)
@@ -60,8 +59,8 @@ func gcd(a, b uint64) uint64 {
 	return a
 }
 
-// cycle is the schedule for weights that differ. Each turn of the cycle belongs to a cell: the cells
-// of item 0 come first, then those of item 1, and so on.
+// cycle is the schedule for weights that differ. Each turn of the cycle belongs to a cell: the
+// cells of item 0 come first, then those of item 1, and so on.
 type cycle struct {
 	first  []uint64    // the first cell of every item, and the number of cells
 	leads  []uint16    // the cell of every turn; nil for a long cycle
@@ -116,10 +115,10 @@ func (c *cycle) Order(turn uint64, order []uint16) {
 }
 
 // Resume continues with the item that was due, at one of its two turns around the point of the new
-// cycle that the old one had reached. The nearer one is the likelier. If it were always the nearest,
-// sets that alternate could keep an item from ever leading. If the item has gone, the turn is random;
-// otherwise light items would inherit the turns of heavy ones. An only item has no position in a
-// cycle: after it a random one of its turns counts as the last.
+// cycle that the old one had reached. The nearer one is the likelier. If it were always the
+// nearest, sets that alternate could keep an item from ever leading. If the item has gone, the turn
+// is random; otherwise light items would inherit the turns of heavy ones. An only item has no
+// position in a cycle: after it a random one of its turns counts as the last.
 func (c *cycle) Resume(before Schedule, turn uint64, find Find) uint64 {
 	was, ok := before.(cyclic)
 	if !ok {
@@ -162,8 +161,8 @@ func (c *cycle) turnNear(item int, position, random float64) uint64 {
 	return after
 }
 
-// smooth computes the cells of smooth weighted round robin. At every turn each item gains its weight.
-// The item with the most leads, and pays the sum of all weights.
+// smooth computes the cells of smooth weighted round robin. At every turn each item gains its
+// weight. The item with the most leads, and pays the sum of all weights.
 func smooth(first []uint64) (leads []uint16) {
 	n, length := len(first)-1, first[len(first)-1]
 	credit := make([]int64, n)

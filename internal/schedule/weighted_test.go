@@ -154,8 +154,8 @@ func checkShares(t *testing.T, weights []uint16, wanted int) {
 	}
 }
 
-// inclusions returns the share of orders that each item has to appear in, computed step by step, and
-// the sum of the weights of the items that are not in every order.
+// inclusions returns the share of orders that each item has to appear in, computed step by step,
+// and the sum of the weights of the items that are not in every order.
 func inclusions(weights []uint16, wanted int) (shares []float64, rest int) {
 	shares = make([]float64, len(weights))
 	places := wanted

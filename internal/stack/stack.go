@@ -3,13 +3,14 @@
 // Package stack makes the goroutines of a process start with as much stack as a query needs.
 //
 // The server starts a goroutine for every UDP query. Go gives it a stack of 2 KiB, which is doubled
-// twice on the way to an answer. Doubling a stack means copying it and correcting every frame on it,
-// which takes a sixth of the time of a query (docs/performance.md).
+// twice on the way to an answer. Doubling a stack means copying it and correcting every frame on
+// it, which takes a sixth of the time of a query (docs/performance.md).
 //
 // Goroutines start with the average stack that the garbage collector found in use, rounded up to a
-// power of two (https://go.dev/issue/18138). A server has so many goroutines that wait for something
-// that the average is 2 KiB. One goroutine with a deep stack raises it. That costs the memory of its
-// frames, at most 1 MiB; goroutines that need less stack have theirs shrunk by the collector.
+// power of two (https://go.dev/issue/18138). A server has so many goroutines that wait for
+// something that the average is 2 KiB. One goroutine with a deep stack raises it. That costs the
+// memory of its frames, at most 1 MiB; goroutines that need less stack have theirs shrunk by the
+// collector.
 package stack
 
 import (
@@ -99,8 +100,8 @@ func (p *primer) next(frames int, stop <-chan struct{}) int {
 	}
 }
 
-// startingStack returns the size in bytes of the stack that goroutines start with, and the number of
-// garbage collections. If this version of Go does not report them, the size is right as it is.
+// startingStack returns the size in bytes of the stack that goroutines start with, and the number
+// of garbage collections. If this version of Go does not report them, the size is right as it is.
 func startingStack() (size, collections uint64) {
 	samples := []metrics.Sample{{Name: "/gc/stack/starting-size:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
 	metrics.Read(samples)

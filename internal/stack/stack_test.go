@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// While the primer has users, goroutines start with a stack that a query need not double, however many
-// goroutines there are.
+// While the primer has users, goroutines start with a stack that a query need not double, however
+// many goroutines there are.
 func TestPrimer(t *testing.T) {
 	p := primer{every: time.Millisecond}
 	size := func() uint64 {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package statuspage serves what is known of the rules of a server to people, as a page, and to programs,
-// as JSON. It is read-only and knows nothing of CoreDNS: what there is to show comes as a Document.
+// Package statuspage serves what is known of the rules of a server to people, as a page, and to
+// programs, as JSON. It is read-only and knows nothing of CoreDNS: what there is to show comes as a
+// Document.
 //
 //	document.go  what is shown; docs/status.schema.json says the same, field by field
 //	fleet.go     what of it is about a fleet
@@ -47,8 +48,9 @@ type Process struct {
 	ReloadFailed bool       `json:"last_reload_failed"`
 }
 
-// Problem is what needs attention. Kind is "fail_open", "replaced", "all_failing", "unchecked", "reload",
-// "file", "alone", "disagreement" or "not_shared". A problem of the process or its fleet has no zone.
+// Problem is what needs attention. Kind is "fail_open", "replaced", "all_failing", "unchecked",
+// "reload", "file", "alone", "disagreement" or "not_shared". A problem of the process or its fleet
+// has no zone.
 type Problem struct {
 	Kind string `json:"kind"`
 	Zone string `json:"zone"`
@@ -85,8 +87,8 @@ type LocalityLeads struct {
 	Answers int    `json:"answers"`
 }
 
-// Nodes says what is known of a cluster's nodes. Problem says why its API server cannot be reached; then
-// the last state stays in force.
+// Nodes says what is known of a cluster's nodes. Problem says why its API server cannot be reached;
+// then the last state stays in force.
 type Nodes struct {
 	Cluster string `json:"cluster"`
 	Synced  bool   `json:"synced"`
@@ -117,8 +119,8 @@ type File struct {
 	UnusedOmitted int `json:"unused_omitted"`
 }
 
-// Name is an RRset in use. Answer says what the next answer is made of: "members", "fail_open", "nodata",
-// "servfail" or "fallback". Section is "answer", "additional" or "hints".
+// Name is an RRset in use. Answer says what the next answer is made of: "members", "fail_open",
+// "nodata", "servfail" or "fallback". Section is "answer", "additional" or "hints".
 type Name struct {
 	Rule    int    `json:"rule"` // index in the document's rules
 	Name    string `json:"name"`
@@ -144,8 +146,8 @@ func (n *Name) HasTiers() bool {
 	return slices.ContainsFunc(n.Members, func(m Member) bool { return m.Tier != n.Members[0].Tier })
 }
 
-// Member is one record of an RRset. State is "answers" if it has its turn in the next answers, else the
-// reason why not: "limit", "drained", "tier", "damped", "locality" or "down".
+// Member is one record of an RRset. State is "answers" if it has its turn in the next answers, else
+// the reason why not: "limit", "drained", "tier", "damped", "locality" or "down".
 type Member struct {
 	Member  string     `json:"member"`
 	Verdict string     `json:"verdict"` // of all checks together, or the override's
@@ -182,8 +184,8 @@ type Override struct {
 	Where string     `json:"where"` // file and line
 }
 
-// Probe is what a check knows of an address. Milliseconds has one for each of the last probes, oldest
-// first; Failed has the indexes of those that failed.
+// Probe is what a check knows of an address. Milliseconds has one for each of the last probes,
+// oldest first; Failed has the indexes of those that failed.
 type Probe struct {
 	Check        string     `json:"check"`
 	Verdict      string     `json:"verdict"`
@@ -201,7 +203,8 @@ type Probe struct {
 }
 
 // Load is what an endpoint says of its load. Kind is "share", of its weight that it asks for, or
-// "utilisation"; it is empty before the first valid report. Problem says why the last report is not valid.
+// "utilisation"; it is empty before the first valid report. Problem says why the last report is not
+// valid.
 type Load struct {
 	Kind    string  `json:"kind,omitempty"`
 	Value   float64 `json:"value"` // 1 is all of the weight, or fully busy

@@ -21,7 +21,8 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// freshFor is how long a document is served before another is made: many who look cost no more than one.
+// freshFor is how long a document is served before another is made: many who look cost no more than
+// one.
 const freshFor = time.Second
 
 // Paths of what is served.
@@ -70,7 +71,8 @@ func newHandler(source func() *Document, explain Explainer, loopback bool) *hand
 	return h
 }
 
-// policy lets the page have its own script, style, icon and documents, and nothing else from anywhere.
+// policy lets the page have its own script, style, icon and documents, and nothing else from
+// anywhere.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 

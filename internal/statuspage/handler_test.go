@@ -128,8 +128,8 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// The page has nothing inline, which its policy would not let run, and nothing that is not its own; what
-// comes from outside is text.
+// The page has nothing inline, which its policy would not let run, and nothing that is not its own;
+// what comes from outside is text.
 func TestPageIsInert(t *testing.T) {
 	body := do(newHandler(sample, nil, true), "GET", "localhost", "/").Body.String()
 	for _, bad := range []string{`<script>`, ` style="`, `<style`, ` onclick`, `javascript:`, `"//`, `http:`, `https:`} {
@@ -151,7 +151,8 @@ func TestPageIsInert(t *testing.T) {
 	}
 }
 
-// A document is made once a second at most; one that differs in its time only is the same to who has it.
+// A document is made once a second at most; one that differs in its time only is the same to who
+// has it.
 func TestETag(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		made, answers := 0, 0
@@ -184,7 +185,8 @@ func TestETag(t *testing.T) {
 	})
 }
 
-// A document that took long to make, or a process that stood still meanwhile, is not taken for a new one.
+// A document that took long to make, or a process that stood still meanwhile, is not taken for a
+// new one.
 func TestLongMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHandler(func() *Document {

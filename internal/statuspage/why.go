@@ -22,7 +22,8 @@ import (
 // WhyPath is where Why is served: /v1/why?name=NAME&type=TYPE&client=ADDRESS.
 const WhyPath = "/v1/why"
 
-// Question asks what a client would get. Type is an RR type such as A; the zero Client is 127.0.0.1.
+// Question asks what a client would get. Type is an RR type such as A; the zero Client is
+// 127.0.0.1.
 type Question struct {
 	Name   string // fully qualified
 	Type   uint16

@@ -50,7 +50,8 @@ func TestWhyQuestions(t *testing.T) {
 	}
 }
 
-// Each question resolves a name through the plugins below, so they are few at once, and few a second.
+// Each question resolves a name through the plugins below, so they are few at once, and few a
+// second.
 func TestWhyIsLimited(t *testing.T) {
 	arrived, release := make(chan struct{}), make(chan struct{})
 	h := newHandler(sample, func(context.Context, Question) *Why {

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// WriteText writes the answer as dig prints it, then the reasons, step by step. Errors are those of w.
+// WriteText writes the answer as dig prints it, then the reasons, step by step. Errors are those of
+// w.
 func (why *Why) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, ";; %s %s for %s, now %s", why.Name, why.Type, why.Client, why.Time.Format(time.RFC3339))

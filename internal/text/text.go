@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package text writes errors and log lines: lists of words, what may have been meant, and texts from
-// files and plugins made fit for one line.
+// Package text writes errors and log lines: lists of words, what may have been meant, and texts
+// from files and plugins made fit for one line.
 package text
 
 import (

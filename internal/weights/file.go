@@ -42,7 +42,8 @@ func (l NamedLine) String() string {
 	return fmt.Sprintf("%d: %s %s %s", l.Number, l.Name, cidr.Word(l.Targets), l.Text())
 }
 
-// Of returns the weight of an address in the RRset of an owner at a time, Default if no line has one.
+// Of returns the weight of an address in the RRset of an owner at a time, Default if no line has
+// one.
 func (f *File) Of(owner string, addr netip.Addr, now time.Time) uint16 {
 	if line := f.Find(owner, addr); line != nil {
 		return line.At(now)
@@ -50,9 +51,9 @@ func (f *File) Of(owner string, addr netip.Addr, now time.Time) uint16 {
 	return Default
 }
 
-// Find returns the line that has the weight of an address in the RRset of an owner, nil if none has: the
-// one for the name, or for the longest wildcard above it that has the address. It marks the line as
-// applied.
+// Find returns the line that has the weight of an address in the RRset of an owner, nil if none
+// has: the one for the name, or for the longest wildcard above it that has the address. It marks
+// the line as applied.
 func (f *File) Find(owner string, addr netip.Addr) *Line {
 	line := f.Peek(owner, addr)
 	if line != nil {
@@ -85,7 +86,8 @@ func (f *File) use(line *Line) {
 	}
 }
 
-// Next returns when a weight changes after a time, zero for never, and whether any weight ever does.
+// Next returns when a weight changes after a time, zero for never, and whether any weight ever
+// does.
 func (f *File) Next(now time.Time) (next time.Time, changes bool) {
 	first := int64(math.MaxInt64)
 	for i := range f.ramps {
@@ -99,8 +101,8 @@ func (f *File) Next(now time.Time) (next time.Time, changes bool) {
 	return next, len(f.ramps) > 0
 }
 
-// Differ reports whether any weight is another one at one time than at the other, or a ramp began or
-// ended in between.
+// Differ reports whether any weight is another one at one time than at the other, or a ramp began
+// or ended in between.
 func (f *File) Differ(from, to time.Time) bool {
 	differs := func(l NamedLine) bool { return l.At(from) != l.At(to) }
 	return slices.ContainsFunc(f.ramps, differs) || len(f.Ramps(from, to)) > 0

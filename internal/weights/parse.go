@@ -196,7 +196,8 @@ func (p *parser) warnOfEqual(lines []Line) {
 // included.
 const MaxLine = 4 << 10
 
-// CheckLength returns an error for a line that is too long to be meant, and to be repeated in an error.
+// CheckLength returns an error for a line that is too long to be meant, and to be repeated in an
+// error.
 func CheckLength(line []byte) error {
 	if len(line) > MaxLine {
 		return fmt.Errorf("line of %d bytes: want at most %d", len(line), MaxLine)
@@ -225,8 +226,8 @@ func CheckName(name string) error {
 	return fmt.Errorf("%q is neither a domain name nor an address: want one such as www.example.org, 192.0.2.1 or 192.0.2.0/24", name)
 }
 
-// isMisspelledAddress reports whether a name looks like an address that is none: all of its labels are
-// numbers, or the last one has what only misspelled addresses and their weights have, such as
+// isMisspelledAddress reports whether a name looks like an address that is none: all of its labels
+// are numbers, or the last one has what only misspelled addresses and their weights have, such as
 // 192.0.2.1/24, 192.0.2.1=5 and fe80::1%eth0.
 func isMisspelledAddress(name string) bool {
 	labels := dns.SplitDomainName(names.Spell(name))

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// ramp changes a weight over time, linearly and in steps of 1. It depends on nothing but the time of
-// day, in whole seconds: so all replicas have the same weight at the same time, a restart changes
-// nothing, and many ramps together make at most one step a second. Immutable.
+// ramp changes a weight over time, linearly and in steps of 1. It depends on nothing but the time
+// of day, in whole seconds: so all replicas have the same weight at the same time, a restart
+// changes nothing, and many ramps together make at most one step a second. Immutable.
 type ramp struct {
 	to    uint16
 	begin int64 // Unix time
@@ -31,8 +31,8 @@ func (l *Line) At(now time.Time) uint16 {
 // Changes reports whether the weight changes over time.
 func (l *Line) Changes() bool { return l.ramp != nil }
 
-// next returns the Unix time of the first step after a time: the beginning counts as one. It is 0 if
-// there is none.
+// next returns the Unix time of the first step after a time: the beginning counts as one. It is 0
+// if there is none.
 func (l *Line) next(now time.Time) int64 {
 	r := l.ramp
 	steps := int64(r.to) - int64(l.Weight)

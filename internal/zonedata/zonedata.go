@@ -14,8 +14,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/names"
 )
 
-// Data is the records of zones. Names are spelled as names.Spell spells them. Not safe for concurrent
-// use.
+// Data is the records of zones. Names are spelled as names.Spell spells them. Not safe for
+// concurrent use.
 type Data struct {
 	zones   []string            // whose records are all known
 	addrs   map[string][]Record // by owner
@@ -115,8 +115,8 @@ func (d *Data) Names() []string {
 // maxAliases bounds how many CNAME records are followed.
 const maxAliases = 16
 
-// Find returns the addresses of a name, and their owner: the name itself or, if it is an alias, the name
-// at the end of the chain. It also reports whether all of them are known.
+// Find returns the addresses of a name, and their owner: the name itself or, if it is an alias, the
+// name at the end of the chain. It also reports whether all of them are known.
 func (d *Data) Find(name string) (owner string, records []Record, known bool) {
 	owner = names.Spell(name)
 	for range maxAliases {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command manual makes a manual page from Markdown, as CoreDNS makes those of its plugins: it reads the one from standard input
-// and writes the other to standard output. Its arguments are the page's name and section: "coredns-balance 7", of README.md, or
-// "balancectl 1", of docs/balancectl.md.
+// Command manual makes a manual page from Markdown, as CoreDNS makes those of its plugins: it reads
+// the one from standard input and writes the other to standard output. Its arguments are the page's
+// name and section: "coredns-balance 7", of README.md, or "balancectl 1", of docs/balancectl.md.
 package main
 
 import (
@@ -16,7 +16,8 @@ import (
 	"github.com/russross/blackfriday/v2"
 )
 
-// title is that of CoreDNS' own pages, without a date: the page is as old as the commit that it is in.
+// title is that of CoreDNS' own pages, without a date: the page is as old as the commit that it is
+// in.
 const title = `%% "%s" "%s" "" "CoreDNS" "CoreDNS Plugins"` + "\n\n"
 
 var (
@@ -42,14 +43,16 @@ func manual(name, section, readme string) (string, error) {
 	return roff(fmt.Sprintf(title, strings.ToUpper(name), section) + page), nil
 }
 
-// roff renders Markdown. Lines are neither hyphenated nor stretched, for names of metrics are to be copied.
+// roff renders Markdown. Lines are neither hyphenated nor stretched, for names of metrics are to be
+// copied.
 func roff(markdown string) string {
 	r := renderer{md2man.NewRoffRenderer()}
 	text := string(blackfriday.Run([]byte(markdown), blackfriday.WithRenderer(r), blackfriday.WithExtensions(md2man.NewRoffRenderer().GetExtensions())))
 	return heading.ReplaceAllString(text, ".nr HY 0\n$0\n.ad l")
 }
 
-// renderer is md2man's but for tables, which are to fit the line: every cell may have several lines.
+// renderer is md2man's but for tables, which are to fit the line: every cell may have several
+// lines.
 type renderer struct{ blackfriday.Renderer }
 
 // RenderNode implements blackfriday.Renderer.

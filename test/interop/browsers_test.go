@@ -70,7 +70,8 @@ func each(served []netip.AddrPort) (all [][]netip.Addr) {
 func chromium(t *testing.T, url string) {
 	t.Helper()
 	dir := t.TempDir()
-	// Without the checks of local networks a page may hold frames of any address; certificates are our own.
+	// Without the checks of local networks a page may hold frames of any address; certificates are
+	// our own.
 	run(t, []string{"HOME=" + dir}, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--no-proxy-server", "--ignore-certificate-errors",
 		"--disable-features=LocalNetworkAccessChecks,HttpsUpgrades", "--user-data-dir="+dir, "--timeout=60000", "--dump-dom", url)
@@ -85,18 +86,21 @@ func chromiumDoH(t *testing.T, url string) {
 	chromium(t, url)
 }
 
-// firefoxPrefs keep Firefox from asking its makers and from trying https first, and let a page hold frames of any address.
+// firefoxPrefs keep Firefox from asking its makers and from trying https first, and let a page hold
+// frames of any address.
 var firefoxPrefs = []string{`"network.captive-portal-service.enabled", false`, `"network.connectivity-service.enabled", false`,
 	`"services.settings.server", "data:,#remote-settings-dummy/v1"`, `"dom.security.https_first", false`, `"network.lna.blocking", false`}
 
-// firefoxDoHPrefs have it ask over DoH alone, and take private addresses from there, as some members have.
+// firefoxDoHPrefs have it ask over DoH alone, and take private addresses from there, as some
+// members have.
 var firefoxDoHPrefs = []string{`"network.trr.mode", 3`, fmt.Sprintf(`"network.trr.uri", %q`, dohURL), `"network.trr.allow-rfc1918", true`}
 
 func firefox(t *testing.T, url string) { t.Helper(); firefoxWith(t, url) }
 
 func firefoxDoH(t *testing.T, url string) { t.Helper(); firefoxWith(t, url, firefoxDoHPrefs...) }
 
-// firefoxTargets does not demand that the target of an HTTPS record be where its name leads to already.
+// firefoxTargets does not demand that the target of an HTTPS record be where its name leads to
+// already.
 func firefoxTargets(t *testing.T, url string) {
 	t.Helper()
 	firefoxWith(t, url, append(firefoxDoHPrefs, `"network.dns.https_rr.check_record_with_cname", false`)...)

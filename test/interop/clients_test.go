@@ -26,12 +26,13 @@ import (
 // client is a program that looks names up, or that connects to what it finds.
 type client struct {
 	name string // as in the tables
-	// look looks a name up so many times and returns the addresses that it got, or the one that it connected to. Clients that
-	// keep answers are told not to, or get an alias for each time.
+	// look looks a name up so many times and returns the addresses that it got, or the one that it
+	// connected to. Clients that keep answers are told not to, or get an alias for each time.
 	look func(t *testing.T, name string, times int) [][]netip.Addr
 	// keep does the same for one name as the client comes, in one process; nil: as look.
 	keep func(t *testing.T, name string, times int) [][]netip.Addr
-	// goesOn reports whether the client gets to a member behind one that refuses; nil if it does not connect.
+	// goesOn reports whether the client gets to a member behind one that refuses; nil if it does
+	// not connect.
 	goesOn func(t *testing.T, name string) bool
 	// needs starts what the client needs; nil: nothing.
 	needs func(t *testing.T)
@@ -202,7 +203,8 @@ func goEnv(resolver, way string) []string {
 	return []string{goClientEnv + "=" + way, "GODEBUG=netdns=" + resolver}
 }
 
-// beGoClient prints a line of addresses for each time; arguments are a name or a URL, and how many times.
+// beGoClient prints a line of addresses for each time; arguments are a name or a URL, and how many
+// times.
 func beGoClient(way string, args []string) {
 	times, err := strconv.Atoi(args[1])
 	for ; times > 0 && err == nil; times-- {
@@ -267,7 +269,8 @@ func curl(args ...string) func(*testing.T, string, int) [][]netip.Addr {
 	return asking("curl", append([]string{"-sS", "http://NAME/"}, args...)...)
 }
 
-// gets reports whether a program, of which URL stands for the URL, gets past members that refuse, whoever leads.
+// gets reports whether a program, of which URL stands for the URL, gets past members that refuse,
+// whoever leads.
 func gets(env []string, program string, args ...string) func(*testing.T, string) bool {
 	return func(t *testing.T, name string) bool {
 		t.Helper()

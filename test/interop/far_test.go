@@ -53,8 +53,8 @@ func (v *visits) take(name string) (all []netip.AddrPort) {
 	return all
 }
 
-// backend answers with the address that it was reached at. Paths are for browsers: /frames?URL... is a page of those URLs,
-// /chain/N a page that holds the page /chain/N-1 of the same host.
+// backend answers with the address that it was reached at. Paths are for browsers: /frames?URL...
+// is a page of those URLs, /chain/N a page that holds the page /chain/N-1 of the same host.
 func backend(w http.ResponseWriter, r *http.Request) {
 	at := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr).AddrPort()
 	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
@@ -84,8 +84,8 @@ func backend(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, at.Addr())
 }
 
-// certificate is the one that all servers here show, for example.org, what is below, what is below services, and 10.9.0.1. The
-// authority issued it.
+// certificate is the one that all servers here show, for example.org, what is below, what is below
+// services, and 10.9.0.1. The authority issued it.
 var authority, certificate, certificateKey = func() (ca, cert []byte, key *ecdsa.PrivateKey) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -112,7 +112,8 @@ var authority, certificate, certificateKey = func() (ca, cert []byte, key *ecdsa
 	return ca, cert, key
 }()
 
-// listenTLS serves the backends over TLS on ports 443 and 8443, in the network of the calling thread.
+// listenTLS serves the backends over TLS on ports 443 and 8443, in the network of the calling
+// thread.
 func listenTLS() error {
 	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: certificateKey}}, NextProtos: []string{"http/1.1"}}
 	quiet := log.New(io.Discard, "", 0) // of clients that try TLS and do not know the issuer

@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// TestHabits fills the table of how clients ask, what they keep and whether they go on to the next address.
+// TestHabits fills the table of how clients ask, what they keep and whether they go on to the next
+// address.
 func TestHabits(t *testing.T) {
 	s := serve(t)
 	table := table{marker: "habits", head: []string{"client", "asks", "queries for A a lookup", "4000 addresses", "keeps answers", "goes on"}}
@@ -34,8 +35,8 @@ func TestHabits(t *testing.T) {
 	table.compare(t)
 }
 
-// asks says over what a client asks, for which types and how large an answer over UDP it takes, and how many queries for A
-// a lookup takes.
+// asks says over what a client asks, for which types and how large an answer over UDP it takes, and
+// how many queries for A a lookup takes.
 func asks(t *testing.T, s *server, c client) (how string, queries int) {
 	t.Helper()
 	questions := s.asked("four.example.org", func() { c.look(t, "four.example.org", 1) })
@@ -107,8 +108,9 @@ func keeps(t *testing.T, s *server, c client) string {
 	return "at TTL 300 and at 0"
 }
 
-// A name without AAAA records that an alias leads to: systemd-resolved asks for the A records of both, at once for the alias and then
-// for its target, so that one lookup takes two turns, and of an even number of members every other one never leads.
+// A name without AAAA records that an alias leads to: systemd-resolved asks for the A records of
+// both, at once for the alias and then for its target, so that one lookup takes two turns, and of
+// an even number of members every other one never leads.
 func TestResolvedAsksTwiceForAnAlias(t *testing.T) {
 	s := serve(t)
 	nssResolve(t)

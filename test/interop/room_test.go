@@ -2,9 +2,10 @@
 
 //go:build linux
 
-// Package interop shows what real clients make of our answers: which address they try first, what they sort, keep and
-// cache. It runs in namespaces of its own (network, mounts, processes), where /etc/resolv.conf points at a CoreDNS that the
-// tests start on the router. What it sees is compared with the tables in bench/results/clients.md.
+// Package interop shows what real clients make of our answers: which address they try first, what
+// they sort, keep and cache. It runs in namespaces of its own (network, mounts, processes), where
+// /etc/resolv.conf points at a CoreDNS that the tests start on the router. What it sees is compared
+// with the tables in bench/results/clients.md.
 package interop
 
 import (
@@ -25,7 +26,8 @@ import (
 	_ "github.com/seed-f1518d44/balance/internal/directives" // its changes run the tests anew
 )
 
-// roomEnv is set in the process that runs in the namespaces; it names the directory of what is bound over /etc.
+// roomEnv is set in the process that runs in the namespaces; it names the directory of what is
+// bound over /etc.
 const roomEnv = "INTEROP_ROOM"
 
 // The client's machine has one interface, with these addresses, and a router.
@@ -63,7 +65,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// enterRoom runs this binary again in new namespaces and returns its exit status. Whatever it leaves running ends with it.
+// enterRoom runs this binary again in new namespaces and returns its exit status. Whatever it
+// leaves running ends with it.
 func enterRoom() int {
 	dir, err := os.MkdirTemp("", "interop")
 	if err != nil {
@@ -140,8 +143,8 @@ var farNetwork *os.File
 // farPath is a path to it, for nsenter.
 func farPath() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), farNetwork.Fd()) }
 
-// openFar makes the network where the members are, joins it to the room's, and serves HTTP on every member. Its thread
-// ends with its goroutine; the sockets stay there.
+// openFar makes the network where the members are, joins it to the room's, and serves HTTP on every
+// member. Its thread ends with its goroutine; the sockets stay there.
 func openFar() error {
 	runtime.LockOSThread()
 	if err := syscall.Unshare(syscall.CLONE_NEWNET); err != nil {

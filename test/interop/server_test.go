@@ -23,7 +23,8 @@ import (
 // patience is how long a client may take for all that it is told to do: its end means "never".
 const patience = 2 * time.Minute
 
-// memberSets are the RRsets that clients look up, by the first label of their name below example.org. The client's machine is
+// memberSets are the RRsets that clients look up, by the first label of their name below
+// example.org. The client's machine is
 // 10.9.0.10/24 and 2001:db8:9::10/64. Wildcards below are aliases, for clients that would not ask twice for one name.
 var memberSets = map[string][]netip.Addr{
 	"four":  addrs("198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4"),
@@ -93,7 +94,8 @@ type server struct {
 	log *testserver.Log
 }
 
-// corefile has every name balanced, some answered with one member each, and some with a member down.
+// corefile has every name balanced, some answered with one member each, and some with a member
+// down.
 const corefile = `(names) {
     log . "asked {name} {type} {proto} {>bufsize}"
     errors
@@ -186,7 +188,8 @@ func (s *server) asked(name string, do func()) (all []question) {
 	return all
 }
 
-// catchUp waits until the log has what was asked so far: a line is written after the answer has gone out.
+// catchUp waits until the log has what was asked so far: a line is written after the answer has
+// gone out.
 func (s *server) catchUp() {
 	s.t.Helper()
 	direct := net.Resolver{PreferGo: true} // whatever nsswitch.conf says

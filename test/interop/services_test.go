@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// destinations are where a browser goes, by the label of services; those that are not here it does not reach.
+// destinations are where a browser goes, by the label of services; those that are not here it does
+// not reach.
 type destinations map[string][]netip.AddrPort
 
 func at(texts ...string) (all []netip.AddrPort) {
@@ -24,8 +25,8 @@ func at(texts ...string) (all []netip.AddrPort) {
 // own is the A record of services that have one.
 var own = at("198.51.100.1:443")
 
-// What Firefox makes of HTTPS records over DoH: the port; the hints if there are no addresses, as we leave and order them. Where there are,
-// it depends on which answer is first.
+// What Firefox makes of HTTPS records over DoH: the port; the hints if there are no addresses, as
+// we leave and order them. Where there are, it depends on which answer is first.
 var firefoxOverDoH = destinations{"noaddr": at("198.51.100.5:443", "198.51.100.6:443"), "down": at("198.51.100.6:443"),
 	"port": at("198.51.100.1:8443"), "priority": own, "alias": own}
 

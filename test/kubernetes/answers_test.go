@@ -34,14 +34,16 @@ func TestManifests(t *testing.T) {
 	t.Run("API server restarts", testAPIServerRestarts)
 }
 
-// Endpoints in several slices, whose order the kubernetes plugin gets from a map: TestShuffledUpstream.
+// Endpoints in several slices, whose order the kubernetes plugin gets from a map:
+// TestShuffledUpstream.
 func testHeadless(t *testing.T) {
 	n := newNamespace(t, "headless")
 	cycle := severalSlices(t, n, "web")
 	rotates(t, n.fqdn("web"), cycle, 200*len(cycle))
 }
 
-// severalSlices makes a headless service with twelve ready endpoints in three slices and returns their addresses.
+// severalSlices makes a headless service with twelve ready endpoints in three slices and returns
+// their addresses.
 func severalSlices(t *testing.T, n namespace, service string) (cycle []string) {
 	t.Helper()
 	var endpoints [3][]discoveryv1.Endpoint
@@ -138,7 +140,8 @@ func testExternalName(t *testing.T) {
 	rotates(t, n.fqdn("db"), outerNames, 300)
 }
 
-// kubeadm's own Corefile, from its source, with the one word replaced that our README says to replace.
+// kubeadm's own Corefile, from its source, with the one word replaced that our README says to
+// replace.
 func TestKubeadm(t *testing.T) {
 	theCluster.apply(t)
 	corefile := kubeadmCorefile(t)
@@ -166,8 +169,9 @@ func kubeadmCorefile(t *testing.T) string {
 	return corefileIn(t, strings.TrimSpace(string(out))+"/cmd/kubeadm/app/phases/addons/dns/manifests.go")
 }
 
-// The premise of all this: the kubernetes plugin alone gives the same endpoints in ever another order. And the health check that our
-// ConfigMap has as a comment: a pod that is ready for Kubernetes, but that nobody reaches, is not answered.
+// The premise of all this: the kubernetes plugin alone gives the same endpoints in ever another
+// order. And the health check that our ConfigMap has as a comment: a pod that is ready for
+// Kubernetes, but that nobody reaches, is not answered.
 func TestHealthCheck(t *testing.T) {
 	theCluster.apply(t)
 	configure(t, "coredns", map[string]string{"Corefile": uncommented(t, manifestCorefile(t)) +
@@ -183,7 +187,8 @@ func TestHealthCheck(t *testing.T) {
 	swallow(t, [4]byte{10, 244, 5, 5}, 5432)
 	const gone, silent = "10.244.5.4", "10.244.5.5"
 	n := namespace("default")
-	// Those that are to leave come first: an answer without them is one after they were judged then, not one before they were known.
+	// Those that are to leave come first: an answer without them is one after they were judged
+	// then, not one before they were known.
 	n.headless(t, "db", ready(gone, silent), ready(slices.Sorted(maps.Keys(backends))...))
 	becomes := func(want ...string) {
 		t.Helper()
@@ -273,8 +278,8 @@ func listen(t *testing.T, addr string) net.Listener {
 	return l
 }
 
-// swallow makes an address at which connections neither open nor are refused, as behind a firewall: a listener that
-// accepts nothing, and whose queue is full.
+// swallow makes an address at which connections neither open nor are refused, as behind a firewall:
+// a listener that accepts nothing, and whose queue is full.
 func swallow(t *testing.T, addr [4]byte, port int) {
 	t.Helper()
 	at := &syscall.SockaddrInet4{Addr: addr, Port: port}

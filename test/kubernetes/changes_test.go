@@ -16,9 +16,9 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
-// watched is a headless service that clients ask for without a pause while its endpoints change. Every change waits
-// until all clients have seen the one before, so that it is known what an answer may hold: what the API server said when it was
-// asked, or what a change under way makes of it.
+// watched is a headless service that clients ask for without a pause while its endpoints change.
+// Every change waits until all clients have seen the one before, so that it is known what an answer
+// may hold: what the API server said when it was asked, or what a change under way makes of it.
 type watched struct {
 	t       *testing.T
 	n       namespace
@@ -116,7 +116,8 @@ func (w *watched) observe(o *observer) {
 	}
 }
 
-// newestSeen returns the newest version that any client has seen: nobody may be answered an older one.
+// newestSeen returns the newest version that any client has seen: nobody may be answered an older
+// one.
 func (w *watched) newestSeen() int {
 	newest := 0
 	for _, o := range w.clients {
@@ -181,8 +182,8 @@ func (w *watched) end() {
 	w.running.Wait()
 }
 
-// shuffle makes n changes of all kinds: endpoints become unready and ready, come, go and move to another slice. It leaves alone
-// those that it is told to.
+// shuffle makes n changes of all kinds: endpoints become unready and ready, come, go and move to
+// another slice. It leaves alone those that it is told to.
 func (w *watched) shuffle(n int, stay []string) {
 	w.t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -224,7 +225,8 @@ func threeSlices() map[string]map[string]bool {
 	}
 }
 
-// Whatever comes and goes, every query is answered with what the API says, and those that stay take equal turns.
+// Whatever comes and goes, every query is answered with what the API says, and those that stay take
+// equal turns.
 func testChanges(t *testing.T, name string, clients int) {
 	w := watch(t, newNamespace(t, "changes-"+name), clients, threeSlices())
 	w.shuffle(60, staying)
@@ -236,8 +238,8 @@ func testChanges(t *testing.T, name string, clients int) {
 	w.leadEqually(clients)
 }
 
-// skipsNobody fails the test unless each answer of a history is led by the member that was due: the one after the last
-// lead or, where that has gone, the next that is there.
+// skipsNobody fails the test unless each answer of a history is led by the member that was due: the
+// one after the last lead or, where that has gone, the next that is there.
 func (w *watched) skipsNobody(history []observation) {
 	w.t.Helper()
 	for i, now := range history[1:] {
@@ -254,8 +256,8 @@ func (w *watched) skipsNobody(history []observation) {
 	w.t.Logf("%d answers over %d versions of the endpoints", len(history), len(w.versions))
 }
 
-// leadEqually fails the test unless those that stayed led equally often. With several clients answers may be under way with the
-// set of before when a change comes.
+// leadEqually fails the test unless those that stayed led equally often. With several clients
+// answers may be under way with the set of before when a change comes.
 func (w *watched) leadEqually(clients int) {
 	w.t.Helper()
 	var counts []int
@@ -273,7 +275,8 @@ func (w *watched) leadEqually(clients int) {
 	}
 }
 
-// While the API server is gone, answers go on where they stood; what changes after it is back is seen.
+// While the API server is gone, answers go on where they stood; what changes after it is back is
+// seen.
 func testAPIServerRestarts(t *testing.T) {
 	w := watch(t, newNamespace(t, "restart"), 1, threeSlices())
 	if err := theCluster.apiserver.end(syscall.SIGKILL); err != nil {

@@ -22,11 +22,12 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-// theCluster is the one that all tests of a run share. Each test keeps to a namespace of its own there.
+// theCluster is the one that all tests of a run share. Each test keeps to a namespace of its own
+// there.
 var theCluster *cluster
 
-// cluster is an etcd and a kube-apiserver. Its address is that of the Service kubernetes, for nobody translates
-// addresses here.
+// cluster is an etcd and a kube-apiserver. Its address is that of the Service kubernetes, for
+// nobody translates addresses here.
 type cluster struct {
 	dir       string
 	etcd      *process
@@ -45,8 +46,8 @@ type boot struct {
 
 const etcdURL = "http://127.0.0.1:2379"
 
-// startCluster starts a cluster that keeps its files in dir, and returns when it has the namespaces and roles that
-// every cluster has.
+// startCluster starts a cluster that keeps its files in dir, and returns when it has the namespaces
+// and roles that every cluster has.
 func startCluster(dir string) (*cluster, error) {
 	c := &cluster{dir: dir}
 	if err := errors.Join(c.makeKeys(), c.startEtcd()); err != nil {
@@ -63,7 +64,8 @@ func (c *cluster) path(name string) string { return filepath.Join(c.dir, name) }
 // auditPolicy logs who asked for what and how that ended.
 const auditPolicy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
 
-// makeKeys makes the server's certificate, the key that signs tokens, an administrator's token, and clients for it.
+// makeKeys makes the server's certificate, the key that signs tokens, an administrator's token, and
+// clients for it.
 func (c *cluster) makeKeys() error {
 	served, servedKey, err := cert.GenerateSelfSignedCertKey("kubernetes.default.svc", []net.IP{net.ParseIP(apiAddress)}, nil)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// corefileIn returns the Corefile of the ConfigMap that kubeadm's source has as a template. To link all of kubeadm
-// for a constant would take minutes.
+// corefileIn returns the Corefile of the ConfigMap that kubeadm's source has as a template. To link
+// all of kubeadm for a constant would take minutes.
 func corefileIn(t *testing.T, source string) string {
 	t.Helper()
 	parsed, err := parser.ParseFile(token.NewFileSet(), source, nil, 0)

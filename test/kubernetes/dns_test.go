@@ -93,8 +93,8 @@ func after(cycle []string, who string) string {
 	return cycle[0]
 }
 
-// rotates fails the test unless n answers for a name are rotations of the cycle, each led by the member after the
-// one that led before.
+// rotates fails the test unless n answers for a name are rotations of the cycle, each led by the
+// member after the one that led before.
 func rotates(t testing.TB, name string, cycle []string, n int) {
 	t.Helper()
 	clients := []*client{dial(t, "udp"), dial(t, "tcp")}
@@ -114,12 +114,12 @@ func isRotation(got, cycle []string) bool {
 	return at >= 0 && slices.Equal(got, append(slices.Clone(cycle[at:]), cycle[:at]...))
 }
 
-// outerNames are three addresses that the world outside has for every name below example.org. Below example.net every name has
-// three of its own.
+// outerNames are three addresses that the world outside has for every name below example.org. Below
+// example.net every name has three of its own.
 var outerNames = []string{"198.51.100.1", "198.51.100.2", "198.51.100.3"}
 
-// runOuterServer runs the name server in the node's resolv.conf until the test ends. It knows all names below
-// example.org and gives their addresses in any order.
+// runOuterServer runs the name server in the node's resolv.conf until the test ends. It knows all
+// names below example.org and gives their addresses in any order.
 func runOuterServer(t testing.TB, podUser int) {
 	t.Helper()
 	packets, err := listenBesideDNS(t, podUser)
@@ -139,8 +139,8 @@ func runOuterServer(t testing.TB, podUser int) {
 	})
 }
 
-// listenBesideDNS listens on port 53 of the name server outside. CoreDNS will listen on that port of all addresses, which
-// works for sockets of one user that allow it.
+// listenBesideDNS listens on port 53 of the name server outside. CoreDNS will listen on that port
+// of all addresses, which works for sockets of one user that allow it.
 func listenBesideDNS(t testing.TB, user int) (net.PacketConn, error) {
 	shared := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }), err)

@@ -46,7 +46,8 @@ const fleetCorefile = `.:53 {
 `
 
 // Three pods of the component fleet find each other by the headless Service, which they answer for
-// themselves, with a key from a Secret. They agree on a backend that dies, and on one that comes back.
+// themselves, with a key from a Secret. They agree on a backend that dies, and on one that comes
+// back.
 func TestFleet(t *testing.T) {
 	fleetKey(t)
 	theCluster.apply(t, "fleet", "locality")

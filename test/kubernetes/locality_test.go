@@ -21,8 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// What an operator gets who adds the component locality and two lines to the rule: pods of the client's
-// zone lead. The nodes are node-1 to node-6, two in each of three zones.
+// What an operator gets who adds the component locality and two lines to the rule: pods of the
+// client's zone lead. The nodes are node-1 to node-6, two in each of three zones.
 func TestLocality(t *testing.T) {
 	theCluster.apply(t)
 	makeNodes(t)
@@ -70,8 +70,8 @@ func zoneOf(i int) string { return "zone-" + string(rune('a'+(i-1)/2)) }
 func podOn(node, pod int) string   { return fmt.Sprintf("10.244.%d.%d", node, pod) }
 func podOnV6(node, pod int) string { return fmt.Sprintf("fd00:10:244:%x::%x", node, pod) }
 
-// makeNodes makes nodes as they are in a cluster with --node-cidr-mask-size 24 and two families. They are
-// gone at the end of the test.
+// makeNodes makes nodes as they are in a cluster with --node-cidr-mask-size 24 and two families.
+// They are gone at the end of the test.
 func makeNodes(t testing.TB) {
 	t.Helper()
 	for i := 1; i <= nodes; i++ {
@@ -179,7 +179,8 @@ func (c *client) becomes(t testing.TB, name string, near ...string) {
 	})
 }
 
-// nearFirst fails the test unless the near members lead answers equally often, and come before all others.
+// nearFirst fails the test unless the near members lead answers equally often, and come before all
+// others.
 func (c *client) nearFirst(t testing.TB, name string, qtype uint16, members int, near ...string) {
 	t.Helper()
 	leads := map[string]int{}
@@ -197,8 +198,8 @@ func (c *client) nearFirst(t testing.TB, name string, qtype uint16, members int,
 	}
 }
 
-// Without the right to read nodes, answers have the policy's order, the pod is not ready, and the log says
-// why. With the right that is over.
+// Without the right to read nodes, answers have the policy's order, the pod is not ready, and the
+// log says why. With the right that is over.
 func testNotSynced(t *testing.T, p *pod, n namespace) {
 	t.Helper()
 	const log = `locality kubernetes (in-cluster): cannot read nodes: nodes is forbidden: User "system:serviceaccount:kube-system:coredns" cannot`
@@ -224,8 +225,8 @@ func testNotSynced(t *testing.T, p *pod, n namespace) {
 	theCluster.apply(t, "locality")
 }
 
-// In every zone its own pods lead, A and AAAA alike, for pods and nodes; the zone of a node's own address
-// is the node's. A client of no zone gets the policy's order.
+// In every zone its own pods lead, A and AAAA alike, for pods and nodes; the zone of a node's own
+// address is the node's. A client of no zone gets the policy's order.
 func testZones(t *testing.T, n namespace) {
 	web := n.fqdn("web")
 	for first := 1; first <= nodes; first += 2 {
@@ -264,8 +265,8 @@ func testPodsComeAndGo(t *testing.T, n namespace) {
 	c.nearFirst(t, web, dns.TypeA, nodes, podOn(1, 1), podOn(2, 1))
 }
 
-// A node that changes its zone takes its pods along within a second. A slow machine may take longer now
-// and then, but not every time.
+// A node that changes its zone takes its pods along within a second. A slow machine may take longer
+// now and then, but not every time.
 func testNodeChangesZone(t *testing.T, n namespace) {
 	web, c := n.fqdn("web"), dialFrom(t, podOn(1, 77))
 	var took []time.Duration
@@ -308,7 +309,8 @@ func testReloadKeepsNodes(t *testing.T, p *pod, n namespace) {
 	c.becomes(t, n.fqdn("web"), podOn(1, 1), podOn(2, 1))
 }
 
-// nodeRequests returns how often CoreDNS has begun to list or watch nodes since the API server started.
+// nodeRequests returns how often CoreDNS has begun to list or watch nodes since the API server
+// started.
 func nodeRequests(t *testing.T) (n int) {
 	t.Helper()
 	for _, r := range requestsIn(t, theCluster.boots[len(theCluster.boots)-1].audit) {
@@ -319,8 +321,8 @@ func nodeRequests(t *testing.T) (n int) {
 	return n
 }
 
-// While the API server is gone, the last localities stay in force; the log, the page and a metric say so.
-// What changes after it is back is seen.
+// While the API server is gone, the last localities stay in force; the log, the page and a metric
+// say so. What changes after it is back is seen.
 func testLostAPIServer(t *testing.T, p *pod, n namespace) {
 	const reached = `coredns_balance_locality_api_server_reached{zone="."}`
 	web, c := n.fqdn("web"), dialFrom(t, podOn(5, 77))

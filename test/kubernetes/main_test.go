@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kubernetes tests a CoreDNS with balance against a real Kubernetes API: etcd, kube-apiserver with RBAC
-// and our manifests, built and run here, without Docker. CoreDNS runs as the manifests' pod would: its ConfigMap's
-// Corefile, its ServiceAccount's token, its port 53, in a root directory of its own.
+// Package kubernetes tests a CoreDNS with balance against a real Kubernetes API: etcd,
+// kube-apiserver with RBAC and our manifests, built and run here, without Docker. CoreDNS runs as
+// the manifests' pod would: its ConfigMap's Corefile, its ServiceAccount's token, its port 53, in a
+// root directory of its own.
 //
-// All of it lives in namespaces of its own (network, mounts, processes), where the addresses that a cluster has are
-// addresses of the loopback interface: nothing is reachable from outside, no port is taken, and all processes end
-// with the test. Scheduler, kubelet and controllers do not run; what they would do for DNS, the tests do.
+// All of it lives in namespaces of its own (network, mounts, processes), where the addresses that a
+// cluster has are addresses of the loopback interface: nothing is reachable from outside, no port
+// is taken, and all processes end with the test. Scheduler, kubelet and controllers do not run;
+// what they would do for DNS, the tests do.
 package kubernetes
 
 import (
@@ -32,7 +34,8 @@ const (
 	outerAddress = "172.18.0.53" // the name server in the node's resolv.conf
 )
 
-// insideEnv says that this process is in its own namespaces, and holds the directory for temporary files.
+// insideEnv says that this process is in its own namespaces, and holds the directory for temporary
+// files.
 const insideEnv = "BALANCE_TEST_KUBERNETES_DIR"
 
 func TestMain(m *testing.M) {
@@ -46,7 +49,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// enterNamespaces runs this program in new namespaces, in which it is process 1: with it, all others end.
+// enterNamespaces runs this program in new namespaces, in which it is process 1: with it, all
+// others end.
 func enterNamespaces() int {
 	dir, err := os.MkdirTemp("", "kubernetes")
 	if err != nil {
@@ -72,7 +76,8 @@ func enterNamespaces() int {
 	return 0
 }
 
-// runInside runs the tests with a cluster, and fails where they leave goroutines or processes behind.
+// runInside runs the tests with a cluster, and fails where they leave goroutines or processes
+// behind.
 func runInside(m *testing.M) (code int, err error) {
 	if err := setUpNetwork(); err != nil {
 		return 1, err

@@ -24,8 +24,8 @@ import (
 // deployment is where the manifests are.
 const deployment = "../../deploy/kubernetes"
 
-// apply does what kubectl apply --server-side --force-conflicts -k does with our manifests and some of their components. It
-// takes back what an earlier test changed in them.
+// apply does what kubectl apply --server-side --force-conflicts -k does with our manifests and some
+// of their components. It takes back what an earlier test changed in them.
 func (c *cluster) apply(t testing.TB, components ...string) {
 	t.Helper()
 	dyn, err := dynamic.NewForConfigAndClient(c.config, c.http)
@@ -46,8 +46,8 @@ func (c *cluster) apply(t testing.TB, components ...string) {
 	}
 }
 
-// manifests builds our manifests, with some of their components, as an operator does who lists them in the
-// kustomization.
+// manifests builds our manifests, with some of their components, as an operator does who lists them
+// in the kustomization.
 func manifests(t testing.TB, components []string) (objects []unstructured.Unstructured) {
 	t.Helper()
 	tree, err := filepath.Abs(deployment)

@@ -27,10 +27,10 @@ const (
 	floodClients  = 32
 )
 
-// BenchmarkMemory measures the memory of the manifests' pod, with loadbalance in the place of balance beside it: after
-// the start in an empty cluster and in one with many services, after every service was asked for, and after floods of
-// random names inside and outside the cluster. It fails where the pod ever had more than the Deployment's limit. Run it
-// with -benchtime 1x.
+// BenchmarkMemory measures the memory of the manifests' pod, with loadbalance in the place of
+// balance beside it: after the start in an empty cluster and in one with many services, after every
+// service was asked for, and after floods of random names inside and outside the cluster. It fails
+// where the pod ever had more than the Deployment's limit. Run it with -benchtime 1x.
 func BenchmarkMemory(b *testing.B) {
 	theCluster.apply(b)
 	plugins := []string{"loadbalance", "balance"}
@@ -75,7 +75,8 @@ func runWith(b *testing.B, plugin string) *pod {
 	return runPod(b, "coredns")
 }
 
-// report reports what the pod takes now: resident memory, the most of it so far, and the Go heap in use.
+// report reports what the pod takes now: resident memory, the most of it so far, and the Go heap in
+// use.
 func (p *pod) report(b *testing.B) {
 	b.Helper()
 	const mib = 1 << 20
@@ -177,7 +178,8 @@ func (n namespace) askAll(i int) *dns.Msg {
 	return new(dns.Msg).SetQuestion(fmt.Sprintf("10-244-%d-%d.%s.pod.cluster.local.", host>>8, host&255, n), dns.TypeA)
 }
 
-// askRandomly asks for names in the cluster, half of which do not exist; the others are of pods that may not exist.
+// askRandomly asks for names in the cluster, half of which do not exist; the others are of pods
+// that may not exist.
 func (n namespace) askRandomly(i int) *dns.Msg {
 	a := rand.Uint32()
 	if i%2 == 0 {

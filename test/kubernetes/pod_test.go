@@ -33,10 +33,11 @@ const tokenDir = "var/run/secrets/kubernetes.io/serviceaccount"
 // capNetBindService is CAP_NET_BIND_SERVICE, see capabilities(7).
 const capNetBindService = 10
 
-// pod is the container of the Deployment coredns, run as the kubelet and a container runtime would run it: in a
-// root directory that holds the program, the ConfigMaps' volumes, the ServiceAccount's token and the node's
-// resolv.conf, as the user and with the arguments that the Deployment names. The network is the one that all of this
-// test is in, so there is one pod at a time, unless the Corefile binds each to the address in POD_IP.
+// pod is the container of the Deployment coredns, run as the kubelet and a container runtime would
+// run it: in a root directory that holds the program, the ConfigMaps' volumes, the ServiceAccount's
+// token and the node's resolv.conf, as the user and with the arguments that the Deployment names.
+// The network is the one that all of this test is in, so there is one pod at a time, unless the
+// Corefile binds each to the address in POD_IP.
 type pod struct {
 	*process
 	address   string
@@ -45,8 +46,8 @@ type pod struct {
 	container corev1.Container
 }
 
-// runPod starts the Deployment's container with a program in place of its image, and returns when it is ready as
-// its readinessProbe has it. It ends with the test.
+// runPod starts the Deployment's container with a program in place of its image, and returns when
+// it is ready as its readinessProbe has it. It ends with the test.
 func runPod(t testing.TB, program string) *pod {
 	t.Helper()
 	p := startPod(t, program)
@@ -64,7 +65,8 @@ func startPod(t testing.TB, program string) *pod {
 	return startPodAt(t, program, dnsAddress)
 }
 
-// startPodAt starts a pod at an address. At that of the Service, the name server outside runs beside it.
+// startPodAt starts a pod at an address. At that of the Service, the name server outside runs
+// beside it.
 func startPodAt(t testing.TB, program, address string) *pod {
 	t.Helper()
 	path, err := binary(program)
@@ -99,8 +101,8 @@ func startPodAt(t testing.TB, program, address string) *pod {
 	return p
 }
 
-// races returns the reports of the race detector, except for one race that CoreDNS has: on a reload the kubernetes plugin
-// sets klog's logger while its informers of before use it.
+// races returns the reports of the race detector, except for one race that CoreDNS has: on a reload
+// the kubernetes plugin sets klog's logger while its informers of before use it.
 func (p *pod) races() (reports []string) {
 	for report := range strings.SplitSeq(p.output(), "==================\n") {
 		if strings.Contains(report, "DATA RACE") && !strings.Contains(report, "coredns/plugin/kubernetes.setup()") {
@@ -137,8 +139,8 @@ func (p *pod) command() *exec.Cmd {
 	return cmd
 }
 
-// user returns the user that the pod runs as: the Deployment's, but root where our user namespace has nobody else, for the
-// test was not started by root.
+// user returns the user that the pod runs as: the Deployment's, but root where our user namespace
+// has nobody else, for the test was not started by root.
 func (p *pod) user() int {
 	users, err := os.ReadFile("/proc/self/uid_map")
 	if who := p.spec.SecurityContext; err == nil && strings.Contains(string(users), "4294967295") && who != nil && who.RunAsUser != nil {
@@ -200,8 +202,8 @@ func (p *pod) mountToken(t testing.TB) {
 	})
 }
 
-// mountConfigMaps writes the volumes that are ConfigMaps or Secrets. Called again it does what the kubelet does when one of them
-// has changed: a new directory, and a symlink that is swapped.
+// mountConfigMaps writes the volumes that are ConfigMaps or Secrets. Called again it does what the
+// kubelet does when one of them has changed: a new directory, and a symlink that is swapped.
 func (p *pod) mountConfigMaps(t testing.TB) {
 	t.Helper()
 	for _, mount := range p.container.VolumeMounts {

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// patience is how long a test waits for what must come: long enough for any machine, so that its end means "never".
+// patience is how long a test waits for what must come: long enough for any machine, so that its
+// end means "never".
 const patience = 2 * time.Minute
 
 // binary returns the path of a program that the Makefile builds.
@@ -57,7 +58,8 @@ func start(cmd *exec.Cmd, log string) (*process, error) {
 	return p, nil
 }
 
-// end sends a signal and waits for the end. It returns what the process returned, nil if the signal itself ended it.
+// end sends a signal and waits for the end. It returns what the process returned, nil if the signal
+// itself ended it.
 func (p *process) end(signal syscall.Signal) error {
 	if err := p.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -93,7 +95,8 @@ func (p *process) tail() []byte {
 	return bytes.Join(lines[max(0, len(lines)-30):], []byte("\n"))
 }
 
-// await calls done until it returns nil; an error if that never comes, or where the process ends before.
+// await calls done until it returns nil; an error if that never comes, or where the process ends
+// before.
 func (p *process) await(done func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

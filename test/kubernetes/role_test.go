@@ -15,9 +15,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// The ClusterRole grants what CoreDNS asks for, and no more, with the component locality too: no request was ever
-// forbidden, in all tests before this one too, and each verb on each resource is used. API servers without the feature
-// WatchList, older ones, are asked for a list before a watch.
+// The ClusterRole grants what CoreDNS asks for, and no more, with the component locality too: no
+// request was ever forbidden, in all tests before this one too, and each verb on each resource is
+// used. API servers without the feature WatchList, older ones, are asked for a list before a watch.
 func TestRoleGrantsWhatIsUsed(t *testing.T) {
 	theCluster.apply(t, "locality")
 	configure(t, "coredns", map[string]string{"Corefile": localityCorefile(t)})
@@ -34,7 +34,8 @@ func TestRoleGrantsWhatIsUsed(t *testing.T) {
 	for _, b := range theCluster.boots {
 		for _, r := range requestsIn(t, b.audit) {
 			used[r.what()] = true
-			// Before it is ready the API server may not know its roles. TestLocality begins without the right to nodes.
+			// Before it is ready the API server may not know its roles. TestLocality begins without
+			// the right to nodes.
 			if r.ResponseStatus.Code == 403 && r.Time.After(b.ready) && r.ObjectRef.Resource != "nodes" {
 				t.Errorf("forbidden: %+v", r)
 			}

@@ -14,7 +14,8 @@ import (
 // namespace is a namespace of the cluster that a test has for itself.
 type namespace string
 
-// newNamespace makes a namespace. Nobody deletes what is in a namespace here, so it stays; a run has a new cluster.
+// newNamespace makes a namespace. Nobody deletes what is in a namespace here, so it stays; a run
+// has a new cluster.
 func newNamespace(t testing.TB, name string) namespace {
 	t.Helper()
 	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package peers has tests of probes against servers that other people wrote: HAProxy and nginx behind
-// the PROXY protocol and over HTTP/2, and sshd, which says how a connection ended.
+// Package peers has tests of probes against servers that other people wrote: HAProxy and nginx
+// behind the PROXY protocol and over HTTP/2, and sshd, which says how a connection ended.
 package peers
 
 import (

@@ -39,8 +39,9 @@ func playRole() (done bool, err error) {
 	}
 }
 
-// serveBackends is every backend in one process: it accepts on a port of all addresses, and closes. It is
-// bound to the loopback interface, because only programs of this machine are meant to reach it.
+// serveBackends is every backend in one process: it accepts on a port of all addresses, and closes.
+// It is bound to the loopback interface, because only programs of this machine are meant to reach
+// it.
 func serveBackends(port int) error {
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error

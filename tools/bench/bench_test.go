@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// TestQuick runs the suite as "make bench" does, only shortly, with whatever servers are installed. Nothing is
-// asserted of speed: machines that test are busy.
+// TestQuick runs the suite as "make bench" does, only shortly, with whatever servers are installed.
+// Nothing is asserted of speed: machines that test are busy.
 func TestQuick(t *testing.T) {
 	dir := t.TempDir()
 	coredns := filepath.Join(dir, "coredns")

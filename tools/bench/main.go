@@ -2,9 +2,9 @@
 
 //go:build linux
 
-// Command bench measures what an answer costs: CoreDNS with balance beside CoreDNS without it, CoreDNS
-// with its own loadbalance, and other balancing name servers. "make bench" runs it; docs/performance.md
-// says how, and has results.
+// Command bench measures what an answer costs: CoreDNS with balance beside CoreDNS without it,
+// CoreDNS with its own loadbalance, and other balancing name servers. "make bench" runs it;
+// docs/performance.md says how, and has results.
 //
 // The server has one processor, the client (dnsperf) another. One server runs at a time; in each
 // round each is started anew, in random order, so that what drifts on the machine drifts for all:

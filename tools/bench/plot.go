@@ -112,7 +112,8 @@ func (r *Results) most(w Work) float64 {
 
 func cpu(s Sample) float64 { return s.CPU }
 
-// writePanel writes the bars of a work, from x on. What is longer than the panel is cut off, with its number.
+// writePanel writes the bars of a work, from x on. What is longer than the panel is cut off, with
+// its number.
 func (r *Results) writePanel(b *strings.Builder, w Work, rows []Entry, x int) {
 	bottom := topMargin + len(rows)*rowHeight
 	space := float64(panelWidth - valueWidth)
@@ -154,8 +155,8 @@ func (r *Results) gap(e Entry, w Work) string {
 	}
 }
 
-// scale returns what a panel shows up to: not more than a multiple of what our own servers take, so that
-// one that is far slower does not make all other bars too short to read.
+// scale returns what a panel shows up to: not more than a multiple of what our own servers take, so
+// that one that is far slower does not make all other bars too short to read.
 func (r *Results) scale(w Work) float64 {
 	const times = 1.5
 	own := 0.0

@@ -78,8 +78,9 @@ type process struct {
 	err  error // set when done
 }
 
-// start starts a program on a processor. It must be called by a goroutine that is locked to its thread: the
-// program inherits the thread's processor, and ends with the thread if this process is killed.
+// start starts a program on a processor. It must be called by a goroutine that is locked to its
+// thread: the program inherits the thread's processor, and ends with the thread if this process is
+// killed.
 func start(argv []string, dir string, environment []string, processor, back int) (*process, error) {
 	p := &process{Cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})} //nolint:gosec // from our table
 	p.Dir, p.Env = dir, append(cleanEnvironment(), environment...)
@@ -140,7 +141,8 @@ func tail(log string) string {
 	return strings.Join(lines[max(0, len(lines)-5):], " / ")
 }
 
-// used returns the processor time of all threads of the program since it started, those that ended too.
+// used returns the processor time of all threads of the program since it started, those that ended
+// too.
 func (p *process) used() (time.Duration, error) {
 	const schedClock = 2 // CPUCLOCK_SCHED: what the scheduler counts, in nanoseconds
 	var t unix.Timespec

@@ -19,8 +19,8 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// gatherProfile has every CoreDNS with balance answer under load, takes a CPU profile of each, and writes them
-// merged, as the compiler takes them (go build -pgo).
+// gatherProfile has every CoreDNS with balance answer under load, takes a CPU profile of each, and
+// writes them merged, as the compiler takes them (go build -pgo).
 func gatherProfile(ctx context.Context, o *Options, progress io.Writer) error {
 	o.Quick = true // the machine need not be quiet
 	s, clean, err := newSuite(o, progress)

@@ -51,7 +51,8 @@ func (s *suite) startServer(ctx context.Context, u unit) (*site, *process, error
 // readyWithin is how long a server may take until it answers right.
 const readyWithin = 60 * time.Second
 
-// makeReady waits until a server answers, fills its caches, has its health checks find all up, and verifies it.
+// makeReady waits until a server answers, fills its caches, has its health checks find all up, and
+// verifies it.
 func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) error {
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
@@ -89,7 +90,8 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 	return nil
 }
 
-// until tries, with pauses, until there is no error, the process has ended or ctx has; the last error is returned.
+// until tries, with pauses, until there is no error, the process has ended or ctx has; the last
+// error is returned.
 func until(ctx context.Context, p *process, pause time.Duration, try func() error) error {
 	for {
 		err := try()
@@ -126,8 +128,8 @@ func (s *suite) load(at *site, w Work) load {
 	return load{port: at.port, queries: filepath.Join(at.dir, "queries."+w.Name), clients: s.Clients, outstanding: s.Outstanding}
 }
 
-// awaitVerdicts waits until health checks have found every address up, and, unless quick, until they are spread over
-// their interval.
+// awaitVerdicts waits until health checks have found every address up, and, unless quick, until
+// they are spread over their interval.
 func awaitVerdicts(ctx context.Context, at *site, p *process, quick bool) error {
 	addresses := make(map[string]bool)
 	for _, n := range at.names {

@@ -205,7 +205,8 @@ func (r *Results) writeNotes(b *strings.Builder) {
 	}
 }
 
-// insertReport puts the tables of results between the markers of a document, and the chart beside it.
+// insertReport puts the tables of results between the markers of a document, and the chart beside
+// it.
 func insertReport(dir, document string) error {
 	r, err := loadResults(dir)
 	if err != nil {

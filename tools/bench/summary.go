@@ -31,8 +31,8 @@ func spread(samples []Sample, value func(Sample) float64) report.Spread {
 	return report.SpreadOf(values)
 }
 
-// ratio returns the spread of processor time a query over that of another server in the same round, so that what
-// drifts from round to round does not count.
+// ratio returns the spread of processor time a query over that of another server in the same round,
+// so that what drifts from round to round does not count.
 func (r *Results) ratio(server, over, work string) report.Spread {
 	base := make(map[int]float64)
 	for _, s := range r.of(over, work) {
@@ -55,7 +55,8 @@ func clientBound(samples []Sample) bool {
 	return busy < saturated && client > busy
 }
 
-// foreign returns the largest part of the server's processor that others had in the middle round of any server.
+// foreign returns the largest part of the server's processor that others had in the middle round of
+// any server.
 func (r *Results) foreign() float64 {
 	worst := 0.0
 	for _, e := range r.Servers {

@@ -22,8 +22,8 @@ const answerWithin = 5 * time.Second
 // someNames are verified where a work has many.
 const someNames = 5
 
-// verify says what is wrong with the answers of a server: the rcode, truncation, the number of records, the addresses,
-// or that they do not take turns as they should.
+// verify says what is wrong with the answers of a server: the rcode, truncation, the number of
+// records, the addresses, or that they do not take turns as they should.
 func verify(ctx context.Context, s *site, w Work) (err error) {
 	names := w.names()
 	step := max(1, len(names)/someNames)
@@ -76,7 +76,8 @@ func verifyShares(ctx context.Context, s *site, n zoneName, records, questions i
 	return nil
 }
 
-// verifyMoves wants at least two addresses to lead. That all of 40 random ones are alike happens once in 3^39.
+// verifyMoves wants at least two addresses to lead. That all of 40 random ones are alike happens
+// once in 3^39.
 func verifyMoves(ctx context.Context, s *site, n zoneName, records int) error {
 	first := -1
 	for range 40 {
@@ -94,7 +95,8 @@ func verifyMoves(ctx context.Context, s *site, n zoneName, records int) error {
 	return fmt.Errorf("%s leads all of 40 answers, want others too", n.addrs[first])
 }
 
-// verifySticky wants clients of one network to be led by one address, and not all networks by the same.
+// verifySticky wants clients of one network to be led by one address, and not all networks by the
+// same.
 func verifySticky(ctx context.Context, s *site, n zoneName, records int) error {
 	var leads []int
 	for net := range 40 {

@@ -55,7 +55,8 @@ func (n zoneName) fqdn() string { return n.label + "." + origin }
 // weight is that of the i-th address of a name.
 func weight(i int) int { return 3 - i%3 }
 
-// names returns what the work asks for. Many names share as many addresses: each is in three of them.
+// names returns what the work asks for. Many names share as many addresses: each is in three of
+// them.
 func (w Work) names() []zoneName {
 	names := make([]zoneName, w.Names)
 	for i := range names {

@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// backendRole is the first argument of a process that is some backends: the first address and how many.
+// backendRole is the first argument of a process that is some backends: the first address and how
+// many.
 const backendRole = "backends"
 
 // port is where all backends listen.

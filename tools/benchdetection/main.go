@@ -2,14 +2,15 @@
 
 //go:build linux
 
-// Command benchdetection measures how long a dead backend stays in the answers: of CoreDNS with balance,
-// with and without hold, and of the servers from Debian that check health too. "make bench-detection" runs it;
-// docs/performance.md has results.
+// Command benchdetection measures how long a dead backend stays in the answers: of CoreDNS with
+// balance, with and without hold, and of the servers from Debian that check health too. "make
+// bench-detection" runs it; docs/performance.md has results.
 //
-// It runs in a network namespace of its own, which has loopback and nothing else, and so takes root or a kernel
-// that lets users make namespaces. Backends are processes (backends.go) that are killed or stopped at random times; each server is started with a
-// configuration of ours (systems.go), asked every millisecond from then on until an answer lacks the
-// backend (rounds.go), and what came of it is a Markdown table (report.go).
+// It runs in a network namespace of its own, which has loopback and nothing else, and so takes root
+// or a kernel that lets users make namespaces. Backends are processes (backends.go) that are killed
+// or stopped at random times; each server is started with a configuration of ours (systems.go),
+// asked every millisecond from then on until an answer lacks the backend (rounds.go), and what came
+// of it is a Markdown table (report.go).
 package main
 
 import (
@@ -83,8 +84,8 @@ func runApart(ctx context.Context, args []string) error {
 	return netns.Explain(c.Run())
 }
 
-// moreDescriptors lets this process and those that it starts have as many as may be: each endpoint takes
-// one of the server and two of the backends, which are some processes.
+// moreDescriptors lets this process and those that it starts have as many as may be: each endpoint
+// takes one of the server and two of the backends, which are some processes.
 func moreDescriptors() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -38,8 +38,8 @@ type result struct {
 	Killed, Frozen times
 }
 
-// measure starts backends and the server, and kills and freezes backends at random times, one after the other, until each
-// is out of the answers.
+// measure starts backends and the server, and kills and freezes backends at random times, one after
+// the other, until each is out of the answers.
 func (c testCase) measure(ctx context.Context, o options, dir string) (r result, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -106,7 +106,8 @@ func (c *testCase) start(ctx context.Context, o options, dir string) (stop func(
 	return stop, nil
 }
 
-// ready waits until all endpoints are known to be up, and an interval longer, so that probes are where they would be.
+// ready waits until all endpoints are known to be up, and an interval longer, so that probes are
+// where they would be.
 func (c testCase) ready(ctx context.Context, o options) error {
 	for i := range (c.lasting(o) + perName - 1) / perName {
 		if c.Endpoints > 0 {
@@ -135,8 +136,8 @@ func (c testCase) ready(ctx context.Context, o options) error {
 	return pause(ctx, c.interval+3*time.Second)
 }
 
-// strike sends a signal to some backends, one after the other at random times of their intervals, and returns how long they
-// stayed in the answers.
+// strike sends a signal to some backends, one after the other at random times of their intervals,
+// and returns how long they stayed in the answers.
 func (c testCase) strike(ctx context.Context, backends []*exec.Cmd, from, to int, signal syscall.Signal) (took times, err error) {
 	took = times{Patience: c.patience, Took: make([]time.Duration, to-from)}
 	errs := make([]error, to-from)
@@ -180,8 +181,9 @@ func (c testCase) watch(ctx context.Context, backend *exec.Cmd, i int, signal sy
 	})
 }
 
-// untilGone asks every millisecond until an answer lacks a backend, and returns how long that took from some time on; 0 where
-// it was longer than patience. A server that gives no answer in all that time is no server that keeps the dead.
+// untilGone asks every millisecond until an answer lacks a backend, and returns how long that took
+// from some time on; 0 where it was longer than patience. A server that gives no answer in all that
+// time is no server that keeps the dead.
 func untilGone(ctx context.Context, struck time.Time, patience time.Duration, there func() (bool, error)) (time.Duration, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

@@ -41,8 +41,8 @@ func (c testCase) String() string {
 	return name
 }
 
-// What is fastest: the shortest that the server takes, one failure being enough. Ours takes 10 ms; these leave a
-// machine of two cores room for the rest.
+// What is fastest: the shortest that the server takes, one failure being enough. Ours takes 10 ms;
+// these leave a machine of two cores room for the rest.
 const (
 	ourFastest     = "interval 100ms\n timeout 50ms\n fast_interval 50ms\n fall 1\n"
 	ourFastestMany = "interval 2s\n timeout 500ms\n fast_interval 500ms\n fall 1\n"
@@ -105,8 +105,8 @@ func write(dir, name, content string) (path string, err error) {
 	return path, os.WriteFile(path, []byte(content), 0o600)
 }
 
-// configureBalance writes a Corefile and a zone file. Where there are many endpoints, names of ten hold those
-// that stay up.
+// configureBalance writes a Corefile and a zone file. Where there are many endpoints, names of ten
+// hold those that stay up.
 func configureBalance(c *testCase, o options, dir string) ([]string, error) {
 	var b strings.Builder
 	b.WriteString(soa)
@@ -152,8 +152,8 @@ func configureGdnsd(c *testCase, o options, dir string) ([]string, error) {
 	return []string{"gdnsd", "-c", dir, "start"}, err
 }
 
-// configurePowerDNS has LUA records answer with all addresses that are up. Its caches are off: what it answers is what
-// it knows.
+// configurePowerDNS has LUA records answer with all addresses that are up. Its caches are off: what
+// it answers is what it knows.
 func configurePowerDNS(c *testCase, o options, dir string) ([]string, error) {
 	var b strings.Builder
 	b.WriteString(soa)

@@ -21,8 +21,8 @@ const (
 	caches = 60 // resolvers, each with as many clients behind it
 )
 
-// clients ask for a page at random times, each at the address that leads the answer which its resolver
-// has in its cache.
+// clients ask for a page at random times, each at the address that leads the answer which its
+// resolver has in its cache.
 type clients struct {
 	http   http.Client
 	server string
@@ -61,7 +61,8 @@ func startClients(ctx context.Context, server, name string, port uint16, rate fl
 	return c
 }
 
-// request asks for a page, and notes how long that took from the moment that it was to be asked for.
+// request asks for a page, and notes how long that took from the moment that it was to be asked
+// for.
 func (c *clients) request(ctx context.Context) {
 	begin := time.Now()
 	err := c.get(ctx)

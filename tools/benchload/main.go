@@ -2,10 +2,11 @@
 
 //go:build linux
 
-// Command benchload measures what load_weights does on real sockets. Three web servers with equal weights,
-// of which one takes twice as long for a request, are asked by clients that resolve their name through
-// caches. Two names of one CoreDNS are measured at the same time, each with servers and clients of its
-// own: one with load_weights and one without. "make bench-load" runs it; bench/results/load.md has results.
+// Command benchload measures what load_weights does on real sockets. Three web servers with equal
+// weights, of which one takes twice as long for a request, are asked by clients that resolve their
+// name through caches. Two names of one CoreDNS are measured at the same time, each with servers
+// and clients of its own: one with load_weights and one without. "make bench-load" runs it;
+// bench/results/load.md has results.
 //
 //	main.go      the flags, CoreDNS, the table
 //	backends.go  web servers that say how busy they are

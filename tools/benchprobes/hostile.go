@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// hostile are the ways in which a backend can be a burden. Each ends when the prober does. The endless
-// ones pause, because the backends are not to take the processors that the prober has.
+// hostile are the ways in which a backend can be a burden. Each ends when the prober does. The
+// endless ones pause, because the backends are not to take the processors that the prober has.
 var hostile = []func(c *net.TCPConn){
 	func(*net.TCPConn) {}, // says nothing
 	func(c *net.TCPConn) { repeat(c, "x", 50*time.Millisecond) }, // a byte now and then

@@ -3,7 +3,8 @@
 //go:build linux
 
 // Command benchprobes measures what health checks cost and whether they are on time, with a whole
-// CoreDNS and real sockets on 127.0.0.0/8. "make bench-probes" runs it; docs/probing.md has results.
+// CoreDNS and real sockets on 127.0.0.0/8. "make bench-probes" runs it; docs/probing.md has
+// results.
 //
 // Every scenario runs in processes of its own, so that what is measured is the prober's alone:
 //
@@ -13,9 +14,9 @@
 //	asker           asks the prober's CoreDNS at a constant rate               asker.go
 //
 // They run in a network namespace that is made for them, which has a loopback interface and nothing
-// else: one listener on every address serves all of 127.0.0.0/8, nobody else can reach it, and limits
-// such as the range of local ports can be set without touching the machine. It takes root, or a kernel
-// that lets users make namespaces.
+// else: one listener on every address serves all of 127.0.0.0/8, nobody else can reach it, and
+// limits such as the range of local ports can be set without touching the machine. It takes root,
+// or a kernel that lets users make namespaces.
 package main
 
 import (

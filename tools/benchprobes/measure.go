@@ -52,8 +52,9 @@ func descriptors() int {
 	return len(names) - 1 // the directory's own
 }
 
-// connections returns how many TCP connections the namespace still knows on the side that probes, how
-// many of ours are in TIME-WAIT, and how many there are on the side of the backends, whose port is given.
+// connections returns how many TCP connections the namespace still knows on the side that probes,
+// how many of ours are in TIME-WAIT, and how many there are on the side of the backends, whose port
+// is given.
 func connections(port int) (ours, waiting, theirs int) {
 	text, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {

@@ -61,7 +61,8 @@ type prober struct {
 	server          *caddy.Instance
 }
 
-// playProber measures the scenario that the environment holds and writes the result to standard output.
+// playProber measures the scenario that the environment holds and writes the result to standard
+// output.
 func playProber() error {
 	p := &prober{Measurement: new(Measurement)}
 	if err := json.Unmarshal([]byte(os.Getenv(scenarioVariable)), &p.Scenario); err != nil {
@@ -201,8 +202,8 @@ func (p *prober) rounds() error {
 	return nil
 }
 
-// bare measures what the kernel alone takes for a connection: a loop of connect and close, beside which
-// the cost of a tcp probe is to be read.
+// bare measures what the kernel alone takes for a connection: a loop of connect and close, beside
+// which the cost of a tcp probe is to be read.
 func (p *prober) bare() error {
 	if p.Check != "tcp" || p.Silent || p.Hold {
 		return nil
@@ -223,7 +224,8 @@ func (p *prober) bare() error {
 	return nil
 }
 
-// startProfile profiles the processor time into a file, if it has a name, until the result is called.
+// startProfile profiles the processor time into a file, if it has a name, until the result is
+// called.
 func startProfile(name string) (end func(), err error) {
 	if name == "" {
 		return func() {}, nil

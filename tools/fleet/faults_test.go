@@ -106,7 +106,8 @@ func nothing() error { return nil }
 // all makes betweenReplicas mean all replicas.
 const all = 0
 
-// betweenReplicas returns a fault between each of the first replicas and all others, or between all.
+// betweenReplicas returns a fault between each of the first replicas and all others, or between
+// all.
 func betweenReplicas(first int, f netns.Faults) func(*bed) ([]*testbed.Replica, func() error) {
 	return func(b *bed) ([]*testbed.Replica, func() error) {
 		group, others := b.Replicas, b.Replicas

@@ -108,8 +108,8 @@ func bePeer() error {
 	return nil
 }
 
-// distorted returns what makes no sense, some of it made of a message that does: random bytes, parts
-// of it, and the same in versions that nobody knows.
+// distorted returns what makes no sense, some of it made of a message that does: random bytes,
+// parts of it, and the same in versions that nobody knows.
 func distorted(message []byte) [][]byte {
 	older, newer := bytes.Clone(message), bytes.Clone(message)
 	older[0], newer[0] = 0, fleet.Understood.Highest+1

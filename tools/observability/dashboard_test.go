@@ -25,7 +25,8 @@ func TestDashboardIsCurrent(t *testing.T) {
 	}
 }
 
-// Panels lie on Grafana's grid of 24 columns, none over another, and have titles, numbers and a data source that the user chooses.
+// Panels lie on Grafana's grid of 24 columns, none over another, and have titles, numbers and a
+// data source that the user chooses.
 func TestDashboardLayout(t *testing.T) {
 	text, err := os.ReadFile(dashboardFile)
 	if err != nil {

@@ -31,8 +31,8 @@ import (
 // scrape is what one scrape found: values by series, as the text format spells them.
 type scrape map[string]float64
 
-// recording is the series of a real server, one scrape a tick. The rules look at hours, so each is played
-// as if it were one of a minute.
+// recording is the series of a real server, one scrape a tick. The rules look at hours, so each is
+// played as if it were one of a minute.
 type recording struct {
 	t        *testing.T
 	scrapes  []scrape
@@ -111,7 +111,8 @@ func (r *recording) many(scrapes int) {
 	}
 }
 
-// until records until the last scrape has a value for the series whose spelling has all of some parts.
+// until records until the last scrape has a value for the series whose spelling has all of some
+// parts.
 func (r *recording) until(value float64, name string, parts ...string) {
 	r.t.Helper()
 	for deadline := time.Now().Add(testserver.Patience); time.Now().Before(deadline); r.next() {
@@ -170,8 +171,8 @@ outside IN A 192.0.2.1
 outside IN A 192.0.2.2
 `
 
-// record starts a server whose backends run, and a recording of it. The overrides file is returned: it
-// is read all the time.
+// record starts a server whose backends run, and a recording of it. The overrides file is returned:
+// it is read all the time.
 func record(t *testing.T) (r *recording, overrides string) {
 	t.Helper()
 	caddy.Quiet, dnsserver.Quiet = true, true

@@ -110,8 +110,8 @@ func TestPrometheusRule(t *testing.T) {
 	}
 }
 
-// alerts evaluates the rules once a minute and returns those that fire, by minute: their names and the
-// labels that tell them apart.
+// alerts evaluates the rules once a minute and returns those that fire, by minute: their names and
+// the labels that tell them apart.
 func alerts(t *testing.T, series storage.Queryable, minutes int) []map[string]bool {
 	t.Helper()
 	engine := promqltest.NewTestEngineWithOpts(t, promql.EngineOpts{MaxSamples: 1e6, Timeout: testserver.Patience, EnableAtModifier: true})
@@ -160,7 +160,8 @@ func nameOf(alert string, l labels.Labels) string {
 // at returns a minute of the time that is played.
 func at(minute int) time.Time { return time.Unix(0, 0).UTC().Add(time.Duration(minute) * time.Minute) }
 
-// play writes a recording into a storage, with the marks that Prometheus leaves where a series ends.
+// play writes a recording into a storage, with the marks that Prometheus leaves where a series
+// ends.
 func (r *recording) play() storage.Queryable {
 	r.t.Helper()
 	s := teststorage.New(r.t)
@@ -269,8 +270,8 @@ func TestAlertsOfARecording(t *testing.T) {
 			want[name] = true
 		}
 		got := maps.Clone(firing[m.minute])
-		// The table with one place has either of two endpoints: what befalls that one is not told apart here. A busy machine may not
-		// be able to make probes in time.
+		// The table with one place has either of two endpoints: what befalls that one is not told
+		// apart here. A busy machine may not be able to make probes in time.
 		maps.DeleteFunc(got, func(name string, _ bool) bool {
 			return !want[name] && (strings.HasSuffix(name, " full") || strings.Contains(name, " full ") || strings.HasPrefix(name, "BalanceProbes") || strings.HasPrefix(name, "BalanceEndpointDown slow"))
 		})

@@ -4,8 +4,8 @@ package main
 
 import "math"
 
-// result is what a run of a scenario comes to. Deviations are parts of the share that makes all members
-// equally busy.
+// result is what a run of a scenario comes to. Deviations are parts of the share that makes all
+// members equally busy.
 type result struct {
 	settled   float64 // in TTLs: from then on every member is within a tenth of equal utilisation
 	overshoot float64 // the largest deviation to the other side, once a member has come from one

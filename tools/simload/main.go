@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command simload simulates load_weights: members of unequal power, clients behind caches, and reports
-// that are late, wrong or missing. It writes the charts that docs/load.md shows, and prints what each
-// scenario comes to. The same code always writes the same charts.
+// Command simload simulates load_weights: members of unequal power, clients behind caches, and
+// reports that are late, wrong or missing. It writes the charts that docs/load.md shows, and prints
+// what each scenario comes to. The same code always writes the same charts.
 //
 //	model.go      traffic, caches and reports, around the plugin's own controller and schedule
 //	scenarios.go  what is simulated

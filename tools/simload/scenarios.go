@@ -9,8 +9,8 @@ const (
 	lasts    = 40 // TTLs
 )
 
-// threeMembers are three members with equal weights, of which one can take half as much as the others.
-// With static weights it is asked for all that it has.
+// threeMembers are three members with equal weights, of which one can take half as much as the
+// others. With static weights it is asked for all that it has.
 func threeMembers(name string) scenario {
 	return scenario{name: name, powers: []float64{2, 2, 1}, demand: 0.6, ttl: usualTTL, ttls: lasts}
 }

@@ -27,9 +27,9 @@ var worlds = []struct {
 	{"equal members", []float64{1, 1, 1, 1}, 0.6, 0},
 }
 
-// It settles to within a tenth of equal utilisation within about ten TTLs, overshoots by at most a fifth,
-// and does not oscillate, even if reports say what traffic was three TTLs ago. A TTL counts as three
-// intervals at least.
+// It settles to within a tenth of equal utilisation within about ten TTLs, overshoots by at most a
+// fifth, and does not oscillate, even if reports say what traffic was three TTLs ago. A TTL counts
+// as three intervals at least.
 func TestSettles(t *testing.T) {
 	for _, world := range worlds {
 		for late := range 4 {
@@ -53,8 +53,8 @@ func TestSettles(t *testing.T) {
 	}
 }
 
-// Reports that are wrong or missing never make a member busier than factors between FLOOR and 1 can: that
-// is all a liar can do. If nobody lies, it is never worse than with static weights.
+// Reports that are wrong or missing never make a member busier than factors between FLOOR and 1
+// can: that is all a liar can do. If nobody lies, it is never worse than with static weights.
 func TestWrongReports(t *testing.T) {
 	static := threeMembers("")
 	static.static = true
@@ -100,8 +100,8 @@ func TestSurge(t *testing.T) {
 	}
 }
 
-// An agent that says how much of its processor is idle makes a loop of its own. It is not worse than
-// static weights if traffic follows within a TTL.
+// An agent that says how much of its processor is idle makes a loop of its own. It is not worse
+// than static weights if traffic follows within a TTL.
 func TestIdleAgent(t *testing.T) {
 	for late := range 2 {
 		s := threeMembers("").delayedBy(late)

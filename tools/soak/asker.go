@@ -30,7 +30,8 @@ type subject struct {
 	tally *tally // counts the leads where many do; nil otherwise
 }
 
-// asker is a client that asks one question after the other, at a constant rate. Owned by one goroutine.
+// asker is a client that asks one question after the other, at a constant rate. Owned by one
+// goroutine.
 type asker struct {
 	w        *world
 	network  string // udp, tcp or tls

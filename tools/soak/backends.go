@@ -48,7 +48,8 @@ var (
 	routeless = &manner{name: "is where no route leads", health: healthy, only: "icmp"}
 )
 
-// bad are the manners that faults choose from. Backends with them are down, except if the manner says healthy.
+// bad are the manners that faults choose from. Backends with them are down, except if the manner
+// says healthy.
 var bad = []*manner{
 	closed,
 	swallows,
@@ -149,8 +150,8 @@ func (f *farm) addrs() (all []netip.Addr) {
 	return all
 }
 
-// become changes the backend's manner. Meanwhile the judge treats it as murky, unless it is healthy before and after: one failure
-// takes no backend out.
+// become changes the backend's manner. Meanwhile the judge treats it as murky, unless it is healthy
+// before and after: one failure takes no backend out.
 func (b *backend) become(m *manner) error {
 	seen := b.seen(m)
 	if seen == refusing && b.isHeld() {

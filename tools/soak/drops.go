@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// droppedPackets returns how many packets the kernel has thrown away because the receive buffer of a UDP socket of this
-// network namespace was full. The socket stays the same through reloads.
+// droppedPackets returns how many packets the kernel has thrown away because the receive buffer of
+// a UDP socket of this network namespace was full. The socket stays the same through reloads.
 func droppedPackets(addr netip.AddrPort) (n int, err error) {
 	table, err := os.ReadFile("/proc/self/net/udp")
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 type fault struct {
 	name string
 	lane string // faults of one lane happen one after the other, those of others at the same time
-	// inject makes it happen and returns what ends it. What it draws lots for it takes from r, and nothing else.
+	// inject makes it happen and returns what ends it. What it draws lots for it takes from r, and
+	// nothing else.
 	inject func(ctx context.Context, w *world, r *rand.Rand) (end func() error, err error)
 	hold   time.Duration // how long it lasts
 	needs  string        // why it cannot happen here; "": it can
@@ -72,10 +73,12 @@ func misbehave(w *world, q *quirk) (end func() error, err error) {
 	}, w.upstream.become(q)
 }
 
-// backendHold is how long backends stay bad: until they must be out of the answers, and some time more.
+// backendHold is how long backends stay bad: until they must be out of the answers, and some time
+// more.
 func backendHold() time.Duration { return timing.downWithin(silent, 0) + 2*time.Second }
 
-// backendFaults returns the faults of a farm: those of some backends, one kind at a time, all at once, and flapping.
+// backendFaults returns the faults of a farm: those of some backends, one kind at a time, all at
+// once, and flapping.
 func backendFaults(f *farm) (all []fault) {
 	lane := laneOf(f.name)
 	for _, m := range mannersOf(f.protocol) {
@@ -97,7 +100,8 @@ func backendFaults(f *farm) (all []fault) {
 	}})
 }
 
-// farmOfTargets is the farm that SRV, MX and HTTPS records lead to, and that the members of the signed and of the observed zone are.
+// farmOfTargets is the farm that SRV, MX and HTTPS records lead to, and that the members of the
+// signed and of the observed zone are.
 const farmOfTargets = "targets"
 
 // targetFaults returns the faults of that farm.

@@ -25,7 +25,8 @@ func fileFaults(asNobody bool) (all []fault) {
 	return append(all, fault{name: "overrides: a line that ends", lane: laneFiles, hold: 5 * time.Second, inject: expiring})
 }
 
-// mishap is something that happens to a file. What was in force stays so, unless it returns what is.
+// mishap is something that happens to a file. What was in force stays so, unless it returns what
+// is.
 type mishap[T any] struct {
 	name   string
 	happen func(o *operated[T], r *rand.Rand) error

@@ -15,7 +15,8 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/fakes"
 )
 
-// farmHeld is the farm to whose backends the server holds connections. Its check stays the same through all reloads.
+// farmHeld is the farm to whose backends the server holds connections. Its check stays the same
+// through all reloads.
 const farmHeld = "held"
 
 // hasty is the manner of a backend that is well and closes idle connections soon.
@@ -25,8 +26,8 @@ var hasty = &manner{name: "closes idle connections", health: healthy, serve: fun
 	drain(c)
 }}
 
-// holdFaults returns what happens to held connections. Where a process died its members have to leave at once and be held
-// again when they return; where only a connection ended nobody leaves.
+// holdFaults returns what happens to held connections. Where a process died its members have to
+// leave at once and be held again when they return; where only a connection ended nobody leaves.
 func holdFaults(f *farm) (all []fault) {
 	add := func(name string, hold time.Duration, inject func(ctx context.Context, w *world, some []*backend) (func() error, error)) {
 		all = append(all, fault{name: "hold: " + name, lane: laneOf(f.name), hold: hold, inject: func(ctx context.Context, w *world, r *rand.Rand) (func() error, error) {
@@ -136,8 +137,9 @@ func again(some []*backend, do func(c net.Conn, since time.Time)) (end func() er
 	return func() error { cancel(); <-done; return nil }, nil
 }
 
-// mustBeHeldAgain sees to it that backends that were held are held again when a fault that they died of is over. Others may wait for
-// the end of a pause that the connection before brought them, for their death may go unseen.
+// mustBeHeldAgain sees to it that backends that were held are held again when a fault that they
+// died of is over. Others may wait for the end of a pause that the connection before brought them,
+// for their death may go unseen.
 func (w *world) mustBeHeldAgain(ctx context.Context, some []*backend, inject func() (func() error, error)) (end func() error, err error) {
 	held := slices.DeleteFunc(slices.Clone(some), func(b *backend) bool { return !b.isHeld() })
 	over, err := inject()
@@ -155,7 +157,8 @@ func (w *world) mustBeHeldAgain(ctx context.Context, some []*backend, inject fun
 	}, nil
 }
 
-// awaitHeld waits until a backend that came back is held. After a lack of descriptors that takes a minute.
+// awaitHeld waits until a backend that came back is held. After a lack of descriptors that takes a
+// minute.
 func (w *world) awaitHeld(ctx context.Context, b *backend) {
 	for began := time.Now(); !b.isHeld(); {
 		if bound := b.farm.timing.upWithin(w.busy()) + longer(b.farm.timing.interval) + oldConnection; time.Since(began) > bound {

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// limitFaults are those of the machine: descriptors and the disk. They happen alone, because they could explain many other
-// failures.
+// limitFaults are those of the machine: descriptors and the disk. They happen alone, because they
+// could explain many other failures.
 func limitFaults() []fault {
 	return []fault{
 		{name: "limits: no more descriptors", lane: laneAlone, hold: 5 * time.Second, inject: starve},
@@ -70,8 +70,8 @@ func starveAndReload(ctx context.Context, w *world, r *rand.Rand) (end func() er
 	return func() error { return errors.Join(feed(), w.quiet(ctx, from), w.loadBase(ctx)) }, errors.Join(err, pause(ctx, 3*time.Second))
 }
 
-// fillDisk fills the disk that the log and the operator's files are on. The operator tries to write nevertheless: by
-// rename, which fails, and in place, which tears the overrides.
+// fillDisk fills the disk that the log and the operator's files are on. The operator tries to write
+// nevertheless: by rename, which fails, and in place, which tears the overrides.
 func fillDisk(_ context.Context, w *world, _ *rand.Rand) (end func() error, err error) {
 	remove, err := ballast(w)
 	if err != nil {
@@ -93,7 +93,8 @@ func fillDisk(_ context.Context, w *world, _ *rand.Rand) (end func() error, err 
 	})
 }
 
-// freeze stops the server for a moment, as a machine does that is suspended. All that are asked meanwhile get their answers.
+// freeze stops the server for a moment, as a machine does that is suspended. All that are asked
+// meanwhile get their answers.
 func freeze(ctx context.Context, w *world, _ *rand.Rand) (end func() error, err error) {
 	if err := w.server.signal(syscall.SIGSTOP); err != nil {
 		return nil, err

@@ -25,7 +25,8 @@ func pageFaults() []fault {
 	return []fault{add("connections that say nothing", loiterers), add("requests that are none", nonsense), add("looked at by many", crowdOfLookers)}
 }
 
-// loiterers open as many connections as the page takes, and say nothing or half a request. The page throws them out in time.
+// loiterers open as many connections as the page takes, and say nothing or half a request. The page
+// throws them out in time.
 func loiterers(_ context.Context, _ *world, r *rand.Rand) (end func() error, err error) {
 	var conns []net.Conn
 	for range 64 {
@@ -46,8 +47,8 @@ func loiterers(_ context.Context, _ *world, r *rand.Rand) (end func() error, err
 	}, nil
 }
 
-// nonsense sends what the page has to refuse: bytes that are no request, other methods and paths, the name of another host,
-// headers without end.
+// nonsense sends what the page has to refuse: bytes that are no request, other methods and paths,
+// the name of another host, headers without end.
 func nonsense(ctx context.Context, w *world, r *rand.Rand) (end func() error, err error) {
 	requests := []string{
 		"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", "GET /v1/status HTTP/1.1\r\nHost: example.org\r\n\r\n",

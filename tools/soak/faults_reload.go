@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// reloader is how Corefiles are loaded: by the reload plugin at first, and by signals afterwards. Not both: a signal
-// takes the plugin's hook away (Caddy purges all), and CoreDNS does not keep apart two reloads that meet. Used by one goroutine at
-// a time.
+// reloader is how Corefiles are loaded: by the reload plugin at first, and by signals afterwards.
+// Not both: a signal takes the plugin's hook away (Caddy purges all), and CoreDNS does not keep
+// apart two reloads that meet. Used by one goroutine at a time.
 type reloader struct {
 	bySignal bool
 	serial   int // of what was written: the plugin loads no Corefile that means what the last did
@@ -31,7 +31,8 @@ func (r *reloader) String() string {
 	return "by the reload plugin"
 }
 
-// trigger writes a Corefile and has the server load it. It returns where in the log to look for what comes of it.
+// trigger writes a Corefile and has the server load it. It returns where in the log to look for
+// what comes of it.
 func (w *world) trigger(v variant) (from int64, err error) {
 	w.reloader.serial++
 	v.reload, v.serial = !w.reloader.bySignal, w.reloader.serial
@@ -84,8 +85,9 @@ func reloadFaults() (all []fault) {
 	return all
 }
 
-// load has the server load a Corefile. That a good one is refused, or a bad one not, is a violation. A good one is refused
-// while a file that it names is bad: then this tries again, as an operator would.
+// load has the server load a Corefile. That a good one is refused, or a bad one not, is a
+// violation. A good one is refused while a file that it names is bad: then this tries again, as an
+// operator would.
 func (w *world) load(ctx context.Context, v variant) error {
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -160,9 +162,9 @@ func (w *world) loadMany(ctx context.Context, n int) error {
 	return w.quiet(ctx, from)
 }
 
-// quiet waits until all reloads that the log tells of, from a mark on, are over, and none began for a while: the reload plugin
-// looks every two seconds. One that waits for a slow upstream takes five seconds and more, and what is said of it must not be taken
-// for what becomes of the next.
+// quiet waits until all reloads that the log tells of, from a mark on, are over, and none began for
+// a while: the reload plugin looks every two seconds. One that waits for a slow upstream takes five
+// seconds and more, and what is said of it must not be taken for what becomes of the next.
 func (w *world) quiet(ctx context.Context, from int64) error {
 	for before, still, until := -1, time.Now(), time.Now(); ; {
 		begun, over := w.server.log.count(from, saysBegun), w.server.log.count(from, saysReloaded, saysFailed)

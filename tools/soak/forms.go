@@ -16,10 +16,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Members that are not just addresses of the RRset's own: the names that MX and SRV records lead to, with their
-// addresses in the additional section, and the hints of HTTPS records. An answer may hold what the zone has, and no more.
+// Members that are not just addresses of the RRset's own: the names that MX and SRV records lead
+// to, with their addresses in the additional section, and the hints of HTTPS records. An answer may
+// hold what the zone has, and no more.
 
-// target is the name that a member of an MX or SRV RRset leads to. Among the members its first address stands for it.
+// target is the name that a member of an MX or SRV RRset leads to. Among the members its first
+// address stands for it.
 type target struct {
 	name  string // lower case
 	addrs []netip.Addr
@@ -124,7 +126,8 @@ func httpsRecord(h dns.RR_Header, hints []netip.Addr) *dns.HTTPS {
 	}}}
 }
 
-// membersIn returns the members that a record is or, of an HTTPS record, holds, and what is wrong with it.
+// membersIn returns the members that a record is or, of an HTTPS record, holds, and what is wrong
+// with it.
 func (set *rrset) membersIn(rr dns.RR) (members []netip.Addr, wrong string) {
 	switch rr := rr.(type) {
 	case *dns.MX:
@@ -175,8 +178,9 @@ func hintsOf(rr *dns.HTTPS) (members []netip.Addr) {
 	return members
 }
 
-// glueWrong says what is wrong with the additional section of an answer whose members lead to targets: it has the
-// addresses of those that are answered, but for those that are down, and of no others.
+// glueWrong says what is wrong with the additional section of an answer whose members lead to
+// targets: it has the addresses of those that are answered, but for those that are down, and of no
+// others.
 func (set *rrset) glueWrong(members []netip.Addr, reply *dns.Msg, from, to time.Time, busy time.Duration) string {
 	glue := make(map[string][]dns.RR)
 	for _, rr := range reply.Extra {
@@ -203,7 +207,8 @@ func (set *rrset) glueWrong(members []netip.Addr, reply *dns.Msg, from, to time.
 	return ""
 }
 
-// eligible returns the members of a signed answer, which holds all, that are not down, and whether that is certain.
+// eligible returns the members of a signed answer, which holds all, that are not down, and whether
+// that is certain.
 func (set *rrset) eligible(members []netip.Addr, from, to time.Time, busy time.Duration) (up []netip.Addr, certain bool) {
 	expected := set.expected(from, to, busy)
 	for _, m := range members {
@@ -221,8 +226,8 @@ func (set *rrset) eligible(members []netip.Addr, from, to time.Time, busy time.D
 	return up, true
 }
 
-// sealedWrong says what is wrong with a signed answer: it has all members, those that are down last, and a signature
-// that fits them.
+// sealedWrong says what is wrong with a signed answer: it has all members, those that are down
+// last, and a signature that fits them.
 func (set *rrset) sealedWrong(members []netip.Addr, reply *dns.Msg, from, to time.Time, busy time.Duration) string {
 	if len(members) < len(set.members) {
 		return fmt.Sprintf("%s is all there is, want all of %s, for they are signed", addrs(members), addrs(set.members))

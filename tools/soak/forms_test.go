@@ -15,8 +15,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Members that are names or hints, signed or only looked at, are judged as well: each of these answers but the first of a
-// type is wrong, and the judge has to say how.
+// Members that are names or hints, signed or only looked at, are judged as well: each of these
+// answers but the first of a type is wrong, and the judge has to say how.
 func TestJudgeOfForms(t *testing.T) {
 	members := someAddrs("192.0.2.1")[:4]
 	dead, up := newTimeline(refusing), newTimeline(healthy)

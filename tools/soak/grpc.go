@@ -13,7 +13,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// clinic is a gRPC server that says how healthy it is, over connections that others accepted. Safe for concurrent use.
+// clinic is a gRPC server that says how healthy it is, over connections that others accepted. Safe
+// for concurrent use.
 type clinic struct{ arrivals chan net.Conn }
 
 var _ net.Listener = (*clinic)(nil)

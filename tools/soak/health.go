@@ -27,7 +27,8 @@ type checkTiming struct {
 	rise, fall                           int
 }
 
-// timing is that of most. Where connections are held it is unhurried: so probes alone would be late by far.
+// timing is that of most. Where connections are held it is unhurried: so probes alone would be late
+// by far.
 var (
 	timing    = &checkTiming{time.Second, 800 * time.Millisecond, 250 * time.Millisecond, 2 * time.Second, 2, 3}
 	unhurried = &checkTiming{4 * time.Second, 800 * time.Millisecond, time.Second, 4 * time.Second, 2, 3}
@@ -45,9 +46,10 @@ func longer(d time.Duration) time.Duration { return d + d/jitterShare }
 // confirming is the pause between probes after a held connection ended.
 const confirming = 50 * time.Millisecond
 
-// downWithin is how long a dead backend may be answered: the interval, fall-1 pauses in doubt, and the timeouts if it is silent.
-// If a held connection ended with it, it is probed at once and with short pauses. The slack is then shorter than the interval, so
-// that detection by probes alone would come too late.
+// downWithin is how long a dead backend may be answered: the interval, fall-1 pauses in doubt, and
+// the timeouts if it is silent. If a held connection ended with it, it is probed at once and with
+// short pauses. The slack is then shorter than the interval, so that detection by probes alone
+// would come too late.
 func (t *checkTiming) downWithin(h health, busy time.Duration) time.Duration {
 	if h == severed {
 		return time.Duration(t.fall-1)*confirming + publishing + slack/4 + busy
@@ -59,7 +61,8 @@ func (t *checkTiming) downWithin(h health, busy time.Duration) time.Duration {
 	return bound
 }
 
-// upWithin is how long a backend that came back may be missing: one probe may be under way and fail yet.
+// upWithin is how long a backend that came back may be missing: one probe may be under way and fail
+// yet.
 func (t *checkTiming) upWithin(busy time.Duration) time.Duration {
 	return t.timeout + longer(t.maxInterval) + time.Duration(t.rise)*longer(t.fast) + publishing + slack + busy
 }
@@ -73,8 +76,8 @@ const (
 	mustNot
 )
 
-// expect returns what answers to a query that was under way for a time may do about a member whose backend has
-// a history. busy is how late things ran lately.
+// expect returns what answers to a query that was under way for a time may do about a member whose
+// backend has a history. busy is how late things ran lately.
 func (t *checkTiming) expect(history *timeline[health], from, to time.Time, busy time.Duration) expectation {
 	if only(history.during(from.Add(-t.upWithin(busy)), to), healthy) {
 		return mustAnswer

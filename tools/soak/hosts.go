@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hosts, for icmp checks: nothing keeps 127.0.0.0/8 from answering. The other end of a TUN device is a host, and we
-// are it. Without the device there is no route to it, unless another is made.
+// Hosts, for icmp checks: nothing keeps 127.0.0.0/8 from answering. The other end of a TUN device
+// is a host, and we are it. Without the device there is no route to it, unless another is made.
 
 const (
 	// farmOfHosts is the farm whose backends are hosts.
@@ -188,7 +188,8 @@ func (b *backend) serveHost(host *os.File) {
 	}
 }
 
-// answerEcho returns the packets that come back for one, in their order; none for what is no echo request.
+// answerEcho returns the packets that come back for one, in their order; none for what is no echo
+// request.
 func (b *backend) answerEcho(packet []byte) (replies [][]byte) {
 	from, echo := echoRequest(packet)
 	if echo == nil {
@@ -251,8 +252,8 @@ func ipv4Packet(from, to net.IP, payload []byte) []byte {
 	return append(packet, payload...)
 }
 
-// shortened returns a packet with the first bytes of its message only, how many by a number. The kernel drops what has no whole
-// header, or a wrong sum.
+// shortened returns a packet with the first bytes of its message only, how many by a number. The
+// kernel drops what has no whole header, or a wrong sum.
 func shortened(packet []byte, n uint64) []byte {
 	h, _ := ipv4.ParseHeader(packet) //nolint:errcheck // ours
 	whole := packet[h.Len:]

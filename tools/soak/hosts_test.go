@@ -90,7 +90,8 @@ func TestAnswerEcho(t *testing.T) {
 	}
 }
 
-// A part is what the first octets are, and no more; those that hold a whole header have a sum that fits.
+// A part is what the first octets are, and no more; those that hold a whole header have a sum that
+// fits.
 func TestAnswerEchoInPart(t *testing.T) {
 	b := hostThat(mannerNamed("answers with a part"))
 	lengths := make(map[int]bool)

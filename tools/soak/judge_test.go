@@ -70,7 +70,8 @@ func answerOf(a netip.Addr, ttl uint32) dns.RR {
 	return addressRecord("www.test.", a, ttl)
 }
 
-// A member must answer when it was up for long, must not when it was down for long, and may in between.
+// A member must answer when it was up for long, must not when it was down for long, and may in
+// between.
 func TestExpectation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		history := newTimeline(healthy)

@@ -2,8 +2,9 @@
 
 //go:build linux
 
-// Command soak runs a whole CoreDNS with balance, built with the race detector, under constant load while all kinds of
-// faults happen, and checks every answer. "make soak DURATION=1h" runs it; docs/reliability.md says what it checks.
+// Command soak runs a whole CoreDNS with balance, built with the race detector, under constant load
+// while all kinds of faults happen, and checks every answer. "make soak DURATION=1h" runs it;
+// docs/reliability.md says what it checks.
 //
 //	the clients        ask over UDP, TCP and TLS, and judge every reply        asker.go, truth.go, forms.go
 //	the onlooker       looks at the status page, and judges what it says       page.go, schema.go
@@ -15,8 +16,9 @@
 //	what stays behind  goroutines, descriptors, memory, series                 settle.go
 //	the report                                                                 report.go
 //
-// It runs in namespaces of its own (namespace.go): a network with nothing but loopback and its hosts, a disk that it can fill, and
-// processes that end with it. It takes root, or a kernel that lets users make namespaces.
+// It runs in namespaces of its own (namespace.go): a network with nothing but loopback and its
+// hosts, a disk that it can fill, and processes that end with it. It takes root, or a kernel that
+// lets users make namespaces.
 package main
 
 import (
@@ -91,7 +93,8 @@ func (o options) args() []string {
 	return []string{"-server", o.server, "-schema", o.schema, "-duration", o.duration.String(), "-seed", strconv.FormatUint(o.seed, 10), "-load", strconv.Itoa(o.load), "-only", o.only}
 }
 
-// run soaks, in namespaces made for it, and returns the exit status: 1 where something was violated.
+// run soaks, in namespaces made for it, and returns the exit status: 1 where something was
+// violated.
 func run(ctx context.Context, o options, out, progress io.Writer) (status int, err error) {
 	if err := furnish(); err != nil {
 		return 2, err
@@ -132,7 +135,8 @@ func run(ctx context.Context, o options, out, progress io.Writer) (status int, e
 	return 0, ctx.Err()
 }
 
-// soak lets the clients ask and the faults happen until the time is over. It returns what the server used before and after.
+// soak lets the clients ask and the faults happen until the time is over. It returns what the
+// server used before and after.
 func (w *world) soak(ctx context.Context, o options, s *schema, until time.Time) (start, end resources) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -170,7 +174,8 @@ func (w *world) soak(ctx context.Context, o options, s *schema, until time.Time)
 	return start, end
 }
 
-// chooseReloader turns to signals in the second half of the time, or at once where the time is short and the seed odd.
+// chooseReloader turns to signals in the second half of the time, or at once where the time is
+// short and the seed odd.
 func (w *world) chooseReloader(ctx context.Context, o options, half time.Time) {
 	short := time.Until(half) < time.Minute && o.duration < 2*time.Minute
 	if atOnce := short && o.seed%2 == 1; w.reloader.bySignal || time.Now().Before(half) && !atOnce {
@@ -188,7 +193,8 @@ func (o options) chosen(all []fault) []fault {
 	})
 }
 
-// warmUp loads every Corefile once, so that what belongs to them is there, and returns what the server uses.
+// warmUp loads every Corefile once, so that what belongs to them is there, and returns what the
+// server uses.
 func (w *world) warmUp(ctx context.Context) resources {
 	for _, v := range append(slices.Clone(changes), variant{}) {
 		w.reloading.set(true)

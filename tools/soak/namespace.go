@@ -21,13 +21,15 @@ const insideVariable = "SOAK_INSIDE"
 // nobody is who the server runs as, where we may choose: modes of files do not hold for root.
 const nobody = 65534
 
-// runInside runs this program again in namespaces of its own: for the network, with nothing but loopback, for mounts, so
-// that a small disk can be mounted, and for processes, so that none outlives it. It returns the exit status.
+// runInside runs this program again in namespaces of its own: for the network, with nothing but
+// loopback, for mounts, so that a small disk can be mounted, and for processes, so that none
+// outlives it. It returns the exit status.
 func runInside(ctx context.Context, args []string) (int, error) {
 	return netns.Again(ctx, insideVariable, syscall.CLONE_NEWNS|syscall.CLONE_NEWPID, args...)
 }
 
-// furnish prepares the namespaces: loopback, /proc, echo requests, and nothing that is mounted here is seen outside.
+// furnish prepares the namespaces: loopback, /proc, echo requests, and nothing that is mounted here
+// is seen outside.
 func furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mounts: %w", err)
@@ -45,7 +47,8 @@ func furnish() error {
 	return netns.LoopbackUp()
 }
 
-// rootOutside reports whether we are root, rather than in a namespace that says so: then the server runs as nobody.
+// rootOutside reports whether we are root, rather than in a namespace that says so: then the server
+// runs as nobody.
 func rootOutside() bool {
 	mapping, err := os.ReadFile("/proc/self/uid_map")
 	var inside, outside, n uint32

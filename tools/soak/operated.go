@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// operated is a file that an operator changes, and what of it is in force. Its versions are immutable.
+// operated is a file that an operator changes, and what of it is in force. Its versions are
+// immutable.
 type operated[T any] struct {
 	name     string
 	path     string
@@ -47,7 +48,8 @@ func (o *operated[T]) change(means *T, f func() error) error {
 // noticed is how long it takes until the server has a new content in force.
 const noticed = 2*time.Second + 200*time.Millisecond
 
-// await waits until the server must have seen what was put there last, for of what is replaced sooner nobody knows whether it was read.
+// await waits until the server must have seen what was put there last, for of what is replaced
+// sooner nobody knows whether it was read.
 func (o *operated[T]) await(ctx context.Context, busy func() time.Duration) error {
 	for now := time.Now(); len(o.during(now, now, busy())) > 1; now = time.Now() {
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
@@ -109,7 +111,8 @@ func overridesIn(disk string) *operated[map[netip.Addr]bool] {
 	return o
 }
 
-// excluding returns who is excluded by all of some sets, and who by some. What is not known may exclude anybody.
+// excluding returns who is excluded by all of some sets, and who by some. What is not known may
+// exclude anybody.
 func excluding(sets []*map[netip.Addr]bool) (always, sometimes map[netip.Addr]bool) {
 	always, sometimes = make(map[netip.Addr]bool), make(map[netip.Addr]bool)
 	for _, a := range someAddrs("192.0.2.1") {

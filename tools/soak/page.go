@@ -24,7 +24,8 @@ import (
 // statusAddress is where the page of the option status is.
 const statusAddress = "127.0.0.1:9154"
 
-// looker looks at the status page, all the time, as JSON and as the page for people in turns. Owned by one goroutine.
+// looker looks at the status page, all the time, as JSON and as the page for people in turns. Owned
+// by one goroutine.
 type looker struct {
 	w      *world
 	schema *schema
@@ -57,7 +58,8 @@ func (l *looker) run(ctx context.Context) {
 	l.client.CloseIdleConnections()
 }
 
-// look looks once, and judges what there is to see. Whoever looks has to be answered, whatever is reloaded meanwhile.
+// look looks once, and judges what there is to see. Whoever looks has to be answered, whatever is
+// reloaded meanwhile.
 func (l *looker) look(path string) {
 	from := time.Now()
 	head, body, err := l.get(path)
@@ -136,7 +138,8 @@ func (l *looker) pageWrong(h head, body []byte, _, _ time.Time) string {
 	return ""
 }
 
-// documentWrong says what is wrong with the document: it fits the schema, is of now, and says of rules and members what is true.
+// documentWrong says what is wrong with the document: it fits the schema, is of now, and says of
+// rules and members what is true.
 func (l *looker) documentWrong(h head, body []byte, from, to time.Time) string {
 	if wrong := headWrong(h, "application/json"); wrong != "" {
 		return wrong
@@ -192,8 +195,8 @@ func (l *looker) contentWrong(document *statuspage.Document, from, to time.Time,
 	return ""
 }
 
-// verdictsWrong says which verdicts of a name's members are not what their backends are. Once known they stay so, whatever is
-// reloaded.
+// verdictsWrong says which verdicts of a name's members are not what their backends are. Once known
+// they stay so, whatever is reloaded.
 func verdictsWrong(set *rrset, name *statuspage.Name, known bool, from, to time.Time, busy time.Duration) string {
 	if len(name.Members) != len(set.members) {
 		return fmt.Sprintf("%d members, want %d", len(name.Members), len(set.members))

@@ -67,7 +67,8 @@ func (a *authority) issue(name string, end time.Time) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// newPKI makes the certificates and writes what the server needs into a directory: ca.pem, server.pem, server.key.
+// newPKI makes the certificates and writes what the server needs into a directory: ca.pem,
+// server.pem, server.key.
 func newPKI(dir string) (*pki, error) {
 	ours, err := newAuthority()
 	if err != nil {

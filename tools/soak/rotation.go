@@ -19,8 +19,9 @@ type order interface {
 	forget()
 }
 
-// strict is the promise of round_robin: the lead moves on by one, the rest follows in rotation, and when members come and go, the
-// one that was due leads. If that one has gone, or was the only one, the next after the last lead does.
+// strict is the promise of round_robin: the lead moves on by one, the rest follows in rotation, and
+// when members come and go, the one that was due leads. If that one has gone, or was the only one,
+// the next after the last lead does.
 type strict struct {
 	due   netip.Addr // zero: not known, or whoever is next
 	after netip.Addr // who led before; zero: not known
@@ -59,7 +60,8 @@ func (s *strict) next(members []netip.Addr) string {
 
 func (s *strict) forget() { *s = strict{} }
 
-// weighted is the promise of policy weighted: over any W/gcd answers in a row each member leads weight/gcd times.
+// weighted is the promise of policy weighted: over any W/gcd answers in a row each member leads
+// weight/gcd times.
 type weighted struct {
 	shares func() map[netip.Addr]int // in force now: weight/gcd; nil if that is not known
 	led    []netip.Addr

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// deck deals the faults of a lane, each once before any comes again, in an order that follows from the seed. Owned
-// by one goroutine at a time.
+// deck deals the faults of a lane, each once before any comes again, in an order that follows from
+// the seed. Owned by one goroutine at a time.
 type deck struct {
 	lane   string
 	faults []fault
@@ -54,7 +54,8 @@ type schedule struct {
 	alone int           // faults that happen alone in a cycle
 }
 
-// cycle lets faults happen, then looks what they left behind. The end of the last one is at until, or soon after.
+// cycle lets faults happen, then looks what they left behind. The end of the last one is at until,
+// or soon after.
 func (s schedule) cycle(ctx context.Context, w *world, decks []*deck, until time.Time) {
 	alone := s.alone
 	rest := timing.upWithin(w.busy())

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// schema is the JSON Schema of a document, as far as ours go: a keyword that is not known here makes it unusable, lest it be
-// passed over. Immutable once read.
+// schema is the JSON Schema of a document, as far as ours go: a keyword that is not known here
+// makes it unusable, lest it be passed over. Immutable once read.
 type schema struct{ root map[string]any }
 
 // keywords are what a schema may say; those of the second line say nothing of values.

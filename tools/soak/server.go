@@ -22,7 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is the CoreDNS that is under test, in a process of its own. Safe for concurrent use but for start and stop.
+// server is the CoreDNS that is under test, in a process of its own. Safe for concurrent use but
+// for start and stop.
 type server struct {
 	cmd      *exec.Cmd
 	corefile string
@@ -36,8 +37,8 @@ type server struct {
 // patience is how long to wait for what must come.
 const patience = 30 * time.Second
 
-// startServer starts the server. Its log goes to a file on the disk that fills up, what the race detector says
-// elsewhere.
+// startServer starts the server. Its log goes to a file on the disk that fills up, what the race
+// detector says elsewhere.
 func startServer(binary, dir, disk string, as *syscall.Credential) (*server, error) {
 	logs, err := openJournal(filepath.Join(disk, "log"))
 	if err != nil {
@@ -104,7 +105,8 @@ func writeWhole(path, content string) error {
 	return os.Rename(next, path)
 }
 
-// journal is a log file that is read while it is written, and whose space is freed once it was read. Safe for concurrent use.
+// journal is a log file that is read while it is written, and whose space is freed once it was
+// read. Safe for concurrent use.
 type journal struct {
 	file *os.File
 
@@ -156,7 +158,8 @@ func (j *journal) catchUp() {
 	}
 }
 
-// punch gives a part of a file back to the disk. To cut the file instead would lose what is written meanwhile.
+// punch gives a part of a file back to the disk. To cut the file instead would lose what is written
+// meanwhile.
 func punch(f *os.File, at, length int64) error {
 	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length)
 }

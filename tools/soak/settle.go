@@ -91,8 +91,8 @@ func (r resources) over(limit resources) (what []string) {
 	return what
 }
 
-// settle has all be silent and waits until the server uses no more than it may. What it still uses after a while is a
-// leak. Without a start to compare with it waits until every endpoint is up.
+// settle has all be silent and waits until the server uses no more than it may. What it still uses
+// after a while is a leak. Without a start to compare with it waits until every endpoint is up.
 func (w *world) settle(ctx context.Context, start *resources) (now resources) {
 	w.hush(func() {
 		ctx, cancel := context.WithTimeout(ctx, patience)
@@ -186,9 +186,9 @@ func drainBody(r io.Reader) error {
 	return err
 }
 
-// strays are the functions of goroutines that stock plugins start with a server and end with it, but leave running if it fails to
-// come up: the zone reloads of file, the connections of forward, the listeners of pprof and prometheus, and the cleaner of
-// dnssec's cache.
+// strays are the functions of goroutines that stock plugins start with a server and end with it,
+// but leave running if it fails to come up: the zone reloads of file, the connections of forward,
+// the listeners of pprof and prometheus, and the cleaner of dnssec's cache.
 var strays = []string{"file.(*Zone).Reload", "proxy.(*Transport).connManager", "up.(*Probe)", "pprof.(*handler).Startup", "metrics.(*Metrics).OnStartup",
 	"dnssec.periodicClean"}
 
@@ -210,7 +210,8 @@ const (
 	acceptStack = "net.(*TCPListener).accept" // a listener waits
 )
 
-// readStacks reads a profile of goroutines: "N @ addresses", and a line for every function, the innermost first.
+// readStacks reads a profile of goroutines: "N @ addresses", and a line for every function, the
+// innermost first.
 func (r *resources) readStacks(from io.Reader) error {
 	r.stacks = make(map[string]int)
 	lines := bufio.NewScanner(from)

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// timeline remembers which value was in force when: what the truth was while a query was under way, and
-// for as long before as the server may take to notice. Safe for concurrent use.
+// timeline remembers which value was in force when: what the truth was while a query was under way,
+// and for as long before as the server may take to notice. Safe for concurrent use.
 type timeline[T any] struct {
 	mu     sync.Mutex
 	values []dated[T] // oldest first
@@ -32,7 +32,8 @@ func newTimeline[T any](first T) *timeline[T] {
 // set puts a value in force from now on.
 func (t *timeline[T]) set(value T) { t.setFrom(time.Now(), value) }
 
-// setFrom puts a value in force from a time on, which may be to come. Nothing that is set after it may be in force before.
+// setFrom puts a value in force from a time on, which may be to come. Nothing that is set after it
+// may be in force before.
 func (t *timeline[T]) setFrom(since time.Time, value T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -44,11 +44,13 @@ type reality struct {
 	busy      func() time.Duration
 }
 
-// grace is how long after a fault of the upstream or a lack of descriptors answers may still show it: forward finds out
-// by its own health checks, every half a second, and cache keeps a SERVFAIL for a second.
+// grace is how long after a fault of the upstream or a lack of descriptors answers may still show
+// it: forward finds out by its own health checks, every half a second, and cache keeps a SERVFAIL
+// for a second.
 const grace = 4 * time.Second
 
-// upstreamExplains reports whether a failed answer for an RRset is the upstream's, or the lack of descriptors to ask it.
+// upstreamExplains reports whether a failed answer for an RRset is the upstream's, or the lack of
+// descriptors to ask it.
 func (r *reality) upstreamExplains(set *rrset, from, to time.Time) bool {
 	if !set.forwarded {
 		return false
@@ -67,8 +69,8 @@ func (r *reality) starvation(from, to time.Time) bool {
 	return slices.Contains(r.starved.during(from.Add(-grace-r.busy()), to), true)
 }
 
-// judge says what is wrong with the reply to a query that was under way for a time, or nothing. Where the fault is the
-// upstream's it says that it is excused.
+// judge says what is wrong with the reply to a query that was under way for a time, or nothing.
+// Where the fault is the upstream's it says that it is excused.
 func (r *reality) judge(set *rrset, q, reply *dns.Msg, from, to time.Time) (wrong string, excused bool) {
 	if wrong := frame(q, reply); wrong != "" {
 		return wrong, false
@@ -102,7 +104,8 @@ func (r *reality) judge(set *rrset, q, reply *dns.Msg, from, to time.Time) (wron
 	return wrong, false
 }
 
-// bare reports whether the upstream may have left the addresses of targets away: then nobody knows which are dead.
+// bare reports whether the upstream may have left the addresses of targets away: then nobody knows
+// which are dead.
 func (r *reality) bare(set *rrset, from, to time.Time) bool {
 	return set.forwarded && slices.ContainsFunc(r.quirk.during(from.Add(-grace-r.busy()), to), func(q *quirk) bool { return q != nil && q.bare })
 }
@@ -196,8 +199,8 @@ func (set *rrset) expected(from, to time.Time, busy time.Duration) map[netip.Add
 
 func (set *rrset) timed() *checkTiming { return cmp.Or(set.timing, timing) }
 
-// expectedOf returns what an answer may do about a member, by the health of what it stands for: a target is as healthy as its
-// healthiest address. While the rule only observes nobody leaves.
+// expectedOf returns what an answer may do about a member, by the health of what it stands for: a
+// target is as healthy as its healthiest address. While the rule only observes nobody leaves.
 func (set *rrset) expectedOf(member netip.Addr, from, to time.Time, busy time.Duration) expectation {
 	behind := []netip.Addr{member}
 	if set.targets != nil {

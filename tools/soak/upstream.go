@@ -104,7 +104,8 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
-// upstream is the name server that forward asks. It shuffles its answers. Its methods are called by one goroutine.
+// upstream is the name server that forward asks. It shuffles its answers. Its methods are called by
+// one goroutine.
 type upstream struct {
 	sets  map[string]*rrset     // by setKey
 	names map[string]bool       // that exist, lower case

@@ -54,7 +54,8 @@ type world struct {
 	mu sync.Mutex // guards tallies
 }
 
-// diskSize is the size of the disk that fills up, in bytes: the largest file that is put there, and room for a log.
+// diskSize is the size of the disk that fills up, in bytes: the largest file that is put there, and
+// room for a log.
 const diskSize = 160 << 20
 
 // zoneTTL is the TTL of what zone files hold, in seconds.
@@ -204,8 +205,9 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// saysBlind is what CoreDNS' prometheus says if it cannot listen. If descriptors run out in the middle of a reload, that is
-// final: it regards the address as served, and no later reload brings the metrics back.
+// saysBlind is what CoreDNS' prometheus says if it cannot listen. If descriptors run out in the
+// middle of a reload, that is final: it regards the address as served, and no later reload brings
+// the metrics back.
 const saysBlind = "Failed to start metrics handler"
 
 // readLog looks for what the server must never say.
@@ -246,7 +248,8 @@ func (w *world) people(load int) {
 	w.hire(load, solo, crowd, overTCP, overTLS, crowdTLS)
 }
 
-// targeted returns the subjects whose members lead to others, are hints, are signed, or are left as they are.
+// targeted returns the subjects whose members lead to others, are hints, are signed, or are left as
+// they are.
 func (w *world) targeted(f *farm) (all []*subject) {
 	add := func(name string, qtype uint16, set *rrset, o order) {
 		all = append(all, w.subject(name, qtype, set, o))
@@ -276,8 +279,8 @@ func (w *world) farmNamed(name string) *farm {
 	return w.farms[slices.IndexFunc(w.farms, func(f *farm) bool { return f.name == name })]
 }
 
-// hire makes the clients: one for each RRset that is asked for alone, or two if that is the only one of a protocol, and some for
-// the rest.
+// hire makes the clients: one for each RRset that is asked for alone, or two if that is the only
+// one of a protocol, and some for the rest.
 func (w *world) hire(load int, solo, crowd, overTCP, overTLS, crowdTLS []*subject) {
 	for _, s := range slices.Concat(crowd, crowdTLS) {
 		if s.health == nil {
@@ -374,8 +377,8 @@ func (w *world) lost(set *rrset, network string, from, to time.Time, err error) 
 	}
 }
 
-// reloaded reports whether a reload was under way. CoreDNS gives the old servers five seconds to answer what they have in hand,
-// and closes their sockets then.
+// reloaded reports whether a reload was under way. CoreDNS gives the old servers five seconds to
+// answer what they have in hand, and closes their sockets then.
 func (w *world) reloaded(from, to time.Time) bool {
 	return slices.Contains(w.reloading.during(from.Add(-grace), to), true)
 }
@@ -391,7 +394,8 @@ func (w *world) violation(class, format string, args ...any) {
 	}
 }
 
-// lateness is how late things run here: what the machine's other work does to us, and to the server. Safe for concurrent use.
+// lateness is how late things run here: what the machine's other work does to us, and to the
+// server. Safe for concurrent use.
 type lateness struct {
 	mu   sync.Mutex
 	last []time.Duration // of the last ticks
@@ -442,8 +446,8 @@ func (l *lateness) String() string {
 		l.worst.Round(10*time.Millisecond), muchLonger, 100*float64(l.long)/float64(max(l.ticks, 1)))
 }
 
-// busy returns what bounds are to be longer by: lateSteps times the worst lateness of the last twenty seconds, for what has
-// to happen in time is some steps in two processes.
+// busy returns what bounds are to be longer by: lateSteps times the worst lateness of the last
+// twenty seconds, for what has to happen in time is some steps in two processes.
 func (l *lateness) busy() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -453,7 +457,8 @@ func (l *lateness) busy() time.Duration {
 	return lateSteps * max(slices.Max(l.last), l.seen)
 }
 
-// answered notes how long the server took for an answer that waits for nobody else: it may be late where we are not.
+// answered notes how long the server took for an answer that waits for nobody else: it may be late
+// where we are not.
 func (l *lateness) answered(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

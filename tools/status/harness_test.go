@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package status looks at the page of the option status as people do, with a browser, and as programs do.
+// Package status looks at the page of the option status as people do, with a browser, and as
+// programs do.
 package status
 
 import (
@@ -103,8 +104,8 @@ type server struct {
 	overrides string
 }
 
-// corefile is a rule with all that the page can show, one that only observes, one that fails open, and one that
-// is not shown.
+// corefile is a rule with all that the page can show, one that only observes, one that fails open,
+// and one that is not shown.
 const corefile = `example.org:%[1]s {
 	bind 127.0.0.1
 	balance {

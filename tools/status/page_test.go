@@ -52,8 +52,8 @@ func open(t *testing.T, s *server, before ...chromedp.Action) *tab {
 	return p
 }
 
-// note keeps what must not happen: a message on the console, as for what the page's policy forbids, an
-// exception, a request to elsewhere.
+// note keeps what must not happen: a message on the console, as for what the page's policy forbids,
+// an exception, a request to elsewhere.
 func (p *tab) note(event any) {
 	p.Lock()
 	defer p.Unlock()
@@ -130,7 +130,8 @@ func (p *tab) picture(name string) {
 // text of the article of app.example.org.
 const app = `[...document.querySelectorAll("article.name")].find((a) => a.textContent.startsWith("app.example.org. A"))`
 
-// A backend that dies goes to the top of its name with the reason, and comes back, while the page stays as it is.
+// A backend that dies goes to the top of its name with the reason, and comes back, while the page
+// stays as it is.
 func TestThePageIsLive(t *testing.T) {
 	f := newFarm(t)
 	s := start(t, f)
@@ -249,7 +250,8 @@ func TestKeyboard(t *testing.T) {
 	p.waitUntil(`document.querySelector("#pulse").textContent.startsWith("live")`)
 }
 
-// focusIsSeen goes through the page with Tab and looks that each thing that has the focus is marked.
+// focusIsSeen goes through the page with Tab and looks that each thing that has the focus is
+// marked.
 func (p *tab) focusIsSeen() {
 	p.t.Helper()
 	p.run(chromedp.Evaluate(`document.activeElement.blur(); window.scrollTo(0, 0)`, nil))

@@ -33,8 +33,8 @@ type reply struct {
 	took      time.Duration
 }
 
-// askAll asks so many times, some at a time, and hands each reply on, one after the other. Where ctx
-// is done it asks no more.
+// askAll asks so many times, some at a time, and hands each reply on, one after the other. Where
+// ctx is done it asks no more.
 func (a *asker) askAll(ctx context.Context, count int, take func(reply)) {
 	replies := make(chan reply)
 	left := atomic.Int64{}
@@ -140,8 +140,8 @@ func local(network string, addr netip.Addr) net.Addr {
 	return &net.UDPAddr{IP: addr.AsSlice(), Zone: addr.Zone()}
 }
 
-// plain returns an error without the addresses and calls in it, which differ from one question to the
-// next.
+// plain returns an error without the addresses and calls in it, which differ from one question to
+// the next.
 func plain(err error) error {
 	var call *os.SyscallError
 	if errors.As(err, &call) {

@@ -9,8 +9,8 @@ import (
 	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
-// bar returns a bar that fills a part of so many columns, 0 to 1, with a mark at another part, or none
-// if that is negative.
+// bar returns a bar that fills a part of so many columns, 0 to 1, with a mark at another part, or
+// none if that is negative.
 func (s screen) bar(part, mark float64, columns int) string {
 	if columns < 1 {
 		return ""

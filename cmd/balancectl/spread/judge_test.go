@@ -85,8 +85,8 @@ func TestJudge(t *testing.T) {
 }
 
 // Of runs that chance makes with the shares that are wanted, one in a hundred is denied; with other
-// shares all are. 20,000 runs: the number denied has mean 200 and standard deviation 14, so 5 of these
-// are 130 to 270.
+// shares all are. 20,000 runs: the number denied has mean 200 and standard deviation 14, so 5 of
+// these are 130 to 270.
 func TestJudgeErrsAsOftenAsItSays(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	draw := func(cumulated []float64, n int) []int {

@@ -11,8 +11,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// setID is an RRset whose members lead in turn, or what of it does: the MX of one preference, the SRV
-// of one priority, the hints of one HTTPS record.
+// setID is an RRset whose members lead in turn, or what of it does: the MX of one preference, the
+// SRV of one priority, the hints of one HTTPS record.
 type setID struct {
 	priority uint16 // of MX, SRV and SVCB
 	hints    string // ipv4hint or ipv6hint, and whose; empty: the records themselves

@@ -207,7 +207,8 @@ func splitServer(word string) (host, port string, err error) {
 	return host, port, nil
 }
 
-// leastRate is a question in twelve days. The time between questions that are much rarer is no time.Duration any more.
+// leastRate is a question in twelve days. The time between questions that are much rarer is no
+// time.Duration any more.
 const leastRate = 1e-6
 
 // mostWorkers bounds the sockets that are open at a time.

@@ -174,8 +174,8 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-// deaf returns an address that nobody listens at. Both ports are taken, so that no other process does: one listens to a single
-// peer, and one not at all.
+// deaf returns an address that nobody listens at. Both ports are taken, so that no other process
+// does: one listens to a single peer, and one not at all.
 func deaf(t *testing.T) string {
 	t.Helper()
 	for {

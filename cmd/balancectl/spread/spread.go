@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package spread is "balancectl spread": it shows how a DNS server spreads its answers: it asks for a name many times and says
-// which member led how often, against what was wanted. It works against any server.
+// Package spread is "balancectl spread": it shows how a DNS server spreads its answers: it asks for
+// a name many times and says which member led how often, against what was wanted. It works against
+// any server.
 //
 //	balancectl spread [flags] NAME [TYPE] [@SERVER[:PORT]]
 //
@@ -14,8 +15,8 @@
 //	newReport      puts all of it together                     report.go
 //	               shows it as text, JSON or SVG               table.go, bar.go, svg.go
 //
-// With -watch there is no verdict, but a line whenever a member comes or goes: watch.go, presence.go.
-// progress.go draws on it while questions are asked.
+// With -watch there is no verdict, but a line whenever a member comes or goes: watch.go,
+// presence.go. progress.go draws on it while questions are asked.
 package spread
 
 import (
@@ -93,8 +94,8 @@ func measure(ctx context.Context, o *options, s streams) *report {
 	return newReport(o, t, time.Since(start))
 }
 
-// show writes a report in the form that was asked for. Where it cannot be drawn it is written all the same: it may have
-// taken long to get.
+// show writes a report in the form that was asked for. Where it cannot be drawn it is written all
+// the same: it may have taken long to get.
 func show(r *report, o *options, s streams) error {
 	err := write(s.out, r, o.json, s.screen)
 	if o.svg != "" {

@@ -164,7 +164,8 @@ func frequencies[K cmp.Ordered](counts map[K]int) string {
 	return strings.Join(words, ", ")
 }
 
-// wrap breaks a line between words. Colours count as columns, so a line with some breaks a little early.
+// wrap breaks a line between words. Colours count as columns, so a line with some breaks a little
+// early.
 func wrap(line string, width int) string {
 	var b strings.Builder
 	column := 0

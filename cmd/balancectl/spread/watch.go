@@ -18,8 +18,9 @@ import (
 	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
-// watch asks a round of questions now and then and says who came and went, until ctx is done. A round
-// has several questions, so that a server which answers with some of the members shows them all.
+// watch asks a round of questions now and then and says who came and went, until ctx is done. A
+// round has several questions, so that a server which answers with some of the members shows them
+// all.
 func watch(ctx context.Context, o *options, s streams) error {
 	a := newAsker(o)
 	p := &presence{}

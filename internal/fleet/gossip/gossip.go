@@ -154,8 +154,8 @@ func (c *Carrier) Advertised() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Joined reports whether this replica has taken the state of another one over, or knows that there is
-// none.
+// Joined reports whether this replica has taken the state of another one over, or knows that there
+// is none.
 func (c *Carrier) Joined() bool { return c.joined.Load() }
 
 // run makes the member list and keeps looking for other replicas.
@@ -181,9 +181,9 @@ func (c *Carrier) run() {
 	}
 }
 
-// config returns memberlist's configuration. It starts from what is meant for a LAN, and holds for 200
-// ms of delay each way and for 500 replicas: a probe that is lost is repeated by others and over TCP,
-// and a memberlist that sees many fail gives them more time by itself.
+// config returns memberlist's configuration. It starts from what is meant for a LAN, and holds for
+// 200 ms of delay each way and for 500 replicas: a probe that is lost is repeated by others and
+// over TCP, and a memberlist that sees many fail gives them more time by itself.
 func (c *Carrier) config() *memberlist.Config {
 	o := memberlist.DefaultLANConfig()
 	o.Name, o.Label = c.options.Replica, c.options.Fleet
@@ -206,9 +206,9 @@ func (c *Carrier) config() *memberlist.Config {
 // Tell implements fleet.Carrier.
 func (c *Carrier) Tell(name string, message []byte) { c.post(parcel{name, message}) }
 
-// TellAll implements fleet.Carrier. It sends a message to each replica itself, however many there are.
-// To have them pass it on would be many times the packets: each would send it to a dozen others, for
-// all to hear it with certainty.
+// TellAll implements fleet.Carrier. It sends a message to each replica itself, however many there
+// are. To have them pass it on would be many times the packets: each would send it to a dozen
+// others, for all to hear it with certainty.
 func (c *Carrier) TellAll(message []byte) { c.post(parcel{"", message}) }
 
 // post has a parcel sent soon.
@@ -239,7 +239,8 @@ func (c *Carrier) send() {
 	}
 }
 
-// deliver sends a message to a replica: in a packet, or over a connection if it is too large for one.
+// deliver sends a message to a replica: in a packet, or over a connection if it is too large for
+// one.
 func (c *Carrier) deliver(node *memberlist.Node, message []byte) {
 	if c.list == nil {
 		return
@@ -295,8 +296,8 @@ func (c *Carrier) listNow() *memberlist.Memberlist {
 	}
 }
 
-// close closes the sockets and waits for the goroutines. Those of memberlist cannot be waited for: they
-// end by themselves within seconds, and their calls lead nowhere.
+// close closes the sockets and waits for the goroutines. Those of memberlist cannot be waited for:
+// they end by themselves within seconds, and their calls lead nowhere.
 func (c *Carrier) close() {
 	c.members.close()
 	_ = c.sockets.Shutdown()

@@ -28,7 +28,8 @@ func (p Peer) String() string { return net.JoinHostPort(p.Host, strconv.Itoa(int
 // Resolver returns the addresses of a name.
 type Resolver func(ctx context.Context, name string) ([]netip.Addr, error)
 
-// How often to look. At first the name of a service may not resolve yet, and replicas may start together.
+// How often to look. At first the name of a service may not resolve yet, and replicas may start
+// together.
 const (
 	seekOften    = 250 * time.Millisecond // the shortest pause while nobody is found
 	seekSeldom   = 30 * time.Second       // the usual pause
@@ -38,8 +39,9 @@ const (
 	updateLimit  = time.Second
 )
 
-// seek looks for other replicas until the carrier ends, so that also the halves of a fleet that was cut
-// find each other. While it finds nobody it looks again after a quarter of the time that it has looked.
+// seek looks for other replicas until the carrier ends, so that also the halves of a fleet that was
+// cut find each other. While it finds nobody it looks again after a quarter of the time that it has
+// looked.
 func (c *Carrier) seek() {
 	s := seeker{c: c, since: time.Now(), failing: make(map[netip.AddrPort]time.Time)}
 	for {
@@ -78,8 +80,8 @@ func (s *seeker) alone() bool {
 	return !together
 }
 
-// look joins those replicas at the addresses that are not known. Joining one usually makes the others
-// known.
+// look joins those replicas at the addresses that are not known. Joining one usually makes the
+// others known.
 func (s *seeker) look() {
 	found, problems := s.c.find(s.c.ctx)
 	for _, at := range found {
@@ -100,8 +102,8 @@ func (s *seeker) look() {
 	s.report(problems)
 }
 
-// join joins the replica at an address. A failure is logged if it lasts: while replicas come and go,
-// names lead to some that are gone for a moment.
+// join joins the replica at an address. A failure is logged if it lasts: while replicas come and
+// go, names lead to some that are gone for a moment.
 func (s *seeker) join(at netip.AddrPort) error {
 	_, err := s.c.list.Join([]string{at.String()})
 	if err == nil {
@@ -155,7 +157,8 @@ func (s *seeker) report(problems []string) {
 	}
 }
 
-// find returns the addresses to join, without those of this replica, and what kept it from finding more.
+// find returns the addresses to join, without those of this replica, and what kept it from finding
+// more.
 func (c *Carrier) find(ctx context.Context) (found []netip.AddrPort, problems []string) {
 	own := c.ownAddresses()
 	for _, peer := range *c.join.Load() {
@@ -225,8 +228,8 @@ func (c *Carrier) isOwn(at netip.AddrPort, own []netip.Addr) bool {
 // knows reports whether a live replica is at an address.
 func (c *Carrier) knows(at netip.AddrPort) bool { return c.members.addresses()[at] }
 
-// findAdvertise returns the address that reaches others: the one that this host sends from to the first
-// of those to join, else from the default route.
+// findAdvertise returns the address that reaches others: the one that this host sends from to the
+// first of those to join, else from the default route.
 func (c *Carrier) findAdvertise() netip.AddrPort {
 	port := c.options.Listen.Port()
 	if addr := c.options.Listen.Addr(); addr.IsValid() && !addr.IsUnspecified() {

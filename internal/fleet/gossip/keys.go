@@ -16,8 +16,8 @@ const maxKeys = 8
 
 const wantKey = `want base64 of 16, 24 or 32 bytes, as "openssl rand -base64 32" writes it`
 
-// ParseKeys reads the keys of a fleet: base64 of 16, 24 or 32 bytes, one a line. Empty lines and those
-// that begin with # are skipped. Errors begin with the number of a line, and quote no key.
+// ParseKeys reads the keys of a fleet: base64 of 16, 24 or 32 bytes, one a line. Empty lines and
+// those that begin with # are skipped. Errors begin with the number of a line, and quote no key.
 func ParseKeys(content []byte) (keys [][]byte, err error) {
 	number := 0
 	for line := range bytes.Lines(content) {
@@ -54,8 +54,8 @@ func setKeys(ring *memberlist.Keyring, keys [][]byte) {
 	if len(ring.GetKeys()) == len(keys) {
 		return
 	}
-	// RemoveKey moves the keys behind the removed one in place, while others read them. So those that
-	// go have to be the last, and using a key puts it first.
+	// RemoveKey moves the keys behind the removed one in place, while others read them. So those
+	// that go have to be the last, and using a key puts it first.
 	for _, key := range slices.Backward(keys) {
 		_ = ring.UseKey(key)
 	}

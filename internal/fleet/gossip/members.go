@@ -23,8 +23,8 @@ const (
 	maxLocality = 128
 )
 
-// members are the live replicas, as memberlist reports them. memberlist holds its locks while it does,
-// so what it says is kept here and handed on by another goroutine. Safe for concurrent use.
+// members are the live replicas, as memberlist reports them. memberlist holds its locks while it
+// does, so what it says is kept here and handed on by another goroutine. Safe for concurrent use.
 type members struct {
 	mu       sync.Mutex
 	live     map[string]member
@@ -284,11 +284,12 @@ func (d *delegate) NotifyJoin(node *memberlist.Node) { d.c.members.put(node) }
 // NotifyUpdate implements memberlist.EventDelegate.
 func (d *delegate) NotifyUpdate(node *memberlist.Node) { d.c.members.put(node) }
 
-// NotifyLeave implements memberlist.EventDelegate. A replica that leaves in order has said so before.
+// NotifyLeave implements memberlist.EventDelegate. A replica that leaves in order has said so
+// before.
 func (d *delegate) NotifyLeave(node *memberlist.Node) { d.c.members.drop(node.Name, false) }
 
-// NotifyAlive implements memberlist.AliveDelegate. It refuses what is no replica, and what would keep
-// memberlist from merging the lists of others.
+// NotifyAlive implements memberlist.AliveDelegate. It refuses what is no replica, and what would
+// keep memberlist from merging the lists of others.
 func (d *delegate) NotifyAlive(node *memberlist.Node) error {
 	at, ok := netip.AddrFromSlice(node.Addr)
 	at = at.Unmap()

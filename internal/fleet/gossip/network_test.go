@@ -20,8 +20,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/fleet"
 )
 
-// network is one in memory, with virtual time. memberlist's MockNetwork does not do: it blocks for ever
-// on a replica that is gone, and loses and delays nothing. Safe for concurrent use.
+// network is one in memory, with virtual time. memberlist's MockNetwork does not do: it blocks for
+// ever on a replica that is gone, and loses and delays nothing. Safe for concurrent use.
 type network struct {
 	delay time.Duration
 	loss  float64
@@ -312,7 +312,8 @@ func virtual(t *testing.T, test func(t *testing.T, n *network)) {
 	})
 }
 
-// listEnds is how long goroutines of memberlist take to end: a probe lasts so long if many failed before.
+// listEnds is how long goroutines of memberlist take to end: a probe lasts so long if many failed
+// before.
 const listEnds = 10 * time.Second
 
 func leave(replicas ...*replica) {

@@ -88,7 +88,8 @@ func hears(from, to *replica) bool {
 	return false
 }
 
-// Keys are replaced while replicas run, in the three steps that operators take, and nothing is lost.
+// Keys are replaced while replicas run, in the three steps that operators take, and nothing is
+// lost.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
 	a := listening(t, "a", withKeys(1))

@@ -207,8 +207,8 @@ func hostOf(a net.Addr) string {
 
 var errTooMuch = fmt.Errorf("more than %d MiB on a connection, or %d MiB on all", maxStream>>20, maxStreamed>>20)
 
-// opened keeps a connection until it is closed. If it cannot, it closes the connection and returns an
-// error.
+// opened keeps a connection until it is closed. If it cannot, it closes the connection and returns
+// an error.
 func (t *transport) opened(conn net.Conn, incoming bool) (net.Conn, error) {
 	s := &stream{Conn: conn, of: t}
 	if incoming {

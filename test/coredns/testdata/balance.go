@@ -19,7 +19,8 @@ func init() {
 	dnsserver.Directives = slices.Insert(dnsserver.Directives, at, "balance")
 }
 
-// balanced returns a Corefile with the stanza in the environment at the start of every server block.
+// balanced returns a Corefile with the stanza in the environment at the start of every server
+// block.
 func balanced(corefile string) string {
 	var b strings.Builder
 	depth := 0

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package manifests builds what deploy holds, as kubectl does, and checks what an operator relies on.
+// Package manifests builds what deploy holds, as kubectl does, and checks what an operator relies
+// on.
 package manifests
 
 import (
@@ -38,7 +39,8 @@ type objects struct {
 	docs map[string][]byte // by "Kind name"
 }
 
-// build makes the objects of a directory below deploy/kubernetes, with the components in it that are named.
+// build makes the objects of a directory below deploy/kubernetes, with the components in it that
+// are named.
 func build(t *testing.T, dir string, components ...string) objects {
 	t.Helper()
 	fs := filesys.MakeFsInMemory()
@@ -156,7 +158,8 @@ func TestComponentsAreListed(t *testing.T) {
 	}
 }
 
-// What is built has no field that the API does not know, and all of it is in kube-system or in no namespace.
+// What is built has no field that the API does not know, and all of it is in kube-system or in no
+// namespace.
 func TestEveryBuildIsValid(t *testing.T) {
 	clusterWide := []string{"ClusterRole", "ClusterRoleBinding"}
 	for name, built := range builds {
@@ -185,7 +188,8 @@ func TestEveryBuildIsValid(t *testing.T) {
 	}
 }
 
-// Pods run as the image's user, with one capability, none to gain, and a root that nobody writes to.
+// Pods run as the image's user, with one capability, none to gain, and a root that nobody writes
+// to.
 func TestPodsHaveNoMoreThanTheyNeed(t *testing.T) {
 	spec := one[apps.Deployment](build(t, "."), "Deployment", "coredns").Spec.Template.Spec
 	wantPod := &core.PodSecurityContext{
@@ -204,7 +208,8 @@ func TestPodsHaveNoMoreThanTheyNeed(t *testing.T) {
 	}
 }
 
-// The cluster's DNS is scheduled first, on any node, its replicas apart, and asks the node's resolvers.
+// The cluster's DNS is scheduled first, on any node, its replicas apart, and asks the node's
+// resolvers.
 func TestPodsAreScheduledAsClusterDNS(t *testing.T) {
 	deployment := one[apps.Deployment](build(t, "."), "Deployment", "coredns")
 	spec := deployment.Spec.Template.Spec
@@ -299,7 +304,8 @@ func TestCorefileReadsTheMountedFiles(t *testing.T) {
 	}
 }
 
-// The probes of the kubelet go to the ports that the Corefile opens, under the names of the container's ports.
+// The probes of the kubelet go to the ports that the Corefile opens, under the names of the
+// container's ports.
 func TestKubeletProbes(t *testing.T) {
 	o := build(t, ".")
 	container := one[apps.Deployment](o, "Deployment", "coredns").Spec.Template.Spec.Containers[0]
@@ -426,8 +432,8 @@ func TestNetworkPolicyLetsTheProbesThrough(t *testing.T) {
 	}
 }
 
-// A fleet's replicas have a name that leads to all of them, one key, and a port that is open to them alone. The port is
-// that of an option that is not given.
+// A fleet's replicas have a name that leads to all of them, one key, and a port that is open to
+// them alone. The port is that of an option that is not given.
 func TestFleet(t *testing.T) {
 	o := build(t, ".", "fleet", "networkpolicy")
 	deployment := one[apps.Deployment](o, "Deployment", "coredns")
@@ -474,7 +480,8 @@ func portsOf(ports []networking.NetworkPolicyPort) (names []string) {
 	return names
 }
 
-// On top of kubeadm's: the image and the Corefile, and not a field more, for the rest is kubeadm's to change.
+// On top of kubeadm's: the image and the Corefile, and not a field more, for the rest is kubeadm's
+// to change.
 func TestKubeadmOverlayChangesNoMore(t *testing.T) {
 	o := build(t, "overlays/kubeadm")
 	if len(o.docs) != 2 {
@@ -537,7 +544,8 @@ func TestCorefileIsKubeadmsButForOneWord(t *testing.T) {
 
 var documentedSed = regexp.MustCompile(`(?m)^sed '([^']+)' Corefile\.before > Corefile$`)
 
-// What docs/kubernetes.md has users run changes one word of kubeadm's Corefile, and none of one that is changed already.
+// What docs/kubernetes.md has users run changes one word of kubeadm's Corefile, and none of one
+// that is changed already.
 func TestDocumentedSedChangesOneWord(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "kubernetes.md"))
 	if err != nil {

@@ -56,8 +56,8 @@ func (h *Host) enter(network netip.Prefix) (err error) {
 	return err
 }
 
-// Do calls a function on a thread that is in the host's namespace. Sockets that it opens stay there,
-// and so do processes that it starts.
+// Do calls a function on a thread that is in the host's namespace. Sockets that it opens stay
+// there, and so do processes that it starts.
 func (h *Host) Do(f func() error) error {
 	done := make(chan error)
 	h.jobs <- func() { done <- f() }

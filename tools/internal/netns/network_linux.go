@@ -16,9 +16,9 @@ import (
 const maxHosts = 16
 
 // Network carries IPv4 packets between its hosts. This process is the wire: the other end of each
-// host's device is a file that it reads and writes. So packets can be lost, late and counted without
-// any help of the kernel, and nothing outside of the hosts is touched. Safe for concurrent use, but
-// hosts are added before packets flow.
+// host's device is a file that it reads and writes. So packets can be lost, late and counted
+// without any help of the kernel, and nothing outside of the hosts is touched. Safe for concurrent
+// use, but hosts are added before packets flow.
 type Network struct {
 	prefix  netip.Prefix
 	hosts   []*Host
@@ -102,7 +102,8 @@ func (n *Network) carry(from *Host) {
 	}
 }
 
-// destination returns the host that a packet is sent to, or nil, and whether the packet is swallowed.
+// destination returns the host that a packet is sent to, or nil, and whether the packet is
+// swallowed.
 func (n *Network) destination(packet []byte) (to *Host, swallowed bool) {
 	const headerLength, destinationAt, version = 20, 16, 4
 	if len(packet) < headerLength || packet[0]>>4 != version {

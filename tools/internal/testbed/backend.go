@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Backend is a server that is probed. Its methods are called by one goroutine, except those that say
-// otherwise.
+// Backend is a server that is probed. Its methods are called by one goroutine, except those that
+// say otherwise.
 type Backend struct {
 	Number int
 

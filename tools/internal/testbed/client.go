@@ -14,8 +14,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Answer is what a replica said about a name. In is only valid until the function that it was handed
-// to returns.
+// Answer is what a replica said about a name. In is only valid until the function that it was
+// handed to returns.
 type Answer struct {
 	Replica      *Replica
 	Asked, Heard time.Time

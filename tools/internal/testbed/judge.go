@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Judge compares answers with what is true. A backend that is up must never be missing, and one that
-// is down must be missing after a while. Safe for concurrent use.
+// Judge compares answers with what is true. A backend that is up must never be missing, and one
+// that is down must be missing after a while. Safe for concurrent use.
 type Judge struct {
 	Grace time.Duration // for what has just changed, and for replicas that have just started
 

@@ -187,8 +187,8 @@ func (r *Replica) Get(url string) (string, error) {
 	return string(text), err
 }
 
-// Metric returns the sum of the series whose text begins so: a name, and labels if need be. Safe for
-// concurrent use.
+// Metric returns the sum of the series whose text begins so: a name, and labels if need be. Safe
+// for concurrent use.
 func (r *Replica) Metric(series string) (sum float64, err error) {
 	text, err := r.Get("http://127.0.0.1:9153/metrics")
 	for line := range strings.Lines(text) {

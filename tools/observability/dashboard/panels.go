@@ -23,7 +23,8 @@ var goodIsGreen = []object{{"type": "value", "options": object{
 	"1": object{"text": "up", "color": "green", "index": 1},
 }}}
 
-// newDashboard returns all of it: what is wrong now, then answers, endpoints, probes, the fleet and files.
+// newDashboard returns all of it: what is wrong now, then answers, endpoints, probes, the fleet and
+// files.
 func newDashboard() dashboard {
 	l := &layout{}
 	l.row("Now")
