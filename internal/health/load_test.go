@@ -21,11 +21,11 @@ func TestLoadReports(t *testing.T) {
 		a := &agents{backends: newBackends(t)}
 		check := a.checkOf()
 		check.Prober = a
-		s := joined(t, check)
-		s.scope.goesByLoad = true
-		s.Seen(a1)
 		changed := 0
-		s.sub.Changed = func() { changed++ }
+		sub := in("example.org.")
+		sub.GoesByLoad, sub.Changed = true, func() { changed++ }
+		s := joinedAs(t, check, sub)
+		s.Seen(a1)
 		busy := load.Report{Kind: load.Utilisation, Value: 0.5}
 		say := func(r probe.Report, err error) Load {
 			a.say(r)
