@@ -40,17 +40,19 @@ func slotOf(at netip.AddrPort, slots int) int {
 // find returns an endpoint, nil if it is not there.
 func (p *pairs) find(at netip.AddrPort) *endpoint {
 	if slots := p.slots.Load(); slots != nil {
-		return (*slots)[search(*slots, at)].Load()
+		e, _ := search(*slots, at)
+		return e
 	}
 	return nil
 }
 
-// search returns the slot of an endpoint, or the empty one at which the search ends.
-func search(slots []atomic.Pointer[endpoint], at netip.AddrPort) int {
+// search returns an endpoint and its slot, or nil and the empty slot at which the search ends. A
+// reader must not look into that slot again: another endpoint may be there by then.
+func search(slots []atomic.Pointer[endpoint], at netip.AddrPort) (e *endpoint, slot int) {
 	i := slotOf(at, len(slots))
 	for {
 		if e := slots[i].Load(); e == nil || e.at == at {
-			return i
+			return e, i
 		}
 		i = (i + 1) & (len(slots) - 1)
 	}
@@ -62,7 +64,8 @@ func (p *pairs) add(e *endpoint) {
 		p.rebuild()
 	}
 	slots := *p.slots.Load()
-	slots[search(slots, e.at)].Store(e)
+	_, slot := search(slots, e.at)
+	slots[slot].Store(e)
 	p.known++
 	p.taken++
 }
@@ -70,7 +73,8 @@ func (p *pairs) add(e *endpoint) {
 // remove removes an endpoint that is there.
 func (p *pairs) remove(e *endpoint) {
 	slots := *p.slots.Load()
-	slots[search(slots, e.at)].Store(removed)
+	_, slot := search(slots, e.at)
+	slots[slot].Store(removed)
 	p.known--
 }
 
@@ -85,7 +89,8 @@ func (p *pairs) rebuild() {
 	if before := p.slots.Load(); before != nil {
 		for i := range *before {
 			if e := (*before)[i].Load(); e != nil && e != removed {
-				slots[search(slots, e.at)].Store(e)
+				_, slot := search(slots, e.at)
+				slots[slot].Store(e)
 			}
 		}
 	}

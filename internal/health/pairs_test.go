@@ -40,11 +40,12 @@ func TestPairs(t *testing.T) {
 	}
 }
 
-// A reader finds an endpoint that stays, while others come and go.
+// A reader finds an endpoint that stays, and none that never was, while others come and go.
 func TestPairsWhileTheyChange(t *testing.T) {
 	var p pairs
 	stays := newEndpoint(netip.MustParseAddrPort("[2001:db8::1]:80"))
 	p.add(stays)
+	never := netip.MustParseAddrPort("[2001:db8::2]:80")
 	var changed atomic.Bool
 	var readers sync.WaitGroup
 	for range 2 {
@@ -54,10 +55,14 @@ func TestPairsWhileTheyChange(t *testing.T) {
 					t.Error("an endpoint that stays was not found")
 					return
 				}
+				if e := p.find(never); e != nil {
+					t.Errorf("found %s, want nothing", e.name())
+					return
+				}
 			}
 		})
 	}
-	for range 20 {
+	for range 200 {
 		var some []*endpoint
 		for i := range 300 {
 			some = append(some, newEndpoint(netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}), 0)))
