@@ -18,6 +18,7 @@ import (
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 
+	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/findings"
 )
 
@@ -98,9 +99,24 @@ func readDryRun(args []string) (*dryRun, error) {
 	if file == "" {
 		return nil, fmt.Errorf("-%s: found nothing: want COREFILE [weights FILE] [overrides FILE] [strict]", dryRunFlag)
 	}
-	content, err := os.ReadFile(file) //nolint:gosec // the user's own
+	content, err := readCorefile(file)
 	d.corefile = caddy.CaddyfileInput{Filepath: file, Contents: content, ServerTypeName: "dns"}
 	return d, err
+}
+
+// mostCorefile bounds what is read of a Corefile, in bytes.
+const mostCorefile = 64 << 20
+
+// readCorefile reads a file, or the standard input by its name. Other pipes may have no writer.
+func readCorefile(file string) ([]byte, error) {
+	if file == "/dev/stdin" {
+		return io.ReadAll(io.LimitReader(os.Stdin, mostCorefile))
+	}
+	content, err := filewatch.ReadRegular(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return content, nil
 }
 
 // asking are the directives whose set-up asks other hosts, etcd only if it has credentials. A dry

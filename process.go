@@ -16,8 +16,9 @@ import (
 
 // process is this process as the page shows it. Safe for concurrent use.
 type process struct {
-	host    string
-	started time.Time
+	host      string
+	directory string
+	started   time.Time
 
 	mu       sync.Mutex
 	up       bool // a server came up
@@ -32,7 +33,8 @@ func newProcess() *process {
 	if err != nil {
 		host = "unknown host"
 	}
-	return &process{host: host, started: time.Now()}
+	directory, _ := os.Getwd() // "" if it was removed
+	return &process{host: host, directory: directory, started: time.Now()}
 }
 
 // versions names CoreDNS, and balance if it is a module of the build. A build of cmd/coredns has
@@ -73,7 +75,10 @@ func (p *process) reloadFailed(now time.Time) {
 func (p *process) shown() statuspage.Process {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	shown := statuspage.Process{Host: p.host, Version: versions(), Started: p.started.UTC(), ReloadFailed: p.failed}
+	shown := statuspage.Process{
+		Host: p.host, Version: versions(), Directory: p.directory,
+		Started: p.started.UTC(), ReloadFailed: p.failed,
+	}
 	if !p.reloaded.IsZero() {
 		shown.Reloaded = new(p.reloaded.UTC())
 	}

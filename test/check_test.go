@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/coredns/caddy"
@@ -76,6 +77,17 @@ func TestCheck(t *testing.T) {
 		out, status := check(t, dir, strings.Fields(words)...)
 		return strings.ReplaceAll(out, dir, "DIR") + "exit status " + string(rune('0'+status)) + "\n"
 	})
+}
+
+// A pipe without a writer is an error; reading it would not end.
+func TestCheckReadsNoPipe(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "Corefile"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, status := check(t, dir, "Corefile"); status != 2 || out != "Corefile: not a regular file\n" {
+		t.Errorf("exit status %d, %q", status, out)
+	}
 }
 
 // The Corefiles that we ship pass, that of the demo without a warning.

@@ -192,6 +192,39 @@ func TestNoOverrides(t *testing.T) {
 	}
 }
 
+// A relative path on the page starts from the server's directory.
+func TestRelativeFile(t *testing.T) {
+	dir := t.TempDir()
+	tests := []struct {
+		directory, spelled, want, problems string
+	}{
+		{dir, "overrides", filepath.Join(dir, "overrides"), ""},
+		{filepath.Join(dir, "zones"), "../overrides", filepath.Join(dir, "overrides"), ""},
+		{filepath.Join(dir, "missing"), "overrides", "", "found no directory of " + dir + "/missing/overrides, which the page names, perhaps on another host or in a container: want the file as -file"},
+		{"", "overrides", "", "found no directory of overrides, which"},
+	}
+	for _, tc := range tests {
+		d := sample(tc.spelled)
+		d.Process.Directory = tc.directory
+		status, out, problems := ctl(t, "drain", "192.0.2.2", "-why", "x", "-at", serve(t, d))
+		if !strings.Contains(problems, tc.problems) || (status == exitDone) != (tc.want != "") || !strings.HasPrefix(out, tc.want) {
+			t.Errorf("%s in %q: exit status %d, %q and %s", tc.spelled, tc.directory, status, problems, out)
+		}
+		if tc.want == "" {
+			continue
+		}
+		if err := os.Remove(tc.want); err != nil {
+			t.Error(err)
+		}
+	}
+	d := sample("overrides")
+	d.Process.Directory = dir
+	t.Chdir(dir)
+	if status, _, problems := ctl(t, "drain", "192.0.2.2", "-why", "x", "-file", "overrides", "-at", serve(t, d)); status != exitDone {
+		t.Errorf("-file: exit status %d, %q", status, problems)
+	}
+}
+
 // An edit for nobody in use is made, with a note, because it may be misspelled.
 func TestEditThatMatchesNothing(t *testing.T) {
 	at := serve(t, sample(filepath.Join(t.TempDir(), "overrides")))

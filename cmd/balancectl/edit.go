@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -251,8 +252,9 @@ func (c *change) findFile(shown []shownPage) error {
 	if found = slices.Compact(found); len(found) != 1 {
 		return fmt.Errorf("the page names %d overrides files %q: want one as -file", len(found), found)
 	}
-	if c.file = found[0]; !filepath.IsAbs(c.file) {
-		return fmt.Errorf("the page names %q, which is relative to the server's directory: want it as -file", c.file)
+	c.file = found[0]
+	if info, err := os.Stat(filepath.Dir(c.file)); !filepath.IsAbs(c.file) || err != nil || !info.IsDir() {
+		return fmt.Errorf("found no directory of %s, which the page names, perhaps on another host or in a container: want the file as -file", c.file)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
+	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
@@ -26,9 +27,9 @@ func (c *change) carryOut(ctx context.Context, shown []shownPage, s streams) (st
 		return 0, err
 	}
 	defer unlock()
-	content, err := os.ReadFile(c.file) //nolint:gosec // the user's own
+	content, err := filewatch.ReadRegular(c.file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+		return 0, fmt.Errorf("%s: %w", c.file, err)
 	}
 	changed, err := c.apply(string(content))
 	if err != nil {
@@ -199,7 +200,7 @@ func (c *change) awaitTaken(ctx context.Context, at page, began time.Time) (take
 func takenSince(d *statuspage.Document, file string, began time.Time) (taken bool, problem string) {
 	for i := range d.Rules {
 		for _, f := range d.Rules[i].Files {
-			if !isSame(file, f.Path) {
+			if !isSame(file, located(d, f.Path)) {
 				continue
 			}
 			if f.Problem != "" {

@@ -18,7 +18,7 @@ import (
 // overridesFiles returns the paths of the overrides files that rules on the page read.
 func overridesFiles(d *statuspage.Document) (paths []string) {
 	for i := range d.Rules {
-		if path := overridesFile(&d.Rules[i]); path != "" && !slices.Contains(paths, path) {
+		if path := overridesFile(d, &d.Rules[i]); path != "" && !slices.Contains(paths, path) {
 			paths = append(paths, path)
 		}
 	}
@@ -27,7 +27,7 @@ func overridesFiles(d *statuspage.Document) (paths []string) {
 
 // overridesFile returns the path of a rule's overrides file. The option has it as the Corefile
 // spells it, perhaps relative to "root".
-func overridesFile(r *statuspage.Rule) string {
+func overridesFile(d *statuspage.Document, r *statuspage.Rule) string {
 	for _, option := range r.Options {
 		words := strings.Fields(option)
 		if len(words) < 2 || words[0] != "overrides" {
@@ -36,11 +36,20 @@ func overridesFile(r *statuspage.Rule) string {
 		spelled := filepath.Clean(strings.Trim(words[1], `"`))
 		for _, f := range r.Files {
 			if f.Path == spelled || strings.HasSuffix(f.Path, "/"+spelled) {
-				return f.Path
+				return located(d, f.Path)
 			}
 		}
 	}
 	return ""
+}
+
+// located returns the path of a file on the page. A relative one starts from the directory of the
+// server, if that is known.
+func located(d *statuspage.Document, path string) string {
+	if filepath.IsAbs(path) || d.Process.Directory == "" {
+		return path
+	}
+	return filepath.Join(d.Process.Directory, path)
 }
 
 // fleetOf returns the name of the fleet that a rule which reads a file belongs to, "" if there is
@@ -48,7 +57,7 @@ func overridesFile(r *statuspage.Rule) string {
 func fleetOf(d *statuspage.Document, file string) string {
 	for i := range d.Rules {
 		for _, option := range d.Rules[i].Options {
-			if words := strings.Fields(option); len(words) > 1 && words[0] == "fleet" && isSame(file, overridesFile(&d.Rules[i])) {
+			if words := strings.Fields(option); len(words) > 1 && words[0] == "fleet" && isSame(file, overridesFile(d, &d.Rules[i])) {
 				return words[1]
 			}
 		}
@@ -56,10 +65,13 @@ func fleetOf(d *statuspage.Document, file string) string {
 	return ""
 }
 
-// isSame reports whether a file is that of a page, which may have a path relative to its server's
-// directory.
+// isSame reports whether a file is that of a page, whose path may be relative to a directory that
+// is not known.
 func isSame(file, onPage string) bool {
-	return onPage != "" && (filepath.Clean(file) == filepath.Clean(onPage) || strings.HasSuffix(file, "/"+onPage))
+	if absolute, err := filepath.Abs(file); err == nil {
+		file = absolute
+	}
+	return onPage != "" && (file == filepath.Clean(onPage) || strings.HasSuffix(file, "/"+onPage))
 }
 
 // leftWithout returns the names that a change of a file leaves without a member that can serve,
@@ -67,7 +79,7 @@ func isSame(file, onPage string) bool {
 func leftWithout(d *statuspage.Document, file string, before, after overrides.Set, now time.Time) (left []string) {
 	for i := range d.Names {
 		n := &d.Names[i]
-		if n.MembersOmitted > 0 || !isSame(file, overridesFile(&d.Rules[n.Rule])) {
+		if n.MembersOmitted > 0 || !isSame(file, overridesFile(d, &d.Rules[n.Rule])) {
 			continue
 		}
 		if canServe(n, before, now) && !canServe(n, after, now) {

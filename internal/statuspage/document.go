@@ -43,6 +43,7 @@ type Document struct {
 type Process struct {
 	Host         string     `json:"host"`
 	Version      string     `json:"version"`
+	Directory    string     `json:"directory"` // which relative paths of files start from
 	Started      time.Time  `json:"started"`
 	Reloaded     *time.Time `json:"last_reload"` // null before the first
 	ReloadFailed bool       `json:"last_reload_failed"`
