@@ -169,10 +169,11 @@ func (t total) meanWithout(p part) float64 {
 	return (t.sum - p.factor) / (t.count - 1)
 }
 
-// round takes the factor into force if it differs enough from the one in force.
+// round takes the factor into force if it differs enough from the one in force, or if the member
+// gets its whole weight again.
 func (k *known) round() {
 	percent := math.Round(100 * k.factor)
-	if change := math.Abs(percent - float64(k.percent)); change >= 1 && change >= threshold*float64(k.percent) {
+	if change := math.Abs(percent - float64(k.percent)); percent == 100 || change >= 1 && change >= threshold*float64(k.percent) {
 		k.percent = uint8(percent)
 	}
 }

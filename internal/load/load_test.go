@@ -85,6 +85,16 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// A member that recovers gets its whole weight again, whatever it had.
+func TestRecovery(t *testing.T) {
+	for percent := 10; percent < 100; percent++ {
+		state := walk(nil, 0, 100, always(Share, float64(percent)/100, 1))
+		if got := walk(state, 100, 100, always(Share, 1, 1)).percents(); got[0] != 100 {
+			t.Errorf("after %d %%: factor %d, want 100", percent, got[0])
+		}
+	}
+}
+
 // A member without a valid report for three intervals goes to the mean of the others at the same
 // rate, and never above what it had.
 func TestSilence(t *testing.T) {
