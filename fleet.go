@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
 	"github.com/seed-f1518d44/balance/internal/text"
 )
@@ -64,6 +65,8 @@ type fleetOfCorefile struct {
 	name  string
 	first position    // where it is named first
 	block *fleetBlock // nil until the block is read
+
+	checks map[fleet.CheckID]*check // of all rules, the first one of each
 }
 
 // fleetKey is where a server keeps its fleetOfCorefile while it is set up.
@@ -73,7 +76,7 @@ type fleetKey struct{}
 func fleetIn(c *caddy.Controller) *fleetOfCorefile {
 	f, ok := c.Get(fleetKey{}).(*fleetOfCorefile)
 	if !ok {
-		f = new(fleetOfCorefile)
+		f = &fleetOfCorefile{checks: make(map[fleet.CheckID]*check)}
 		c.Set(fleetKey{}, f)
 	}
 	return f
@@ -106,6 +109,25 @@ func (f *fleetOfCorefile) refer(name string, at position) error {
 	}
 	if f.name != name {
 		return fmt.Errorf("%q here, and %q at %s: want one name, because a process is in one fleet", name, f.name, f.first)
+	}
+	return nil
+}
+
+// agree returns an error if a rule has a check that is one with an earlier check for the fleet, and
+// not for this process. f is nil for a rule without a fleet.
+func (f *fleetOfCorefile) agree(checks []*check) error {
+	if f == nil {
+		return nil
+	}
+	for _, c := range checks {
+		earlier, known := f.checks[c.FleetID()]
+		if !known {
+			f.checks[c.FleetID()] = c
+			continue
+		}
+		if option := c.DiffersInFleet(&earlier.Check); option != "" {
+			return &lineError{c.at, fmt.Errorf("health_check: in fleet %s this is the check at %s, which has another %s: want the same in both", f.name, earlier.at, option)}
+		}
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type check struct {
 	watch []string           // names, fully qualified
 	agent bool               // it has no say on an endpoint whose agent cannot be reached
 	loads bool               // it may learn how busy an endpoint is
+	at    position           // its first line
 }
 
 // subscription is a rule's part in the probes of a check. It is asked about an address in an answer

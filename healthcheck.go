@@ -77,7 +77,7 @@ func readHealthCheck(s *stanza, l *line) error {
 	if err := d.validate(); err != nil {
 		return err
 	}
-	return s.addCheck(name, p, d)
+	return s.addCheck(name, p, d, l.at)
 }
 
 // takes reports whether the protocol has an option.
@@ -122,7 +122,7 @@ func parseRequire(args []string) (int, error) {
 }
 
 // addCheck makes the check that a draft describes and adds it to the rule.
-func (s *stanza) addCheck(name string, p protocol, d *checkDraft) error {
+func (s *stanza) addCheck(name string, p protocol, d *checkDraft, at position) error {
 	prober, err := p.build(d)
 	if err != nil {
 		return d.located(name, err)
@@ -141,7 +141,7 @@ func (s *stanza) addCheck(name string, p protocol, d *checkDraft) error {
 		s.rule.secrets = append(s.rule.secrets, files...)
 	}
 	c := d.check(prober)
-	c.agent = name == "agent"
+	c.at, c.agent = at, name == "agent"
 	c.loads = slices.Contains([]string{"agent", "http", "https"}, name)
 	s.rule.checks = append(s.rule.checks, c)
 	return nil

@@ -352,7 +352,7 @@ func (s *stanza) validate() error {
 	}
 	s.warnOfNoEffect()
 	s.warnOfPast()
-	return nil
+	return r.fleet.agree(r.checks)
 }
 
 // warnOfNoEffect warns of options that do nothing, although the stanza is right.

@@ -46,15 +46,36 @@ func (p *pool) leaveFleet() {
 }
 
 // shared returns what identifies the check in all replicas of a fleet. The source address, what may
-// be probed and how many at once may differ from replica to replica.
+// be probed and how many at once may differ from replica to replica. The text that the ID is a hash
+// of stays as it is from release to release: otherwise a rolling upgrade would split the fleet.
 func (c *Check) shared() fleet.Check {
 	key := c.Key()
 	if before, after, found := strings.Cut(key, " source="); found {
 		_, after, _ = strings.Cut(after, " ")
 		key = before + " " + after
 	}
-	id := fleet.IDOf(fmt.Sprintf("%s %+v %v %v", key, c.Timing, c.HalfLife, c.holds()))
-	return fleet.Check{ID: id, Name: c.Name(), Interval: c.Timing.Interval, Timeout: c.Timing.Timeout}
+	t := &c.Timing
+	text := fmt.Sprintf("%s interval=%v timeout=%v fast_interval=%v max_interval=%v rise=%d fall=%d half_life=%v hold=%t",
+		key, t.Interval, t.Timeout, t.FastInterval, t.MaxInterval, t.Rise, t.Fall, c.HalfLife, c.holds())
+	return fleet.Check{ID: fleet.IDOf(text), Name: c.Name(), Interval: t.Interval, Timeout: t.Timeout}
+}
+
+// FleetID returns what identifies the check in all replicas of a fleet.
+func (c *Check) FleetID() fleet.CheckID { return c.shared().ID }
+
+// DiffersInFleet returns the option that keeps two checks with the same FleetID from sharing their
+// probes, "" if there is none. One process cannot have both in a fleet, because each endpoint has
+// one vote of a replica.
+func (c *Check) DiffersInFleet(other *Check) (option string) {
+	switch {
+	case c.MaxEndpoints != other.MaxEndpoints:
+		return "max_endpoints"
+	case c.MaxInFlight != other.MaxInFlight:
+		return "max_in_flight"
+	case c.Key() != other.Key():
+		return "source"
+	}
+	return ""
 }
 
 // Wake implements fleet.Host.

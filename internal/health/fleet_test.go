@@ -145,6 +145,37 @@ func (all *replicas) probes(at netip.AddrPort) (n int) {
 	return n
 }
 
+// Replicas of different releases share a check, so its ID never changes.
+func TestFleetID(t *testing.T) {
+	idOf := func(source netip.Addr, change func(*Check)) fleet.CheckID {
+		prober, err := probe.NewTCP(probe.TCP{Port: 80, Source: source})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := Check{
+			Prober: prober, MaxEndpoints: 10, MaxInFlight: 2, HalfLife: time.Minute,
+			Timing: Timing{5 * time.Second, 2 * time.Second, time.Second, 30 * time.Second, 2, 3},
+		}
+		change(&c)
+		return c.FleetID()
+	}
+	const want = 0x7ed67147dfa29cd6
+	for _, source := range []netip.Addr{{}, netip.MustParseAddr("192.0.2.1")} {
+		if id := idOf(source, func(c *Check) { c.MaxEndpoints, c.MaxInFlight = 20, 4 }); id != want {
+			t.Errorf("source %v: ID %#x, want %#x", source, id, want)
+		}
+	}
+	for i, change := range []func(*Check){
+		func(c *Check) { c.Timing.Interval++ }, func(c *Check) { c.Timing.Timeout++ }, func(c *Check) { c.Timing.FastInterval++ },
+		func(c *Check) { c.Timing.MaxInterval++ }, func(c *Check) { c.Timing.Rise++ }, func(c *Check) { c.Timing.Fall++ },
+		func(c *Check) { c.HalfLife++ }, func(c *Check) { c.Hold = new(Hold) },
+	} {
+		if idOf(netip.Addr{}, change) == want {
+			t.Errorf("change %d leaves the ID as it was", i)
+		}
+	}
+}
+
 // Five replicas probe as three would, and all know what these find.
 func TestFleet(t *testing.T) {
 	logged := captureLog(t)
