@@ -6,6 +6,7 @@
 //	gossip.go     Carrier: its life, and what it sends
 //	members.go    who is there, and what memberlist hands over
 //	join.go       how replicas find each other
+//	states.go     whose states were taken over
 //	keys.go       the keys of a fleet
 //	transport.go  the sockets, and bounds on what others can do to them
 //	log.go        memberlist's log lines, as operators need them
@@ -65,6 +66,7 @@ type Carrier struct {
 	join       atomic.Pointer[[]Peer]
 	advertised atomic.Pointer[netip.AddrPort]
 	joined     atomic.Bool
+	states     states        // that were taken over
 	hurry      chan struct{} // holds a token if join or the locality changed
 
 	outbox  chan parcel

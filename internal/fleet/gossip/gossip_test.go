@@ -194,3 +194,62 @@ func TestLocalityChanges(t *testing.T) {
 		}
 	})
 }
+
+// An address that no replica advertises, such as that of a NAT or of its other family, is joined
+// again only after a long time: each time, whole states are exchanged.
+func TestAddressThatNobodyAdvertises(t *testing.T) {
+	virtual(t, func(t *testing.T, n *network) {
+		a := n.join(1, nil)
+		n.translate(addrOf(101), addrOf(1))
+		b := n.join(2, nil, 101)
+		defer leave(a, b)
+		within(t, 5*time.Second, "both there", func() bool { return a.names() == "r1 r2" && b.names() == "r1 r2" })
+		time.Sleep(placeHolds - time.Minute)
+		if n := b.takenOver(); n != 1 {
+			t.Errorf("took over %d states, want 1", n)
+		}
+		time.Sleep(2 * time.Minute)
+		if n := b.takenOver(); n != 2 {
+			t.Errorf("took over %d states after %v, want 2", n, placeHolds)
+		}
+	})
+}
+
+// An address that led to the replica itself may lead to another one later, as that of a load
+// balancer: a replica that is alone tries it again.
+func TestAddressLeadsElsewhere(t *testing.T) {
+	virtual(t, func(t *testing.T, n *network) {
+		a := n.join(1, nil)
+		n.translate(addrOf(101), addrOf(1))
+		a.SetJoin([]Peer{{addrOf(101).Addr().String(), DefaultPort}})
+		time.Sleep(time.Minute)
+		b := n.join(2, nil)
+		n.translate(addrOf(101), addrOf(2))
+		defer leave(a, b)
+		within(t, seekSeldom+time.Second, "both there", func() bool { return a.names() == "r1 r2" })
+	})
+}
+
+// A replica that starts again where another was gets messages for that one, and knows all replicas
+// before it has joined one. It still takes a state over before it says that it has joined.
+func TestKnowsAllBeforeItJoins(t *testing.T) {
+	virtual(t, func(t *testing.T, n *network) {
+		a, b, old := n.join(1, nil), n.join(2, nil, 1), n.join(3, nil, 1)
+		defer leave(a, b, old)
+		within(t, 5*time.Second, "all there", func() bool { return a.names() == "r1 r2 r3" && b.names() == a.names() })
+		n.sever(func(x, _ netip.AddrPort) bool { return x == addrOf(3) }) // nothing of it gets out
+		restarted := n.join(3, func(o *Options) { o.Replica = "r3b" }, 1)
+		defer leave(restarted)
+		b.SetLocality("zone-b")
+		a.SetLocality("zone-a") // news, which go to r3's address too
+		within(t, 10*time.Second, "knows others", func() bool { return restarted.count() > 1 })
+		if restarted.Joined() {
+			t.Error("has joined without a state")
+		}
+		n.sever(nil)
+		within(t, 15*time.Second, "has joined", restarted.Joined) // an attempt takes up to 10 s
+		if restarted.takenOver() == 0 {
+			t.Error("has joined without a state")
+		}
+	})
+}

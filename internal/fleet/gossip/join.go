@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -36,18 +37,20 @@ const (
 	sayNobody    = 5 * time.Second        // how long nobody is found before the log says so
 	resolveLimit = 5 * time.Second
 	maxPeers     = 1000 // addresses that are tried
+	maxStates    = 10   // known replicas that are joined for a state
 	updateLimit  = time.Second
+	placeHolds   = 10 * time.Minute // how long an address stands for the replica that it led to
 )
 
 // seek looks for other replicas until the carrier ends, so that also the halves of a fleet that was
 // cut find each other. While it finds nobody it looks again after a quarter of the time that it has
 // looked.
 func (c *Carrier) seek() {
-	s := seeker{c: c, since: time.Now(), failing: make(map[netip.AddrPort]time.Time)}
+	s := seeker{c: c, since: time.Now(), places: make(map[netip.AddrPort]place)}
 	for {
 		s.look()
 		pause := seekSeldom
-		if s.alone() {
+		if alone := s.alone(); alone || !c.Joined() {
 			pause = min(max(time.Since(s.since)/4, seekOften), seekSeldom)
 		}
 		select {
@@ -67,7 +70,14 @@ type seeker struct {
 	together bool      // there are others
 	met      bool      // the log says that there are others
 	said     bool      // the log says that there is nobody
-	failing  map[netip.AddrPort]time.Time
+	places   map[netip.AddrPort]place
+}
+
+// place is what is known of an address that was joined.
+type place struct {
+	replica string    // that it led to; empty: none
+	joined  time.Time // when it did
+	failing time.Time // since when it cannot be joined; zero: it can
 }
 
 // alone reports whether there is no other replica, and keeps since when.
@@ -81,41 +91,59 @@ func (s *seeker) alone() bool {
 }
 
 // look joins those replicas at the addresses that are not known. Joining one usually makes the
-// others known.
+// others known. Gossip may make all of them known to a replica that has taken over no state yet:
+// then it joins them for that.
 func (s *seeker) look() {
 	found, problems := s.c.find(s.c.ctx)
+	again := maxStates
 	for _, at := range found {
 		if s.c.ctx.Err() != nil {
 			return
 		}
-		if s.c.knows(at) {
-			delete(s.failing, at)
-			continue
+		if s.knows(at) {
+			if again == 0 || s.c.Joined() || s.c.states.settled() {
+				continue
+			}
+			again--
 		}
 		if err := s.join(at); err != nil {
 			problems = append(problems, err.Error())
 		}
 	}
-	if s.c.members.count() > 1 || len(found) == 0 && len(problems) == 0 {
+	maps.DeleteFunc(s.places, func(at netip.AddrPort, _ place) bool { return !slices.Contains(found, at) })
+	if s.c.states.any() || len(found) == 0 && len(problems) == 0 {
 		s.c.joined.Store(true)
 	}
 	s.report(problems)
 }
 
+// knows reports whether a live replica is at an address. An address that no replica advertises,
+// such as that of a NAT or its other family, stands for the replica that it led to. It may lead to
+// another one later, so this holds for some time, and a replica that is alone tries again even
+// those that led to itself.
+func (s *seeker) knows(at netip.AddrPort) bool {
+	if s.c.members.isAt(at) {
+		return true
+	}
+	p := s.places[at]
+	return time.Since(p.joined) < placeHolds && s.c.members.has(p.replica) && (p.replica != s.c.options.Replica || s.together)
+}
+
 // join joins the replica at an address. A failure is logged if it lasts: while replicas come and
 // go, names lead to some that are gone for a moment.
 func (s *seeker) join(at netip.AddrPort) error {
+	s.c.states.begin()
 	_, err := s.c.list.Join([]string{at.String()})
 	if err == nil {
-		delete(s.failing, at)
+		s.places[at] = place{replica: s.c.states.only(), joined: time.Now()}
 		return nil
 	}
 	err = fmt.Errorf("%s: %s", at, reason(err))
-	first, again := s.failing[at]
-	switch {
-	case !again && len(s.failing) < maxPeers:
-		s.failing[at] = time.Now()
-	case again && time.Since(first) > time.Minute && s.together:
+	p := s.places[at]
+	if p.failing.IsZero() {
+		p.failing = time.Now()
+	}
+	if s.places[at] = p; time.Since(p.failing) > time.Minute && s.together {
 		s.c.log.warn("join "+at.String(), "cannot join %v", err)
 	}
 	return err
@@ -224,9 +252,6 @@ func (c *Carrier) isOwn(at netip.AddrPort, own []netip.Addr) bool {
 	}
 	return slices.Contains(own, at.Addr()) || at.Addr().IsLoopback()
 }
-
-// knows reports whether a live replica is at an address.
-func (c *Carrier) knows(at netip.AddrPort) bool { return c.members.addresses()[at] }
 
 // findAdvertise returns the address that reaches others: the one that this host sends from to the
 // first of those to join, else from the default route.

@@ -146,15 +146,24 @@ func (m *members) others(name, self string) (nodes []*memberlist.Node) {
 	return nodes
 }
 
-// addresses returns where the live replicas are.
-func (m *members) addresses() map[netip.AddrPort]bool {
+// isAt reports whether a live replica advertises an address.
+func (m *members) isAt(at netip.AddrPort) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	at := make(map[netip.AddrPort]bool, len(m.live))
 	for _, one := range m.live {
-		at[one.Addr] = true
+		if one.Addr == at {
+			return true
+		}
 	}
-	return at
+	return false
+}
+
+// has reports whether a replica is live.
+func (m *members) has(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, live := m.live[name]
+	return live
 }
 
 func (m *members) setLocality(locality string) (changed bool) {
@@ -268,11 +277,23 @@ func (d *delegate) LocalState(join bool) []byte {
 	if !d.c.members.open() {
 		return nil
 	}
-	return d.c.listener.State(join)
+	state := d.c.listener.State(join)
+	if join {
+		state = append(origin{d.c.options.Replica, d.c.Joined()}.encode(), state...)
+	}
+	return state
 }
 
 // MergeRemoteState implements memberlist.Delegate.
 func (d *delegate) MergeRemoteState(state []byte, join bool) {
+	if join {
+		from, rest, err := parseOrigin(state)
+		if err != nil {
+			return
+		}
+		d.c.states.note(from, d.c.options.Replica)
+		state = rest
+	}
 	if len(state) <= fleet.MaxState && d.c.members.open() {
 		d.c.listener.Merge(state, join)
 	}

@@ -55,6 +55,13 @@ func (n *network) sockets(at netip.AddrPort) *fakeSockets {
 	return s
 }
 
+// translate makes a replica reachable at one more address, as a NAT does.
+func (n *network) translate(to, from netip.AddrPort) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.nodes[to] = n.nodes[from]
+}
+
 // reach returns the replica at an address, nil if nothing gets there.
 func (n *network) reach(from netip.AddrPort, to string) *fakeSockets {
 	n.mu.Lock()
@@ -221,7 +228,9 @@ func (r *replica) State(joining bool) []byte {
 func (r *replica) Merge(state []byte, joining bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.merged = append(r.merged, string(state))
+	if joining {
+		r.merged = append(r.merged, string(state))
+	}
 }
 
 func (r *replica) logf(level, format string, args ...any) {
@@ -268,6 +277,13 @@ func (r *replica) tookOver() string {
 		return "none"
 	}
 	return r.merged[0]
+}
+
+// takenOver returns how many states this replica merged.
+func (r *replica) takenOver() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.merged)
 }
 
 // end returns how another replica left.
