@@ -116,6 +116,9 @@ func (o *overview) rule(r shownRule) statuspage.Rule {
 	for _, f := range r.files() {
 		shown.Files = append(shown.Files, fileOf(f))
 	}
+	if r.overrides != nil {
+		shown.Overrides = r.overrides.Name()
+	}
 	return shown
 }
 

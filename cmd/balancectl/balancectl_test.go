@@ -31,7 +31,7 @@ func sample(file string) *statuspage.Document {
 		Process:  statuspage.Process{Host: "ns1", Version: "CoreDNS-1.15.0", Started: epoch.Add(-50 * time.Hour)},
 		Problems: []statuspage.Problem{{Kind: "all_failing", Zone: "other.example.org.", Text: "every endpoint fails"}},
 		Rules: []statuspage.Rule{{
-			Zone: "example.org.", Policy: "round_robin", Options: []string{"overrides " + file + " 1s"},
+			Zone: "example.org.", Policy: "round_robin", Overrides: file,
 			Files: []statuspage.File{{Path: file, Since: time.Now().Add(time.Hour)}},
 		}},
 		Names: []statuspage.Name{{
@@ -185,7 +185,7 @@ func TestWhoIsLeftByTheVerdict(t *testing.T) {
 // Without the option overrides there is no file to change.
 func TestNoOverrides(t *testing.T) {
 	d := sample("")
-	d.Rules[0].Options, d.Rules[0].Files = nil, nil
+	d.Rules[0].Files = nil
 	want := "no rule on the page has the option overrides"
 	if status, _, problems := ctl(t, "drain", "192.0.2.2", "-why", "x", "-at", serve(t, d)); status != exitFailure || !strings.Contains(problems, want) {
 		t.Errorf("exit status %d, %q: want %q", status, problems, want)

@@ -18,35 +18,17 @@ import (
 // overridesFiles returns the paths of the overrides files that rules on the page read.
 func overridesFiles(d *statuspage.Document) (paths []string) {
 	for i := range d.Rules {
-		if path := overridesFile(d, &d.Rules[i]); path != "" && !slices.Contains(paths, path) {
+		if path := located(d, d.Rules[i].Overrides); path != "" && !slices.Contains(paths, path) {
 			paths = append(paths, path)
 		}
 	}
 	return paths
 }
 
-// overridesFile returns the path of a rule's overrides file. The option has it as the Corefile
-// spells it, perhaps relative to "root".
-func overridesFile(d *statuspage.Document, r *statuspage.Rule) string {
-	for _, option := range r.Options {
-		words := strings.Fields(option)
-		if len(words) < 2 || words[0] != "overrides" {
-			continue
-		}
-		spelled := filepath.Clean(strings.Trim(words[1], `"`))
-		for _, f := range r.Files {
-			if f.Path == spelled || strings.HasSuffix(f.Path, "/"+spelled) {
-				return located(d, f.Path)
-			}
-		}
-	}
-	return ""
-}
-
 // located returns the path of a file on the page. A relative one starts from the directory of the
 // server, if that is known.
 func located(d *statuspage.Document, path string) string {
-	if filepath.IsAbs(path) || d.Process.Directory == "" {
+	if path == "" || filepath.IsAbs(path) || d.Process.Directory == "" {
 		return path
 	}
 	return filepath.Join(d.Process.Directory, path)
@@ -57,7 +39,7 @@ func located(d *statuspage.Document, path string) string {
 func fleetOf(d *statuspage.Document, file string) string {
 	for i := range d.Rules {
 		for _, option := range d.Rules[i].Options {
-			if words := strings.Fields(option); len(words) > 1 && words[0] == "fleet" && isSame(file, overridesFile(d, &d.Rules[i])) {
+			if words := strings.Fields(option); len(words) > 1 && words[0] == "fleet" && isSame(file, located(d, d.Rules[i].Overrides)) {
 				return words[1]
 			}
 		}
@@ -79,7 +61,7 @@ func isSame(file, onPage string) bool {
 func leftWithout(d *statuspage.Document, file string, before, after overrides.Set, now time.Time) (left []string) {
 	for i := range d.Names {
 		n := &d.Names[i]
-		if n.MembersOmitted > 0 || !isSame(file, overridesFile(d, &d.Rules[n.Rule])) {
+		if n.MembersOmitted > 0 || !isSame(file, located(d, d.Rules[n.Rule].Overrides)) {
 			continue
 		}
 		if canServe(n, before, now) && !canServe(n, after, now) {

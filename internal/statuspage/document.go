@@ -66,9 +66,10 @@ type Rule struct {
 	View    string   `json:"view,omitempty"`
 	Observe bool     `json:"observe"`
 	// As the Corefile has them, without blocks, which may hold secrets.
-	Options []string `json:"options"`
-	Checks  []Check  `json:"checks"`
-	Files   []File   `json:"files"`
+	Options   []string `json:"options"`
+	Checks    []Check  `json:"checks"`
+	Files     []File   `json:"files"`
+	Overrides string   `json:"overrides,omitempty"` // the path of that one of the files
 
 	Localities []Locality `json:"localities,omitempty"` // of clients, with prefer locality
 	Nodes      *Nodes     `json:"nodes,omitempty"`      // with locality kubernetes
