@@ -19,6 +19,7 @@ import (
 	"github.com/seed-f1518d44/balance/internal/filewatch"
 	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
+	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/text"
 )
 
@@ -66,7 +67,13 @@ type fleetOfCorefile struct {
 	first position    // where it is named first
 	block *fleetBlock // nil until the block is read
 
-	checks map[fleet.CheckID]*check // of all rules, the first one of each
+	checks map[fleet.CheckID]placedCheck // of all rules, the first one of each
+}
+
+// placedCheck is a check and its first line.
+type placedCheck struct {
+	*health.Check
+	at position
 }
 
 // fleetKey is where a server keeps its fleetOfCorefile while it is set up.
@@ -76,7 +83,7 @@ type fleetKey struct{}
 func fleetIn(c *caddy.Controller) *fleetOfCorefile {
 	f, ok := c.Get(fleetKey{}).(*fleetOfCorefile)
 	if !ok {
-		f = &fleetOfCorefile{checks: make(map[fleet.CheckID]*check)}
+		f = &fleetOfCorefile{checks: make(map[fleet.CheckID]placedCheck)}
 		c.Set(fleetKey{}, f)
 	}
 	return f
@@ -113,21 +120,16 @@ func (f *fleetOfCorefile) refer(name string, at position) error {
 	return nil
 }
 
-// agree returns an error if a rule has a check that is one with an earlier check for the fleet, and
-// not for this process. f is nil for a rule without a fleet.
-func (f *fleetOfCorefile) agree(checks []*check) error {
-	if f == nil {
+// agree returns an error if a check is one with an earlier one for the fleet, and not for this
+// process.
+func (f *fleetOfCorefile) agree(c *health.Check, at position) error {
+	earlier, known := f.checks[c.FleetID()]
+	if !known {
+		f.checks[c.FleetID()] = placedCheck{c, at}
 		return nil
 	}
-	for _, c := range checks {
-		earlier, known := f.checks[c.FleetID()]
-		if !known {
-			f.checks[c.FleetID()] = c
-			continue
-		}
-		if option := c.DiffersInFleet(&earlier.Check); option != "" {
-			return &lineError{c.at, fmt.Errorf("health_check: in fleet %s this is the check at %s, which has another %s: want the same in both", f.name, earlier.at, option)}
-		}
+	if option := c.DiffersInFleet(earlier.Check); option != "" {
+		return &lineError{at, fmt.Errorf("health_check: in fleet %s this is the check at %s, which has another %s: want the same in both", f.name, earlier.at, option)}
 	}
 	return nil
 }

@@ -352,7 +352,21 @@ func (s *stanza) validate() error {
 	}
 	s.warnOfNoEffect()
 	s.warnOfPast()
-	return r.fleet.agree(r.checks)
+	return s.agreeOnChecks()
+}
+
+// agreeOnChecks returns an error if a check cannot be in the rule's fleet beside one of an earlier
+// rule.
+func (s *stanza) agreeOnChecks() error {
+	if s.rule.fleet == nil {
+		return nil
+	}
+	for _, c := range s.rule.checks {
+		if err := s.fleets.agree(&c.Check, c.at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // warnOfNoEffect warns of options that do nothing, although the stanza is right.
