@@ -24,8 +24,12 @@ import (
 type replica struct {
 	name    string // of the fleet
 	hub     *fleet.Fleet
-	users   []replicaUser           // the oldest first; guarded by the lock of replicas
 	session atomic.Pointer[session] // nil while it has no sockets
+
+	// Guarded by the lock of replicas.
+	users   []replicaUser // the oldest first
+	problem string        // why the sockets could not be opened
+	again   *time.Timer   // when opening them is tried again; nil if it never failed
 }
 
 // session is the time in which a replica has its sockets open and the same options in force.
@@ -209,16 +213,24 @@ func (p *replicas) settle() {
 	}
 }
 
-// openLater opens the sockets of a replica that is in use already. If that fails it tries again, as
-// long as nothing else changes.
+// openLater opens the sockets of a replica that is in use already. If that fails it tries again from
+// time to time, until something else opens them or the replica ends. The same error is logged once.
 func (p *replicas) openLater(r *replica) {
 	block := r.users[0].block
 	err := r.open(block)
 	if err == nil {
 		return
 	}
-	log.Errorf("%v; this replica works by itself and tries again", &lineError{block.place("listen"), err})
-	time.AfterFunc(bindAgain, func() {
+	if problem := (&lineError{block.place("listen"), err}).Error(); problem != r.problem {
+		r.problem = problem
+		log.Errorf("%s; this replica works by itself and tries again every %s", problem, bindAgain)
+	}
+	r.hub.Forget()
+	if r.again != nil {
+		r.again.Reset(bindAgain)
+		return
+	}
+	r.again = time.AfterFunc(bindAgain, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if slices.Index(p.all, r) == 0 && r.session.Load() == nil {
@@ -264,6 +276,7 @@ func (r *replica) open(block *fleetBlock) error {
 	if err != nil {
 		return cannotListen(block, err)
 	}
+	r.problem = ""
 	r.hub.Configure(block.config())
 	r.hub.Start(carrier)
 	carrier.Start(r.hub)

@@ -139,6 +139,35 @@ func TestFleetPortInUse(t *testing.T) {
 	}
 }
 
+// A replica whose sockets cannot be opened after a reload says so once, and opens them once that can
+// be done.
+func TestFleetOpensLater(t *testing.T) {
+	busy, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	port := busy.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	p := new(replicas)
+	running := loopbackFleet(t, freePort(t), "")
+	mustJoin(t, p, running)
+	r := p.current.Load()
+	r.users[0].block = loopbackFleet(t, port, "").fleetBlock() // as if the port was free when the reload began
+	p.settle()
+	first := r.again
+	if p.settle(); r.session.Load() != nil || first == nil || r.again != first {
+		t.Fatal("want one timer, and no sockets")
+	}
+	busy.Close()
+	r.again.Reset(0)
+	for end := time.Now().Add(5 * time.Second); r.session.Load() == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the sockets are not open")
+		}
+	}
+	p.leave(running)
+}
+
 // Without a fleet nothing is there.
 func TestNoFleet(t *testing.T) {
 	p, l := new(replicas), &life{rules: []*rule{parsedRule(t, "balance")}}

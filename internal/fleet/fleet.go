@@ -90,10 +90,10 @@ func (f *Fleet) now() time.Duration { return time.Since(f.base) }
 // Start begins to talk to the other replicas. It may follow a Stop, with another carrier. Until the
 // others are there, this replica does not count as alone.
 func (f *Fleet) Start(c Carrier) {
+	f.Forget()
 	ctx, cancel := context.WithCancel(context.Background())
 	f.mu.Lock()
 	f.carrier, f.stop, f.ended = c, cancel, make(chan struct{})
-	f.census, f.inOrder = census{}.after(1, 0, f.now()), nil
 	f.mu.Unlock()
 	go func() {
 		defer close(f.ended)
@@ -131,6 +131,16 @@ func (f *Fleet) Stop(ctx context.Context) {
 	f.stop()
 	<-f.ended
 	carrier.Leave(ctx)
+}
+
+// Forget removes all other replicas. Without a carrier nobody says that they are gone.
+func (f *Fleet) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	self := slices.DeleteFunc(slices.Clone(f.members), func(m Replica) bool { return m.Name != f.config.Replica })
+	f.members, f.since = self, map[string]time.Time{f.config.Replica: f.since[f.config.Replica]}
+	f.census, f.inOrder = census{}.after(1, 0, f.now()), nil
+	f.spread()
 }
 
 // Configure changes probers and quorum. It ignores the other fields.

@@ -75,6 +75,25 @@ func TestLogOfMembers(t *testing.T) {
 	})
 }
 
+// A replica that leaves and joins again does not say that all others failed.
+func TestLogOfStartAgain(t *testing.T) {
+	var log lines
+	f := New(Config{Name: "dns", Replica: "a", Log: &log})
+	self, b := Replica{Name: "a"}, Replica{Name: "b"}
+	for range 2 {
+		f.Start(&node{})
+		f.Members([]Replica{self})
+		f.Members([]Replica{self, b})
+		f.Stop(t.Context())
+	}
+	if joined, failed := len(log.with("b (")), len(log.with("has failed")); joined != 2 || failed > 0 {
+		t.Errorf("the log is %q, want b to join twice", log.all)
+	}
+	if f.Forget(); len(f.Snapshot().Members) != 1 {
+		t.Errorf("%+v, want itself alone", f.Snapshot().Members)
+	}
+}
+
 // Votes that differ for some intervals are in the log once, and so is the end of that.
 func TestLogOfDisputes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
