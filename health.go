@@ -135,15 +135,23 @@ func (z *zoneRule) combine(at netip.AddrPort, ask func(subscription, netip.AddrP
 	return votes.Verdict(z.require), checked
 }
 
-// loadOf returns what an address says of its load, to the first check that has heard something.
+// loadOf returns what an address says of its load: to the first check that has a valid report or, if
+// none has, to the first that has heard something.
 func (z *zoneRule) loadOf(addr netip.Addr) (said health.Load) {
-	at := withoutPort(addr)
+	at, now := withoutPort(addr), time.Now()
 	for _, s := range z.subscriptions {
-		if said = s.Load(at); said != (health.Load{}) && s.Allows(at) {
-			return said
+		if !s.Allows(at) {
+			continue
+		}
+		heard := s.Load(at)
+		if z.loads.isValid(heard, now) {
+			return heard
+		}
+		if said == (health.Load{}) {
+			said = heard
 		}
 	}
-	return health.Load{}
+	return said
 }
 
 // hasSay reports whether a check that may probe an address has a say on it. An agent that cannot be

@@ -37,7 +37,7 @@ func parseLoadWeights(args []string) (floor int, err error) {
 // loadWeights is the option, with what it depends on. The zero value is a rule without it.
 type loadWeights struct {
 	floor    int           // the smallest part of its weight that a member gets, in percent
-	interval time.Duration // how often members say how busy they are, and how often weights follow
+	interval time.Duration // between reports, by the slowest of the checks, and between changes
 	ttl      time.Duration // how long answers are kept
 }
 
@@ -55,16 +55,20 @@ func (o *loadWeights) nextLook(now time.Time) time.Time {
 	return now.Truncate(o.interval).Add(o.interval)
 }
 
+// isValid reports whether what an endpoint says holds a report that is not too old.
+func (o *loadWeights) isValid(said health.Load, now time.Time) bool {
+	return said.Report.Kind != load.Nothing && now.Sub(said.At) <= load.Patience*o.interval
+}
+
 // silence says that a member has been without a valid report for so long that the controller goes
 // without one, "" if it has not.
 func (o *loadWeights) silence(said health.Load, now time.Time) string {
-	since := "so far"
-	switch age := now.Sub(said.At); {
-	case said.Report.Kind == load.Nothing:
-	case age > load.Patience*o.interval:
-		since = "for " + age.Round(time.Second).String()
-	default:
+	if o.isValid(said, now) {
 		return ""
+	}
+	since := "so far"
+	if said.Report.Kind != load.Nothing {
+		since = "for " + now.Sub(said.At).Round(time.Second).String()
 	}
 	return fmt.Sprintf("load_weights: no valid load report %s: it gets the mean of the others' parts, and no more than it has", since)
 }

@@ -118,6 +118,37 @@ func TestLoadScalesStaticWeights(t *testing.T) {
 	})
 }
 
+// If several checks may bring reports, the first valid one counts: neither one that is not valid nor
+// one that is too old hides it. Reports are valid for three intervals of the slowest of the checks.
+func TestFirstValidReportCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler(t, "balance {\n policy weighted\n ttl 10\n load_weights\n"+
+			" health_check http 80 {\n allow 0.0.0.0/0\n interval 1s\n }\n"+
+			" health_check agent 81 {\n allow 0.0.0.0/0\n interval 6s\n }\n}", echo)
+		z := h.(*Balance).rules.only
+		at := withoutPort(a1)
+		said := func(l health.Load) *verdicts {
+			return &verdicts{rule: z.rule, allow: z.checks[0].allow, known: map[netip.AddrPort]health.Endpoint{at: {At: at, Load: l}}}
+		}
+		now := time.Now()
+		half := health.Load{Report: load.Report{Kind: load.Share, Value: 0.5}, At: now.Add(-17 * time.Second)}
+		old := health.Load{Report: load.Report{Kind: load.Utilisation, Value: 0.5}, At: now.Add(-19 * time.Second)}
+		for _, first := range []health.Load{{}, {Problem: "not a number"}, old} {
+			z.subscriptions = []subscription{said(first), said(half)}
+			if got := z.loadOf(a1); got != half {
+				t.Errorf("%+v counts beside %+v, want the valid one", got, first)
+			}
+			if silence := z.loads.silence(z.loadOf(a1), now); silence != "" {
+				t.Errorf("after 17s, with an interval of 6s: %s", silence)
+			}
+		}
+		z.subscriptions = []subscription{said(old), said(health.Load{})}
+		if got := z.loadOf(a1); got != old {
+			t.Errorf("%+v counts, want the only one, although it is old", got)
+		}
+	})
+}
+
 // Weights that change every few seconds keep shares exact from one change to the next, and the
 // member whose turn it is when they change has it (facts 6 and 11).
 func TestLoadWeightsKeepTurns(t *testing.T) {

@@ -320,8 +320,8 @@ func (s *stanza) validate() error {
 	}
 	r.loads.ttl = time.Duration(r.ttl.max) * time.Second
 	for _, c := range r.checks {
-		if interval := max(c.Timing.Interval, time.Second); c.loads && (r.loads.interval == 0 || interval < r.loads.interval) {
-			r.loads.interval = interval
+		if c.loads {
+			r.loads.interval = max(r.loads.interval, c.Timing.Interval, time.Second)
 		}
 	}
 	weighing := fmt.Sprintf("no effect, because the policy %s ignores weights: want policy %s", r.policy.name, text.List(policyNames(true)))

@@ -44,7 +44,7 @@ func (s *status) lastLoad() Load {
 // load. In a fleet the vote that follows publishes it.
 func (p *pool) hearLoad(e *endpoint, r *probe.Report) {
 	before := e.status.Load().lastLoad()
-	now, result := before, "missing"
+	now, result := Load{Report: before.Report, At: before.At}, "missing"
 	switch {
 	case r.BadLoad != "":
 		now.Problem, result = r.BadLoad, "invalid"

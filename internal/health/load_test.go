@@ -49,6 +49,9 @@ func TestLoadReports(t *testing.T) {
 		if changed > 0 {
 			t.Errorf("plans were outdated %d times", changed)
 		}
+		if gone := say(probe.Report{}, nil); gone.Report != busy || gone.Problem != "" {
+			t.Errorf("without a report: got %+v, want the last valid one without a problem", gone)
+		}
 		say(probe.Report{}, errors.New("down"))
 		if known, _ := s.Peek(a1); known.Load.Report != busy {
 			t.Errorf("Peek: got %+v, want %v", known.Load, busy)
