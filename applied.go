@@ -113,7 +113,7 @@ func (r *applied) assess(owner string, prefer choice, n int, memberAt func(i int
 	b.kept = keptTier{}
 	if b.past != nil {
 		d := r.failback(owner, b.past, b.standings, memberAt, !b.awaited.IsZero())
-		b.past.failback, b.kept = d.State, keptBy(d)
+		b.kept = b.past.follow(d)
 		b.changesAt(d.Again)
 	}
 }
@@ -130,6 +130,9 @@ func (r *applied) pastWith(key turnKey, owner string, now *state, n int, memberA
 		*next = *e.past.Load()
 	} else if now != nil && now.past != nil { // it was evicted
 		*next = *now.past
+	}
+	if told := z.handedOver(owner, key.rrtype); told != nil && !next.failback.Serves() {
+		next.failback, next.replica, next.handed = told.state, told.replica, told
 	}
 	if z.slowStart > 0 {
 		numbers := make([]uint64, n)
@@ -151,18 +154,13 @@ func (r *applied) remember(e *entry, b *buffers) {
 	if b.past == nil {
 		return
 	}
+	if handed := b.past.handed; handed != nil {
+		handed.used.Store(true)
+		b.past.handed = nil
+	}
 	allTurns.entry(r.question.scope, pastKey(e.key), e.owner).past.Store(b.past)
 	ramps := slices.ContainsFunc(b.standings, func(s standing) bool { return s.factors.Ramp > 0 })
 	r.question.changing.note(e, ramps || b.kept.number > 0)
-}
-
-// keptBy returns the tier that a decision keeps.
-func keptBy(d failback.Decision) (kept keptTier) {
-	kept.number = d.Kept
-	if !d.Again.IsZero() {
-		kept.until = d.Again.Unix()
-	}
-	return kept
 }
 
 // failback decides which tier of an RRset serves, given what is remembered of it.
@@ -171,7 +169,7 @@ func (r *applied) failback(owner string, before *past, standings []standing, mem
 	if z.failback.Mode == failback.AtOnce {
 		return failback.Decision{}
 	}
-	look := failback.Look{Now: time.Now(), Awaited: awaited, Asked: z.overridesInForce().Failback(owner, z.timeOfDay())}
+	look := failback.Look{Now: time.Now(), Awaited: awaited || z.awaitsHandover(), Asked: z.overridesInForce().Failback(owner, z.timeOfDay())}
 	for _, t := range tiersOf(standings, z.minHealthy) {
 		var back []time.Time
 		for _, m := range t.eligible() {

@@ -92,8 +92,9 @@ func (q quorum) of(members int) int {
 // keptTier is a later tier that goes on serving while it has a quorum, as failback says. The zero
 // value is none: then the first tier with a quorum serves.
 type keptTier struct {
-	number uint16
-	until  int64 // Unix time; 0: an operator decides
+	number  uint16
+	until   int64  // Unix time; 0: an operator decides
+	replica string // that named the tier; empty: it was decided here
 }
 
 // criteria are what members are classified by, beside what is known of them.

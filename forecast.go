@@ -36,7 +36,7 @@ func (z *zoneRule) forecastOf(e *entry, s *state, now time.Time) forecast {
 	}
 	var kept keptTier
 	if past != nil {
-		kept = keptBy(rules.failback(owner, past, standings, memberAt, !p.awaited.IsZero()))
+		kept = past.follow(rules.failback(owner, past, standings, memberAt, !p.awaited.IsZero()))
 	}
 	if !rules.made(s) || !slices.Equal(standings, p.standings) || kept != p.basis.kept {
 		p = &plan{basis: rules.basis(e.key, rules.epoch(), kept), members: p.members, standings: standings}

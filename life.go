@@ -124,17 +124,26 @@ func (l *life) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	l.deadline = time.AfterFunc(comesUpWithin, l.giveUp)
+	for _, z := range l.zones {
+		if z.hub = l.hubOf(z.rule); z.hub != nil {
+			z.identify(l.view)
+			z.handover = l.replica.handover
+		}
+	}
 	lives.Lock()
 	lives.started++
 	l.began = lives.started
 	lives.running[l] = struct{}{}
 	lives.Unlock()
 	for _, z := range l.zones {
-		z.hub = l.hubOf(z.rule)
 		z.subscribe()
 	}
 	l.joined.Store(true)
-	for _, task := range l.background() {
+	tasks := l.background()
+	if l.replica != nil && !thisProcess.isUp() {
+		tasks = append(tasks, l.warnOfSilence)
+	}
+	for _, task := range tasks {
 		l.tasks.Go(func() { task(ctx) })
 	}
 	return nil

@@ -20,6 +20,23 @@ import (
 type past struct {
 	joins    *joins.Log     // for slow_start
 	failback failback.State // for failback
+	replica  string         // that named the tier which serves; empty: it was decided here
+	handed   *handed        // what the state began with; nil in a past that is remembered
+}
+
+// follow takes over a decision, and returns the tier that it keeps.
+func (p *past) follow(d failback.Decision) (kept keptTier) {
+	if !d.State.Serves() || d.State.Tier() != p.failback.Tier() {
+		p.replica = ""
+	}
+	p.failback = d.State
+	if kept.number = d.Kept; kept.number > 0 {
+		kept.replica = p.replica
+	}
+	if !d.Again.IsZero() {
+		kept.until = d.Again.Unix()
+	}
+	return kept
 }
 
 // joined returns when an address joined the RRset, the zero time if the RRset always had it.

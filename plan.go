@@ -166,15 +166,18 @@ func (p *plan) outcome() outcome {
 
 // keptText says why a later tier goes on serving, "" if none does.
 func (p *plan) keptText() string {
-	kept := p.basis.kept
+	kept, from := p.basis.kept, ""
+	if kept.replica != "" {
+		from = "; it was serving at replica " + kept.replica + ", from which this one took it over"
+	}
 	switch {
 	case kept.number == 0:
 		return ""
 	case kept.until == 0:
-		return fmt.Sprintf("tier %d goes on serving although an earlier one could: failback manual waits for an operator", kept.number+1)
+		return fmt.Sprintf("tier %d goes on serving although an earlier one could: failback manual waits for an operator%s", kept.number+1, from)
 	}
-	return fmt.Sprintf("tier %d goes on serving although an earlier one could, until %s, as failback says",
-		kept.number+1, time.Unix(kept.until, 0).UTC().Format(time.RFC3339))
+	return fmt.Sprintf("tier %d goes on serving although an earlier one could, until %s, as failback says%s",
+		kept.number+1, time.Unix(kept.until, 0).UTC().Format(time.RFC3339), from)
 }
 
 // tier returns the tier that answers.

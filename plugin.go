@@ -55,7 +55,8 @@
 //	glue.go         addresses that no record of the answer leads to, such as those of name servers
 //	prefer.go       preferences; condition.go when, near.go and spill.go prefer locality
 //	localities.go   which locality an address is in
-//	past.go         slow_start, damp and failback, which depend on the past of members
+//	past.go         slow_start, damp and failback, which depend on the past of members;
+//	                handover.go what replicas of a fleet tell each other about failback
 //	load.go         weights that follow the load that members report
 //	fit.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
 //

@@ -64,6 +64,13 @@ func (p *process) cameUp(now time.Time) {
 	p.up = true
 }
 
+// isUp reports whether a server came up: what starts now is a reload.
+func (p *process) isUp() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.up
+}
+
 // reloadFailed notes that a reload failed.
 func (p *process) reloadFailed(now time.Time) {
 	p.mu.Lock()

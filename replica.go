@@ -22,9 +22,10 @@ import (
 // it before the old one leaves it, and what the new Corefile changes is in force once the old
 // server is gone. So a reload that fails changes nothing.
 type replica struct {
-	name    string // of the fleet
-	hub     *fleet.Fleet
-	session atomic.Pointer[session] // nil while it has no sockets
+	name     string // of the fleet
+	hub      *fleet.Fleet
+	handover *handover
+	session  atomic.Pointer[session] // nil while it has no sockets
 
 	// Guarded by the lock of replicas.
 	users   []replicaUser // the oldest first
@@ -113,7 +114,8 @@ func (p *replicas) join(l *life) error {
 	defer p.mu.Unlock()
 	r := p.named(block.name)
 	if r == nil {
-		r = &replica{name: block.name, hub: fleet.New(block.config())}
+		r = &replica{name: block.name, hub: fleet.New(block.config()), handover: new(handover)}
+		r.hub.Keep(handoverName, r.handover)
 		p.all = append(p.all, r)
 	}
 	r.users = append(r.users, replicaUser{l, block})

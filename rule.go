@@ -259,6 +259,9 @@ type zoneRule struct {
 	hub   *fleet.Fleet // of the replicas that share its verdicts; nil: this one alone
 	scope uint64       // tells apart the turns of rules: the same after a reload
 
+	identity uint64    // of the rule in all replicas of the fleet
+	handover *handover // of the fleet; nil without one
+
 	led           localityCounts // with prefer locality
 	subscriptions []subscription // one a check, while the server runs
 	agents        []subscription // the agents among them: they may have no say, or ask for a drain

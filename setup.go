@@ -394,8 +394,8 @@ func (s *stanza) warnOfPast() {
 		s.warn(at, "slow_start: %s is shorter than %d TTLs of %d s, so clients that cache answers see few of its steps: want a longer one or a lower ttl",
 			r.slowStart, steadyTTLs, r.ttl.max)
 	}
-	if at, given := s.at["failback"]; given && r.failback.Mode == failback.Manual {
-		s.warn(at, "failback: manual lasts over a reload, but not over a restart, which begins at the first healthy tier")
+	if at, given := s.at["failback"]; given && r.failback.Mode == failback.Manual && r.fleet == nil {
+		s.warn(at, "failback: manual lasts over a reload, but not over a restart, which begins at the first healthy tier: want fleet too, if there are several replicas")
 	}
 }
 

@@ -4,6 +4,7 @@ package balance
 
 import (
 	"hash/maphash"
+	"iter"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -165,6 +166,45 @@ func (t *turnCache) known(scope uint64, key turnKey, owner string) *entry {
 		return e
 	}
 	return g.findOlder(hash, scope, key, owner)
+}
+
+// pasts returns the entries with the past of an RRset, each once.
+func (t *turnCache) pasts() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		seen := make(map[*entry]bool)
+		for e := range t.generations.Load().all() {
+			if e.key.where == inPast && e.past.Load() != nil && !seen[e] {
+				if seen[e] = true; !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// all returns the entries. One that moved to a younger generation comes twice.
+func (g *generations) all() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for _, one := range g {
+			for i := range one.chunks {
+				if c := one.chunks[i].Load(); c != nil && !c.each(yield) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// each calls yield for each entry until it returns false. It reports whether it never did.
+func (c *chunk) each(yield func(*entry) bool) bool {
+	for i := range c {
+		for n := c[i].Load(); n != nil; n = n.next {
+			if !yield(n.entry) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // hash returns a number that differs for different keys of different scopes.

@@ -5,6 +5,7 @@ package test
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/seed-f1518d44/balance/internal/testserver"
 
@@ -24,12 +26,14 @@ type replica struct {
 	*testserver.Process
 	c        *testserver.Client
 	corefile string
+	port     string // of DNS
 	metrics  string // where they are scraped
+	ready    string // where it says that it is ready
 }
 
 // startFleet starts replicas at 127.0.9.1 and so on, which check the farm's backends for
-// www.example.org. Each looks for the others at all of these addresses.
-func startFleet(t *testing.T, f *farm, n int) (replicas []*replica) {
+// www.example.org, with some more options. Each looks for the others at all of these addresses.
+func startFleet(t *testing.T, f *farm, n int, options ...string) (replicas []*replica) {
 	t.Helper()
 	key := file(t, "fleet.key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n")
 	fleetPort := freePort(t)
@@ -39,27 +43,44 @@ func startFleet(t *testing.T, f *farm, n int) (replicas []*replica) {
 	}
 	db := zone(t, "example.org.", f.as("www"))
 	for i := range n {
-		port, metrics := freePort(t), "127.0.0.1:"+freePort(t)
+		port, metrics, ready := freePort(t), "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
 		corefile := filepath.Join(t.TempDir(), "Corefile")
-		text := fmt.Sprintf("example.org:%s {\nbind 127.0.0.1\nprometheus %s\nreload 2s 1s\nfile %s\nbalance {\nttl 5 1\n%s\nfleet dns {\njoin %s\nlisten 127.0.9.%d:%s\nkey %s\nprobers 2\n}\n}\n}\n",
-			port, metrics, db, f.check("tcp", "", "watch www.example.org"), strings.Join(join, " "), i+1, fleetPort, key)
+		text := fmt.Sprintf("example.org:%s {\nbind 127.0.0.1\nprometheus %s\nreload 2s 1s\nready %s\nfile %s\nbalance {\nttl 5 1\n%s\n%s\nfleet dns {\njoin %s\nlisten 127.0.9.%d:%s\nkey %s\nprobers 2\n}\n}\n}\n",
+			port, metrics, ready, db, f.check("tcp", "", "watch www.example.org"), strings.Join(options, "\n"), strings.Join(join, " "), i+1, fleetPort, key)
 		if err := os.WriteFile(corefile, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(os.Args[0], "-conf", corefile)
-		cmd.Env = append(os.Environ(), serverEnv+"=1")
-		r := &replica{Process: testserver.Start(t, cmd), corefile: corefile, metrics: metrics}
-		eventually(t, "the server listens", func() bool {
-			c, err := net.Dial("tcp", "127.0.0.1:"+port)
-			if err == nil {
-				c.Close()
-			}
-			return err == nil
-		})
-		r.c = dial(t, "udp", "127.0.0.1:"+port, "")
+		r := &replica{corefile: corefile, port: port, metrics: metrics, ready: ready}
+		r.start(t)
 		replicas = append(replicas, r)
 	}
 	return replicas
+}
+
+// start starts the replica, and waits until it listens.
+func (r *replica) start(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-conf", r.corefile)
+	cmd.Env = append(os.Environ(), serverEnv+"=1")
+	r.Process = testserver.Start(t, cmd)
+	eventually(t, "the server listens", func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+r.port)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	r.c = dial(t, "udp", "127.0.0.1:"+r.port, "")
+}
+
+// isReady reports whether the replica says that it is ready.
+func (r *replica) isReady() bool {
+	reply, err := http.Get("http://" + r.ready + "/ready")
+	if err != nil {
+		return false
+	}
+	reply.Body.Close()
+	return reply.StatusCode == http.StatusOK
 }
 
 // answers reports whether a replica answers with these members.
@@ -124,4 +145,56 @@ func TestFleet(t *testing.T) {
 			t.Errorf("a replica says:\n%s", log)
 		}
 	}
+}
+
+// A replica that was killed serves the tier that the others serve, from its first answer on, until
+// an operator has it go back. One that finds no other replica says so.
+func TestFleetKeepsTier(t *testing.T) {
+	onlyWhole(t, "it starts processes")
+	f := newFarm(t, 3, listening)
+	overrides := file(t, "overrides", "")
+	replicas := startFleet(t, f, 2, "tier "+f.addrs[0], "failback manual", "overrides "+overrides+" 100ms")
+	const untold = "no other replica of the fleet says which tiers serve"
+	for i, r := range replicas {
+		eventually(t, fmt.Sprintf("replica %d is ready", i), r.isReady)
+	}
+	eventually(t, "the first tier answers", allAnswer(replicas, f.addrs[0]))
+	f.kill(0)
+	eventually(t, "the second tier answers", allAnswer(replicas, f.addrs[1], f.addrs[2]))
+	f.revive(0)
+	eventually(t, "the first tier is up", func() bool {
+		return counts(t, replicas[1].metrics)[`coredns_balance_failback_waiting{zone="example.org."}`] == 1
+	})
+
+	restarted := replicas[1]
+	if err := restarted.End(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	restarted.start(t)
+	eventually(t, "it is ready", restarted.isReady)
+	for range 5 {
+		if !restarted.answers(f.addrs[1], f.addrs[2]) {
+			t.Error("it does not serve the tier that the other serves")
+		}
+	}
+	log := restarted.Log.String()
+	if strings.Contains(log, untold) || strings.Contains(log, "but not over a restart") {
+		t.Errorf("it says that it begins at the first healthy tier:\n%s", log)
+	}
+	if !strings.Contains(log, "from which this one took it over") {
+		t.Errorf("it does not say that it took the tier over:\n%s", log)
+	}
+	if err := os.WriteFile(overrides, []byte("www.example.org failback at "+time.Now().UTC().Format(time.RFC3339Nano)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first tier answers again", allAnswer(replicas, f.addrs[0]))
+
+	for _, r := range replicas {
+		if err := r.End(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restarted.start(t)
+	eventually(t, "it is ready", restarted.isReady)
+	eventually(t, "it says that nobody has told which tiers serve", func() bool { return strings.Contains(restarted.Log.String(), untold) })
 }

@@ -28,8 +28,9 @@ type Listener interface {
 	Members(live []Replica)
 	// Left notes that a replica is gone. inOrder reports that it said so itself.
 	Left(name string, inOrder bool)
-	// State returns what a replica that joins takes over, at most MaxState bytes. It is nil unless
-	// joining, because heartbeats repair votes.
+	// State returns what a replica that joins takes over, at most MaxState bytes. Carriers also
+	// exchange states in pairs from time to time: those are without votes, because heartbeats repair
+	// these.
 	State(joining bool) []byte
 	// Merge takes the state of another replica.
 	Merge(state []byte, joining bool)

@@ -4,12 +4,12 @@ package fleet
 
 import (
 	"encoding/binary"
+	"maps"
 	"time"
 )
 
 // What replicas tell each other besides verdicts. Counts are added up over the fleet, for example
-// how many answers the clients of each locality got. What a Keeper saves is handed to replicas that
-// join.
+// how many answers the clients of each locality got. What a Keeper saves is handed on as it is.
 
 // Count is a number with a name.
 type Count struct {
@@ -190,63 +190,51 @@ func (r *reader) counts() (id uint64, counts []Count) {
 	return id, counts
 }
 
-// Keeper has something that replicas that join take over, such as which tier serves. Safe for
-// concurrent use; its methods do not block.
+// Keeper has something that the other replicas are to know besides verdicts, such as which tier
+// serves. A replica that joins takes it over before it counts as joined, and replicas exchange it
+// in pairs from time to time. Safe for concurrent use; its methods do not block.
 type Keeper interface {
-	// Save returns what a replica that joins is to know, at most MaxKept bytes. Ages, no
-	// timestamps.
+	// Save returns what the others are to know, at most MaxKept bytes. Ages, no timestamps.
 	Save() []byte
-	// Load takes over what another replica saved. It is untrusted. Load does not keep the slice.
-	Load(saved []byte)
+	// Load takes what another replica saved, whose name is fit for a log line. It is untrusted. Load
+	// does not keep the slice.
+	Load(replica string, saved []byte)
 }
 
 // MaxKept bounds what a keeper saves, in bytes.
-const (
-	MaxKept    = 1 << 20
-	maxKeepers = 16
-)
+const MaxKept = 1 << 20
 
-// Keep registers a keeper by a name that is the same in all replicas. If this replica has joined
-// already, the keeper is loaded at once.
+// Keep registers a keeper by a name that is the same in all replicas. Call it before Start.
 func (f *Fleet) Keep(name string, k Keeper) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.keepers[name] = k
-	saved, known := f.kept[name]
-	delete(f.kept, name)
-	f.mu.Unlock()
-	if known {
-		k.Load(saved)
-	}
 }
 
 // appendKept appends what the keepers save.
 func (f *Fleet) appendKept(to []byte) []byte {
 	f.mu.Lock()
-	keepers := make(map[string]Keeper, len(f.keepers))
-	for name, k := range f.keepers {
-		keepers[name] = k
-	}
+	keepers := maps.Clone(f.keepers)
 	f.mu.Unlock()
 	for name, k := range keepers {
 		if saved := k.Save(); len(saved) <= MaxKept {
-			to = appendSection(to, kindKept, func(b []byte) []byte { return append(appendText(b, name, maxName), saved...) })
+			to = appendSection(to, kindKept, func(b []byte) []byte {
+				return append(appendText(appendText(b, name, maxName), f.config.Replica, maxReplica), saved...)
+			})
 		}
 	}
 	return to
 }
 
-// mergeKept hands what another replica's keeper saved to the keeper here. The caller holds the
-// lock.
-func (f *Fleet) mergeKept(r reader) {
-	name := r.text(maxName)
-	if r.bad || len(r.rest) > MaxKept {
+// loadKept hands what another replica's keeper saved to the keeper here.
+func (f *Fleet) loadKept(r reader) {
+	name, replica := r.text(maxName), r.text(maxReplica)
+	f.mu.Lock()
+	k := f.keepers[name]
+	f.mu.Unlock()
+	if r.bad || len(r.rest) > MaxKept || k == nil {
 		f.traffic.skipped.Add(1)
 		return
 	}
-	saved := append([]byte(nil), r.rest...)
-	if k := f.keepers[name]; k != nil {
-		go k.Load(saved)
-	} else if len(f.kept) < maxKeepers {
-		f.kept[name] = saved
-	}
+	k.Load(replica, r.rest)
 }

@@ -49,7 +49,6 @@ type Fleet struct {
 	pending map[CheckID]pending         // states of checks that this replica does not have yet
 	foreign map[foreignKey]foreignCheck // checks of other replicas that this one does not have
 	keepers map[string]Keeper
-	kept    map[string][]byte // for keepers that are not there yet
 	topics  map[uint64]*topic
 	countAt time.Duration // when counts are next sent
 	logged  bool          // that this replica is alone
@@ -79,7 +78,7 @@ func New(c Config) *Fleet {
 		members: []Replica{{Name: c.Replica, Locality: c.Locality, Versions: Understood}},
 		since:   map[string]time.Time{c.Replica: time.Now()},
 		shares:  make(map[CheckID]*Share), pending: make(map[CheckID]pending), foreign: make(map[foreignKey]foreignCheck),
-		keepers: make(map[string]Keeper), kept: make(map[string][]byte), topics: make(map[uint64]*topic),
+		keepers: make(map[string]Keeper), topics: make(map[uint64]*topic),
 	}
 	f.census, f.changes = f.census.after(1, 0, 0), newChangeLog()
 	return f
@@ -326,17 +325,14 @@ func (f *Fleet) to(replicas int, message []byte) Carrier {
 
 // State implements Listener.
 func (f *Fleet) State(joining bool) []byte {
-	if !joining {
-		return nil
-	}
 	f.mu.Lock()
 	to := header{f.view().version, keyOf(f.config.Replica), 0}.bytes()
-	shares := make([]*Share, 0, len(f.shares))
-	for _, s := range f.shares {
-		shares = append(shares, s)
-	}
+	shares := slices.Collect(maps.Values(f.shares))
 	f.mu.Unlock()
 	to = f.appendKept(to)
+	if !joining {
+		return to
+	}
 	for _, s := range shares {
 		s.host.Run(func() {
 			to = appendSection(to, kindKnown, func(b []byte) []byte { return s.appendState(b, MaxState-len(to)-maxStateRest) })
@@ -350,7 +346,7 @@ const maxStateRest = 1 << 20
 
 // Merge implements Listener.
 func (f *Fleet) Merge(state []byte, joining bool) {
-	if !joining || len(state) == 0 {
+	if len(state) == 0 {
 		return
 	}
 	_, r, ok := headerOf(state)
@@ -358,17 +354,15 @@ func (f *Fleet) Merge(state []byte, joining bool) {
 		f.traffic.skipped.Add(1)
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for {
 		k, content, more := r.section()
 		switch {
 		case !more:
 			return
-		case k == kindKnown:
+		case k == kindKnown && joining:
 			f.mergeKnown(content)
 		case k == kindKept:
-			f.mergeKept(content)
+			f.loadKept(content)
 		default:
 			f.traffic.skipped.Add(1)
 		}
@@ -379,6 +373,8 @@ func (f *Fleet) Merge(state []byte, joining bool) {
 func (f *Fleet) mergeKnown(r reader) {
 	id := CheckID(r.uint64())
 	state := slices.Clone(r.rest)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if s := f.shares[id]; s != nil {
 		s.deliver(parcel{rest: state, state: true})
 	} else if len(f.pending) < maxPending {

@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -310,4 +311,50 @@ func TestLoss(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What a keeper saves is there as soon as a replica has joined, and reaches the others in the
+// exchanges that follow. Those hold no votes.
+func TestKeepers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 2)
+		w.nodes[0].notes.own = "tier 2"
+		w.nodes[0].see(endpoints(1)[0])
+		w.run(time.Second)
+		joined := w.join("r2", "")
+		if got := joined.notes.told["r0"]; got != "tier 2" || len(joined.notes.told) != 1 {
+			t.Errorf("a replica that joined was told %q", joined.notes.told)
+		}
+		w.nodes[0].notes.own = "tier 3"
+		state := w.nodes[0].fleet.State(false)
+		w.nodes[1].fleet.Merge(state, false)
+		if got := w.nodes[1].notes.told["r0"]; got != "tier 3" {
+			t.Errorf("an exchange told %q", got)
+		}
+		if len(state) > 50 {
+			t.Errorf("an exchange of %d bytes", len(state))
+		}
+	})
+}
+
+// A keeper is called neither for another name nor for what is too large, and its own words go out
+// only if they are not too large.
+func TestKeptIsBounded(t *testing.T) {
+	saying := func(name, own string) *Fleet {
+		f := New(Config{Name: "test", Replica: "other", Log: quiet{}})
+		f.Keep(name, &notes{own: own})
+		return f
+	}
+	var n notes
+	f := New(Config{Name: "test", Replica: "here", Log: quiet{}})
+	f.Keep("notes", &n)
+	f.Merge(saying("else", "x").State(true), true)
+	f.Merge(saying("notes", strings.Repeat("x", MaxKept+1)).State(true), true)
+	if len(n.told) != 0 {
+		t.Errorf("told by %d replicas, want none", len(n.told))
+	}
+	f.Merge(saying("notes", strings.Repeat("x", MaxKept)).State(true), true)
+	if len(n.told["other"]) != MaxKept {
+		t.Errorf("told %d bytes, want %d", len(n.told["other"]), MaxKept)
+	}
 }

@@ -61,6 +61,24 @@ type node struct {
 	flips    int // verdicts that were published
 	allow    func(netip.AddrPort) bool
 	probes   int
+	notes    notes
+}
+
+// notes are a Keeper: what a replica has to say, and what it was told by whom.
+type notes struct {
+	own  string
+	told map[string]string
+}
+
+// Save implements Keeper.
+func (n *notes) Save() []byte { return []byte(n.own) }
+
+// Load implements Keeper.
+func (n *notes) Load(replica string, saved []byte) {
+	if n.told == nil {
+		n.told = make(map[string]string)
+	}
+	n.told[replica] = string(saved)
 }
 
 type probing struct {
@@ -99,6 +117,7 @@ func (w *network) join(name, place string) *node {
 	c := w.config
 	c.Replica, c.Locality = name, place
 	n := &node{net: w, name: name, place: place, fleet: New(c), sees: make(map[*node]bool), changing: make(map[*node]time.Duration), byPair: make(map[netip.AddrPort]uint32)}
+	n.fleet.Keep("notes", &n.notes)
 	n.share = n.fleet.Join(w.check, n)
 	n.fleet.Start(n)
 	w.t.Cleanup(func() { n.stop() })

@@ -39,7 +39,8 @@ const (
 	headerSize = 1 + 8 + 8
 	maxText    = 200     // bytes of a text
 	maxTexts   = 1 << 12 // texts in a table
-	maxName    = 64      // bytes of a check's name in a heartbeat
+	maxName    = 64      // bytes of a check's name in a heartbeat, or of a keeper's
+	maxReplica = 128     // bytes of a replica's name
 	maxVoters  = 128     // claims on one endpoint in a state
 )
 

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package balance
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
+)
+
+// handingOver is recorded in a fleet, as the only rule of a replica that is told nothing yet.
+func handingOver(t *testing.T, options string) (plugin.Handler, *verdicts, *handover) {
+	t.Helper()
+	h, v := recorded(t, options)
+	z, told := h.(*Balance).rules.only.zoneRule, new(handover)
+	z.handover = told
+	z.identify("")
+	running(t, h)
+	return h, v, told
+}
+
+// tierOf asks, and returns the letters of the members that answer.
+func tierOf(t *testing.T, h plugin.Handler) string {
+	t.Helper()
+	return sorted(order(ask(t, h, setOf("www.h.", "abcd"))))
+}
+
+// manualTiers returns options with two tiers and failback manual.
+func manualTiers(t *testing.T) string {
+	file := filepath.Join(t.TempDir(), "overrides")
+	writeFile(t, file, "")
+	return "tier 10.0.0.1 10.0.0.2\n failback manual\n overrides " + file + " 5s\n status"
+}
+
+// A replica that has not answered an RRset begins with the tier that serves at another one, and
+// says so. If that tier fails, it decides for itself from then on.
+func TestFailbackHandedOver(t *testing.T) {
+	options := manualTiers(t)
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v, other := handingOver(t, options)
+		tierOf(t, h)
+		v.downs("ab")
+		tierOf(t, h)
+		v.downs("")
+		tierOf(t, h)
+		wait(time.Hour)
+		saved := other.Save()
+
+		freshTurns(t)
+		h, v, here := handingOver(t, options)
+		here.Load("dns-1", saved)
+		if got := tierOf(t, h); got != "cd" {
+			t.Errorf("the first answer has %s, want cd", got)
+		}
+		h.(*Balance).rules.only.watcher.next.Store(new(answering(setOf("www.h.", "abcd"))))
+		steps := fmt.Sprint(why(t, h, "www.h.", dns.TypeA, "127.0.0.1").RRsets[0].Steps)
+		if !strings.Contains(steps, "waits for an operator; it was serving at replica dns-1, from which this one took it over") {
+			t.Errorf("why says %s", steps)
+		}
+		if again := here.Save(); len(parseHanded("", again[1:])) != 1 {
+			t.Errorf("it hands over %q, was handed %q", again, saved)
+		}
+		v.downs("cd")
+		if got := tierOf(t, h); got != "ab" {
+			t.Errorf("%s answers, want ab: the tier that was taken over failed", got)
+		}
+		v.downs("")
+		here.Load("dns-1", saved)
+		if got := tierOf(t, h); got != "ab" {
+			t.Errorf("%s answers, want ab: this replica has a state of its own", got)
+		}
+	})
+}
+
+// Before a replica has joined, its answers settle nothing.
+func TestFailbackHandedOverLate(t *testing.T) {
+	options := manualTiers(t)
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v, other := handingOver(t, options)
+		v.downs("ab")
+		tierOf(t, h)
+		saved := other.Save()
+
+		freshTurns(t)
+		h, _, here := handingOver(t, options)
+		opening := &replica{handover: here}
+		opening.session.Store(&session{carrier: new(gossip.Carrier), opened: time.Now()})
+		inFleet.current.Store(opening)
+		defer inFleet.current.Store(nil)
+		if got := tierOf(t, h); got != "ab" {
+			t.Errorf("%s answers before anybody has said anything, want ab", got)
+		}
+		here.Load("dns-1", saved)
+		if got := tierOf(t, h); got != "cd" {
+			t.Errorf("%s answers once another replica has named its tier, want cd", got)
+		}
+	})
+}
+
+// Of several replicas the one whose tier began to serve last counts, in whatever order they say so.
+// One that takes it back, or is not heard of any more, does not count.
+func TestFailbackHandedOverBySeveral(t *testing.T) {
+	options := manualTiers(t)
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v, other := handingOver(t, options)
+		v.downs("ab")
+		tierOf(t, h)
+		early := other.Save()
+		wait(time.Minute)
+		late := other.Save() // says that it began a minute ago
+		z := h.(*Balance).rules.only.zoneRule
+		for name, tc := range map[string]struct {
+			load func(*handover)
+			want string
+		}{
+			"the later one last":   {func(h *handover) { h.Load("old", late); h.Load("new", early) }, "new"},
+			"the later one first":  {func(h *handover) { h.Load("new", early); h.Load("old", late) }, "new"},
+			"it takes it back":     {func(h *handover) { h.Load("new", early); h.Load("new", []byte{handoverVersion}) }, ""},
+			"it is gone":           {func(h *handover) { h.Load("new", early); wait(2 * handedFor); h.Load("old", []byte{handoverVersion}) }, ""},
+			"it talks differently": {func(h *handover) { h.Load("new", append([]byte{handoverVersion + 1}, early[1:]...)) }, ""},
+			"it breaks off":        {func(h *handover) { h.Load("new", early[:len(early)-1]) }, ""},
+		} {
+			z.handover = new(handover)
+			tc.load(z.handover)
+			got := ""
+			if told := z.handedOver("WWW.h.", dns.TypeA); told != nil {
+				got = told.replica
+			}
+			if got != tc.want {
+				t.Errorf("%s: %q counts, want %q", name, got, tc.want)
+			}
+		}
+	})
+}
+
+// A rule with other tiers, in another zone or in another view is another rule.
+func TestRuleIdentity(t *testing.T) {
+	identity := func(tiers, zone, view string) uint64 {
+		z := &zoneRule{rule: parsedRule(t, "balance {\n"+tiers+"\n}"), zone: zone}
+		z.identify(view)
+		return z.identity
+	}
+	const tiers = "tier 10.0.0.1 10.0.0.2\n tier 10.0.0.3"
+	if identity(tiers, "h.", "") != identity(tiers+"\n failback after 5m\n answers 2", "h.", "") {
+		t.Error("rules with the same tiers differ")
+	}
+	for _, other := range []uint64{
+		identity("tier 10.0.0.1\n tier 10.0.0.2 10.0.0.3", "h.", ""), identity(tiers, "g.", ""), identity(tiers, "h.", "inside"),
+	} {
+		if other == identity(tiers, "h.", "") {
+			t.Error("rules are the same that differ")
+		}
+	}
+}
+
+// What another replica says is bounded, whatever it is.
+func TestHandoverIsBounded(t *testing.T) {
+	var said []byte
+	for i := range 3 * maxHanded {
+		owner := fmt.Sprintf("host%d.h.", i)
+		said = append(append(append(said, 0, 0, 0, 0, 0, 0, 0, 1, byte(len(owner))), owner...), 0, 1, 1, 1, 1, 0)
+	}
+	h := new(handover)
+	for i := range 3 {
+		h.Load(fmt.Sprint("dns-", i), append([]byte{handoverVersion}, said[i*len(said)/9:]...))
+		h.Load(fmt.Sprint("dns-", i), append([]byte{handoverVersion}, said...))
+	}
+	if got := len(*h.told.Load()); got != maxHanded {
+		t.Errorf("%d RRsets are kept, want %d", got, maxHanded)
+	}
+}
+
+func FuzzHandover(f *testing.F) {
+	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00\x01\x02h.\x00\x01\x01\x01\x01\x00"))
+	f.Fuzz(func(t *testing.T, saved []byte) {
+		h := new(handover)
+		h.Load("dns-1", saved)
+		if told := h.told.Load(); told != nil && len(*told) > maxHanded {
+			t.Errorf("%d RRsets", len(*told))
+		}
+	})
+}
