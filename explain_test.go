@@ -178,7 +178,7 @@ func TestWhyOfASingleRecord(t *testing.T) {
 	h := judged(t, "status", answering(message(t, owner+" A", owner+" 60 IN A 192.0.2.1")), "192.0.2.1")
 	got := why(t, h, owner, dns.TypeA, "127.0.0.1")
 	want := []string{
-		"all 1 members are down: the answer fails open, as if all were up (the default of all_down)",
+		"the only member is down: the answer fails open, as if all were up (the default of all_down)",
 		"a single record is left as it is: TTL 60",
 	}
 	if len(got.Answer) != 1 || len(got.RRsets) != 1 || !slices.Equal(got.RRsets[0].Steps, want) {

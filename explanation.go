@@ -129,11 +129,11 @@ func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer) (steps 
 	total, serving := len(p.members), len(p.members)-len(p.excluded)
 	switch {
 	case p.allDown && z.replaces(set, key):
-		step("all %d members are down: %s", total, z.at("all_down "+allDownNames[z.allDown.mode], "all_down"))
+		step("%s: %s", allAreDown(total), z.at("all_down "+allDownNames[z.allDown.mode], "all_down"))
 	case p.allDown:
-		step("all %d members are down: the answer fails open, as if all were up%s", total, z.openAt(key))
+		step("%s: the answer fails open, as if all were up%s", allAreDown(total), z.openAt(key))
 	case z.judges() || len(z.tiers) > 0:
-		step("%d of %d members can answer%s", serving, total, z.tierStep(p, set))
+		step("%d of %s can answer%s", serving, text.Count(total, "member"), z.tierStep(p, set))
 	}
 	if kept := p.keptText(); kept != "" {
 		step("%s (%s)", kept, z.options["failback"])
@@ -148,6 +148,13 @@ func (z *zoneRule) stepsFor(p *plan, key turnKey, set *rrset, a *answer) (steps 
 		step("spill: members in %s lead this answer", placeName(led))
 	}
 	return steps
+}
+
+func allAreDown(members int) string {
+	if members == 1 {
+		return "the only member is down"
+	}
+	return fmt.Sprintf("all %d members are down", members)
 }
 
 // lastSteps returns how the members that may answer, so many of which go out, were put in order.

@@ -189,7 +189,7 @@ func (b *fleetBlock) validate() error {
 		b.advertise = netip.AddrPortFrom(b.advertise.Addr(), b.listen.Port())
 	}
 	if b.quorum > b.probers {
-		return &lineError{b.at["quorum"], fmt.Errorf("quorum: %d is more than the %d probers: want at most %d", b.quorum, b.probers, b.probers)}
+		return &lineError{b.at["quorum"], fmt.Errorf("quorum: %d is more than %s: want at most %d", b.quorum, text.Count(b.probers, "prober"), b.probers)}
 	}
 	if listens := b.listen.Addr(); b.advertise.IsValid() && isOne(listens) && listens.Is4() != b.advertise.Addr().Is4() {
 		return &lineError{b.at["advertise"], fmt.Errorf("advertise: %s is of another family than %s, where it listens: want both IPv4 or both IPv6", b.advertise.Addr(), listens)}

@@ -345,16 +345,6 @@ func (o *overview) endpoints() {
 	}
 }
 
-// distinctNames returns addresses, with their ports if they have one, for people, each once.
-func distinctNames(addrs []netip.AddrPort) (names []string) {
-	slices.SortFunc(addrs, netip.AddrPort.Compare)
-	for _, at := range slices.Compact(addrs) {
-		e := health.Endpoint{At: at}
-		names = append(names, e.Name())
-	}
-	return names
-}
-
 // otherRules names the rules that run and are not shown.
 func (o *overview) otherRules() {
 	seen := make(map[uint64]bool)
@@ -409,9 +399,28 @@ func (o *overview) problemsOfChecks(i int, r statuspage.Rule) {
 			o.say("all_failing", r.Zone, fmt.Sprintf("all %d endpoints fail %s: the fault may be local", c.Up+c.Down+c.Unknown, c.Name))
 		}
 	}
-	if addrs := distinctNames(o.unchecked[o.rules[i].scope]); len(addrs) > 0 {
-		o.say("unchecked", r.Zone, fmt.Sprintf("no health_check allows %s: answered unchecked", text.Brief(addrs)))
+	outsideAllow, outsidePorts := o.uncheckedOf(&o.rules[i])
+	if len(outsideAllow) > 0 {
+		o.say("unchecked", r.Zone, fmt.Sprintf("no health_check allows %s: answered unchecked", text.Brief(outsideAllow)))
 	}
+	if len(outsidePorts) > 0 {
+		o.say("unchecked", r.Zone, fmt.Sprintf("no health_check has the port of %s in ports: answered unchecked", text.Brief(outsidePorts)))
+	}
+}
+
+// uncheckedOf returns the members of a rule that no check may probe, by the option that says so.
+func (o *overview) uncheckedOf(z *shownRule) (outsideAllow, outsidePorts []string) {
+	all := o.unchecked[z.scope]
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	for _, at := range slices.Compact(all) {
+		e := health.Endpoint{At: at}
+		if at.Port() != 0 && z.mayCheck(withoutPort(at.Addr())) {
+			outsidePorts = append(outsidePorts, e.Name())
+		} else {
+			outsideAllow = append(outsideAllow, e.Name())
+		}
+	}
+	return outsideAllow, outsidePorts
 }
 
 // problemKinds are those of a document, the worst first.

@@ -70,7 +70,7 @@ func (o *overview) problemsOfFleet() {
 	}
 	for _, c := range f.Checks {
 		if c.Lasting > 0 {
-			o.say("disagreement", "", fmt.Sprintf("fleet %s: %s: replicas have disagreed on %d of %d endpoints for some intervals", f.Name, c.Name, c.Lasting, c.Endpoints))
+			o.say("disagreement", "", fmt.Sprintf("fleet %s: %s: replicas have disagreed on %d of %s for some intervals", f.Name, c.Name, c.Lasting, text.Count(c.Endpoints, "endpoint")))
 		}
 	}
 	others := make(map[string][]string) // by check

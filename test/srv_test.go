@@ -218,6 +218,17 @@ func TestPortsOutsidePortsAreNotProbed(t *testing.T) {
 	}
 }
 
+// The page says so too: the port is to blame, not the address.
+func TestPortsOutsidePortsAreOnThePage(t *testing.T) {
+	s := startShown(t, "health_check tcp srv {\nallow 192.0.2.0/24\nports 8080\n}",
+		"file "+zone(t, "example.org.", "host IN A 192.0.2.1\n_web._tcp IN SRV 0 1 8081 host\n_web._tcp IN SRV 0 1 8082 host\n"))
+	s.c.Ask(query(webSRV, dns.TypeSRV))
+	want := "no health_check has the port of 192.0.2.1:8081, 192.0.2.1:8082 in ports: answered unchecked"
+	if problems := s.document().Problems; len(problems) != 1 || problems[0].Text != want {
+		t.Errorf("problems are %v, want %q", problems, want)
+	}
+}
+
 // A fixed port and the ports of records can be checked together: a record needs both, an address
 // one of its ports too.
 func TestSRVBesideAnotherCheck(t *testing.T) {

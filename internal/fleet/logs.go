@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 func (f *Fleet) logAlone(v *view) {
@@ -17,7 +19,7 @@ func (f *Fleet) logAlone(v *view) {
 		f.config.Log.Warningf("fleet %s: alone: fewer than half of the replicas of a minute ago are there (%d): this replica goes by its own probes", f.config.Name, len(v.members))
 		return
 	}
-	f.config.Log.Infof("fleet %s: no longer alone: %d replicas, at least half of those of a minute ago", f.config.Name, len(v.members))
+	f.config.Log.Infof("fleet %s: no longer alone: %s, at least half of those of a minute ago", f.config.Name, text.Count(len(v.members), "replica"))
 }
 
 // changeLog bounds the lines about members that come and go.
@@ -31,16 +33,16 @@ func newChangeLog() changeLog {
 }
 
 // more reports whether a change has a line, and what that says about those before it that had none.
-func (c *changeLog) more() (text string, ok bool) {
+func (c *changeLog) more() (note string, ok bool) {
 	if !c.limiter.Allow() {
 		c.omitted++
 		return "", false
 	}
 	if c.omitted > 0 {
-		text = fmt.Sprintf("; %d changes before it are not logged", c.omitted)
+		note = fmt.Sprintf("; %s before it not logged", text.Count(c.omitted, "change"))
 	}
 	c.omitted = 0
-	return text, true
+	return note, true
 }
 
 // logMembers logs who has come and gone since the members last changed. The caller holds the lock.

@@ -69,7 +69,7 @@ func TestLogOfMembers(t *testing.T) {
 		if n := len(log.with("has joined")); n > 25 {
 			t.Errorf("%d lines about 500 replicas, want at most 25", n)
 		}
-		if len(log.with("changes before it are not logged")) != 1 {
+		if len(log.with("changes before it not logged")) != 1 {
 			t.Error("the log does not say how many changes it leaves out")
 		}
 	})

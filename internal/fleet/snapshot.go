@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // What the page, "why", logs and metrics show. All of it is immutable.
@@ -178,11 +180,11 @@ func (s *Share) Ballot(n uint32) string {
 		return ""
 	}
 	slices.Sort(votes)
-	text := fmt.Sprintf("%d of %d votes: ", agree, len(votes))
+	shown := fmt.Sprintf("%d of %s: ", agree, text.Count(len(votes), "vote"))
 	if more := len(votes) - maxNamedVoters; more > 0 {
-		return text + fmt.Sprintf("%s and %d more", strings.Join(votes[:maxNamedVoters], ", "), more)
+		return shown + fmt.Sprintf("%s and %d more", strings.Join(votes[:maxNamedVoters], ", "), more)
 	}
-	return text + strings.Join(votes, ", ")
+	return shown + strings.Join(votes, ", ")
 }
 
 const maxNamedVoters = 8 // in a line of the log

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // Fleet is what a replica knows about its fleet.
@@ -90,7 +92,7 @@ func (r *Replica) Notes() string {
 
 // String describes the check for people.
 func (c FleetCheck) String() string {
-	shown := fmt.Sprintf("%s: shared by %d, this one probes %d of %d endpoints", c.Name, c.Replicas, c.Probing, c.Endpoints)
+	shown := fmt.Sprintf("%s: shared by %d, this one probes %d of %s", c.Name, c.Replicas, c.Probing, text.Count(c.Endpoints, "endpoint"))
 	if c.Differ > 0 {
 		shown += fmt.Sprintf(", replicas disagree on %d", c.Differ)
 	}

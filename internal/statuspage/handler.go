@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 //go:embed assets
@@ -200,6 +202,7 @@ func (h *handler) servePage(w http.ResponseWriter) {
 var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
 	"percent": func(share float64) string { return strconv.FormatFloat(100*share, 'f', 0, 64) + " %" },
 	"ago":     ago,
+	"count":   text.Count,
 	"begins":  strings.HasPrefix,
 	"state":   func(state string) string { return states[state] },
 }).ParseFS(assets, "assets/page.html"))

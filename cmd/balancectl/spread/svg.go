@@ -57,7 +57,7 @@ func (r *report) svg() string {
 	d := &drawing{y: svgMargin + 14}
 	d.text("title", svgMargin, r.Name+" "+r.Type)
 	d.y += svgLine + 4
-	d.text("small", svgMargin, fmt.Sprintf("%d answers of %s over %s", r.Answered, r.Server, overInWords(r.Over)))
+	d.text("small", svgMargin, fmt.Sprintf("%s of %s over %s", counted(r.Answered, "answer", ""), r.Server, overInWords(r.Over)))
 	for i := range r.Sets {
 		r.Sets[i].draw(d)
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/seed-f1518d44/balance/internal/text"
 )
 
 // maxKeys is the most keys in a file: every packet that cannot be decrypted is tried with all.
@@ -31,7 +33,7 @@ func ParseKeys(content []byte) (keys [][]byte, err error) {
 		case err != nil:
 			return nil, fmt.Errorf("%d: not base64: %s", number, wantKey)
 		case memberlist.ValidateKey(key) != nil:
-			return nil, fmt.Errorf("%d: a key of %d bytes: %s", number, len(key), wantKey)
+			return nil, fmt.Errorf("%d: a key of %s: %s", number, text.Count(len(key), "byte"), wantKey)
 		case slices.ContainsFunc(keys, func(other []byte) bool { return bytes.Equal(other, key) }):
 			return nil, fmt.Errorf("%d: the key stands on an earlier line too: want it once", number)
 		case len(keys) == maxKeys:

@@ -221,7 +221,7 @@ function nameArticle(name, members) {
 
 const nameKey = (name) => [name.rule, name.name, name.type, name.section, name.priority, name.prefer_line].join(" ");
 
-// changed tells whether a verdict differs from the one shown before. Only what is shown is remembered: names come and go.
+// changed reports whether a verdict differs from the one shown before. Only what is shown is remembered: names come and go.
 function changed(key, now) {
   const before = state.before.get(key);
   state.verdicts.set(key, now);
@@ -255,7 +255,7 @@ function replicaRow(replica, self) {
 
 // fleet shows who is in the fleet, and what is not agreed on.
 function fleet(of) {
-  const lines = [el("p", { class: "quiet" }, `${of.name}: ${plural(of.replicas.length + of.replicas_omitted, "replica")}; ${of.probers} probe each endpoint`)];
+  const lines = [el("p", { class: "quiet" }, `${of.name}: ${plural(of.replicas.length + of.replicas_omitted, "replica")}; ${plural(of.probers, "of them probes", "of them probe")} each endpoint`)];
   lines.push(table(["Replica", "Locality", "Address", "Seen for", "Votes", "Notes"], of.replicas.map((replica) => replicaRow(replica, of.replica)), "replicas"));
   if (of.replicas_omitted) lines.push(el("p", { class: "quiet" }, `and ${plural(of.replicas_omitted, "replica")} more`));
   for (const check of of.checks) {
@@ -282,12 +282,12 @@ function ruleArticle(rule, i) {
     lines.push(el("p", {}, el("code", {}, check.name), `: ${check.up} up, ${check.down} down, ${check.unknown} unknown`));
   }
   if (rule.nodes) {
-    const state = rule.nodes.synced ? `: ${rule.nodes.count} nodes` : ": nodes not read yet";
+    const state = rule.nodes.synced ? `: ${plural(rule.nodes.count, "node")}` : ": nodes not read yet";
     lines.push(el("p", {}, el("code", {}, rule.nodes.cluster), state, rule.nodes.problem ? el("span", { class: "bad" }, ` ${rule.nodes.problem}`) : ""));
   }
   for (const place of rule.localities ?? []) {
     const leads = place.leads.map((lead) => `${lead.name} ${lead.answers}`).join(", ");
-    lines.push(el("p", {}, `clients in ${place.name}: ${place.answers} answers, led by ${leads}`));
+    lines.push(el("p", {}, `clients in ${place.name}: ${plural(place.answers, "answer")}, led by ${leads}`));
   }
   for (const file of rule.files) {
     const state = file.missing ? `: missing${file.problem ? "" : ", as if it were empty"}` : `: read and good ${ago(file.last_success)} ago`;
@@ -321,7 +321,7 @@ function matching(name, words) {
   });
 }
 
-const unchecked = (m) => m.probes.length > 0 && m.probes.every((p) => (p.note || "").endsWith("outside allow"));
+const unchecked = (m) => m.probes.length > 0 && m.probes.every((p) => (p.note || "").startsWith("not probed: outside"));
 const troubled = (name) => name.answer !== "members" || name.down > 0 || name.failed_over || name.members.some((m) => m.override || m.probes.some((p) => p.failing) || unchecked(m));
 
 // render shows the document as it is filtered.
