@@ -200,14 +200,6 @@ func (b *fleetBlock) validate() error {
 	return nil
 }
 
-// listenText writes where a block listens, as a Corefile may.
-func listenText(at netip.AddrPort) string {
-	if !at.Addr().IsValid() {
-		return fmt.Sprintf(":%d", at.Port())
-	}
-	return at.String()
-}
-
 // isOne reports whether an address stands for itself and not for every one.
 func isOne(addr netip.Addr) bool { return addr.IsValid() && !addr.IsUnspecified() }
 

@@ -133,7 +133,7 @@ func (p *replicas) tryOut(r *replica, block *fleetBlock) error {
 	first := p.all[0]
 	now := first.session.Load()
 	if r == first && now == nil {
-		return r.open(block)
+		return p.open(r, block)
 	}
 	if now == nil || sameSockets(now.block.listen, block.listen) {
 		return nil
@@ -152,7 +152,7 @@ func sameSockets(a, b netip.AddrPort) bool {
 }
 
 func cannotListen(block *fleetBlock, err error) error {
-	return fmt.Errorf("fleet: cannot listen on %s: %w", listenText(block.listen), reasonOfListen(err))
+	return fmt.Errorf("fleet: cannot listen on %s: %w", gossip.ListenText(block.listen), reasonOfListen(err))
 }
 
 // place returns the line of an option, or the first line of the block.
@@ -207,11 +207,28 @@ func (p *replicas) settle() {
 		p.openLater(first)
 	case now.block == block:
 	case now.block.restartsFor(block) != "":
-		log.Infof("fleet %s: leaves and joins again, because %s", first.name, now.block.restartsFor(block))
-		first.close()
-		p.openLater(first)
+		p.restart(first, now.block.restartsFor(block))
 	default:
 		first.adopt(block)
+	}
+}
+
+// restart has a replica leave its fleet and join again.
+func (p *replicas) restart(r *replica, why string) {
+	log.Infof("fleet %s: leaves and joins again, because %s", r.name, why)
+	r.close()
+	p.openLater(r)
+}
+
+// moved restarts the replica that has a carrier, because another address reaches it now.
+func (p *replicas) moved(carrier *gossip.Carrier, to netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.all) == 0 {
+		return
+	}
+	if now := p.all[0].session.Load(); now != nil && now.carrier == carrier {
+		p.restart(p.all[0], fmt.Sprintf("others reach it at %s now, and not at %s any more", to, carrier.Advertised()))
 	}
 }
 
@@ -219,7 +236,7 @@ func (p *replicas) settle() {
 // time to time, until something else opens them or the replica ends. The same error is logged once.
 func (p *replicas) openLater(r *replica) {
 	block := r.users[0].block
-	err := r.open(block)
+	err := p.open(r, block)
 	if err == nil {
 		return
 	}
@@ -246,7 +263,7 @@ func (p *replicas) openLater(r *replica) {
 func (b *fleetBlock) restartsFor(by *fleetBlock) string {
 	switch {
 	case b.listen != by.listen:
-		return fmt.Sprintf("listen changed from %s to %s", listenText(b.listen), listenText(by.listen))
+		return fmt.Sprintf("listen changed from %s to %s", gossip.ListenText(b.listen), gossip.ListenText(by.listen))
 	case b.advertise != by.advertise:
 		return "advertise changed"
 	case (b.keys == nil) != (by.keys == nil):
@@ -272,9 +289,12 @@ func (b *fleetBlock) options(resolve gossip.Resolver) gossip.Options {
 	return o
 }
 
-// open opens the sockets and joins the fleet.
-func (r *replica) open(block *fleetBlock) error {
-	carrier, err := gossip.Listen(block.options(resolveForFleet))
+// open opens the sockets of a replica, which joins the fleet.
+func (p *replicas) open(r *replica, block *fleetBlock) error {
+	var carrier *gossip.Carrier
+	options := block.options(resolveForFleet)
+	options.Moved = func(to netip.AddrPort) { go p.moved(carrier, to) }
+	carrier, err := gossip.Listen(options)
 	if err != nil {
 		return cannotListen(block, err)
 	}
@@ -283,7 +303,6 @@ func (r *replica) open(block *fleetBlock) error {
 	r.hub.Start(carrier)
 	carrier.Start(r.hub)
 	r.begin(block, carrier, time.Now())
-	log.Infof("fleet %s: replica %s listens on port %d", r.name, replicaName(), block.listen.Port())
 	return nil
 }
 

@@ -142,12 +142,12 @@ func TestFleetPortInUse(t *testing.T) {
 // A replica whose sockets cannot be opened after a reload says so once, and opens them once that can
 // be done.
 func TestFleetOpensLater(t *testing.T) {
-	busy, err := net.ListenPacket("udp", "127.0.0.1:0")
+	port := freePort(t)
+	busy, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	port := busy.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	p := new(replicas)
 	running := loopbackFleet(t, freePort(t), "")
 	mustJoin(t, p, running)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/seed-f1518d44/balance/internal/cidr"
 	"github.com/seed-f1518d44/balance/internal/failback"
+	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
 	"github.com/seed-f1518d44/balance/internal/golden"
 )
 
@@ -212,7 +213,7 @@ func describeFleet(f *fleetBlock) string {
 		keys = len(*f.keys.keys.Load())
 	}
 	return fmt.Sprintf("    fleet %s\n        join %v\n        listen %s\n        advertise %s\n        %d keys %q\n        locality %q\n        probers %d\n        quorum %d\n",
-		f.name, f.join, listenText(f.listen), f.advertise, keys, f.keyPath, f.locality, f.probers, f.quorum)
+		f.name, f.join, gossip.ListenText(f.listen), f.advertise, keys, f.keyPath, f.locality, f.probers, f.quorum)
 }
 
 func prefixes(list []netip.Prefix) string {

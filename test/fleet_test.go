@@ -131,7 +131,7 @@ func TestFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "a replica has reloaded", func() bool { return strings.Contains(replicas[0].Log.String(), "Reloading complete") })
-	if log := replicas[0].Log.String(); strings.Count(log, " listens on port ") != 1 || strings.Contains(log, "joins again") {
+	if log := replicas[0].Log.String(); strings.Count(log, " listens on ") != 1 || strings.Contains(log, "joins again") {
 		t.Errorf("the reload took the replica out of its fleet:\n%s", log)
 	}
 	if err := replicas[2].End(syscall.SIGTERM); err != nil {

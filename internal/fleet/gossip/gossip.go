@@ -6,6 +6,7 @@
 //	gossip.go     Carrier: its life, and what it sends
 //	members.go    who is there, and what memberlist hands over
 //	join.go       how replicas find each other
+//	advertise.go  the address that others are told to use
 //	states.go     whose states were taken over
 //	keys.go       the keys of a fleet
 //	transport.go  the sockets, and bounds on what others can do to them
@@ -35,7 +36,6 @@ const (
 	maxSending    = 256             // large messages that are being sent
 	sendingAtOnce = 8               // of these
 	defaultLeave  = 2 * time.Second // for saying that this replica leaves
-	findAdvertise = 2 * time.Second // for finding the address that reaches the others
 )
 
 // Options are what a carrier is made of. Immutable.
@@ -51,7 +51,10 @@ type Options struct {
 	Keys    [][]byte
 	Join    []Peer
 	Resolve Resolver
-	Log     Logger
+	// Moved is called if others cannot reach this replica any more at the address that was guessed:
+	// a new carrier can. nil: nobody is interested.
+	Moved func(to netip.AddrPort)
+	Log   Logger
 }
 
 // Carrier is a fleet.Carrier. Safe for concurrent use.
@@ -67,6 +70,8 @@ type Carrier struct {
 	advertised atomic.Pointer[netip.AddrPort]
 	joined     atomic.Bool
 	states     states        // that were taken over
+	blind      bool          // the advertised address was guessed without that of another replica
+	moved      sync.Once     // for Options.Moved
 	hurry      chan struct{} // holds a token if join or the locality changed
 
 	outbox  chan parcel
@@ -162,11 +167,19 @@ func (c *Carrier) Joined() bool { return c.joined.Load() }
 
 // run makes the member list and keeps looking for other replicas.
 func (c *Carrier) run() {
-	at := c.options.Advertise
-	if !at.IsValid() {
-		at = c.findAdvertise()
+	at, ok := c.choose()
+	if ok {
+		c.advertised.Store(&at)
+		c.list = c.makeList(at)
 	}
-	c.advertised.Store(&at)
+	close(c.created)
+	if c.list != nil {
+		c.seek()
+	}
+}
+
+// makeList makes the member list and begins to receive. It returns nil if that fails.
+func (c *Carrier) makeList(at netip.AddrPort) *memberlist.Memberlist {
 	if t, ok := c.sockets.(*transport); ok {
 		t.advertise.Store(&at)
 		t.start()
@@ -174,13 +187,10 @@ func (c *Carrier) run() {
 	list, err := memberlist.Create(c.config())
 	if err != nil {
 		c.log.Errorf("fleet %s: cannot start: %v", c.options.Fleet, err)
-	} else {
-		c.list = list
+		return nil
 	}
-	close(c.created)
-	if err == nil {
-		c.seek()
-	}
+	c.log.Infof("fleet %s: replica %s listens on %s, others reach it at %s", c.options.Fleet, c.options.Replica, ListenText(c.options.Listen), at)
+	return list
 }
 
 // config returns memberlist's configuration. It starts from what is meant for a LAN, and holds for
@@ -213,8 +223,11 @@ func (c *Carrier) Tell(name string, message []byte) { c.post(parcel{name, messag
 // others, for all to hear it with certainty.
 func (c *Carrier) TellAll(message []byte) { c.post(parcel{"", message}) }
 
-// post has a parcel sent soon.
+// post has a parcel sent soon. Before there is a member list it is for nobody.
 func (c *Carrier) post(p parcel) {
+	if c.listNow() == nil {
+		return
+	}
 	select {
 	case c.outbox <- p:
 	default:
@@ -244,9 +257,6 @@ func (c *Carrier) send() {
 // deliver sends a message to a replica: in a packet, or over a connection if it is too large for
 // one.
 func (c *Carrier) deliver(node *memberlist.Node, message []byte) {
-	if c.list == nil {
-		return
-	}
 	if len(message) <= fleet.MaxDatagram {
 		if err := c.list.SendBestEffort(node, message); err != nil {
 			c.log.Debugf("fleet %s: cannot send to %s: %v", c.options.Fleet, node.Name, err)

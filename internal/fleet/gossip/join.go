@@ -95,6 +95,7 @@ func (s *seeker) alone() bool {
 // then it joins them for that.
 func (s *seeker) look() {
 	found, problems := s.c.find(s.c.ctx)
+	s.c.doubtAdvertised(found)
 	again := maxStates
 	for _, at := range found {
 		if s.c.ctx.Err() != nil {
@@ -251,41 +252,4 @@ func (c *Carrier) isOwn(at netip.AddrPort, own []netip.Addr) bool {
 		return at.Addr() == listen.Addr()
 	}
 	return slices.Contains(own, at.Addr()) || at.Addr().IsLoopback()
-}
-
-// findAdvertise returns the address that reaches others: the one that this host sends from to the
-// first of those to join, else from the default route.
-func (c *Carrier) findAdvertise() netip.AddrPort {
-	port := c.options.Listen.Port()
-	if addr := c.options.Listen.Addr(); addr.IsValid() && !addr.IsUnspecified() {
-		return netip.AddrPortFrom(addr, port)
-	}
-	ctx, cancel := context.WithTimeout(c.ctx, findAdvertise)
-	defer cancel()
-	found, _ := c.find(ctx)
-	for _, to := range append(found, anywhere...) {
-		if from, ok := sourceTo(to); ok && fits(from, c.options.Listen.Addr()) {
-			return netip.AddrPortFrom(from, port)
-		}
-	}
-	if c.options.Listen.Addr().Is4() {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
-	}
-	return netip.AddrPortFrom(netip.IPv6Loopback(), port)
-}
-
-// fits reports whether an address is of the family that the sockets listen on.
-func fits(addr, listen netip.Addr) bool { return !listen.Is4() || addr.Is4() }
-
-// anywhere are addresses for documentation: the way to them is the default route. Nothing is sent.
-var anywhere = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("[2001:db8::1]:9")}
-
-// sourceTo returns the address that packets to another one come from.
-func sourceTo(to netip.AddrPort) (netip.Addr, bool) {
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	defer func() { _ = conn.Close() }()
-	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), true
 }

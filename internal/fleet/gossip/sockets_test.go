@@ -248,19 +248,31 @@ func TestConnectionsAreBounded(t *testing.T) {
 
 // A port in use is an error, and nothing stays open.
 func TestPortInUse(t *testing.T) {
-	busy, err := net.ListenPacket("udp", "127.0.0.1:0")
+	port := freePort(t)
+	busy, err := net.ListenPacket("udp", port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer busy.Close()
 	o := newReplica("a").options()
-	o.Listen = busy.LocalAddr().(*net.UDPAddr).AddrPort()
+	o.Listen = netip.MustParseAddrPort(port)
 	if _, err := Listen(o); err == nil {
 		t.Fatal("no error")
 	}
-	tcp, err := net.Listen("tcp", o.Listen.String())
+	tcp, err := net.Listen("tcp", port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tcp.Close()
+}
+
+// freePort returns an address of 127.0.0.1 whose port is free for TCP, and usually for UDP.
+func freePort(t *testing.T) string {
+	t.Helper()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	return tcp.Addr().String()
 }
