@@ -4,7 +4,6 @@ package balance
 
 import (
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -56,12 +55,10 @@ func (f *overridesFile) use(content []byte) error {
 		before = last
 	}
 	f.user.changed()
-	now := f.Dated.Clock()
-	var was overrides.Set
-	if before != nil {
-		was = before.InForce(now)
+	if before == nil {
+		before = new(overrides.Set)
 	}
-	f.logChange(content, was, set.InForce(now))
+	f.logChange(content, *before, set, f.Dated.Clock())
 	return nil
 }
 
@@ -78,13 +75,14 @@ func (f *overridesFile) unused(most int) (first []string, total int) {
 func (f *overridesFile) pass(from, to time.Time) {
 	f.user.outdated()
 	set := f.set.Load()
-	f.logLines(set.InForce(from), set.InForce(to))
+	f.logLines(set.InForce(from), set.InForce(to), nil, nil)
 }
 
 // logChange logs what new content changes. If a file without content lifts overrides, somebody may
 // have deleted or truncated it by mistake: that is a warning, and counted.
-func (f *overridesFile) logChange(content []byte, before, now overrides.Set) {
-	lifted := before.Without(now)
+func (f *overridesFile) logChange(content []byte, before, after overrides.Set, now time.Time) {
+	was, is := before.InForce(now), after.InForce(now)
+	lifted := was.Without(is)
 	switch {
 	case isBlank(content) && len(lifted) > 0:
 		log.Warningf("%s is %s, which lifted %s: %s%s", f.Name(), emptiness(content), text.Count(len(lifted), "override"), oneLines(lifted), f.user.note)
@@ -94,7 +92,7 @@ func (f *overridesFile) logChange(content []byte, before, now overrides.Set) {
 	case content == nil:
 		log.Warningf("%s is missing: no overrides until it is there%s", f.Name(), f.user.note)
 	default:
-		f.logLines(before, now)
+		f.logLines(was, is, before.ToCome(now), after.ToCome(now))
 	}
 }
 
@@ -106,21 +104,25 @@ func emptiness(content []byte) string {
 	return "empty"
 }
 
-// logLines logs how the lines in force changed, unless they did not.
-func (f *overridesFile) logLines(before, now overrides.Set) {
-	added, lifted := now.Without(before), before.Without(now)
-	if len(added)+len(lifted) == 0 {
-		return
+// logLines logs how the lines in force and those to come changed, unless they did not.
+func (f *overridesFile) logLines(was, is, wasToCome, isToCome overrides.Set) {
+	changes := ""
+	for _, change := range []struct {
+		what  string
+		lines overrides.Set
+	}{
+		{"added", is.Without(was)},
+		{"lifted", was.Without(is)},
+		{"to come", isToCome.Without(wasToCome)},
+		{"no longer to come", wasToCome.Without(isToCome).Without(is)},
+	} {
+		if len(change.lines) > 0 {
+			changes += fmt.Sprintf("; %s: %s", change.what, oneLines(change.lines))
+		}
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s in force", f.Name(), text.Count(len(now), "override"))
-	if len(added) > 0 {
-		fmt.Fprintf(&b, "; added: %s", oneLines(added))
+	if changes != "" {
+		log.Infof("%s: %s in force%s%s", f.Name(), text.Count(len(is), "override"), changes, f.user.note)
 	}
-	if len(lifted) > 0 {
-		fmt.Fprintf(&b, "; lifted: %s", oneLines(lifted))
-	}
-	log.Infof("%s%s", b.String(), f.user.note)
 }
 
 // oneLines writes lines for the log: the first few, each bounded.

@@ -135,6 +135,30 @@ func TestOverridesAreOnTime(t *testing.T) {
 	})
 }
 
+// A line that is to come is logged when it is read, and when it begins.
+func TestOverridesToComeAreLogged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "overrides")
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		writeFile(t, file, "192.0.2.1 down from 2000-01-01T01:00:00Z # move\n192.0.2.2 down from 2000-01-01T02:00:00Z\n")
+		r := parsedRule(t, "balance {\n overrides "+file+"\n}")
+		l := &life{rules: []*rule{r}}
+		l.start()
+		defer l.stop()
+		writeFile(t, file, "192.0.2.1 down from 2000-01-01T01:00:00Z # move\n")
+		wait(2 * time.Hour)
+	})
+	for _, want := range []string{
+		"0 overrides in force; to come: 192.0.2.1 down from 2000-01-01T01:00:00Z # move; 192.0.2.2 down from 2000-01-01T02:00:00Z\n",
+		"0 overrides in force; no longer to come: 192.0.2.2 down from 2000-01-01T02:00:00Z\n",
+		"1 override in force; added: 192.0.2.1 down from 2000-01-01T01:00:00Z # move\n",
+	} {
+		if strings.Count(logged.String(), file+": "+want) != 1 {
+			t.Errorf("want once %q, logged:\n%s", want, logged)
+		}
+	}
+}
+
 // Rules of one zone, in two blocks or while a reload replaces one by the other, do not break the
 // scrape.
 func TestOverridesOfOneZoneAreCountedOnce(t *testing.T) {

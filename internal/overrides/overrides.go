@@ -153,6 +153,11 @@ func (s Set) InForce(now time.Time) Set {
 	return slices.DeleteFunc(slices.Clone(s), func(l *Line) bool { return !l.inForce(now) })
 }
 
+// ToCome returns the lines that are to be in force later.
+func (s Set) ToCome(now time.Time) Set {
+	return slices.DeleteFunc(slices.Clone(s), func(l *Line) bool { return !now.Before(l.From) })
+}
+
 // Count returns how many lines say something.
 func (s Set) Count(what Override) (count int) {
 	for _, l := range s {
