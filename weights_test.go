@@ -170,8 +170,8 @@ func TestWeightFileRamp(t *testing.T) {
 	})
 	lines := logged.String()
 	for _, want := range []string{
-		file + ": www.example.org. 192.0.2.1 goes from 5 to 50 from 2000-01-01T01:00:00Z over 2h\n",
-		file + ": www.example.org. 192.0.2.1 has its last weight 50\n",
+		file + ": www.example.org. 192.0.2.1 begins its ramp: 5 to 50 from 2000-01-01T01:00:00Z over 2h\n",
+		file + ": www.example.org. 192.0.2.1 ends its ramp: weight 50\n",
 	} {
 		if strings.Count(lines, want) != 1 {
 			t.Errorf("logged %q, want %q once", lines, want)

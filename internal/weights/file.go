@@ -115,9 +115,9 @@ func (f *File) Ramps(from, to time.Time) (texts []string) {
 		l := &f.ramps[i]
 		switch name := l.Name + " " + cidr.Word(l.Targets); {
 		case between(l.ends()):
-			texts = append(texts, fmt.Sprintf("%s has its last weight %d", name, l.ramp.to))
+			texts = append(texts, fmt.Sprintf("%s ends its ramp: weight %d", name, l.ramp.to))
 		case between(l.begins()):
-			texts = append(texts, fmt.Sprintf("%s goes from %s", name, l.Text()))
+			texts = append(texts, fmt.Sprintf("%s begins its ramp: %s", name, l.Text()))
 		}
 	}
 	return texts

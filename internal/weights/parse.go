@@ -161,9 +161,12 @@ func (p *parser) finish() *File {
 			p.warnOfEqual(list.cidrs)
 		}
 	}
+	last := NamedLine{}
 	f.each(func(name string, line Line) {
 		f.count++
-		if line.ramp != nil {
+		first := name != last.Name || line.Targets != last.Targets // of equal lines, the first counts
+		last = NamedLine{name, line}
+		if first && line.ramp != nil {
 			f.ramps = append(f.ramps, NamedLine{name, line})
 		}
 		if !line.Targets.Addr().Is4() {

@@ -79,6 +79,9 @@ func TestRampSteps(t *testing.T) {
 			t.Errorf("%s: %d steps are named, want %d", weight, len(named), len(changed))
 		}
 	}
+	if _, changes := ramped(t, "5\n192.0.2.12 1 to 9 from 2026-12-01T10:00:00Z over 1h").Next(tenOClock); changes {
+		t.Error("a line that does not count, because an earlier one is for the same address, changes the weight")
+	}
 	if _, changes := ramped(t, "5").Next(tenOClock); changes {
 		t.Error("a weight that stays changes")
 	}
