@@ -115,6 +115,24 @@ func TestStatusOfFleet(t *testing.T) {
 	}
 }
 
+// What gives a member less than its share, and why a later tier goes on serving.
+func TestStatusOfWhatChanges(t *testing.T) {
+	d := sample("/etc/overrides")
+	n := &d.Names[0]
+	n.FailedOver, n.Failback, n.Members[0].Ramp, n.Members[0].LoadWeights = true, "tier 2 goes on serving: failback manual", 30, 50
+	n.Members[1].State, n.Members[1].Probes[0] = "damped", statuspage.Probe{Check: "tcp:80", Verdict: "up", Reuse: &epoch}
+	_, out, _ := ctl(t, "status", "-at", serve(t, d))
+	for _, want := range []string{
+		"A  round_robin, tier 2 goes on serving: failback manual, 12 answers",
+		"100.0 %  slow_start 30 %; load_weights 50 %\n",
+		"0.0 %    it flaps: out until " + epoch.Format(time.RFC3339) + "\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it shows %s, want %s", out, want)
+		}
+	}
+}
+
 // Every edit of a file, and what it leaves.
 func TestEdits(t *testing.T) {
 	const file = "# ours\n10.0.0.0/8 drain # rack 4\nwww.example.org 192.0.2.2 down\n"
@@ -243,7 +261,8 @@ func TestFailback(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := sample(path)
-	d.Names[0].FailedOver = true
+	d.Names[0].FailedOver, d.Names[0].Failback = true, "it waits"
+	d.Rules[0].Options = append(d.Rules[0].Options, "failback manual")
 	at := serve(t, d)
 	status, out, problems := ctl(t, "failback", "www.example.org", "-why", "caught up", "-at", at)
 	content, err := os.ReadFile(path)
@@ -257,6 +276,31 @@ func TestFailback(t *testing.T) {
 	status, _, problems = ctl(t, "clear", "www.example.org", "-at", at)
 	if content, err := os.ReadFile(path); err != nil || len(content) > 0 || status != exitDone {
 		t.Errorf("exit status %d, %s: %v, %q", status, problems, err, content)
+	}
+}
+
+// A failback that would do nothing is refused, and one for a name that nobody asks for is noted.
+func TestFailbackThatDoesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "overrides")
+	for _, tc := range []struct {
+		name, option, waits, target string
+		wantStatus                  int
+		want                        string
+	}{
+		{"it waits", "failback manual", "it waits", "www.example.org", exitDone, ""},
+		{"another mode", "failback after 10m", "it waits", "www.example.org", exitNot, "its rule does not have failback manual"},
+		{"no earlier tier is well", "failback manual", "", "www.example.org", exitNot, "no earlier tier of www.example.org can serve yet"},
+		{"not in use", "failback manual", "it waits", "old.example.org", exitDone, "note: it changes no name in use"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			d := sample(path)
+			d.Names[0].FailedOver, d.Names[0].Failback = true, tc.waits
+			d.Rules[0].Options = append(d.Rules[0].Options, tc.option)
+			status, out, problems := ctl(t, "failback", tc.target, "-why", "x", "-at", serve(t, d))
+			if status != tc.wantStatus || !strings.Contains(out+problems, tc.want) {
+				t.Errorf("exit status %d, %s, %s: want %d and %q", status, out, problems, tc.wantStatus, tc.want)
+			}
+		})
 	}
 }
 

@@ -45,10 +45,7 @@ func (c *change) carryOut(ctx context.Context, shown []shownPage, s streams) (st
 	if err := c.nothingWaits(shown); err != nil {
 		return 0, err
 	}
-	s.printf("%s", difference(c.file, string(content), changed, s.screen))
-	if c.matchesNothing(shown) {
-		s.printf("note: it changes no member of a name in use; is the spelling right?\n")
-	}
+	s.printf("%s%s", difference(c.file, string(content), changed, s.screen), c.note(shown))
 	switch {
 	case c.dryRun || changed == string(content):
 		return exitDone, nil

@@ -107,6 +107,17 @@ func (c *change) refusal(d *statuspage.Document, before, after overrides.Set, no
 	return nil
 }
 
+// note says that what was written may be misspelled, "" if it is not.
+func (c *change) note(shown []shownPage) string {
+	switch {
+	case c.matchesNothing(shown):
+		return "note: it changes no member of a name in use; is the spelling right?\n"
+	case c.isUnknown(shown):
+		return "note: it changes no name in use; is the spelling right?\n"
+	}
+	return ""
+}
+
 // matchesNothing reports whether what was written is for no member on the pages, as far as they
 // show all.
 func (c *change) matchesNothing(shown []shownPage) bool {
@@ -132,25 +143,70 @@ func (c *change) matchesNothing(shown []shownPage) bool {
 	return true
 }
 
-// nothingWaits returns why a failback is refused, nil if it is not: no page shows that a later tier
-// serves a name. A name that is not in use, or a wildcard, is not refused.
+// nothingWaits returns why a failback is refused, nil if it is not: on no page that has a name would
+// the name go back to an earlier tier. A name that is not in use, or a wildcard, is not refused.
 func (c *change) nothingWaits(shown []shownPage) error {
 	if c.force || c.what != "failback" {
 		return nil
 	}
 	for _, target := range c.targets {
-		used, waits := false, false
-		for _, p := range shown {
-			for i := range p.document.Names {
-				n := &p.document.Names[i]
-				if names.Spell(n.Name) == names.Spell(target) {
-					used, waits = true, waits || n.FailedOver
-				}
+		var obstacles []string
+		uses := usesOf(target, shown)
+		for _, u := range uses {
+			if obstacle := u.obstacle(); obstacle != "" {
+				obstacles = append(obstacles, obstacle)
 			}
 		}
-		if used && !waits {
-			return fmt.Errorf("%w: no later tier serves %s; -force does it all the same", errRefused, target)
+		if len(uses) > 0 && len(obstacles) == len(uses) {
+			return fmt.Errorf("%w: %s; -force does it all the same", errRefused, fmt.Sprintf(obstacles[0], target))
 		}
 	}
 	return nil
+}
+
+// use is an RRset of a name that is in use, and its rule.
+type use struct {
+	*statuspage.Name
+	rule *statuspage.Rule
+}
+
+// usesOf returns the RRsets of a name on some pages.
+func usesOf(target string, shown []shownPage) (uses []use) {
+	for _, p := range shown {
+		for i := range p.document.Names {
+			if n := &p.document.Names[i]; names.Spell(n.Name) == names.Spell(target) {
+				uses = append(uses, use{n, &p.document.Rules[n.Rule]})
+			}
+		}
+	}
+	return uses
+}
+
+// obstacle says why an RRset would not go back to an earlier tier, with %s for its name. It is empty
+// if the RRset would.
+func (u use) obstacle() string {
+	isManual := func(option string) bool { return slices.Equal(strings.Fields(option), []string{"failback", "manual"}) }
+	switch {
+	case !u.FailedOver:
+		return "no later tier serves %s"
+	case !slices.ContainsFunc(u.rule.Options, isManual):
+		return "no line makes %s go back, because its rule does not have failback manual"
+	case u.Failback == "":
+		return "no earlier tier of %s can serve yet"
+	}
+	return ""
+}
+
+// isUnknown reports whether a failback is for a name that no page shows to be in use, as far as
+// they show all. Wildcards are not known to be in use.
+func (c *change) isUnknown(shown []shownPage) bool {
+	if len(shown) == 0 || c.what != "failback" {
+		return false
+	}
+	if slices.ContainsFunc(shown, func(p shownPage) bool { return p.document.NamesOmitted > 0 }) {
+		return false
+	}
+	return slices.ContainsFunc(c.targets, func(target string) bool {
+		return !strings.HasPrefix(target, "*.") && len(usesOf(target, shown)) == 0
+	})
 }

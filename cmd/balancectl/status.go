@@ -182,7 +182,10 @@ func writeName(b *strings.Builder, d *statuspage.Document, n *statuspage.Name, o
 	if n.Answer != "members" {
 		about += ", " + strings.ReplaceAll(n.Answer, "_", " ")
 	}
-	if n.FailedOver {
+	switch {
+	case n.Failback != "":
+		about += ", " + n.Failback
+	case n.FailedOver:
 		about += fmt.Sprintf(", failed over to tier %d", n.Tier)
 	}
 	fmt.Fprintf(b, "\n%s  %s, %s in %s\n", on.Paint(terminal.Bold, n.Name+" "+n.Type), about, text.Count(n.Answers, "answer"), short(time.Duration(d.Window)*time.Second))
@@ -218,7 +221,8 @@ func paintMember(m *statuspage.Member, line string, on terminal.Screen) string {
 	return line
 }
 
-// because says why a member is as it is: the override, or what failed last and which votes differ.
+// because says why a member is as it is: the override, or what failed last, which votes differ and
+// what changes its share.
 func because(m *statuspage.Member) string {
 	if o := m.Override; o != nil {
 		reason := o.What + " at " + o.Where
@@ -242,7 +246,23 @@ func because(m *statuspage.Member) string {
 			reasons = append(reasons, p.Votes.String())
 		}
 	}
-	return strings.Join(reasons, "; ")
+	return strings.Join(append(reasons, shareReasons(m)...), "; ")
+}
+
+// shareReasons says for how long a member is damped, and which options give it a part of its weight.
+func shareReasons(m *statuspage.Member) (reasons []string) {
+	for _, p := range m.Probes {
+		if p.Reuse != nil && m.State == "damped" {
+			reasons = append(reasons, "it flaps: out until "+p.Reuse.Format(time.RFC3339))
+		}
+	}
+	if m.Ramp > 0 && m.State == "answers" {
+		reasons = append(reasons, fmt.Sprintf("slow_start %d %%", m.Ramp))
+	}
+	if m.LoadWeights > 0 {
+		reasons = append(reasons, fmt.Sprintf("load_weights %d %%", m.LoadWeights))
+	}
+	return reasons
 }
 
 func age(now time.Time, since *time.Time) string {
