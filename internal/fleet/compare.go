@@ -2,7 +2,10 @@
 
 package fleet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
 
 // Comparing digests.
 
@@ -13,7 +16,73 @@ const (
 	mostAgain         = 3  // times that a replica asks again before the next heartbeat
 )
 
-// compare asks a peer for the claims that this replica does not hold.
+// compared is the state of comparing digests with a peer.
+type compared struct {
+	asked    time.Duration // when this replica last asked the peer
+	answered time.Duration // when it last answered the peer
+	waits    bool          // for the end of the peer's answer
+	again    int           // how often it asked again, because a message was lost
+	received int           // messages of the peer's answer
+}
+
+// refusals are the digests of those claims of a peer that this replica refused, as the peer last
+// told them. They belong to what the peer's sums count. The zero value holds none.
+type refusals struct {
+	bits     uint8 // of buckets
+	byBucket []uint64
+	sum      uint64 // of all buckets
+}
+
+// of returns the sum of a bucket.
+func (r *refusals) of(bucket uint32) uint64 {
+	if r.byBucket == nil {
+		return 0
+	}
+	return r.byBucket[bucket]
+}
+
+// set replaces the sum of a bucket.
+func (r *refusals) set(bits uint8, bucket uint32, sum uint64) {
+	if r.bits != bits || r.byBucket == nil {
+		if sum == 0 && r.byBucket == nil {
+			return
+		}
+		*r = refusals{bits: bits, byBucket: make([]uint64, 1<<bits)}
+	}
+	r.sum += sum - r.byBucket[bucket]
+	r.byBucket[bucket] = sum
+}
+
+// forget forgets what was refused in the bucket of an endpoint, so that the peer is asked again.
+func (r *refusals) forget(endpoint uint64) {
+	if r.byBucket != nil {
+		r.set(r.bits, bucketOf(endpoint, r.bits), 0)
+	}
+}
+
+// Reconsider asks for what was refused. The host calls it when it admits more endpoints than before.
+func (s *Share) Reconsider() {
+	s.mergeAgain()
+	for i := range s.peers[1:] {
+		if p := &s.peers[1+i]; p.refused.sum != 0 || p.waits {
+			p.refused = refusals{}
+			s.compare(uint16(1 + i))
+		}
+	}
+}
+
+// askAgain asks peers again whose answers are late.
+func (s *Share) askAgain(now time.Duration) {
+	for i := range s.peers[1:] {
+		if p := &s.peers[1+i]; p.waits && p.again < mostAgain && now-p.asked >= tick {
+			again := p.again + 1
+			s.compare(uint16(1 + i))
+			p.again = again
+		}
+	}
+}
+
+// compare asks a peer for its claims that this replica has neither taken nor refused.
 func (s *Share) compare(i uint16) {
 	p := &s.peers[i]
 	p.compared = compared{asked: s.host.Now(), answered: p.answered, waits: true}
@@ -21,12 +90,15 @@ func (s *Share) compare(i uint16) {
 	if p.claims >= manyClaims {
 		bits = manyBits
 	}
+	if p.refused.bits != bits {
+		p.refused = refusals{}
+	}
 	sums := s.sums(i, bits)
 	s.tell(i, appendSection(nil, kindCompare, func(to []byte) []byte {
 		to = binary.BigEndian.AppendUint64(to, p.key)
 		to = append(to, bits)
-		for _, sum := range sums {
-			to = binary.BigEndian.AppendUint64(to, sum)
+		for bucket, sum := range sums {
+			to = binary.BigEndian.AppendUint64(to, sum+p.refused.of(uint32(bucket)))
 		}
 		return to
 	}))
@@ -51,7 +123,7 @@ func (s *Share) sums(i uint16, bits uint8) []uint64 {
 func (s *Share) answer(i uint16, r *reader) {
 	key, bits := r.uint64(), r.byte()
 	p, now := &s.peers[i], s.host.Now()
-	if r.bad || key != s.self || bits > manyBits || len(r.rest) != 8<<bits || p.answered > 0 && now-p.answered < tick/2 {
+	if r.bad || key != s.self || bits > manyBits || len(r.rest) != 8<<bits || now-p.answered < tick/2 {
 		return
 	}
 	p.answered = now
@@ -106,14 +178,8 @@ func (s *Share) sendBuckets(i uint16, bits uint8, buckets [][]claim) {
 		}
 		message = append(message, section...)
 	}
-	s.tell(i, s.appendEnd(message, sent+1))
-}
-
-func (s *Share) appendEnd(to []byte, messages int) []byte {
-	return appendSection(to, kindEnd, func(to []byte) []byte {
-		to = binary.AppendUvarint(to, uint64(messages))
-		return binary.BigEndian.AppendUint64(to, s.peers[0].sum)
-	})
+	sent += toInt(len(message) > 0)
+	s.tell(i, appendSection(message, kindEnd, func(to []byte) []byte { return binary.AppendUvarint(to, uint64(sent)) }))
 }
 
 // bucketClaims are the buckets in a message, and the endpoints that it names.
@@ -135,13 +201,17 @@ func (s *Share) hearBucket(i uint16, r *reader, all *bucketClaims) {
 		s.peers[i].received++
 	}
 	all.bits = bits
+	refused := uint64(0)
 	r.claims(func(c claim) {
-		if n, known := s.hear(i, c); known {
+		if n, taken := s.hear(i, c); taken {
 			all.named[n] = true
+		} else {
+			refused += digest(hashOf(c.at), c.wanted, c.opinion)
 		}
 	})
 	if !r.bad {
 		all.buckets[uint32(bucket)] = true
+		s.peers[i].refused.set(bits, uint32(bucket), refused)
 	}
 }
 
@@ -165,16 +235,10 @@ func (s *Share) finish(i uint16, all *bucketClaims) {
 	}
 }
 
-// hearEnd takes the end of a peer's answer. If all of it came, only claims that this replica
-// refused are still missing.
+// hearEnd takes the end of a peer's answer, with the number of messages before it.
 func (s *Share) hearEnd(i uint16, r *reader) {
-	messages, sum := r.uvarint(), r.uint64()
-	p := &s.peers[i]
-	if r.bad || uint64(p.received) < messages {
-		return
-	}
-	p.waits, p.offset = false, 0
-	if p.refused > 0 {
-		p.offset = sum - p.sum
+	messages := r.uvarint()
+	if p := &s.peers[i]; !r.bad && uint64(p.received) >= messages {
+		p.waits = false
 	}
 }

@@ -89,7 +89,7 @@ func (s *Share) othersSayUp(n uint32) bool {
 	assigned := s.ranking.first(hashOf(s.host.At(n)), s.view.probers, nil)
 	up := 0
 	s.ballots[n].each(func(v *vote) bool {
-		up += one(v.peer != 0 && v.opinion().Verdict == Up && s.peers[v.peer].counts)
+		up += toInt(v.peer != 0 && v.opinion().Verdict == Up && s.peers[v.peer].counts)
 		return true
 	})
 	return up >= quorumOf(len(assigned), s.view.quorum)

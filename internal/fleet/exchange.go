@@ -13,19 +13,10 @@ import (
 // another sum replies with a sum for each bucket of endpoints, and gets the claims of the buckets
 // that differ. That also repairs claims that overtook each other.
 
-// parcel is a message about a check, opened up to its header.
-type parcel struct {
+// incoming is a message about a check.
+type incoming struct {
 	header
-	rest  []byte
-	state bool // it is from the state of another replica
-}
-
-// compared is the state of comparing digests with a peer.
-type compared struct {
-	asked, answered   time.Duration // when this replica last asked the peer, and answered it
-	waits             bool          // for the end of the peer's answer
-	again             int           // how often it asked again, because a message was lost
-	received, refused int           // messages of the peer's answer; claims not admitted
+	sections []byte
 }
 
 // Work does what is due, and returns when to call it again at the latest. The host calls it after
@@ -35,7 +26,8 @@ func (s *Share) Work() (next time.Duration) {
 	if v := s.latest.Load(); v != s.view {
 		s.adjust(v)
 	}
-	s.openParcels()
+	s.readStates()
+	s.readInbox()
 	if s.unranked {
 		s.rank()
 	}
@@ -54,7 +46,7 @@ func (s *Share) Work() (next time.Duration) {
 func (s *Share) nextWork(now time.Duration) time.Duration {
 	next := min(s.beatAt, s.tickAt)
 	switch {
-	case s.isSweeping() || len(s.inbox) > 0:
+	case s.isSweeping() || len(s.inbox) > 0 || len(s.states) > 0:
 		return now
 	case s.urgent:
 		return min(next, s.flushed+flushPause)
@@ -62,11 +54,11 @@ func (s *Share) nextWork(now time.Duration) time.Duration {
 	return next
 }
 
-func (s *Share) openParcels() {
-	for range maxParcels {
+func (s *Share) readInbox() {
+	for range maxRead {
 		select {
-		case p := <-s.inbox:
-			s.unpack(p)
+		case m := <-s.inbox:
+			s.read(m)
 		default:
 			return
 		}
@@ -85,6 +77,7 @@ func (s *Share) look(now time.Duration) {
 	if now >= s.departing {
 		s.departed, s.departing = [2]bitset{nil, s.departed[0]}, now+departedFor
 	}
+	s.forgetState(now)
 	for n := range s.bare {
 		if s.isBare(n) {
 			s.judge(n, "")
@@ -95,13 +88,7 @@ func (s *Share) look(now time.Duration) {
 			s.judge(n, "")
 		}
 	}
-	for i := range s.peers[1:] {
-		if p := &s.peers[1+i]; p.waits && p.again < mostAgain && now-p.asked >= tick {
-			again := p.again + 1
-			s.compare(uint16(1 + i))
-			p.again = again
-		}
-	}
+	s.askAgain(now)
 }
 
 func doubtText(doubts bool) string {
@@ -142,7 +129,7 @@ func (s *Share) meet(m Replica) {
 			return
 		}
 		s.byKey[key] = i
-		s.peers[i] = peer{key: key, name: m.Name, heard: s.host.Now()}
+		s.peers[i] = peer{key: key, name: m.Name, heard: s.host.Now(), compared: compared{asked: -tick, answered: -tick}}
 		s.tell(i, s.appendBeat(nil))
 	}
 	s.peers[i].live, s.peers[i].locality = true, m.Locality
@@ -186,18 +173,14 @@ func (s *Share) empty(i uint16) {
 // It may be twice as long.
 const departedFor = 10 * time.Minute
 
-// unpack takes what another replica said.
-func (s *Share) unpack(p parcel) {
-	if p.state {
-		s.merge(reader{rest: p.rest})
-		return
-	}
-	i := s.byKey[p.sender]
+// read takes what another replica said.
+func (s *Share) read(m incoming) {
+	i := s.byKey[m.sender]
 	if i == 0 {
 		s.fleet.traffic.skipped.Add(1)
 		return
 	}
-	all, bucket := reader{rest: p.rest}, new(bucketClaims)
+	all, bucket := reader{rest: m.sections}, new(bucketClaims)
 	for {
 		k, content, ok := all.section()
 		if !ok {
@@ -236,25 +219,25 @@ func (s *Share) takeSection(i uint16, k kind, r *reader, bucket *bucketClaims) {
 	}
 }
 
-// hear takes a claim of a peer. Only an endpoint that the peer wants is admitted: otherwise votes
-// of replicas that forget it at different times would keep it alive.
-func (s *Share) hear(i uint16, c claim) (n uint32, known bool) {
-	n, known = s.host.Find(c.at)
+// hear takes a claim of a peer, and reports false if it refuses it. Only an endpoint that the peer
+// wants is admitted: otherwise votes of replicas that forget it at different times would keep it
+// alive.
+func (s *Share) hear(i uint16, c claim) (n uint32, taken bool) {
+	n, known := s.host.Find(c.at)
 	if !known && c.wanted {
 		if n, known = s.host.Admit(c.at); known {
 			s.Add(n, false, Opinion{})
 		}
 	}
 	if !known {
-		s.peers[i].refused += one(c.wanted || c.opinion.Verdict != None)
 		return 0, false
 	}
 	before := s.ballots[n].of(i)
-	s.claim(i, n, c.wanted, c.opinion)
+	taken = s.claim(i, n, c.wanted, c.opinion)
 	if before != c.opinion {
 		s.judge(n, c.text)
 	}
-	return n, true
+	return n, taken
 }
 
 // Heartbeats.
@@ -280,7 +263,7 @@ func (s *Share) sendBeat() {
 
 func (s *Share) appendBeat(to []byte) []byte {
 	to = appendSection(to, kindBeat, func(to []byte) []byte {
-		to = append(to, byte(one(s.doubting.now)*beatDoubts|one(s.view.alone)*beatAlone))
+		to = append(to, byte(toInt(s.doubting.now)*beatDoubts|toInt(s.view.alone)*beatAlone))
 		to = binary.BigEndian.AppendUint64(to, s.peers[0].sum)
 		to = binary.AppendUvarint(to, uint64(s.peers[0].claims))
 		return appendText(to, s.check.Name, maxName)
@@ -303,9 +286,9 @@ func (s *Share) hearBeat(i uint16, r *reader) {
 	p.doubts, p.alone = flags&beatDoubts != 0, flags&beatAlone != 0
 	s.unranked = s.unranked || !before.has || before.doubts != p.doubts
 	switch {
-	case sum == p.sum+p.offset:
+	case sum == p.sum+p.refused.sum:
 		p.waits = false
-	case !p.waits || p.again == mostAgain:
+	case (!p.waits || p.again == mostAgain) && p.heard-p.asked >= tick:
 		s.compare(i)
 	}
 }
@@ -319,7 +302,7 @@ func (s *Share) ties() (all []claim) {
 			break
 		}
 		if b := &s.ballots[n]; d.tied && s.leads(n, 0) {
-			all = append(all, claim{at: s.host.At(n), opinion: Opinion{Verdict: b.decided}})
+			all = append(all, claim{at: s.host.At(n), opinion: Opinion{Verdict: b.decided.Verdict}})
 		}
 	}
 	return all

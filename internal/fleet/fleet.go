@@ -32,9 +32,10 @@ type Logger interface {
 // Fleet is this replica's part in a fleet: the shares of its checks, and what they have in common.
 // Safe for concurrent use.
 type Fleet struct {
-	config  Config
-	base    time.Time
-	traffic traffic
+	config   Config
+	base     time.Time
+	maxState int // bytes of a state
+	traffic  traffic
 
 	mu      sync.Mutex
 	carrier Carrier
@@ -74,7 +75,7 @@ var _ Listener = (*Fleet)(nil)
 // New returns a fleet in which this replica is the only one until Start.
 func New(c Config) *Fleet {
 	f := &Fleet{
-		config: c, base: time.Now(), probers: c.Probers, quorum: c.Quorum,
+		config: c, base: time.Now(), maxState: MaxState, probers: c.Probers, quorum: c.Quorum,
 		members: []Replica{{Name: c.Replica, Locality: c.Locality, Versions: Understood}},
 		since:   map[string]time.Time{c.Replica: time.Now()},
 		shares:  make(map[CheckID]*Share), pending: make(map[CheckID]pending), foreign: make(map[foreignKey]foreignCheck),
@@ -162,7 +163,7 @@ func (f *Fleet) Join(check Check, host Host) *Share {
 	}
 	f.shares[check.ID] = s
 	if p, waits := f.pending[check.ID]; waits && f.now()-p.at < pendingFor {
-		s.deliver(parcel{rest: p.state, state: true})
+		s.takeOver(p.state)
 	}
 	delete(f.pending, check.ID)
 	return s
@@ -278,17 +279,28 @@ func (f *Fleet) Hear(message []byte) {
 	case h.check == 0:
 		f.hearCounts(h.sender, rest)
 	case s != nil:
-		s.deliver(parcel{header: h, rest: slices.Clone(rest.rest)})
+		s.deliver(incoming{h, slices.Clone(rest.rest)})
 	default:
 		f.noteForeign(h, rest)
 	}
 }
 
-// deliver puts a parcel into the share's inbox. If that is full the parcel is lost: heartbeats
+// deliver puts a message into the share's inbox. If that is full the message is lost: heartbeats
 // repair that.
-func (s *Share) deliver(p parcel) {
+func (s *Share) deliver(m incoming) {
 	select {
-	case s.inbox <- p:
+	case s.inbox <- m:
+		s.host.Wake()
+	default:
+		s.fleet.traffic.lost.Add(1)
+	}
+}
+
+// takeOver has the share take over the state of another replica. If one waits already, this one is
+// lost: heartbeats repair that.
+func (s *Share) takeOver(state []byte) {
+	select {
+	case s.states <- state:
 		s.host.Wake()
 	default:
 		s.fleet.traffic.lost.Add(1)
@@ -335,14 +347,16 @@ func (f *Fleet) State(joining bool) []byte {
 	}
 	for _, s := range shares {
 		s.host.Run(func() {
-			to = appendSection(to, kindKnown, func(b []byte) []byte { return s.appendState(b, MaxState-len(to)-maxStateRest) })
+			omitted := 0
+			to = appendSection(to, kindKnown, func(b []byte) []byte {
+				b, omitted = s.appendState(b, f.maxState-len(to))
+				return b
+			})
+			s.logOmitted(omitted)
 		})
 	}
-	return to[:min(len(to), MaxState)]
+	return to[:min(len(to), f.maxState)]
 }
-
-// maxStateRest is kept free in a state for texts and replicas.
-const maxStateRest = 1 << 20
 
 // Merge implements Listener.
 func (f *Fleet) Merge(state []byte, joining bool) {
@@ -372,24 +386,34 @@ func (f *Fleet) Merge(state []byte, joining bool) {
 // mergeKnown hands what a state says about a check to its share, or keeps it until there is one.
 func (f *Fleet) mergeKnown(r reader) {
 	id := CheckID(r.uint64())
-	state := slices.Clone(r.rest)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s := f.shares[id]; s != nil {
-		s.deliver(parcel{rest: state, state: true})
-	} else if len(f.pending) < maxPending {
-		f.pending[id] = pending{state, f.now()}
+		s.takeOver(slices.Clone(r.rest))
+		return
+	}
+	before, waits := f.pending[id]
+	// Of two states, the longer one is that of a replica that has been there for longer.
+	if len(r.rest) <= len(before.state) || !waits && len(f.pending) == maxPending {
+		return
+	}
+	size := len(r.rest) - len(before.state)
+	for _, p := range f.pending {
+		size += len(p.state)
+	}
+	if size <= MaxState {
+		f.pending[id] = pending{slices.Clone(r.rest), f.now()}
 	}
 }
 
 // pending is what a state says about a check that this replica does not have yet: it joins the
-// fleet before its rules join their checks.
+// fleet before its rules join their checks. All together take at most MaxState bytes.
 type pending struct {
 	state []byte
 	at    time.Duration
 }
 
 const (
-	maxPending = 256 // checks whose states are kept
-	pendingFor = time.Minute
+	maxPending = 256              // checks whose states are kept
+	pendingFor = 20 * time.Second // how long: other plugins may take some seconds to start
 )

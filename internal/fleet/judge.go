@@ -73,7 +73,7 @@ func (s *Share) decide(n uint32, assigned []uint16, text string) {
 		delete(s.open, n)
 	}
 	delete(s.bare, n)
-	s.settle(n, tally(s.votes, quorum, b.decided), text)
+	s.settle(n, tally(s.votes, quorum, b.decided.Verdict), text)
 }
 
 // staysShort reports whether the votes on an endpoint have made no quorum for longer than it takes
@@ -86,13 +86,13 @@ func (s *Share) staysShort(n uint32) bool {
 // settle makes a verdict the fleet's.
 func (s *Share) settle(n uint32, v Verdict, text string) {
 	b := &s.ballots[n]
-	said := combined(s.opinions, b.said)
-	if v == b.decided && said == b.said {
+	decided := combined(s.opinions, b.decided)
+	decided.Verdict = v
+	if decided == b.decided {
 		return
 	}
-	b.decided, b.said = v, said
-	said.Verdict = v
-	s.host.Decide(n, Decision{said, Past{Text: text}})
+	b.decided = decided
+	s.host.Decide(n, Decision{decided, Past{Text: text}})
 }
 
 // assign starts or stops this replica's probes of an endpoint. missing reports that an assigned
@@ -228,8 +228,8 @@ func (s *Share) isSweeping() bool { return int(s.sweep) < len(s.ballots) }
 
 // Limits of a share.
 const (
-	maxInbox    = 1024 // parcels that wait
-	maxParcels  = 64   // that one call of Work opens
+	maxInbox    = 1024 // messages that wait
+	maxRead     = 64   // messages that one call of Work reads
 	sweepStep   = 2048 // endpoints that one call of Work judges anew
 	maxPeers    = 4096
 	silentBeats = 3 // heartbeats that may be lost in a row

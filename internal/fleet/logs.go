@@ -79,6 +79,17 @@ func contains(sorted []Replica, name string) bool {
 	return found
 }
 
+// logOmitted logs that a state for a replica that joins could not hold all endpoints.
+func (s *Share) logOmitted(omitted int) {
+	if omitted == 0 {
+		return
+	}
+	s.omittedLog.Do(func() {
+		s.fleet.config.Log.Warningf("fleet %s: %s: the state that a replica takes over when it joins is full at %d bytes and lacks %d endpoints: it learns of them from heartbeats",
+			s.fleet.config.Name, s.check.Name, s.fleet.maxState, omitted)
+	})
+}
+
 // dispute is an endpoint whose votes differ or make no quorum.
 type dispute struct {
 	since time.Duration
@@ -135,7 +146,7 @@ func (s *Share) logDisputes(now time.Duration) {
 		}
 		if logged++; logged <= maxDisputesNamed {
 			s.fleet.config.Log.Warningf("fleet %s: %s: replicas have disagreed on %s for %s; it is %s by %s", s.fleet.config.Name, s.check.Name,
-				nameOf(s.host.At(n)), (now - d.since).Round(time.Second), s.ballots[n].decided, s.Ballot(n))
+				nameOf(s.host.At(n)), (now - d.since).Round(time.Second), s.Decided(n), s.Ballot(n))
 		}
 		d.said = true
 		s.open[n] = d

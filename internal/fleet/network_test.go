@@ -333,7 +333,7 @@ func (n *node) see(at netip.AddrPort) {
 		i, _ = n.Admit(at)
 		n.share.Add(i, true, Opinion{})
 	}
-	n.share.Want(i, true)
+	n.share.SetWanted(i, true)
 	n.awake = true
 }
 

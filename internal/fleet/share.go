@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // CheckID identifies a check in all replicas: a hash of all that has to be equal.
@@ -75,7 +77,8 @@ type Share struct {
 	host  Host
 	self  uint64 // key of this replica
 
-	inbox  chan parcel               // what other replicas said
+	inbox  chan incoming             // messages of other replicas
+	states chan []byte               // of other replicas, to be taken over
 	latest atomic.Pointer[view]      // the newest view of the fleet
 	tables atomic.Pointer[summaries] // what scrapes read
 
@@ -91,19 +94,20 @@ type Share struct {
 	bare      map[uint32]time.Duration // endpoints without a valid vote, and since when
 	departed  [2]bitset                // endpoints wanted by replicas that are gone; older ones second
 	departing time.Duration            // when the older ones are next dropped
-	early     []byte                   // a state that mentions replicas that are not known yet
-	earlyAt   time.Duration
+	state     []byte                   // one that could not be taken over as a whole; nil: none
+	stateTill time.Duration            // when it is forgotten
 
-	changed  []uint32          // endpoints about which this replica says something new
-	texts    map[uint32]string // why these are down
-	dropped  []claim           // taken back, because the endpoint is forgotten
-	urgent   bool              // send the changes now
-	flushed  time.Duration     // when the last message with claims was sent
-	unranked bool              // a replica has come, gone or begun to doubt itself since rank
-	sweep    uint32            // the next endpoint to judge anew
-	beatAt   time.Duration     // when the next heartbeat is due
-	tickAt   time.Duration     // when doubts, silence and bare endpoints are next looked at
-	doubting doubt
+	changed    []uint32          // endpoints about which this replica says something new
+	texts      map[uint32]string // why these are down
+	dropped    []claim           // taken back, because the endpoint is forgotten
+	urgent     bool              // send the changes now
+	flushed    time.Duration     // when the last message with claims was sent
+	omittedLog rate.Sometimes    // that endpoints had no room in a state
+	unranked   bool              // a replica has come, gone or begun to doubt itself since rank
+	sweep      uint32            // the next endpoint to judge anew
+	beatAt     time.Duration     // when the next heartbeat is due
+	tickAt     time.Duration     // when doubts, silence and bare endpoints are next looked at
+	doubting   doubt
 
 	order, shadowed []uint16 // buffers of judge
 	votes           []Verdict
@@ -122,10 +126,10 @@ type peer struct {
 	alone    bool // it goes by its own verdicts
 	heard    time.Duration
 
-	sum    uint64 // of the digests of its claims
-	claims int
-	wants  bitset
-	offset uint64 // what the sum lacks because this replica refused claims
+	sum     uint64 // of the digests of its claims that this replica holds
+	claims  int    // how many these are
+	wants   bitset
+	refused refusals // its other claims
 	compared
 }
 
@@ -134,10 +138,9 @@ type ballot struct {
 	first   [4]vote
 	more    *[]vote // beyond the first ones; nil for none
 	known   bool
-	probing bool // this replica probes it
-	changed bool // it is in Share.changed
-	decided Verdict
-	said    Opinion // the decision's other parts
+	probing bool    // this replica probes it
+	changed bool    // it is in Share.changed
+	decided Opinion // by the fleet
 }
 
 // vote is a peer's opinion in 4 bytes. A code of 0 is no vote.
@@ -243,8 +246,9 @@ func (b *ballot) shrink() {
 func newShare(f *Fleet, check Check, host Host, v *view) *Share {
 	s := &Share{
 		fleet: f, check: check, host: host, self: keyOf(f.config.Replica),
-		inbox: make(chan parcel, maxInbox), byKey: make(map[uint64]uint16),
+		inbox: make(chan incoming, maxInbox), states: make(chan []byte, 1), byKey: make(map[uint64]uint16),
 		open: make(map[uint32]dispute), bare: make(map[uint32]time.Duration), texts: make(map[uint32]string),
+		omittedLog: rate.Sometimes{Interval: time.Minute},
 	}
 	s.peers = []peer{{key: s.self, name: f.config.Replica, locality: f.config.Locality, live: true, has: true}}
 	s.byKey[s.self] = 0
@@ -266,13 +270,13 @@ func (s *Share) enter(n uint32, wanted bool, decided Opinion) {
 	for int(n) >= len(s.ballots) {
 		s.ballots = append(s.ballots, ballot{})
 	}
-	s.ballots[n] = ballot{known: true, decided: decided.Verdict, said: decided}
-	s.ballots[n].said.Verdict = None
+	s.ballots[n] = ballot{known: true, decided: decided}
 	s.tables.Store(s.tables.Load().grown(n))
+	hash := hashOf(s.host.At(n))
 	for i := range s.peers {
-		s.peers[i].offset = 0 // a claim that was refused may be one on this endpoint
+		s.peers[i].refused.forget(hash) // one of these claims may be about this endpoint
 	}
-	s.want(n, wanted)
+	s.SetWanted(n, wanted)
 	if decided.Verdict != None {
 		s.departed[0].set(n, true)
 	}
@@ -281,19 +285,17 @@ func (s *Share) enter(n uint32, wanted bool, decided Opinion) {
 // Has reports whether an endpoint is known.
 func (s *Share) Has(n uint32) bool { return int(n) < len(s.ballots) && s.ballots[n].known }
 
-// Want notes whether answers of this replica hold an endpoint.
-func (s *Share) Want(n uint32, wanted bool) { s.want(n, wanted) }
-
-func (s *Share) want(n uint32, wanted bool) {
+// SetWanted notes whether answers of this replica hold an endpoint.
+func (s *Share) SetWanted(n uint32, wanted bool) {
 	if s.peers[0].wants.has(n) != wanted {
 		s.claim(0, n, wanted, s.ballots[n].of(0))
 		s.note(n, "", true)
 	}
 }
 
-// Wanted reports whether answers of another replica hold an endpoint, or did so until a while ago
+// WantedElsewhere reports whether answers of another replica hold an endpoint, or did so until a while ago
 // when that replica left.
-func (s *Share) Wanted(n uint32) bool {
+func (s *Share) WantedElsewhere(n uint32) bool {
 	for i := range s.peers[1:] {
 		if s.peers[1+i].wants.has(n) {
 			return true
@@ -334,7 +336,7 @@ func (s *Share) Vote(n uint32, o Opinion, text string) {
 }
 
 // Decided returns the fleet's verdict on an endpoint.
-func (s *Share) Decided(n uint32) Verdict { return s.ballots[n].decided }
+func (s *Share) Decided(n uint32) Verdict { return s.ballots[n].decided.Verdict }
 
 // note remembers to tell the others about an endpoint.
 func (s *Share) note(n uint32, text string, urgent bool) {
@@ -348,24 +350,28 @@ func (s *Share) note(n uint32, text string, urgent bool) {
 	}
 }
 
-// claim replaces what a peer says about an endpoint.
-func (s *Share) claim(i uint16, n uint32, wanted bool, o Opinion) {
+// claim replaces what a peer says about an endpoint. It reports false if there is no room.
+func (s *Share) claim(i uint16, n uint32, wanted bool, o Opinion) bool {
 	p, b := &s.peers[i], &s.ballots[n]
 	before, wantedBefore := b.of(i), p.wants.has(n)
-	if before == o && wantedBefore == wanted || !b.set(i, o) {
-		return
+	if before == o && wantedBefore == wanted {
+		return true
+	}
+	if !b.set(i, o) {
+		return false
 	}
 	p.wants.set(n, wanted)
 	hash := hashOf(s.host.At(n))
 	p.sum += digest(hash, wanted, o) - digest(hash, wantedBefore, before)
-	p.claims += one(wanted || o.code() != 0) - one(wantedBefore || before.code() != 0)
+	p.claims += toInt(wanted || o.code() != 0) - toInt(wantedBefore || before.code() != 0)
 	if i == 0 {
 		s.doubting.own[before.Verdict]--
 		s.doubting.own[o.Verdict]++
 	}
+	return true
 }
 
-func one(on bool) int {
+func toInt(on bool) int {
 	if on {
 		return 1
 	}

@@ -102,11 +102,11 @@ func (s *Share) show(to *Snapshot) {
 	votes := make([]int, len(s.peers))
 	for n := range s.ballots {
 		b := &s.ballots[n]
-		shared.Endpoints += one(b.known)
-		shared.Probing += one(b.probing)
+		shared.Endpoints += toInt(b.known)
+		shared.Probing += toInt(b.probing)
 		sum := Summary(s.tables.Load().get(uint32(n)))
-		shared.Disagreeing += one(sum.Differ())
-		shared.Undecided += one(sum.Undecided())
+		shared.Disagreeing += toInt(sum.Differ())
+		shared.Undecided += toInt(sum.Undecided())
 		b.each(func(v *vote) bool { votes[v.peer]++; return true })
 	}
 	for i := range s.peers {
@@ -172,7 +172,7 @@ func (s *Share) Ballot(n uint32) string {
 	b.each(func(v *vote) bool {
 		if p := &s.peers[v.peer]; p.counts && v.opinion().Verdict != None {
 			votes = append(votes, p.name+" "+v.opinion().Verdict.String())
-			agree += one(v.opinion().Verdict == b.decided)
+			agree += toInt(v.opinion().Verdict == b.decided.Verdict)
 		}
 		return true
 	})

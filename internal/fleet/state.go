@@ -5,65 +5,64 @@ package fleet
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 )
 
 // What a replica that joins takes over: all endpoints of a check, their verdicts with their ages,
 // and who says what about them.
 
-// known is what a state says about one endpoint.
-type known struct {
-	at     netip.AddrPort
-	flags  byte // flagDeparted, flagDepartedLong
-	said   Opinion
-	past   Past
-	claims []said
+// entry is what a state says about one endpoint.
+type entry struct {
+	at      netip.AddrPort
+	flags   byte // flagDeparted, flagDepartedLong
+	decided Opinion
+	past    Past
+	claims  []entryClaim
 }
 
-// said is what one replica says about an endpoint, in a state.
-type said struct {
+// entryClaim is what one replica says about the endpoint of an entry.
+type entryClaim struct {
 	peer    uint64 // index in the state's list of replicas
 	wanted  bool
 	opinion Opinion
 }
 
-// Flags of an endpoint in a state: a replica that is gone wanted it.
+// Flags of an entry: a replica that is gone wanted the endpoint.
 const (
 	flagDeparted     = 1 << 5
 	flagDepartedLong = 1 << 6 // some time ago
 )
 
-// saidWanted is the bit of a claim in a state that says that the replica wants the endpoint. It is
+// claimWanted is the bit of an entry's claim that says that the replica wants the endpoint. It is
 // beyond those of an opinion's code.
-const saidWanted = 1 << 7
+const claimWanted = 1 << 7
 
-// appendState appends all that is known about the check.
-func (s *Share) appendState(to []byte, limit int) []byte {
+// maxStateRest is kept free in a state for replicas and texts.
+const maxStateRest = 1 << 20
+
+// appendState appends what is known about the check, and returns how many endpoints have no room in
+// so many bytes. Those that are not up come first, because the joiner would answer with them.
+func (s *Share) appendState(to []byte, room int) (state []byte, omitted int) {
 	to = binary.BigEndian.AppendUint64(to, uint64(s.check.ID))
 	to = binary.AppendUvarint(to, uint64(max(s.departing-s.host.Now(), 0)/time.Second))
 	to = s.appendPeers(to)
-	var texts []string
-	index := make(map[string]uint64)
-	var endpoints []byte
-	for n := range s.ballots {
-		if !s.ballots[n].known {
-			continue
-		}
-		k := s.known(uint32(n))
-		if _, has := index[k.past.Text]; !has && k.past.Text != "" && len(texts) < maxTexts {
-			index[k.past.Text] = uint64(len(texts))
-			texts = append(texts, k.past.Text)
-		}
-		at, has := index[k.past.Text]
-		if endpoints = k.append(endpoints, at, has); len(endpoints) > limit {
-			break
+	var texts textTable
+	var entries []byte
+	for _, up := range []bool{false, true} {
+		for n := range s.ballots {
+			switch b := &s.ballots[n]; {
+			case !b.known || (b.decided.Verdict == Up) != up:
+			case len(entries) > room-maxStateRest:
+				omitted++
+			default:
+				e := s.entry(uint32(n))
+				at, has := texts.add(e.past.Text)
+				entries = e.append(entries, at, has)
+			}
 		}
 	}
-	to = binary.AppendUvarint(to, uint64(len(texts)))
-	for _, text := range texts {
-		to = appendText(to, text, maxText)
-	}
-	return append(to, endpoints...)
+	return append(texts.append(to), entries...), omitted
 }
 
 // appendPeers appends the replicas that have the check, in the order of Share.peers.
@@ -72,191 +71,196 @@ func (s *Share) appendPeers(to []byte) []byte {
 	for i := range s.peers {
 		p := &s.peers[i]
 		to = binary.BigEndian.AppendUint64(to, p.key)
-		to = append(to, byte(one(p.doubts)*beatDoubts|one(p.has)*statePeerHas))
+		to = append(to, byte(toInt(p.doubts)*beatDoubts|toInt(p.has)*statePeerHas))
 	}
 	return to
 }
 
 const statePeerHas = 1 << 2 // a flag of a replica in a state: it has the check
 
-// known returns what is known about an endpoint.
-func (s *Share) known(n uint32) known {
+// entry returns what is known about an endpoint.
+func (s *Share) entry(n uint32) entry {
 	b := &s.ballots[n]
-	k := known{at: s.host.At(n), said: b.said}
-	k.flags = byte(one(s.departed[0].has(n))*flagDeparted | one(s.departed[1].has(n))*flagDepartedLong)
-	k.said.Verdict = b.decided
-	k.past = s.host.Past(n)
+	e := entry{at: s.host.At(n), decided: b.decided, past: s.host.Past(n)}
+	e.flags = byte(toInt(s.departed[0].has(n))*flagDeparted | toInt(s.departed[1].has(n))*flagDepartedLong)
 	for i := range s.peers {
-		if len(k.claims) == maxVoters {
+		if len(e.claims) == maxVoters {
 			break
 		}
 		o, wanted := b.of(uint16(i)), s.peers[i].wants.has(n)
 		if wanted || o.code() != 0 {
-			k.claims = append(k.claims, said{uint64(i), wanted, o})
+			e.claims = append(e.claims, entryClaim{uint64(i), wanted, o})
 		}
 	}
-	return k
+	return e
 }
 
-func (k *known) append(to []byte, text uint64, hasText bool) []byte {
-	flags := k.flags
+func (e *entry) append(to []byte, text uint64, hasText bool) []byte {
+	flags := e.flags
 	if hasText {
 		flags |= flagText
 	}
-	if memory := len(k.past.Memory); memory > 0 && memory <= MaxMemory {
+	if memory := len(e.past.Memory); memory > 0 && memory <= MaxMemory {
 		flags |= flagExtension
 	}
-	to = appendOpinion(appendEndpoint(to, k.at, flags), k.said)
-	to = binary.AppendUvarint(to, uint64(max(k.past.Age, 0)/time.Second))
+	to = appendOpinion(appendEndpoint(to, e.at, flags), e.decided)
+	to = binary.AppendUvarint(to, uint64(max(e.past.Age, 0)/time.Second))
 	if hasText {
 		to = binary.AppendUvarint(to, text)
 	}
-	to = binary.AppendUvarint(to, uint64(len(k.claims)))
-	for _, c := range k.claims {
-		to = binary.AppendUvarint(to, c.peer)
-		code := c.opinion.code()
-		if c.wanted {
-			code |= saidWanted
-		}
-		to = append(to, code)
-		if c.opinion.Load != NoLoad {
-			to = append(to, c.opinion.Share)
-		}
+	to = binary.AppendUvarint(to, uint64(len(e.claims)))
+	for _, c := range e.claims {
+		to = c.append(to)
 	}
 	if flags&flagExtension != 0 {
-		to = binary.AppendUvarint(to, uint64(len(k.past.Memory)))
-		to = append(to, k.past.Memory...)
+		to = binary.AppendUvarint(to, uint64(len(e.past.Memory)))
+		to = append(to, e.past.Memory...)
 	}
 	return to
 }
 
-// known reads what a state says about an endpoint.
-func (r *reader) known(texts []string) (k known) {
+func (c entryClaim) append(to []byte) []byte {
+	code := c.opinion.code()
+	if c.wanted {
+		code |= claimWanted
+	}
+	to = append(binary.AppendUvarint(to, c.peer), code)
+	if c.opinion.Load != NoLoad {
+		to = append(to, c.opinion.Share)
+	}
+	return to
+}
+
+// entry reads an entry.
+func (r *reader) entry(texts []string) (e entry) {
 	at, flags := r.endpoint()
-	k.at, k.flags, k.said = at, flags&(flagDeparted|flagDepartedLong), r.opinion()
-	k.past.Age = time.Duration(min(r.uvarint(), maxAge)) * time.Second
+	e.at, e.flags, e.decided = at, flags&(flagDeparted|flagDepartedLong), r.opinion()
+	e.past.Age = time.Duration(min(r.uvarint(), maxAge)) * time.Second
 	if flags&flagText != 0 {
 		if i := r.uvarint(); i < uint64(len(texts)) {
-			k.past.Text = texts[i]
+			e.past.Text = texts[i]
 		}
 	}
 	claims := r.uvarint()
 	r.bad = r.bad || claims > maxVoters
-	for range claims {
-		if r.bad {
-			break
-		}
-		c := said{peer: r.uvarint()}
-		code, share := r.byte(), byte(0)
-		if Load(code>>3&3) != NoLoad {
-			share = r.byte()
-		}
-		c.wanted, c.opinion = code&saidWanted != 0, opinionOf(code, share)
-		k.claims = append(k.claims, c)
+	for ; claims > 0 && !r.bad; claims-- {
+		e.claims = append(e.claims, r.entryClaim())
 	}
 	if flags&flagExtension != 0 {
 		memory := r.take(r.uvarint())
-		k.past.Memory = memory[:min(len(memory), MaxMemory)]
+		e.past.Memory = memory[:min(len(memory), MaxMemory)]
 	}
-	return k
+	return e
+}
+
+func (r *reader) entryClaim() entryClaim {
+	c := entryClaim{peer: r.uvarint()}
+	code, share := r.byte(), byte(0)
+	if Load(code>>3&3) != NoLoad {
+		share = r.byte()
+	}
+	c.wanted, c.opinion = code&claimWanted != 0, opinionOf(code, share)
+	return c
 }
 
 const maxAge = 10 * 365 * 24 * 3600 // seconds
 
-// merge takes the state of another replica over.
-func (s *Share) merge(r reader) {
-	state := r.rest
-	s.departing = s.host.Now() + min(time.Duration(min(r.uvarint(), maxAge))*time.Second, departedFor)
-	peers, strangers := s.mergePeers(&r)
-	s.early = nil
-	if strangers {
-		s.early, s.earlyAt = state, s.host.Now()
+// readStates takes over the states of other replicas.
+func (s *Share) readStates() {
+	for len(s.states) > 0 {
+		s.state, s.stateTill = <-s.states, s.host.Now()+stateFor
+		s.mergeAgain()
 	}
+}
+
+// mergeAgain takes over the last state once more, if part of it was refused.
+func (s *Share) mergeAgain() {
+	if s.state != nil && s.merge(s.state) {
+		s.state = nil
+	}
+}
+
+// forgetState forgets a state that was refused in part.
+func (s *Share) forgetState(now time.Duration) {
+	if now >= s.stateTill {
+		s.state = nil
+	}
+}
+
+// stateFor is how long a state is kept of which a part was refused: because the carrier has not yet
+// named all replicas in it, or not all rules that admit its endpoints are there.
+const stateFor = 10 * time.Second
+
+// merge takes over the state of another replica, and reports whether it took all of it.
+func (s *Share) merge(state []byte) (all bool) {
+	r := reader{rest: state}
+	s.departing = s.host.Now() + min(time.Duration(min(r.uvarint(), maxAge))*time.Second, departedFor)
+	peers, all := s.mergePeers(&r)
 	texts := r.texts()
 	for r.more() {
-		if k := r.known(texts); !r.bad {
-			s.mergeOne(&k, peers)
+		if e := r.entry(texts); !r.bad && !s.mergeEntry(&e, peers) {
+			all = false
 		}
 	}
 	if r.bad {
 		s.fleet.traffic.skipped.Add(1)
 	}
+	return all
 }
-
-// mergeAgain merges a state again that came before the carrier named all replicas in it.
-func (s *Share) mergeAgain() {
-	if s.early == nil {
-		return
-	}
-	if s.host.Now()-s.earlyAt < earlyFor {
-		at := s.earlyAt
-		s.merge(reader{rest: s.early})
-		s.earlyAt = at
-		return
-	}
-	s.early = nil
-}
-
-// earlyFor is how long such a state is kept.
-const earlyFor = 10 * time.Second
 
 // mergePeers returns the index here of each replica in a state, 0 for those that are not live here.
-// It also reports whether some are not live here.
-func (s *Share) mergePeers(r *reader) (here []uint16, strangers bool) {
+// It also reports whether all are.
+func (s *Share) mergePeers(r *reader) (here []uint16, all bool) {
 	n := r.uvarint()
 	if n > maxPeers {
 		r.bad = true
-		return nil, false
+		return nil, true
 	}
+	all = true
 	for range n {
 		key, flags := r.uint64(), r.byte()
-		i := s.byKey[key]
-		if i > 0 && flags&statePeerHas != 0 && !s.peers[i].has {
+		i, has := s.byKey[key], flags&statePeerHas != 0
+		if i > 0 && has && !s.peers[i].has {
 			s.peers[i].has, s.peers[i].doubts = true, flags&beatDoubts != 0
 		}
 		here = append(here, i)
-		strangers = strangers || i == 0 && flags&statePeerHas != 0 && key != s.self
+		all = all && (i > 0 || !has || key == s.self)
 	}
 	s.unranked = true
-	return here, strangers
+	return here, all
 }
 
-// mergeOne takes over what a state says about an endpoint. What a replica said here itself is
-// newer.
-func (s *Share) mergeOne(k *known, peers []uint16) {
-	n, found := s.host.Find(k.at)
-	if !found {
-		wanted := k.flags != 0
-		for _, c := range k.claims {
-			wanted = wanted || c.wanted
+// mergeEntry takes over what a state says about an endpoint, and reports false if the endpoint is
+// refused. What a replica said here itself is newer.
+func (s *Share) mergeEntry(e *entry, peers []uint16) bool {
+	n, known := s.host.Find(e.at)
+	if !known {
+		if e.flags == 0 && !slices.ContainsFunc(e.claims, func(c entryClaim) bool { return c.wanted }) {
+			return true // nobody wants it
 		}
-		if !wanted {
-			return
-		}
-		if n, found = s.host.Admit(k.at); !found {
-			return
+		if n, known = s.host.Admit(e.at); !known {
+			return false
 		}
 		s.enter(n, false, Opinion{})
 		// Those that want it may not be known yet.
-		s.departed[0].set(n, k.flags&flagDepartedLong == 0)
-		s.departed[1].set(n, k.flags&flagDepartedLong != 0)
+		s.departed[0].set(n, e.flags&flagDepartedLong == 0)
+		s.departed[1].set(n, e.flags&flagDepartedLong != 0)
 	}
-	for _, c := range k.claims {
+	for _, c := range e.claims {
 		if c.peer < uint64(len(peers)) {
 			s.inherit(peers[c.peer], n, c)
 		}
 	}
-	b := &s.ballots[n]
-	if v := k.said.Verdict; v != None && b.decided == None {
-		b.decided, b.said = v, k.said
-		b.said.Verdict = None
-		s.host.Decide(n, Decision{k.said, k.past})
+	if b := &s.ballots[n]; e.decided.Verdict != None && b.decided.Verdict == None {
+		b.decided = e.decided
+		s.host.Decide(n, Decision{e.decided, e.past})
 	}
-	s.judge(n, k.past.Text)
+	s.judge(n, e.past.Text)
+	return true
 }
 
 // inherit takes over a claim of a replica that has not said anything about the endpoint here.
-func (s *Share) inherit(i uint16, n uint32, c said) {
+func (s *Share) inherit(i uint16, n uint32, c entryClaim) {
 	if i != 0 && !s.peers[i].wants.has(n) && s.ballots[n].of(i) == (Opinion{}) {
 		s.claim(i, n, c.wanted, c.opinion)
 	}

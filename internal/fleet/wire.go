@@ -167,22 +167,39 @@ const (
 
 // appendClaims appends claims, with the texts that they refer to in front.
 func appendClaims(to []byte, claims []claim) []byte {
-	var texts []string
-	index := make(map[string]uint64)
+	var texts textTable
+	var rest []byte
 	for i := range claims {
-		text := claims[i].text
-		if _, known := index[text]; !known && text != "" && len(texts) < maxTexts {
-			index[text] = uint64(len(texts))
-			texts = append(texts, text)
-		}
+		at, has := texts.add(claims[i].text)
+		rest = claims[i].append(rest, at, has)
 	}
-	to = binary.AppendUvarint(to, uint64(len(texts)))
-	for _, text := range texts {
+	return append(texts.append(to), rest...)
+}
+
+// textTable holds each text once. What follows it refers to texts by their numbers.
+type textTable struct {
+	all    []string
+	number map[string]uint64
+}
+
+// add returns the number of a text. It reports false if the text is empty or there are too many.
+func (t *textTable) add(text string) (number uint64, ok bool) {
+	if number, ok = t.number[text]; ok || text == "" || len(t.all) == maxTexts {
+		return number, ok
+	}
+	if t.number == nil {
+		t.number = make(map[string]uint64)
+	}
+	number = uint64(len(t.all))
+	t.number[text] = number
+	t.all = append(t.all, text)
+	return number, true
+}
+
+func (t *textTable) append(to []byte) []byte {
+	to = binary.AppendUvarint(to, uint64(len(t.all)))
+	for _, text := range t.all {
 		to = appendText(to, text, maxText)
-	}
-	for i := range claims {
-		at, known := index[claims[i].text]
-		to = claims[i].append(to, at, known)
 	}
 	return to
 }

@@ -157,7 +157,7 @@ func FuzzMerge(f *testing.F) {
 			w := newNetwork(t, 2)
 			w.run(time.Second)
 			n := w.nodes[0]
-			n.share.deliver(parcel{rest: state, state: true})
+			n.share.takeOver(state)
 			n.fleet.Merge(state, true)
 			w.run(50 * time.Millisecond)
 			if len(n.slots) > len(state)/6 {

@@ -39,7 +39,7 @@ func (p *pool) admitOne(a *arrival) *endpoint {
 		p.logFull(s)
 		return nil
 	}
-	if s.size.Load() < s.limit/10*9 {
+	if s.hasRoom() {
 		s.full.Store(false)
 	}
 	if known != nil {

@@ -123,6 +123,8 @@ func (h fleetHost) Admit(at netip.AddrPort) (uint32, bool) {
 	guests := h.guests()
 	if guests.isFull() {
 		guests.counters.full.Inc()
+		h.logGuestsFull(guests)
+		h.crowded = true
 		return 0, false
 	}
 	e := newEndpoint(at)
@@ -144,15 +146,46 @@ func (s *scope) admits(at netip.AddrPort) bool {
 const guestScope = math.MaxUint64
 
 // guests returns the scope of the endpoints that only other replicas have seen. Its probes count
-// for the zone of the first rule.
+// for the zone of the first rule. It has room for as many as the rules' own scopes together.
 func (p *pool) guests() *scope {
-	if s := p.scopes.of(guestScope); s != nil {
-		return s
+	s := p.scopes.of(guestScope)
+	if s == nil {
+		zone := p.scopes[0].zone
+		s = &scope{id: guestScope, zone: zone, counters: countersOf(zone, p.check.Name())}
+		p.scopes = append(p.scopes, s)
 	}
-	zone := p.scopes[0].zone
-	s := &scope{id: guestScope, zone: zone, limit: int32(p.check.MaxEndpoints), counters: countersOf(zone, p.check.Name())}
-	p.scopes = append(p.scopes, s)
+	s.limit = int32(min(p.check.MaxEndpoints*(len(p.scopes)-1), math.MaxInt32))
 	return s
+}
+
+// logGuestsFull logs that there is no room for endpoints that other replicas have seen: once, and
+// again only after there was some.
+func (p *pool) logGuestsFull(guests *scope) {
+	if !guests.full.Swap(true) {
+		p.log.Warningf("%s: health_check %s: max_endpoints %d reached for each of %d rules by endpoints of other replicas: this replica does not take part in the verdicts on further ones",
+			guests.zone, p.check.Name(), p.check.MaxEndpoints, len(p.scopes)-1)
+	}
+}
+
+// reviewGuests asks for endpoints that found no room among the guests, once there is some, at most
+// once a minute.
+func (p *pool) reviewGuests(now time.Duration) {
+	guests := p.scopes.of(guestScope)
+	if guests == nil || !p.crowded || p.guests().isFull() || now < p.askAgainAt {
+		return
+	}
+	if guests.hasRoom() {
+		guests.full.Store(false)
+	}
+	p.crowded, p.askAgainAt = false, now+time.Minute
+	p.reconsider()
+}
+
+// reconsider asks the other replicas for endpoints that were refused: a rule may allow them now.
+func (p *pool) reconsider() {
+	if p.share != nil {
+		p.share.Reconsider()
+	}
 }
 
 // house makes an endpoint a member of a rule's scope. It is no guest any more.
@@ -360,7 +393,7 @@ func (p *pool) shareRestored(e *endpoint) {
 // want tells the share that an answer holds an endpoint.
 func (p *pool) want(e *endpoint) {
 	if p.share != nil {
-		p.share.Want(e.number, true)
+		p.share.SetWanted(e.number, true)
 	}
 }
 
@@ -391,7 +424,7 @@ func (p *pool) probes(e *endpoint) bool { return p.share == nil || e.assigned }
 
 // isWanted reports whether answers hold an endpoint, here or in another replica.
 func (p *pool) isWanted(e *endpoint) bool {
-	return !p.unseen(e) || p.share != nil && p.share.Wanted(e.number)
+	return !p.unseen(e) || p.share != nil && p.share.WantedElsewhere(e.number)
 }
 
 // workShare lets the share do what is due.
@@ -407,6 +440,7 @@ func (p *pool) workShare() {
 	if now >= p.reviewAt {
 		p.reviewAt = now + time.Second
 		p.review(now)
+		p.reviewGuests(now)
 	}
 	p.shareAt = p.share.Work()
 	p.fresh = 0
@@ -443,7 +477,7 @@ func (p *pool) reviewWants() {
 		if e == nil {
 			continue
 		}
-		p.share.Want(n, !p.unseen(e) && p.scopes.smallestWith(e) != nil)
+		p.share.SetWanted(n, !p.unseen(e) && p.scopes.smallestWith(e) != nil)
 		if idle := e.place == nil && e.heap != beingProbed; idle && (!p.isWanted(e) || p.scopes.smallestWith(e) == nil) {
 			p.rest(e)
 			p.forget(e)

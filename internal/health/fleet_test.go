@@ -530,6 +530,78 @@ func TestFleetAllow(t *testing.T) {
 	})
 }
 
+// What a rule allows since a reload is asked of the others at once.
+func TestFleetAllowsMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicas(t, 2)
+		strict := all.all[1]
+		reload := func(sub Subscriber) {
+			rule := strict.pools.Join(strict.check, sub)
+			strict.rule.Leave()
+			strict.rule = rule
+		}
+		reload(allowing(a1))
+		all.set(a2, errRefused)
+		all.all[0].rule.Seen(a1)
+		all.all[0].rule.Seen(a2)
+		wait(time.Minute)
+		if _, known := strict.rule.Peek(a2); known {
+			t.Fatal("it knows what it may not probe")
+		}
+		reload(in("example.org."))
+		synctest.Wait()
+		all.verdicts(a2, Down)
+	})
+}
+
+// A replica takes as many endpoints from others as its own rules may have. It says when that is too
+// few, and takes the others once there is room.
+func TestFleetMaxEndpoints(t *testing.T) {
+	logged := captureLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		all := newReplicasOf(t, 2, func(c *Check) { c.MaxEndpoints = 10 })
+		seeing, other := all.all[0], all.all[1]
+		rules := []*Subscription{seeing.rule}
+		for i, zone := range []string{"example.net.eu.", "example.com.eu.uk."} {
+			rules = append(rules, seeing.pools.Join(seeing.check, in(zone)))
+			if i == 0 {
+				defer other.pools.Join(other.check, in(zone)).Leave()
+			}
+		}
+		for i, at := range addresses(30) {
+			rules[i/10].Seen(at)
+		}
+		known := func() (n int) {
+			for _, at := range addresses(30) {
+				_, ok := other.rule.Peek(at)
+				n += one(ok)
+			}
+			return n
+		}
+		wait(time.Minute)
+		if n := known(); n != 20 {
+			t.Errorf("two rules with max_endpoints 10 know %d endpoints of another replica, want 20", n)
+		}
+		rules[2].Leave()
+		defer rules[1].Leave()
+		for range 12 {
+			wait(5 * time.Minute)
+			for i, at := range addresses(20) {
+				rules[i/10].Seen(at)
+			}
+		}
+		for i, at := range addresses(20) {
+			if _, ok := other.rule.Peek(at); !ok {
+				t.Errorf("endpoint %d is not known, although there is room", i)
+			}
+		}
+	})
+	const want = "example.org.: health_check fake:1: max_endpoints 10 reached for each of 2 rules by endpoints of other replicas: this replica does not take part in the verdicts on further ones"
+	if n := logged.count(want); n < 1 || n > 2 { // it may be full again while endpoints go
+		t.Errorf("logged\n%s", logged)
+	}
+}
+
 // A reload that changes max_endpoints and then fails leaves the replica in its fleet.
 func TestFleetFailedReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

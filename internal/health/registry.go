@@ -181,6 +181,7 @@ func (p *pool) subscribe(s *Subscription) {
 	}
 	s.scope.set(append(s.scope.subscriptions, s))
 	p.noteHistory()
+	p.reconsider()
 }
 
 // unsubscribe removes a subscription and the endpoints that the remaining rules do not allow. It

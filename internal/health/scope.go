@@ -66,6 +66,10 @@ func (s *scope) remove(e *endpoint) {
 // isFull reports whether no more endpoints can be members.
 func (s *scope) isFull() bool { return s.size.Load() >= s.limit }
 
+// hasRoom reports whether it is far from full. In between it is neither, so that the log need not
+// say often that it is.
+func (s *scope) hasRoom() bool { return s.size.Load() < s.limit-s.limit/10 }
+
 // allows reports whether one of the rules allows an endpoint.
 func (s *scope) allows(at netip.AddrPort) bool {
 	return slices.ContainsFunc(s.subscriptions, func(one *Subscription) bool { return one.Allows(at) })
