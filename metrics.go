@@ -162,7 +162,7 @@ var (
 	fleetAloneDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_alone"),
 		"1 if the replica sees fewer than half of the replicas of a minute ago, and goes by its own verdicts.", []string{"fleet"}, nil)
 	fleetMessagesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_messages_total"),
-		"Messages about votes, without those about membership.", []string{"fleet", "direction"}, nil)
+		"Messages about votes, without those about membership. Of these, some are skipped because they are not understood, and some lost because they cannot be sent or too many wait.", []string{"fleet", "direction"}, nil)
 	fleetBytesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_bytes_total"),
 		"Bytes of messages about votes, before encryption.", []string{"fleet", "direction"}, nil)
 	fleetVotesDesc = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, "fleet_votes"),

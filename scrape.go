@@ -234,6 +234,7 @@ func collectFleet(metrics chan<- prometheus.Metric) {
 		direction string
 	}{
 		{fleetMessagesDesc, s.Sent, "sent"}, {fleetMessagesDesc, s.Received, "received"},
+		{fleetMessagesDesc, s.Skipped, "skipped"}, {fleetMessagesDesc, s.Lost, "lost"},
 		{fleetBytesDesc, s.SentBytes, "sent"}, {fleetBytesDesc, s.ReceivedBytes, "received"},
 	} {
 		metrics <- prometheus.MustNewConstMetric(c.desc, prometheus.CounterValue, float64(c.count), s.Name, c.direction)

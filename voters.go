@@ -26,7 +26,7 @@ func (o *overview) fleet() {
 
 func shownFleet(s fleet.Snapshot) *statuspage.Fleet {
 	shown := &statuspage.Fleet{
-		Name: s.Name, Replica: s.Self, Alone: s.Alone, Probers: s.Probers, Quorum: s.Quorum,
+		Name: s.Name, Replica: s.Self, Alone: s.Alone, Probers: s.Probers, Quorum: s.Quorum, Skipped: s.Skipped, Lost: s.Lost,
 		Replicas: []statuspage.Replica{}, Checks: []statuspage.FleetCheck{}, Foreign: []statuspage.ForeignCheck{},
 	}
 	for _, m := range s.Members {

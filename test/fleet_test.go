@@ -115,6 +115,7 @@ func TestFleet(t *testing.T) {
 	for series, want := range map[string]float64{
 		`fleet_members{fleet="dns"}`: 3, `fleet_alone{fleet="dns"}`: 0, `fleet_disagreements{zone="example.org."}`: 0,
 		`fleet_votes{verdict="up",zone="example.org."}`: 6, `fleet_votes{verdict="down",zone="example.org."}`: 0,
+		`fleet_messages_total{direction="lost",fleet="dns"}`: 0,
 	} {
 		eventually(t, fmt.Sprintf("%s is %v", series, want), func() bool { return counts(t, replicas[1].metrics)["coredns_balance_"+series] == want })
 	}

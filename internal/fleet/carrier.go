@@ -22,12 +22,14 @@ type Carrier interface {
 // Listener is what a carrier calls. A Fleet is one. Safe for concurrent use; no method blocks. The
 // listener does not keep the slices that it is handed.
 type Listener interface {
-	// Hear takes a message of another replica, at most MaxMessage bytes.
+	// Hear takes a message of another replica. One above MaxMessage bytes is skipped.
 	Hear(message []byte)
 	// Members takes the live replicas, this one included, whenever they change.
 	Members(live []Replica)
 	// Left notes that a replica is gone. inOrder reports that it said so itself.
 	Left(name string, inOrder bool)
+	// Lost notes messages that could not be sent to other replicas.
+	Lost(messages int)
 	// State returns what a replica that joins takes over, at most MaxState bytes. Carriers also
 	// exchange states in pairs from time to time: those are without votes, because heartbeats repair
 	// these.

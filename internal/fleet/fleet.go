@@ -285,6 +285,9 @@ func (f *Fleet) Hear(message []byte) {
 	}
 }
 
+// Lost implements Listener.
+func (f *Fleet) Lost(messages int) { f.traffic.lost.Add(uint64(messages)) }
+
 // deliver puts a message into the share's inbox. If that is full the message is lost: heartbeats
 // repair that.
 func (s *Share) deliver(m incoming) {

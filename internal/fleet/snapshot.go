@@ -30,7 +30,7 @@ type Snapshot struct {
 	Sent, Received           uint64
 	SentBytes, ReceivedBytes uint64
 	Skipped                  uint64 // messages, or parts, that were not understood or came twice
-	Lost                     uint64 // messages that found the inbox full
+	Lost                     uint64 // messages that could not be sent, or that found the inbox full
 }
 
 // Member is a live replica.

@@ -22,6 +22,10 @@ type Fleet struct {
 	Foreign  []ForeignCheck `json:"foreign_checks"`
 
 	ReplicasOmitted int `json:"replicas_omitted"`
+
+	// Messages since the process started.
+	Skipped uint64 `json:"messages_skipped"` // that were not understood
+	Lost    uint64 `json:"messages_lost"`    // that could not be sent, or found too many waiting
 }
 
 // Replica is a live replica, this one included.

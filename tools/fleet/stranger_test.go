@@ -135,6 +135,7 @@ func (p *peer) Members(live []fleet.Replica) {
 	}
 }
 func (p *peer) Left(string, bool)  {}
+func (p *peer) Lost(int)           {}
 func (p *peer) State(bool) []byte  { return noise(10_000) }
 func (p *peer) Merge([]byte, bool) {}
 

@@ -50,7 +50,7 @@ func (c *Carrier) choose() (netip.AddrPort, bool) {
 			c.joined.Store(true)
 		}
 		if !ok && time.Since(began) >= sayNoRoutes {
-			c.log.warn("advertise", "no address of this host reaches others: waits for one, and works by itself")
+			c.log.warn("advertise", "", "no address of this host reaches others: waits for one, and works by itself")
 		}
 		select {
 		case <-c.ctx.Done():
@@ -106,7 +106,7 @@ func (c *Carrier) doubtAdvertised(found []netip.AddrPort) {
 	now := c.Advertised()
 	away := slices.IndexFunc(found, func(at netip.AddrPort) bool { return !at.Addr().IsLoopback() })
 	if now.Addr().IsLoopback() && away >= 0 {
-		c.log.warn("advertise", "others are told to reach this replica at %s, but %s is on another host: want another address behind listen or advertise", now, found[away])
+		c.log.warn("advertise", "", "others are told to reach this replica at %s, but %s is on another host: want another address behind listen or advertise", now, found[away])
 	}
 	if _, given := c.given(); given || c.options.Moved == nil {
 		return

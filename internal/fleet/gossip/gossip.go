@@ -231,7 +231,8 @@ func (c *Carrier) post(p parcel) {
 	select {
 	case c.outbox <- p:
 	default:
-		c.log.warn("outbox", "messages are lost, because more than %d wait to be sent", outboxSize)
+		c.listener.Lost(len(c.members.others(p.to, c.options.Replica)))
+		c.log.warn("outbox", "", "messages are lost, because more than %d wait to be sent", outboxSize)
 	}
 }
 
@@ -258,14 +259,13 @@ func (c *Carrier) send() {
 // one.
 func (c *Carrier) deliver(node *memberlist.Node, message []byte) {
 	if len(message) <= fleet.MaxDatagram {
-		if err := c.list.SendBestEffort(node, message); err != nil {
-			c.log.Debugf("fleet %s: cannot send to %s: %v", c.options.Fleet, node.Name, err)
-		}
+		c.sent(node, c.list.SendBestEffort(node, message))
 		return
 	}
 	if c.queued.Add(1) > maxSending {
 		c.queued.Add(-1)
-		c.log.warn("sending", "messages are lost, because more than %d large ones wait to be sent", maxSending)
+		c.listener.Lost(1)
+		c.log.warn("sending", "", "messages are lost, because more than %d large ones wait to be sent", maxSending)
 		return
 	}
 	c.tasks.Go(func() {
@@ -276,10 +276,16 @@ func (c *Carrier) deliver(node *memberlist.Node, message []byte) {
 		case <-c.ctx.Done():
 			return
 		}
-		if err := c.list.SendReliable(node, message); err != nil {
-			c.log.Debugf("fleet %s: cannot send to %s: %v", c.options.Fleet, node.Name, err)
-		}
+		c.sent(node, c.list.SendReliable(node, message))
 	})
+}
+
+// sent counts a message that could not be sent. The log names replicas that are gone anyway.
+func (c *Carrier) sent(to *memberlist.Node, err error) {
+	if err != nil {
+		c.listener.Lost(1)
+		c.log.Debugf("fleet %s: cannot send to %s: %v", c.options.Fleet, to.Name, err)
+	}
 }
 
 // Leave implements fleet.Carrier. Without a deadline it takes at most two seconds.

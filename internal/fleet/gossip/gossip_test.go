@@ -253,3 +253,18 @@ func TestKnowsAllBeforeItJoins(t *testing.T) {
 		}
 	})
 }
+
+// Messages that cannot be sent are counted.
+func TestLost(t *testing.T) {
+	virtual(t, func(t *testing.T, n *network) {
+		a, b := n.join(1, nil), n.join(2, nil, 1)
+		defer leave(a, b)
+		within(t, 5*time.Second, "both there", func() bool { return a.names() == "r1 r2" })
+		n.sever(func(netip.AddrPort, netip.AddrPort) bool { return true })
+		large := make([]byte, fleet.MaxMessage)
+		for range 3 {
+			a.Tell("r2", large)
+		}
+		within(t, time.Minute, "three are lost", func() bool { return a.lostNow() == 3 })
+	})
+}

@@ -145,7 +145,7 @@ func (s *seeker) join(at netip.AddrPort) error {
 		p.failing = time.Now()
 	}
 	if s.places[at] = p; time.Since(p.failing) > time.Minute && s.together {
-		s.c.log.warn("join "+at.String(), "cannot join %v", err)
+		s.c.log.warn("join", at.String(), "cannot join %v", err)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ package gossip
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -20,51 +21,57 @@ type Logger interface {
 	Errorf(format string, values ...any)
 }
 
-// limitedLog is a log in which others can cause a bounded number of lines. Safe for concurrent use.
+// limitedLog is a log in which others can cause a bounded number of lines. Addresses can be forged,
+// so what is said about many of them leaves room for what is said of other kinds. Safe for
+// concurrent use.
 type limitedLog struct {
 	Logger
 	fleet string
 
 	mu   sync.Mutex
-	said map[string]time.Time // by what a line is about
+	said map[string]map[string]time.Time // by kind of line and whom it is about
 }
 
 const (
-	sayAgain = 10 * time.Minute // the same about the same address
-	maxSaid  = 100              // kinds of lines in that time
+	sayAgain = 10 * time.Minute // the same about the same
+	maxAbout = 10               // lines of a kind in that time
 )
 
 func newLimitedLog(l Logger, fleet string) *limitedLog {
-	return &limitedLog{Logger: l, fleet: fleet, said: make(map[string]time.Time)}
+	return &limitedLog{Logger: l, fleet: fleet, said: make(map[string]map[string]time.Time)}
 }
 
-// warn writes a warning, unless one of its kind was written lately.
-func (l *limitedLog) warn(kind, format string, values ...any) {
-	if l.mayTell(kind) {
-		l.Warningf("fleet %s: %s", l.fleet, text.OneLine(fmt.Sprintf(format, values...)))
+// warn writes a warning, unless one of its kind about the same was written lately. There are few
+// kinds.
+func (l *limitedLog) warn(kind, about, format string, values ...any) {
+	left := l.left(kind, about)
+	if left == 0 {
+		return
 	}
+	line := text.OneLine(fmt.Sprintf(format, values...))
+	if left == 1 {
+		line += fmt.Sprintf("; more such lines are left out for %d minutes", sayAgain/time.Minute)
+	}
+	l.Warningf("fleet %s: %s", l.fleet, line)
 }
 
-// mayTell reports whether a line may be written, and counts it.
-func (l *limitedLog) mayTell(kind string) bool {
+// left returns how many lines of a kind may be written, and counts one. It is 0 if this one may
+// not.
+func (l *limitedLog) left(kind, about string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if last, ok := l.said[kind]; ok && now.Sub(last) < sayAgain {
-		return false
+	said := l.said[kind]
+	if said == nil {
+		said = make(map[string]time.Time)
+		l.said[kind] = said
 	}
-	if len(l.said) >= maxSaid {
-		for other, last := range l.said {
-			if now.Sub(last) >= sayAgain {
-				delete(l.said, other)
-			}
-		}
+	maps.DeleteFunc(said, func(_ string, last time.Time) bool { return now.Sub(last) >= sayAgain })
+	if _, lately := said[about]; lately || len(said) >= maxAbout {
+		return 0
 	}
-	if len(l.said) >= maxSaid {
-		return false
-	}
-	l.said[kind] = now
-	return true
+	said[about] = now
+	return maxAbout + 1 - len(said)
 }
 
 // listLog takes the lines that memberlist logs, each with a level in brackets.
@@ -109,7 +116,7 @@ func (l listLog) pass(level, line string) {
 	host := subject(line)
 	for _, t := range translations {
 		if strings.Contains(line, t.has) {
-			l.warn(t.kind+" "+host, "%s", strings.NewReplacer("HOST", host, "FLEET", fleetIn(line)).Replace(t.says))
+			l.warn(t.kind, host, "%s", strings.NewReplacer("HOST", host, "FLEET", fleetIn(line)).Replace(t.says))
 			return
 		}
 	}
@@ -121,8 +128,8 @@ func (l listLog) pass(level, line string) {
 		l.Debugf("fleet %s: %s", l.fleet, text.OneLine(line))
 		return
 	}
-	kind, _, _ := strings.Cut(line, ":")
-	l.warn(kind+" "+host, "%s", line)
+	what, _, _ := strings.Cut(line, ":")
+	l.warn("other", what+" "+host, "%s", line)
 }
 
 // fleetIn returns the fleet in a line about a label, which is quoted there.

@@ -264,7 +264,7 @@ func (d *delegate) NodeMeta(int) []byte {
 
 // NotifyMsg implements memberlist.Delegate.
 func (d *delegate) NotifyMsg(message []byte) {
-	if len(message) <= fleet.MaxMessage && d.c.members.open() {
+	if d.c.members.open() {
 		d.c.listener.Hear(message)
 	}
 }
@@ -286,15 +286,11 @@ func (d *delegate) LocalState(join bool) []byte {
 
 // MergeRemoteState implements memberlist.Delegate.
 func (d *delegate) MergeRemoteState(state []byte, join bool) {
-	if join {
-		from, rest, err := parseOrigin(state)
-		if err != nil {
-			return
-		}
+	if from, rest, err := parseOrigin(state); join && err == nil {
 		d.c.states.note(from, d.c.options.Replica)
 		state = rest
 	}
-	if len(state) <= fleet.MaxState && d.c.members.open() {
+	if d.c.members.open() {
 		d.c.listener.Merge(state, join)
 	}
 }

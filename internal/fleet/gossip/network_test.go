@@ -154,6 +154,7 @@ type replica struct {
 
 	mu     sync.Mutex
 	heard  map[string]int
+	lost   int
 	live   []fleet.Replica
 	left   map[string]bool // in order
 	state  []byte
@@ -211,6 +212,12 @@ func (r *replica) Left(name string, inOrder bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.left[name] = inOrder
+}
+
+func (r *replica) Lost(messages int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost += messages
 }
 
 func (r *replica) State(joining bool) []byte {
@@ -284,6 +291,13 @@ func (r *replica) takenOver() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.merged)
+}
+
+// lostNow returns how many messages were lost.
+func (r *replica) lostNow() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
 }
 
 // end returns how another replica left.

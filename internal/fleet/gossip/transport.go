@@ -179,12 +179,12 @@ func (t *transport) accept() {
 			if !t.waits(acceptPause) {
 				return
 			}
-			t.log.warn("accept", "cannot accept connections: %v", err)
+			t.log.warn("accept", "", "cannot accept connections: %v", err)
 			continue
 		}
 		s, err := t.opened(conn, true)
 		if err != nil {
-			t.log.warn("streams "+hostOf(conn.RemoteAddr()), "closed a connection from %s: %v", conn.RemoteAddr(), err)
+			t.log.warn("streams", hostOf(conn.RemoteAddr()), "closed a connection from %s: %v", conn.RemoteAddr(), err)
 			continue
 		}
 		select {

@@ -258,6 +258,7 @@ function fleet(of) {
   const lines = [el("p", { class: "quiet" }, `${of.name}: ${plural(of.replicas.length + of.replicas_omitted, "replica")}; ${plural(of.probers, "of them probes", "of them probe")} each endpoint`)];
   lines.push(table(["Replica", "Locality", "Address", "Seen for", "Votes", "Notes"], of.replicas.map((replica) => replicaRow(replica, of.replica)), "replicas"));
   if (of.replicas_omitted) lines.push(el("p", { class: "quiet" }, `and ${plural(of.replicas_omitted, "replica")} more`));
+  if (of.messages_skipped || of.messages_lost) lines.push(el("p", { class: "quiet" }, `messages between replicas: ${of.messages_skipped} skipped, ${of.messages_lost} lost`));
   for (const check of of.checks) {
     lines.push(el("p", {}, el("code", {}, check.name), `: shared by ${check.replicas}, this one probes ${check.probing} of ${plural(check.endpoints, "endpoint")}`,
       check.differ ? el("span", { class: "doubt" }, `, replicas disagree on ${check.differ}`) : "", check.unvoted ? `, no vote on ${check.unvoted}` : ""));
