@@ -200,6 +200,9 @@ func (r *applied) weigh(before *load.State, n int, memberAt func(i int) *member,
 		said := z.loadOf(addr)
 		members[i] = load.Member{Addr: addr, Group: s.tier, Weight: s.traffic(), Report: said.Report, Age: now.Sub(said.At)}
 	}
+	if z.slowStart > 0 {
+		setRamps(members, b.standings)
+	}
 	next := before.Next(now, members, z.loads.limits())
 	for i := range b.standings {
 		if percent := next.Percent(members[i].Addr); percent < 100 {

@@ -65,14 +65,12 @@ func (s standing) standby() bool { return s.weight == 0 || s.override == overrid
 // themselves, with equal weights.
 func (s standing) share() uint16 { return max(s.weight, 1) }
 
-// traffic returns the weight that the share of the traffic follows, before load_weights. It is 0 if
-// the member does not answer.
+// traffic returns the static weight of the member, 0 if it does not answer while others do.
 func (s *standing) traffic() float64 {
 	if s.standby() || s.verdict == health.Down || s.reuse > 0 {
 		return 0
 	}
-	whole := inforce.Weight{Static: s.share(), Factors: inforce.Factors{Ramp: s.factors.Ramp}}
-	return float64(inforce.Weights([]inforce.Weight{whole})[0])
+	return float64(s.share())
 }
 
 // quorum is the option min_healthy: how many members of a tier must be eligible for it to serve.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/inforce"
 	"github.com/seed-f1518d44/balance/internal/load"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
@@ -53,6 +54,26 @@ func (o *loadWeights) limits() load.Limits {
 // plans.
 func (o *loadWeights) nextLook(now time.Time) time.Time {
 	return now.Truncate(o.interval).Add(o.interval)
+}
+
+// setRamps sets how much of its weight a slow start leaves each member. The standings are without
+// factors of load_weights.
+func setRamps(members []load.Member, standings []standing) {
+	groups := make(map[uint16][]int)
+	for i := range members {
+		if members[i].Weight > 0 {
+			groups[members[i].Group] = append(groups[members[i].Group], i)
+		}
+	}
+	for _, group := range groups {
+		all := make([]inforce.Weight, len(group))
+		for at, i := range group {
+			all[at] = inforce.Weight{Static: standings[i].share(), Factors: standings[i].factors}
+		}
+		for at, weight := range inforce.Weights(all) {
+			members[group[at]].Ramp = float64(weight) / inforce.Whole / float64(all[at].Static)
+		}
+	}
 }
 
 // isValid reports whether what an endpoint says holds a report that is not too old.

@@ -118,6 +118,40 @@ func TestLoadScalesStaticWeights(t *testing.T) {
 	})
 }
 
+// A member in a slow start is idle because it gets little, not because it could take more: neither
+// does it get more than its ramp, nor do the others get less of their weights.
+func TestLoadOfARampingMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBusyMembers(t, "load_weights\n ttl 10\n slow_start 10m")
+		b.records = make(map[netip.AddrPort]health.Record)
+		for i, cameUp := range []bool{false, false, true} {
+			at := withoutPort(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}))
+			b.records[at] = health.Record{Verdict: health.Up, Since: time.Now(), CameUp: cameUp}
+		}
+		traffic := [3]float64{0.47, 0.47, 0.06} // of the last ten seconds
+		var leads [3]int
+		for range 10 * 120 {
+			b.say(traffic[0], traffic[1], traffic[2])
+			lead := b.lead(t)
+			leads[lead]++
+			for i := range traffic {
+				traffic[i] *= 0.99
+			}
+			traffic[lead] += 0.01
+			wait(100 * time.Millisecond)
+		}
+		// In two minutes of ten the ramp goes from 10 to 20 %: 1/21 to 1/11 of the answers.
+		if leads[2] > 130 {
+			t.Errorf("%v led, want at most 130 for the one that ramps", leads)
+		}
+		for i, s := range b.state().plan.standings {
+			if s.factors.Load > 0 && s.factors.Load < 75 {
+				t.Errorf("member %d has %d %% of its weight", i+1, s.factors.Load)
+			}
+		}
+	})
+}
+
 // If several checks may bring reports, the first valid one counts: neither one that is not valid nor
 // one that is too old hides it. Reports are valid for three intervals of the slowest of the checks.
 func TestFirstValidReportCounts(t *testing.T) {

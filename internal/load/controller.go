@@ -33,7 +33,7 @@ func (s *State) Next(now time.Time, members []Member, limits Limits) *State {
 		m, k := &members[i], &next.members[i]
 		*k = s.before(m)
 		k.hear(m, limits)
-		groups[m.Group] = append(groups[m.Group], part{k, m.Weight})
+		groups[m.Group] = append(groups[m.Group], part{k, m.Weight, m.ramp()})
 	}
 	for _, g := range groups {
 		g.carry(s == nil, elapsed)
@@ -73,10 +73,10 @@ func progress(times float64) float64 { return 1 - math.Exp(-times) }
 // group is members that share the traffic of an RRset.
 type group []part
 
-// part is a member of a group, and its weight without the factor.
+// part is a member of a group, its weight without the factor, and how much of that it has now.
 type part struct {
 	*known
-	weight float64
+	weight, ramp float64
 }
 
 // carry updates the share of the traffic that each member should have. Caches keep answers, so
@@ -85,12 +85,12 @@ type part struct {
 func (g group) carry(first bool, elapsed float64) {
 	sum := 0.0
 	for _, p := range g {
-		sum += p.weight * p.factor
+		sum += p.weight * p.ramp * p.factor
 	}
 	for _, p := range g {
 		share := 0.0
 		if p.weight > 0 {
-			share = p.factor / sum // for a weight of 1, as is the capacity
+			share = p.ramp * p.factor / sum // for a weight of 1, as is the capacity
 		}
 		if first {
 			p.sent, p.carried = share, share
@@ -135,7 +135,7 @@ func (g group) capacities() []float64 {
 		}
 		all[i] = p.value
 		if p.kind == Utilisation {
-			all[i] = p.carried / (p.value + slack)
+			all[i] = p.carried / (p.value + slack*p.ramp) // a ramp divides both alike
 		}
 		largest[p.kind] = max(largest[p.kind], all[i])
 	}

@@ -45,8 +45,16 @@ type Member struct {
 	Addr   netip.Addr
 	Group  uint16  // members of one group share the traffic
 	Weight float64 // without the factor; 0 if the member gets no traffic now
+	Ramp   float64 // the part of the weight that a slow start leaves it; 0: all of it
 	Report Report  // the last valid one
 	Age    time.Duration
+}
+
+func (m *Member) ramp() float64 {
+	if m.Ramp == 0 {
+		return 1
+	}
+	return m.Ramp
 }
 
 // State is what is known of the members of an RRset. Immutable. The zero value knows nothing.
