@@ -13,6 +13,7 @@ import (
 	"github.com/seed-f1518d44/balance/internal/inforce"
 	"github.com/seed-f1518d44/balance/internal/load"
 	"github.com/seed-f1518d44/balance/internal/names"
+	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/schedule"
 )
 
@@ -135,13 +136,23 @@ func (r *applied) pastWith(key turnKey, owner string, now *state, n int, memberA
 		next.failback, next.replica, next.handed = told.state, told.replica, told
 	}
 	if z.slowStart > 0 {
-		numbers := make([]uint64, n)
-		for i := range numbers {
-			numbers[i] = numberOf(memberAt(i).addr.Unmap())
-		}
-		next.joins = next.joins.After(numbers, time.Now(), z.slowStart)
+		next.joins = next.joins.After(z.joinable(owner, n, memberAt), time.Now(), z.slowStart)
 	}
 	return next
+}
+
+// joinable returns the numbers of n members of an owner's RRset, without those that an operator
+// took down: when they are back, they join it.
+func (z *zoneRule) joinable(owner string, n int, memberAt func(i int) *member) (numbers []uint64) {
+	owner = names.Spell(owner)
+	set, now := z.overridesInForce(), z.timeOfDay()
+	for i := range n {
+		addr := memberAt(i).addr.Unmap()
+		if line := set.Find(owner, addr, now); line == nil || line.Override != overrides.Down {
+			numbers = append(numbers, numberOf(addr))
+		}
+	}
+	return numbers
 }
 
 // pastKey returns the key of the entry for the past of an RRset, whatever its answers depend on.

@@ -148,6 +148,29 @@ func TestSlowStartOfJoiningMembers(t *testing.T) {
 	})
 }
 
+// A member that an operator took down for longer than the window ramps when it is back, although its
+// probes passed meanwhile. One that was drained does not: it may have served all the time.
+func TestSlowStartAfterAnOverride(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "overrides")
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		writeFile(t, file, "10.0.0.3 down until 2000-01-01T01:00:00Z # disk swap\n10.0.0.1 drain until 2000-01-01T01:00:00Z\n")
+		h, _ := recorded(t, "ttl 10\n slow_start 60s\n overrides "+file)
+		running(t, h)
+		want := func(times int, leads string) {
+			t.Helper()
+			if got := leadsOf(t, h, "abc", times); got != leads {
+				t.Errorf("leads %s, want %s", got, leads)
+			}
+		}
+		want(3, "a0 b3 c0")
+		wait(time.Hour)
+		want(42, "a20 b20 c2")
+		wait(time.Minute)
+		want(9, "a3 b3 c3")
+	})
+}
+
 // While a member ramps, nobody loses a turn at a step: the others go on in their places.
 func TestStepsSkipNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

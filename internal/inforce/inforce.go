@@ -49,18 +49,18 @@ func Weights(all []Weight) []uint64 {
 	return loaded
 }
 
-// soften raises ramps, in percent, so that no other member gets more than twice the share that it
-// has without them: half of the sum of the weights must stay. If all members ramp, none does.
+// soften raises ramps, in percent. They become relative to the one that is furthest on, so if all
+// members ramp alike, none does. And no member gets more than twice the share that it has without
+// ramps: half of the sum of the weights must stay.
 func soften(ramps, weights []uint64) {
+	furthest := slices.Max(ramps)
 	var full, ramped uint64
 	for i, w := range weights {
+		ramps[i] = (100*ramps[i] + furthest - 1) / furthest
 		full += 100 * w
 		ramped += ramps[i] * w
 	}
 	lift, of := full-min(2*ramped, full), 2*(full-ramped)
-	if !slices.Contains(ramps, 100) {
-		lift, of = 1, 1
-	}
 	if lift == 0 {
 		return
 	}

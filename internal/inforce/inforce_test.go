@@ -20,8 +20,9 @@ func TestTurns(t *testing.T) {
 		{[]uint16{1, 1, 1}, []Factors{{}, {}, {Ramp: 55}}, []uint16{20, 20, 11}},
 		{[]uint16{4, 2}, []Factors{{Load: 50}, {}}, []uint16{1, 1}},
 		{[]uint16{4, 2, 2}, []Factors{{Load: 50}, {Ramp: 50}, {Ramp: 50, Load: 50}}, []uint16{4, 2, 1}},
-		// All members ramp: nothing does.
-		{[]uint16{3, 1}, []Factors{{Ramp: 10}, {Ramp: 90}}, []uint16{3, 1}},
+		// All members ramp: the one furthest on has all of its weight.
+		{[]uint16{3, 1}, []Factors{{Ramp: 10}, {Ramp: 10}}, []uint16{3, 1}},
+		{[]uint16{1, 1}, []Factors{{Ramp: 10}, {Ramp: 95}}, []uint16{11, 100}},
 		// One of four is steady: it gets at most twice its quarter.
 		{[]uint16{1, 1, 1, 1}, []Factors{{}, {Ramp: 10}, {Ramp: 10}, {Ramp: 10}}, []uint16{50, 17, 17, 17}},
 		// Too large for exact shares.
@@ -36,6 +37,17 @@ func TestTurns(t *testing.T) {
 		if got := Turns(all); !slices.Equal(got, tc.want) {
 			t.Errorf("%v with %v: %v, want %v", tc.weights, tc.factors, got, tc.want)
 		}
+	}
+}
+
+// The end of a ramp is a step as any other, if all other members ramp too.
+func TestEndOfFirstRamp(t *testing.T) {
+	share := func(first Percent) float64 {
+		now := Weights([]Weight{{1, Factors{Ramp: first}}, {1, Factors{Ramp: 10}}, {1, Factors{Ramp: 30}}})
+		return float64(now[0]) / float64(now[0]+now[1]+now[2])
+	}
+	if before, after := share(95), share(0); before < after-0.05 || before > after {
+		t.Errorf("a share of %.2f becomes one of %.2f", before, after)
 	}
 }
 
