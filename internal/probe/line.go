@@ -190,6 +190,17 @@ const (
 	maxLeft = 3 << 20                // bytes that are read of what it still sends
 )
 
+// connection is what part ends: a net.TCPConn or less.
+type connection interface {
+	io.Reader
+	SetReadDeadline(t time.Time) error
+	CloseWrite() error
+	SetLinger(seconds int) error
+	Close() error
+}
+
+var _ connection = (*net.TCPConn)(nil)
+
 // part ends a connection as a client does that has nothing more to say: it says so, reads what is
 // left, and closes when the peer does. A connection closed with data unread ends with a reset,
 // which servers log as an error and some count against the client (RFC 9293, section 3.10.4).
@@ -197,8 +208,7 @@ const (
 // The side that closes first keeps the connection in TIME-WAIT for a minute. So the peer goes first
 // if it will, and a process that probes very often resets the rest: with 15,000 connections in
 // TIME-WAIT, opening one more took milliseconds of processor time.
-func part(tcp *net.TCPConn, peerFirst bool) {
-	_ = tcp.SetReadDeadline(time.Now().Add(linger))
+func part(tcp connection, peerFirst bool) {
 	if !peerFirst {
 		if !closes.allow(time.Now()) {
 			abort(tcp)
@@ -206,6 +216,7 @@ func part(tcp *net.TCPConn, peerFirst bool) {
 		}
 		_ = tcp.CloseWrite()
 	}
+	_ = tcp.SetReadDeadline(time.Now().Add(linger))
 	n, err := io.Copy(io.Discard, io.LimitReader(tcp, maxLeft))
 	if n == maxLeft || err != nil && peerFirst && !closes.allow(time.Now()) {
 		abort(tcp)
@@ -242,7 +253,7 @@ func (p *pacer) allow(now time.Time) bool {
 }
 
 // abort closes a connection with a reset (RFC 9293, section 3.10.5).
-func abort(tcp *net.TCPConn) {
+func abort(tcp connection) {
 	_ = tcp.SetLinger(0)
 	_ = tcp.Close()
 }

@@ -64,9 +64,9 @@ func (p *tcpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 	})
 }
 
-// knock is the cheapest probe: a connection and nothing else.
+// socket is the cheapest probe: a connection and nothing else.
 func (p *tcpProbe) knock(ctx context.Context, endpoint netip.AddrPort) error {
-	tcp, err := p.connect(ctx, endpoint)
+	tcp, err := p.dialSocket(ctx, endpoint)
 	if err != nil {
 		return err
 	}

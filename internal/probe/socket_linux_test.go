@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestTCPConnectsLate has the kernel drop the first packet of a handshake. The one that it sends a
+// second later gets a reply.
+func TestTCPConnectsLate(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: local.Addr().As4()}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := name.(*unix.SockaddrInet4).Port
+	first, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { first.Close() })
+
+	probed := make(chan error)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		probed <- must(t)(NewTCP(TCP{Port: uint16(port)})).Probe(ctx, local)
+	}()
+	awaitHandshake(t, port)
+	conn, _, err := unix.Accept(fd) // now the queue has room
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(conn) })
+	if err := next(t, probed); err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitHandshake waits until a connection to a port has sent its first packet.
+func awaitHandshake(t *testing.T, port int) {
+	t.Helper()
+	const synSent = "02"
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
+		table, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(table), fmt.Sprintf(" 0100007F:%04X %s ", port, synSent)) {
+			return
+		}
+	}
+	t.Fatal("no handshake begins")
+}
+
+// TestSocketIsOwn connects a socket to itself, which must not count as an endpoint that is up.
+func TestSocketIsOwn(t *testing.T) {
+	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l := listen(t, at)
+		endpoint := l.Addr().(*net.TCPAddr).AddrPort()
+		l.Close()
+		c := selfConnected(t, endpoint)
+		if !c.isOwn(endpoint) || c.isOwn(netip.AddrPortFrom(endpoint.Addr(), 1)) {
+			t.Errorf("%s: is not its own", endpoint)
+		}
+	}
+}
+
+// selfConnected returns a socket that is connected to itself.
+func selfConnected(t *testing.T, at netip.AddrPort) *socket {
+	t.Helper()
+	family := unix.AF_INET
+	if at.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, sockaddr(at)), unix.Connect(fd, sockaddr(at))); err != nil {
+		t.Fatal(err)
+	}
+	return &socket{fd: fd}
+}
