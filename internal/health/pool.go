@@ -192,10 +192,20 @@ func (p *pool) mayServe(c class, s *scope) bool {
 	return true
 }
 
+// together is how much earlier than due an endpoint is probed if others are due now. Probes that
+// follow each other take less processor time than probes between queries: the pool wakes up once,
+// and the processor's caches hold what they need. A query waits for 4 probes or so if 2,000 are due
+// a second.
+const together = 2 * time.Millisecond
+
 // collectDue moves the endpoints that are due to the backlog, and forgets those that no answer
 // holds any more.
 func (p *pool) collectDue() {
-	for now := p.now(); p.timers.nextDue(now+1) <= now; {
+	now := p.now()
+	if p.timers.nextDue(now+1) > now {
+		return
+	}
+	for p.timers.nextDue(now+together+1) <= now+together {
 		p.enqueue(p.timers.pop())
 	}
 }

@@ -4,6 +4,7 @@ package health
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -95,6 +96,31 @@ func TestFirstProbeAtOnce(t *testing.T) {
 		wait(5 * time.Millisecond)
 		if b.all() != 3 {
 			t.Errorf("%d endpoints probed, want 3", b.all())
+		}
+	})
+}
+
+// Probes that are due within two milliseconds are made together, none of them late.
+func TestProbesTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackends(t)
+		s := joined(t, b.checkOf())
+		start, addrs := time.Now(), addresses(9) // due a millisecond apart
+		for _, addr := range addrs {
+			s.Seen(addr)
+		}
+		wait(10 * time.Millisecond)
+		b.Lock()
+		defer b.Unlock()
+		starts := map[time.Duration]int{}
+		for _, addr := range addrs {
+			for _, at := range b.probes[addr] {
+				starts[at.Sub(start)]++
+			}
+		}
+		want := map[time.Duration]int{0: 3, 3 * time.Millisecond: 3, 6 * time.Millisecond: 3}
+		if !maps.Equal(starts, want) {
+			t.Errorf("probes began at %v, want %v", starts, want)
 		}
 	})
 }

@@ -136,27 +136,33 @@ func (l *line) remove(e *endpoint) {
 	}
 }
 
-// timers holds the endpoints that are not due yet, the next one first. It is a heap.
-type timers []*endpoint
+// timers holds the endpoints that are not due yet, the next one first. It is a heap. The times
+// stand beside the endpoints, because reading them there would miss the processor's caches.
+type timers []timer
+
+type timer struct {
+	at       time.Duration // endpoint.next
+	endpoint *endpoint
+}
 
 func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].next < t[j].next }
+func (t timers) Less(i, j int) bool { return t[i].at < t[j].at }
 func (t timers) Swap(i, j int) {
 	t[i], t[j] = t[j], t[i]
-	t[i].heap, t[j].heap = int32(i), int32(j)
+	t[i].endpoint.heap, t[j].endpoint.heap = int32(i), int32(j)
 }
 
 // Push implements heap.Interface.
 func (t *timers) Push(e any) {
 	e.(*endpoint).heap = int32(len(*t))
-	*t = append(*t, e.(*endpoint))
+	*t = append(*t, timer{e.(*endpoint).next, e.(*endpoint)})
 }
 
 // Pop implements heap.Interface.
 func (t *timers) Pop() any {
 	last := len(*t) - 1
-	e := (*t)[last]
-	(*t)[last] = nil
+	e := (*t)[last].endpoint
+	(*t)[last] = timer{}
 	*t = (*t)[:last]
 	e.heap = notThere
 	return e
@@ -171,5 +177,5 @@ func (t timers) nextDue(otherwise time.Duration) time.Duration {
 	if len(t) == 0 {
 		return otherwise
 	}
-	return t[0].next
+	return t[0].at
 }
