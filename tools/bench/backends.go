@@ -5,13 +5,12 @@
 package main
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,27 +38,40 @@ func playRole() (done bool, err error) {
 	}
 }
 
+// acceptEvery is how often backends look for new connections.
+const acceptEvery = 5 * time.Millisecond
+
 // serveBackends is every backend in one process: it accepts on a port of all addresses, and closes.
-// It is bound to the loopback interface, because only programs of this machine are meant to reach
-// it.
+// On loopback the kernel does the backends' part of a handshake in the processor time of the server
+// that probes them. To keep that small, the listener speaks plain TCP, where package net would take
+// Multipath TCP, and no thread waits for connections, because waking it would count too.
 func serveBackends(port int) error {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		err := c.Control(func(fd uintptr) { failed = unix.BindToDevice(int(fd), "lo") })
-		if err != nil {
-			return err
-		}
-		return failed
-	}}
-	l, err := config.Listen(context.Background(), "tcp4", fmt.Sprintf("0.0.0.0:%d", port))
+	listener, err := listenOnLoopback(port)
 	if err != nil {
 		return err
 	}
 	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return err
+		conn, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			time.Sleep(acceptEvery)
+		case errors.Is(err, unix.ECONNABORTED), errors.Is(err, unix.EINTR):
+		case err != nil:
+			return fmt.Errorf("accept: %w", err)
+		default:
+			_ = unix.Close(conn)
 		}
-		_ = conn.Close()
 	}
+}
+
+// listenOnLoopback listens on a port of every address of the loopback interface, because only
+// programs of this machine are meant to reach the backends.
+func listenOnLoopback(port int) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	const backlog = 4096
+	return fd, errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.BindToDevice(fd, "lo"),
+		unix.Bind(fd, &unix.SockaddrInet4{Port: port}), unix.Listen(fd, backlog))
 }
