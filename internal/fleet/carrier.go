@@ -41,7 +41,7 @@ type Listener interface {
 // Sizes of what a carrier has to carry.
 const (
 	MaxMessage  = 32 << 10 // of a message; most are far smaller
-	MaxDatagram = 1200     // messages that are sent to all are no longer
+	MaxDatagram = 1200     // longer ones take a connection to each replica
 	MaxState    = 8 << 20
 )
 

@@ -48,7 +48,7 @@ const (
 func (f *Fleet) SetCounts(id uint64, counts []Count) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t := f.topic(id)
+	t := f.topic(id, MaxTopics)
 	if t == nil {
 		return
 	}
@@ -77,10 +77,10 @@ func (f *Fleet) OtherCounts(id uint64) map[string]uint64 {
 	return sum
 }
 
-// topic returns a topic, nil if there are too many. The caller holds the lock.
-func (f *Fleet) topic(id uint64) *topic {
+// topic returns a topic, nil if it is new and there are so many already. The caller holds the lock.
+func (f *Fleet) topic(id uint64, most int) *topic {
 	t := f.topics[id]
-	if t == nil && len(f.topics) < MaxTopics {
+	if t == nil && len(f.topics) < most {
 		t = &topic{others: make(map[uint64]heard)}
 		f.topics[id] = t
 	}
@@ -156,7 +156,8 @@ func (f *Fleet) hearCounts(sender uint64, r reader) {
 			continue
 		}
 		id, counts := content.counts()
-		if t := f.topic(id); t != nil && !content.bad {
+		// Half of the topics are left to those of this replica.
+		if t := f.topic(id, MaxTopics/2); t != nil && !content.bad {
 			f.dropStale(t)
 			t.others[sender] = heard{counts, f.now()}
 		}

@@ -7,8 +7,9 @@
 //
 // A replica that is assigned to an endpoint probes it, and votes. An endpoint that one replica's
 // answers hold is wanted, and known to all replicas that have the check. What a replica says about
-// an endpoint, its vote and whether it wants it, is its claim. A replica sends a claim to all
-// others once, when it changes.
+// an endpoint, its vote and whether it wants it, is its claim. When a claim changes, its replica
+// sends it to each of the others once. No replica passes on what another one said, except to one
+// that joins.
 //
 //	f := fleet.New(fleet.Config{Name: "dns", Replica: "dns-1", Probers: 3, Log: log})
 //	f.Start(carrier)
@@ -19,13 +20,16 @@
 //	Share.Vote      the host's own verdict is new: it is claimed, and counted here
 //	Share.flush     the changed claims go to all other replicas, many in one message
 //	Fleet.Hear      a message is put into the inbox of its share
-//	Share.hear      the claim is noted, if the endpoint may be probed here too
+//	Share.hear      the claim is noted, or refused if the endpoint may not be probed here
 //	Share.judge     the votes of the assigned replicas are counted, and the host is told the verdict
 //
 // Messages may be lost. Each heartbeat holds the sum of the digests of all claims of its sender. A
 // replica that holds other claims of the sender compares them with the sender, by buckets of
 // endpoints, and gets those that it lacks. A replica that joins takes over the state of another
 // one.
+//
+// What a peer sends is believed as far as its own votes and wishes go, and is bounded: it can make
+// this replica probe nothing that the host does not admit.
 //
 // A share belongs to the goroutine of its host. The fleet is shared by all of them, and has a lock;
 // it calls a share only through the inbox and Host.Run. Queries see neither: they read what the

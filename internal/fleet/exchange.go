@@ -296,7 +296,7 @@ func (s *Share) hearBeat(i uint16, r *reader) {
 // ties returns the verdicts of endpoints without a quorum whose first vote is this replica's. They
 // are what the others go by.
 func (s *Share) ties() (all []claim) {
-	const most = 64
+	const most = 48 // they fit into a datagram beside a heartbeat
 	for n, d := range s.open {
 		if len(all) == most {
 			break

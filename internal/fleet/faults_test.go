@@ -173,3 +173,99 @@ func TestHowSoon(t *testing.T) {
 		}
 	}
 }
+
+// A replica that starts again under the name that it had takes over and is believed as before.
+func TestRestartsWithItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 4)
+		all := endpoints(50)
+		for _, at := range all {
+			w.nodes[0].see(at)
+		}
+		w.down = func(_ *node, at netip.AddrPort) bool { return at == all[3] }
+		w.run(20 * time.Second)
+		w.restart(w.nodes[1])
+		w.run(12 * time.Second)
+		w.agree(all[3], Down)
+		w.agree(all[4], Up)
+		w.down = func(_ *node, at netip.AddrPort) bool { return at == all[4] }
+		w.run(8 * time.Second)
+		w.agree(all[3], Up)
+		w.agree(all[4], Down)
+		for _, at := range all {
+			if n := w.probers(at); n != 3 {
+				t.Errorf("%d replicas probe %s, want 3", n, at)
+			}
+		}
+	})
+}
+
+// Two replicas with one name are one voter, whatever each of them says.
+func TestTwins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 5)
+		all := endpoints(40)
+		for _, at := range all {
+			w.nodes[0].see(at)
+		}
+		w.run(10 * time.Second)
+		twin := w.join("r4", "")
+		w.down = func(from *node, at netip.AddrPort) bool {
+			return at == all[0] || from == twin && at.Addr().As4()[3]%2 == 0
+		}
+		w.run(20 * time.Second)
+		w.each = func() {
+			for _, n := range w.nodes[:4] {
+				for i, at := range all {
+					want := Up
+					if i == 0 {
+						want = Down
+					}
+					if got := n.on(at); got != want {
+						t.Fatalf("%s says %v of %s: %+v", n.name, got, at, n.share.Voters(at))
+					}
+				}
+			}
+		}
+		w.run(30 * time.Second)
+	})
+}
+
+// If votes that held a minority down are gone, the minority decides no sooner than a probe takes,
+// however long it has disagreed.
+func TestMinorityIsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 3)
+		all := endpoints(20)
+		for _, at := range all {
+			w.nodes[0].see(at)
+		}
+		w.down = func(from *node, at netip.AddrPort) bool { return from == w.nodes[0] && at == all[0] }
+		w.run(time.Minute)
+		for _, n := range w.nodes[1:] {
+			n.probed[n.byPair[all[0]]].next = w.now() + 20*time.Second
+			n.share.Vote(n.byPair[all[0]], Opinion{}, "")
+			n.awake = true
+		}
+		w.run(w.check.Interval + w.check.Timeout - time.Second)
+		w.agree(all[0], Up)
+		w.run(3 * time.Second)
+		w.agree(all[0], Down)
+	})
+}
+
+// A heartbeat fits into a datagram, however many endpoints have no majority.
+func TestBeatFitsIntoDatagram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 2)
+		for i := range 200 {
+			w.nodes[0].see(netip.AddrPortFrom(netip.AddrFrom16([16]byte{0x20, 1, 14: byte(i >> 8), 15: byte(i)}), 8080))
+		}
+		w.run(10 * time.Second)
+		w.down = func(from *node, at netip.AddrPort) bool { return from == w.nodes[0] && at.Addr().As16()[15] > 0 }
+		w.run(20 * time.Second) // TellAll looks at the sizes
+		if n := w.nodes[0].fleet.Snapshot().Checks[0].Undecided; n < 190 {
+			t.Errorf("%d endpoints are undecided, want nearly all", n)
+		}
+	})
+}

@@ -68,7 +68,7 @@ func (s *Share) decide(n uint32, assigned []uint16, text string) {
 		delete(s.open, n)
 		return
 	case short || !certain || differ(s.votes):
-		s.dispute(n, short || !certain)
+		s.dispute(n, short || !certain, short)
 	default:
 		delete(s.open, n)
 	}
@@ -79,8 +79,8 @@ func (s *Share) decide(n uint32, assigned []uint16, text string) {
 // staysShort reports whether the votes on an endpoint have made no quorum for longer than it takes
 // to probe it.
 func (s *Share) staysShort(n uint32) bool {
-	d, disputed := s.open[n]
-	return disputed && d.tied && s.host.Now()-d.since > s.check.Interval+s.check.Timeout
+	since := s.open[n].short
+	return since > 0 && s.host.Now()-since > s.check.Interval+s.check.Timeout
 }
 
 // settle makes a verdict the fleet's.

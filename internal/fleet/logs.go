@@ -92,18 +92,27 @@ func (s *Share) logOmitted(omitted int) {
 
 // dispute is an endpoint whose votes differ or make no quorum.
 type dispute struct {
-	since time.Duration
-	tied  bool // no quorum: the last verdict stays
-	said  bool // the log has it
+	since  time.Duration
+	tied   bool          // no quorum: the last verdict stays
+	short  time.Duration // since when fewer have voted than make a verdict; 0: enough have
+	logged bool
 }
 
-// dispute notes that the votes on an endpoint differ or make no quorum.
-func (s *Share) dispute(n uint32, tied bool) {
+// dispute notes that the votes on an endpoint differ or make no quorum. short reports that they are
+// too few for one.
+func (s *Share) dispute(n uint32, tied, short bool) {
+	now := s.host.Now()
 	d, known := s.open[n]
 	if !known {
-		d.since = s.host.Now()
+		d.since = now
 	}
 	d.tied = tied
+	switch {
+	case !short:
+		d.short = 0
+	case d.short == 0:
+		d.short = max(now, 1)
+	}
 	s.open[n] = d
 }
 
@@ -141,14 +150,14 @@ func (s *Share) logDisputes(now time.Duration) {
 	logged := 0
 	for _, n := range lasting {
 		d := s.open[n]
-		if d.said {
+		if d.logged {
 			continue
 		}
 		if logged++; logged <= maxDisputesNamed {
 			s.fleet.config.Log.Warningf("fleet %s: %s: replicas have disagreed on %s for %s; it is %s by %s", s.fleet.config.Name, s.check.Name,
 				nameOf(s.host.At(n)), (now - d.since).Round(time.Second), s.Decided(n), s.Ballot(n))
 		}
-		d.said = true
+		d.logged = true
 		s.open[n] = d
 	}
 	if logged > maxDisputesNamed {

@@ -49,6 +49,7 @@ type node struct {
 	fleet    *Fleet
 	share    *Share
 	dead     bool
+	puppet   bool // it does and says only what a test does in its name
 	left     bool
 	sees     map[*node]bool
 	changing map[*node]time.Duration // since when what it sees differs from what is
@@ -167,6 +168,18 @@ func (w *network) leave(n *node) {
 	}
 }
 
+// restart has a replica begin anew under the same name. Nobody notices that it was gone.
+func (w *network) restart(n *node) {
+	n.fleet.Stop(context.Background())
+	c := w.config
+	c.Replica, c.Locality = n.name, n.place
+	n.fleet, n.byPair = New(c), make(map[netip.AddrPort]uint32)
+	n.slots, n.probed, n.verdicts = nil, nil, nil
+	n.share = n.fleet.Join(w.check, n)
+	n.fleet.Start(n)
+	n.members()
+}
+
 func (w *network) kill(n *node) {
 	n.stop()
 	w.changed = w.now()
@@ -243,7 +256,9 @@ func (w *network) step() {
 			if !w.calm || now-w.changed < 2*w.detects {
 				w.detect(n)
 			}
-			n.work()
+			if !n.puppet {
+				n.work()
+			}
 		}
 	}
 	if w.each != nil {
