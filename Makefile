@@ -62,6 +62,7 @@ test-packages:
 .PHONY: test-go
 test-go: ## Run the tests of this module, with the race detector
 	go test -race -pgo=off -timeout 40m ./...
+	go test -pgo=off -run 'TestChurn|TestSteady' ./internal/fleet
 
 .PHONY: test-coredns
 test-coredns: ## Run CoreDNS' own tests with a balance stanza in every server block (Linux; root or user namespaces)

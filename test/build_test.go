@@ -51,6 +51,7 @@ func ourModule(t *testing.T) string {
 // The way that most users will take: the line in plugin.cfg as the README has it, after tsig.
 func TestBuildWithPluginCfg(t *testing.T) {
 	onlyWhole(t, "it builds a CoreDNS")
+	t.Parallel()
 	source := strings.TrimSpace(run(t, ourModule(t), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/coredns/coredns"))
 	tree := filepath.Join(t.TempDir(), "coredns")
 	if err := os.CopyFS(tree, os.DirFS(source)); err != nil {
@@ -85,6 +86,7 @@ func TestBuildWithPluginCfg(t *testing.T) {
 
 func TestOurOwnBinary(t *testing.T) {
 	onlyWhole(t, "it builds a CoreDNS")
+	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "coredns")
 	build(t, ourModule(t), binary, "./cmd/coredns")
 	db := "file " + zone(t, "example.org.", threeAs)

@@ -14,6 +14,7 @@ import (
 // A certificate, a key and a CA that are renewed on disk are used without a reload. They are read
 // every half a minute.
 func TestRenewedCertificatesAreUsed(t *testing.T) {
+	t.Parallel()
 	ca, other := newIssuer(t), newIssuer(t)
 	wanting := certified(ca.forName("www.example.org"))
 	wanting.ClientAuth, wanting.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()

@@ -120,6 +120,7 @@ func documents(t *testing.T) (paths []string) {
 // A new command in a document is run, or somebody has said why not.
 func TestCommandsInTheDocuments(t *testing.T) {
 	onlyWhole(t, "it runs programs that test/install installs")
+	t.Parallel()
 	for _, path := range documents(t) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			d := &document{t: t, blocks: blocksOf(t, path)}

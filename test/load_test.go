@@ -28,12 +28,12 @@ func TestLoadWeights(t *testing.T) {
 		note           string
 	}{
 		{
-			"http", web.check("http", ""),
-			func() { web.replace(0, reporting("0.9")) }, func() { web.replace(0, reporting("0.1")) }, "90% busy",
-		},
-		{
 			"agent", agents.check("agent", ""),
 			func() { agents.replace(0, greeting("up 20%\n")) }, func() { agents.replace(0, greeting("up\n")) }, "asks for 20% of its weight",
+		},
+		{
+			"http", web.check("http", ""),
+			func() { web.replace(0, reporting("0.9")) }, func() { web.replace(0, reporting("0.1")) }, "90% busy",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestLoadWeights(t *testing.T) {
 func TestLoadReportNotValid(t *testing.T) {
 	log := newJournal(t)
 	f := newFarm(t, 3, reporting("57"))
-	k := startChecked(t, rule("policy weighted", "load_weights", f.check("http", "")), "file "+zone(t, "example.org.", f.as("www")))
+	k := startChecked(t, rule("policy weighted", "ttl 1", "load_weights", f.check("http", "")), "file "+zone(t, "example.org.", f.as("www")))
 	k.verdicts(3, 0)
 	invalid := fmt.Sprintf("coredns_balance_load_reports_total{result=%q,zone=\"example.org.\"}", "invalid")
 	eventually(t, "reports that are not valid are counted", func() bool { return k.grown(invalid) >= 3 })

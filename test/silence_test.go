@@ -76,11 +76,12 @@ func TestManyTransitionsAreOneLine(t *testing.T) {
 	f := newFarm(t, n, listening)
 	j := newJournal(t)
 	k := startChecked(t, rule(f.check("tcp", "")), "file "+zone(t, "example.org.", f.as("www")))
-	c := dial(t, "tcp", k.tcp(), "")
 	settle := func(up, down int) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("%d up and %d down", up, down), func() bool {
+			c := dial(t, "tcp", k.tcp(), "") // the server ends connections that are idle
 			c.Ask(query("www.example.org.", dns.TypeA))
+			c.Close()
 			now := counts(t, k.metrics)
 			return now[endpoints("up")] == float64(up) && now[endpoints("down")] == float64(down)
 		})

@@ -10,9 +10,19 @@ import (
 	"time"
 )
 
+// notRaced skips a test under the race detector, which makes it ten times slower and finds nothing
+// in its one goroutine. "make test-go" also runs these tests without the detector.
+func notRaced(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("one goroutine")
+	}
+}
+
 // 500 replicas, of which one in a hundred comes and goes each minute: each endpoint is probed by
 // two to four at any time.
 func TestChurn(t *testing.T) {
+	notRaced(t)
 	if testing.Short() {
 		t.Skip("takes half a minute")
 	}
@@ -105,6 +115,7 @@ func sizeOf(s *Share) (bytes int) {
 // Traffic does not grow with endpoints while nothing changes, and an endpoint takes at most 64
 // bytes.
 func TestSteady(t *testing.T) {
+	notRaced(t)
 	all := 100_000
 	if testing.Short() {
 		all = 10_000

@@ -21,7 +21,7 @@ import (
 
 // Patience is how long a test waits for what must come. It is long enough for a slow machine, so
 // its end means "never".
-const Patience = time.Minute
+const Patience = 2 * time.Minute
 
 // Eventually calls done until it returns true.
 func Eventually(t testing.TB, what string, done func() bool) {

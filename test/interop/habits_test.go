@@ -23,13 +23,14 @@ func TestHabits(t *testing.T) {
 			if c.needs != nil {
 				c.needs(t)
 			}
-			how, queries := asks(t, s, c)
-			row := []string{c.name, how, strconv.Itoa(queries), many(t, s, c), keeps(t, s, c), "does not connect"}
-			if c.goesOn != nil {
-				row[5] = map[bool]string{true: "yes", false: "**no**"}[c.goesOn(t, "four.example.org")]
-			}
-			t.Log(row)
-			table.rows = append(table.rows, row)
+			table.add(t, func() []string {
+				how, queries := asks(t, s, c)
+				row := []string{c.name, how, strconv.Itoa(queries), many(t, s, c), keeps(t, s, c), "does not connect"}
+				if c.goesOn != nil {
+					row[5] = map[bool]string{true: "yes", false: "**no**"}[c.goesOn(t, "four.example.org")]
+				}
+				return row
+			})
 		})
 	}
 	table.compare(t)
@@ -114,21 +115,25 @@ func keeps(t *testing.T, s *server, c client) string {
 func TestResolvedAsksTwiceForAnAlias(t *testing.T) {
 	s := serve(t)
 	nssResolve(t)
-	leads := map[netip.Addr]int{}
-	questions := s.asked("four.example.org", func() {
-		for n := range times {
-			leads[look("cc")(t, fmt.Sprintf("n%d.four.example.org", n), 1)[0][0]]++
+	var asked int
+	var leads map[netip.Addr]int
+	for range attempts {
+		asked, leads = 0, map[netip.Addr]int{}
+		questions := s.asked("four.example.org", func() {
+			for n := range times {
+				leads[look("cc")(t, fmt.Sprintf("n%d.four.example.org", n), 1)[0][0]]++
+			}
+		})
+		for _, q := range questions {
+			if q.rrtype == "A" {
+				asked++
+			}
 		}
-	})
-	asked := 0
-	for _, q := range questions {
-		if q.rrtype == "A" {
-			asked++
+		if asked == 2*times && len(leads) == 2 {
+			return
 		}
 	}
-	if asked != 2*times || len(leads) != 2 {
-		t.Errorf("%d queries for A in %d lookups, leads %v; want two each, and two leads of four", asked, times, leads)
-	}
+	t.Errorf("%d queries for A in %d lookups, leads %v; want two each, and two leads of four", asked, times, leads)
 }
 
 // The JVM keeps an answer for 30 seconds, whatever its TTL.

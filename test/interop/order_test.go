@@ -42,17 +42,18 @@ func TestOrder(t *testing.T) {
 			if c.needs != nil {
 				c.needs(t)
 			}
-			row := []string{c.name}
-			for _, column := range columns {
-				found := c.look(t, column[0]+".example.org", times)
-				set, _, _ := strings.Cut(column[0], ".")
-				row = append(row, order(memberSets[set], found))
-				if t.Failed() || !strings.Contains(row[len(row)-1], "even") {
-					t.Log(column[0], found)
+			table.add(t, func() []string {
+				row := []string{c.name}
+				for _, column := range columns {
+					found := c.look(t, column[0]+".example.org", times)
+					set, _, _ := strings.Cut(column[0], ".")
+					row = append(row, order(memberSets[set], found))
+					if t.Failed() || !strings.Contains(row[len(row)-1], "even") {
+						t.Log(column[0], found)
+					}
 				}
-			}
-			t.Log(row)
-			table.rows = append(table.rows, row)
+				return row
+			})
 		})
 	}
 	table.compare(t)
