@@ -132,7 +132,7 @@ func (r *applied) pastWith(key turnKey, owner string, now *state, n int, memberA
 	} else if now != nil && now.past != nil { // it was evicted
 		*next = *now.past
 	}
-	if told := z.handedOver(owner, key.rrtype); told != nil && !next.failback.Serves() {
+	if told := z.handover.of(z.identity, owner, key.rrtype); told != nil && !next.failback.Serves() && z.failback.Mode != failback.AtOnce {
 		next.failback, next.replica, next.handed = told.state, told.replica, told
 	}
 	if z.slowStart > 0 {
@@ -180,7 +180,7 @@ func (r *applied) failback(owner string, before *past, standings []standing, mem
 	if z.failback.Mode == failback.AtOnce {
 		return failback.Decision{}
 	}
-	look := failback.Look{Now: time.Now(), Awaited: awaited || z.awaitsHandover(), Asked: z.overridesInForce().Failback(owner, z.timeOfDay())}
+	look := failback.Look{Now: time.Now(), Awaited: awaited || z.handover.awaited(), Asked: z.overridesInForce().Failback(owner, z.timeOfDay())}
 	for _, t := range tiersOf(standings, z.minHealthy) {
 		var back []time.Time
 		for _, m := range t.eligible() {

@@ -24,15 +24,15 @@ import (
 // Why a client gets an answer: the query takes the way of every other one, except that it works on
 // copies of the turns, looks verdicts up without a trace, and counts nowhere.
 
-// explain returns the answer that a client would get from each server block that has a rule for the
-// name.
-func (p *statusPage) explain(ctx context.Context, q statuspage.Question) *statuspage.Why {
+// explain returns the answer that a client would get from each of some server blocks that has a
+// rule for the name.
+func explain(ctx context.Context, lives []*life, q statuspage.Question) *statuspage.Why {
 	host, _ := os.Hostname() //nolint:errcheck // empty then
 	why := &statuspage.Why{
 		Version: statuspage.Version, Time: time.Now().UTC(), Host: host, Name: q.Name, Type: dns.TypeToString[q.Type],
 		Client: q.Client.String(), Answers: []statuspage.WhyAnswer{},
 	}
-	for _, r := range rulesFor(newOverview(*p.lives.Load()).rules, q.Name) {
+	for _, r := range rulesFor(newOverview(lives).rules, q.Name) {
 		why.Answers = append(why.Answers, r.explain(ctx, q))
 	}
 	return why

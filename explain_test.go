@@ -24,9 +24,7 @@ func why(t *testing.T, h plugin.Handler, name string, qtype uint16, client strin
 	for _, z := range h.(*Balance).rules.byZone {
 		z.watcher.next.CompareAndSwap(nil, &h.(*Balance).Next)
 	}
-	var page statusPage
-	page.lives.Store(&[]*life{lifeOf(h)})
-	answers := page.explain(context.Background(), statuspage.Question{Name: name, Type: qtype, Client: netip.MustParseAddr(client)}).Answers
+	answers := explain(context.Background(), []*life{lifeOf(h)}, statuspage.Question{Name: name, Type: qtype, Client: netip.MustParseAddr(client)}).Answers
 	if len(answers) != 1 {
 		t.Fatalf("%d answers, want 1", len(answers))
 	}

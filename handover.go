@@ -3,9 +3,7 @@
 package balance
 
 import (
-	"context"
 	"encoding/binary"
-	"hash/fnv"
 	"maps"
 	"strings"
 	"sync"
@@ -13,21 +11,20 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/failback"
-	"github.com/seed-f1518d44/balance/internal/fleet"
 )
 
 // The option failback in a fleet. A replica tells the others for which RRsets a later tier serves.
 // One that has not answered an RRset yet, for example because it has just started, begins with the
 // tier that it was told. Replicas that have answered the RRset go by their own state.
 
-// handover is what the replicas of a fleet tell each other about tiers. Safe for concurrent use.
+// handover is what the other replicas of a fleet have told about tiers. Safe for concurrent use.
 type handover struct {
-	mu    sync.Mutex // one Load at a time
+	ready func() bool // the other replicas have told what they know, or do not come
+
+	mu    sync.Mutex // one load at a time
 	told  atomic.Pointer[map[handedKey]*handed]
 	heard atomic.Bool // another replica has said for which RRsets a later tier serves, perhaps for none
 }
-
-var _ fleet.Keeper = (*handover)(nil)
 
 // handedKey identifies an RRset in all replicas.
 type handedKey struct {
@@ -53,52 +50,12 @@ const (
 	handedFor       = time.Hour // how long what a replica that is gone has said is kept
 )
 
-// identify sets what identifies the rule in all replicas of its fleet. Rules whose tiers differ are
-// different ones: a number would mean another tier.
-func (z *zoneRule) identify(view string) {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(z.zone + "\x00" + view))
-	for _, targets := range z.tiers {
-		_, _ = h.Write([]byte{0})
-		for _, p := range targets {
-			_, _ = h.Write([]byte(p.String() + " "))
-		}
-	}
-	z.identity = h.Sum64()
-}
-
-// Save implements fleet.Keeper: a version, then for each RRset its rule, owner, type and state.
-func (h *handover) Save() []byte {
-	now, identities := time.Now(), make(map[uint64]uint64)
-	for _, l := range runningLives() {
-		for _, z := range l.zones {
-			if z.handover == h {
-				identities[z.scope] = z.identity
-			}
-		}
-	}
-	saved, count := []byte{handoverVersion}, 0
-	for e := range allTurns.pasts() {
-		rule, known := identities[e.scope]
-		p := e.past.Load()
-		if !known || !p.failback.FailedOver() || len(e.owner) > maxOwner {
-			continue
-		}
-		if count++; count > maxHanded {
-			break
-		}
-		saved = binary.BigEndian.AppendUint64(saved, rule)
-		saved = append(append(saved, byte(len(e.owner))), e.owner...)
-		saved = p.failback.Append(binary.BigEndian.AppendUint16(saved, e.key.rrtype), now)
-	}
-	return saved
-}
-
-// Load implements fleet.Keeper. What the replica said before is dropped. If several replicas name a
-// tier for an RRset, the one that began to serve last counts.
-func (h *handover) Load(replica string, saved []byte) {
+// load reads what a replica says, and reports whether it names a tier for RRsets that had none.
+// What the replica said before is dropped. If several replicas name a tier for an RRset, the one
+// that began to serve last counts.
+func (h *handover) load(replica string, saved []byte) (more bool) {
 	if len(saved) == 0 || saved[0] != handoverVersion {
-		return
+		return false
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -110,7 +67,6 @@ func (h *handover) Load(replica string, saved []byte) {
 	maps.DeleteFunc(next, func(key handedKey, t *handed) bool {
 		return t.replica == replica && said[key] == nil || time.Since(t.heard) > handedFor
 	})
-	more := false
 	for key, t := range said {
 		switch before := next[key]; {
 		case before == nil && len(next) < maxHanded:
@@ -122,12 +78,30 @@ func (h *handover) Load(replica string, saved []byte) {
 	}
 	h.told.Store(&next)
 	h.heard.Store(true)
-	if more {
-		h.outdate()
-	}
+	return more
 }
 
-// parseHanded reads what Save wrote. It stops at what it does not understand.
+// of returns what another replica said of an RRset, nil for nothing or if it has been used. h may
+// be nil.
+func (h *handover) of(rule uint64, owner string, rrtype uint16) *handed {
+	if h == nil {
+		return nil
+	}
+	told := h.told.Load()
+	if told == nil {
+		return nil
+	}
+	if t := (*told)[handedKey{rule, strings.ToLower(owner), rrtype}]; t != nil && !t.used.Load() {
+		return t
+	}
+	return nil
+}
+
+// awaited reports whether this replica has just started, and other ones may still say which tiers
+// serve. h may be nil.
+func (h *handover) awaited() bool { return h != nil && h.ready != nil && !h.ready() }
+
+// parseHanded reads what tierKeeper.Save wrote. It stops at what it does not understand.
 func parseHanded(replica string, saved []byte) map[handedKey]*handed {
 	said, now := make(map[handedKey]*handed), time.Now()
 	for len(saved) > 9 && len(said) < maxHanded {
@@ -144,61 +118,4 @@ func parseHanded(replica string, saved []byte) map[handedKey]*handed {
 		said[key], saved = &handed{state: state, replica: replica, heard: now}, rest
 	}
 	return said
-}
-
-// outdate has RRsets looked at again that were answered before this replica joined.
-func (h *handover) outdate() {
-	for _, l := range runningLives() {
-		for _, z := range l.zones {
-			if z.handover == h {
-				z.epoch.Add(1)
-			}
-		}
-	}
-}
-
-// handedOver returns what another replica said of an RRset that this one has no state of, nil for
-// nothing.
-func (z *zoneRule) handedOver(owner string, rrtype uint16) *handed {
-	if z.handover == nil || z.failback.Mode == failback.AtOnce {
-		return nil
-	}
-	told := z.handover.told.Load()
-	if told == nil {
-		return nil
-	}
-	if t := (*told)[handedKey{z.identity, strings.ToLower(owner), rrtype}]; t != nil && !t.used.Load() {
-		return t
-	}
-	return nil
-}
-
-// awaitsHandover reports whether this replica has just started, and other ones may still say which
-// tiers serve.
-func (z *zoneRule) awaitsHandover() bool {
-	if z.handover == nil {
-		return false
-	}
-	r := inFleet.current.Load()
-	return r != nil && !r.ready()
-}
-
-// warnOfSilence warns, once this replica has joined its fleet or has tried for long enough, that no
-// other one has told which tiers serve.
-func (l *life) warnOfSilence(ctx context.Context) {
-	for !l.replica.ready() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(untilReady):
-		}
-	}
-	if l.replica.handover.heard.Load() {
-		return
-	}
-	for _, r := range l.rules {
-		if r.failback.Mode == failback.Manual {
-			log.Warningf("%s: failback: no other replica of the fleet says which tiers serve, so RRsets begin at the first healthy one", r.options["failback"])
-		}
-	}
 }

@@ -53,11 +53,11 @@ func TestFailbackHandedOver(t *testing.T) {
 		v.downs("")
 		tierOf(t, h)
 		wait(time.Hour)
-		saved := other.Save()
+		saved := tierKeeper{other}.Save()
 
 		freshTurns(t)
 		h, v, here := handingOver(t, options)
-		here.Load("dns-1", saved)
+		tierKeeper{here}.Load("dns-1", saved)
 		if got := tierOf(t, h); got != "cd" {
 			t.Errorf("the first answer has %s, want cd", got)
 		}
@@ -66,7 +66,7 @@ func TestFailbackHandedOver(t *testing.T) {
 		if !strings.Contains(steps, "waits for an operator; it was serving at replica dns-1, from which this one took it over") {
 			t.Errorf("why says %s", steps)
 		}
-		if again := here.Save(); len(parseHanded("", again[1:])) != 1 {
+		if again := (tierKeeper{here}).Save(); len(parseHanded("", again[1:])) != 1 {
 			t.Errorf("it hands over %q, was handed %q", again, saved)
 		}
 		v.downs("cd")
@@ -74,7 +74,7 @@ func TestFailbackHandedOver(t *testing.T) {
 			t.Errorf("%s answers, want ab: the tier that was taken over failed", got)
 		}
 		v.downs("")
-		here.Load("dns-1", saved)
+		tierKeeper{here}.Load("dns-1", saved)
 		if got := tierOf(t, h); got != "ab" {
 			t.Errorf("%s answers, want ab: this replica has a state of its own", got)
 		}
@@ -89,18 +89,17 @@ func TestFailbackHandedOverLate(t *testing.T) {
 		h, v, other := handingOver(t, options)
 		v.downs("ab")
 		tierOf(t, h)
-		saved := other.Save()
+		saved := tierKeeper{other}.Save()
 
 		freshTurns(t)
 		h, _, here := handingOver(t, options)
 		opening := &replica{handover: here}
 		opening.session.Store(&session{carrier: new(gossip.Carrier), opened: time.Now()})
-		inFleet.current.Store(opening)
-		defer inFleet.current.Store(nil)
+		here.ready = opening.ready
 		if got := tierOf(t, h); got != "ab" {
 			t.Errorf("%s answers before anybody has said anything, want ab", got)
 		}
-		here.Load("dns-1", saved)
+		tierKeeper{here}.Load("dns-1", saved)
 		if got := tierOf(t, h); got != "cd" {
 			t.Errorf("%s answers once another replica has named its tier, want cd", got)
 		}
@@ -116,25 +115,25 @@ func TestFailbackHandedOverBySeveral(t *testing.T) {
 		h, v, other := handingOver(t, options)
 		v.downs("ab")
 		tierOf(t, h)
-		early := other.Save()
+		early := tierKeeper{other}.Save()
 		wait(time.Minute)
-		late := other.Save() // says that it began a minute ago
+		late := tierKeeper{other}.Save() // says that it began a minute ago
 		z := h.(*Balance).rules.only.zoneRule
 		for name, tc := range map[string]struct {
 			load func(*handover)
 			want string
 		}{
-			"the later one last":   {func(h *handover) { h.Load("old", late); h.Load("new", early) }, "new"},
-			"the later one first":  {func(h *handover) { h.Load("new", early); h.Load("old", late) }, "new"},
-			"it takes it back":     {func(h *handover) { h.Load("new", early); h.Load("new", []byte{handoverVersion}) }, ""},
-			"it is gone":           {func(h *handover) { h.Load("new", early); wait(2 * handedFor); h.Load("old", []byte{handoverVersion}) }, ""},
-			"it talks differently": {func(h *handover) { h.Load("new", append([]byte{handoverVersion + 1}, early[1:]...)) }, ""},
-			"it breaks off":        {func(h *handover) { h.Load("new", early[:len(early)-1]) }, ""},
+			"the later one last":   {func(h *handover) { h.load("old", late); h.load("new", early) }, "new"},
+			"the later one first":  {func(h *handover) { h.load("new", early); h.load("old", late) }, "new"},
+			"it takes it back":     {func(h *handover) { h.load("new", early); h.load("new", []byte{handoverVersion}) }, ""},
+			"it is gone":           {func(h *handover) { h.load("new", early); wait(2 * handedFor); h.load("old", []byte{handoverVersion}) }, ""},
+			"it talks differently": {func(h *handover) { h.load("new", append([]byte{handoverVersion + 1}, early[1:]...)) }, ""},
+			"it breaks off":        {func(h *handover) { h.load("new", early[:len(early)-1]) }, ""},
 		} {
 			z.handover = new(handover)
 			tc.load(z.handover)
 			got := ""
-			if told := z.handedOver("WWW.h.", dns.TypeA); told != nil {
+			if told := z.handover.of(z.identity, "WWW.h.", dns.TypeA); told != nil {
 				got = told.replica
 			}
 			if got != tc.want {
@@ -173,8 +172,8 @@ func TestHandoverIsBounded(t *testing.T) {
 	}
 	h := new(handover)
 	for i := range 3 {
-		h.Load(fmt.Sprint("dns-", i), append([]byte{handoverVersion}, said[i*len(said)/9:]...))
-		h.Load(fmt.Sprint("dns-", i), append([]byte{handoverVersion}, said...))
+		h.load(fmt.Sprint("dns-", i), append([]byte{handoverVersion}, said[i*len(said)/9:]...))
+		h.load(fmt.Sprint("dns-", i), append([]byte{handoverVersion}, said...))
 	}
 	if got := len(*h.told.Load()); got != maxHanded {
 		t.Errorf("%d RRsets are kept, want %d", got, maxHanded)
@@ -185,7 +184,7 @@ func FuzzHandover(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00\x01\x02h.\x00\x01\x01\x01\x01\x00"))
 	f.Fuzz(func(t *testing.T, saved []byte) {
 		h := new(handover)
-		h.Load("dns-1", saved)
+		h.load("dns-1", saved)
 		if told := h.told.Load(); told != nil && len(*told) > maxHanded {
 			t.Errorf("%d RRsets", len(*told))
 		}

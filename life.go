@@ -3,45 +3,16 @@
 package balance
 
 import (
-	"cmp"
 	"context"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coredns/caddy"
 
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/stack"
 )
-
-// life is what runs in the background for a server block, from its start to its end. Caddy starts a
-// new server before it stops the old one. If the new one does not come up, Caddy tells only the old
-// one, which may not have this plugin. So a life also ends by itself if its server neither came up
-// nor was asked anything within comesUpWithin, or within lastChance once another server starts.
-type life struct {
-	rules   []*rule
-	zones   map[string]*zoneRule
-	startup *startup // nil in tests without a server
-
-	servers    []string // where the block listens, for people
-	view       string   // its view
-	blockZones []string // of the block
-	replica    *replica // this process in the fleet of the rules; nil if they are in none
-
-	began uint64 // counts those that started
-
-	joined   atomic.Bool // its rules take part in their checks
-	mu       sync.Mutex  // on a signal, Caddy stops servers in another goroutine
-	cancel   context.CancelFunc
-	tasks    sync.WaitGroup
-	stopped  sync.Once
-	deadline *time.Timer             // ends it unless its server came up
-	before   atomic.Pointer[[]*life] // those that ran when a restart of the server began
-}
-
-// startup is the start of a server, which its lives share. Safe for concurrent use.
-type startup struct{ done atomic.Bool }
 
 const (
 	comesUpWithin = 5 * time.Minute // from the start of a server's plugins until it serves, at most
@@ -79,13 +50,6 @@ func cameUp(instance *caddy.Instance) {
 	}
 }
 
-// lives are those that run.
-var lives = struct {
-	sync.Mutex
-	running map[*life]struct{}
-	started uint64
-}{running: make(map[*life]struct{})}
-
 // startupKey is where a server keeps its startup.
 type startupKey struct{}
 
@@ -109,13 +73,13 @@ func (l *life) start() error {
 	if err := pages.join(l); err != nil {
 		return err
 	}
-	if err := inFleet.join(l); err != nil {
+	if err := l.joinFleet(); err != nil {
 		pages.leave(l)
 		return err
 	}
 	if err := l.startLocalities(); err != nil {
 		pages.leave(l)
-		inFleet.leave(l)
+		l.leaveFleet()
 		return err
 	}
 	if l.startup != nil {
@@ -147,6 +111,48 @@ func (l *life) start() error {
 		l.tasks.Go(func() { task(ctx) })
 	}
 	return nil
+}
+
+// inFleet are the replicas that the rules that run make of this process.
+var inFleet = replicas{around: surroundings{
+	resolve: resolveForFleet, localityOf: localityOfAddress,
+	keeper: func(told *handover) fleet.Keeper { return tierKeeper{told} },
+}}
+
+// joinFleet joins the fleet of the life's rules, if they have one.
+func (l *life) joinFleet() error {
+	block := l.fleetBlock()
+	if block == nil {
+		return nil
+	}
+	r, err := inFleet.join(l, block)
+	l.replica = r
+	return err
+}
+
+func (l *life) leaveFleet() {
+	if l.replica != nil {
+		inFleet.leave(l)
+	}
+}
+
+// fleetBlock returns what the Corefile says about the fleet of the life's rules, nil if they are in
+// none.
+func (l *life) fleetBlock() *fleetBlock {
+	for _, r := range l.rules {
+		if r.fleet != nil {
+			return r.fleet.block
+		}
+	}
+	return nil
+}
+
+// hubOf returns the hub of a rule's fleet, nil if the rule is in none. Its life has joined it.
+func (l *life) hubOf(r *rule) *fleet.Fleet {
+	if r.fleet == nil || l.replica == nil {
+		return nil
+	}
+	return l.replica.hub
 }
 
 // startLocalities starts to find the localities of addresses. It returns an error if a cluster
@@ -181,7 +187,7 @@ func (l *life) stop() {
 		delete(lives.running, l)
 		lives.Unlock()
 		pages.leave(l)
-		inFleet.leave(l)
+		l.leaveFleet()
 		if l.startup != nil {
 			stack.Release()
 		}
@@ -246,15 +252,4 @@ func (l *life) giveUp() {
 	if !l.isUp() {
 		l.stop()
 	}
-}
-
-// runningLives returns those that run, in the order that they started.
-func runningLives() (all []*life) {
-	lives.Lock()
-	defer lives.Unlock()
-	for l := range lives.running {
-		all = append(all, l)
-	}
-	slices.SortFunc(all, func(a, b *life) int { return cmp.Compare(a.began, b.began) })
-	return all
 }

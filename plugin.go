@@ -56,7 +56,7 @@
 //	prefer.go       preferences; condition.go when, near.go and spill.go prefer locality
 //	localities.go   which locality an address is in
 //	past.go         slow_start, damp and failback, which depend on the past of members;
-//	                handover.go what replicas of a fleet tell each other about failback
+//	                handover.go what other replicas of a fleet have told about failback
 //	load.go         weights that follow the load that members report
 //	fit.go, ttl.go, alldown.go, chain.go, observe.go   an option or a step each
 //
@@ -76,9 +76,9 @@
 // Life:
 //
 //	health.go       what a rule asks of internal/health; watch.go names resolved from the start
-//	life.go         what starts and stops with a server
-//	replica.go      this process in its fleet; resolve.go the names of other replicas
-//	voters.go       the fleet for the page
+//	life.go         what starts and stops with a server; lives.go what runs
+//	replica.go      this process in its fleet; resolve.go what it asks of the rules that run
+//	keeper.go       what replicas tell each other about failback; voters.go the fleet for the page
 package balance
 
 import (

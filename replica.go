@@ -25,6 +25,7 @@ type replica struct {
 	name     string // of the fleet
 	hub      *fleet.Fleet
 	handover *handover
+	around   *surroundings
 	session  atomic.Pointer[session] // nil while it has no sockets
 
 	// Guarded by the lock of replicas.
@@ -43,10 +44,17 @@ type session struct {
 	tasks   *sync.WaitGroup
 }
 
-// replicaUser is the life of a server block that takes part, and what its Corefile says.
+// replicaUser is a server block that takes part, and what its Corefile says.
 type replicaUser struct {
-	life  *life
-	block *fleetBlock
+	member any // identifies it
+	block  *fleetBlock
+}
+
+// surroundings is what a replica asks of the rules that run.
+type surroundings struct {
+	resolve    gossip.Resolver
+	localityOf func(addr netip.Addr) string
+	keeper     func(told *handover) fleet.Keeper
 }
 
 const (
@@ -61,12 +69,12 @@ const (
 // replicas are those of the process: one, or two while a reload replaces one fleet by another. Safe
 // for concurrent use.
 type replicas struct {
+	around surroundings
+
 	mu      sync.Mutex
 	all     []*replica              // the oldest first; only that one has sockets
 	current atomic.Pointer[replica] // the oldest; nil if there is none
 }
-
-var inFleet replicas
 
 // replicaName is the name of this process in its fleet. A process that starts again is another
 // replica.
@@ -92,40 +100,30 @@ func plainName(host string) string {
 	return string(plain)
 }
 
-// fleetBlock returns what the Corefile says about the fleet of the life's rules, nil if they are in
-// none.
-func (l *life) fleetBlock() *fleetBlock {
-	for _, r := range l.rules {
-		if r.fleet != nil {
-			return r.fleet.block
-		}
-	}
-	return nil
-}
-
-// join has a life take part in the fleet of its rules, if they have one. It returns an error if the
-// sockets cannot be opened.
-func (p *replicas) join(l *life) error {
-	block := l.fleetBlock()
-	if block == nil {
-		return nil
-	}
+// join has a member take part in the fleet of its block, and returns the replica. It returns an
+// error if the sockets cannot be opened.
+func (p *replicas) join(member any, block *fleetBlock) (*replica, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := p.named(block.name)
 	if r == nil {
-		r = &replica{name: block.name, hub: fleet.New(block.config()), handover: new(handover)}
-		r.hub.Keep(handoverName, r.handover)
+		r = p.newReplica(block)
 		p.all = append(p.all, r)
 	}
-	r.users = append(r.users, replicaUser{l, block})
+	r.users = append(r.users, replicaUser{member, block})
 	if err := p.tryOut(r, block); err != nil {
-		p.remove(l)
-		return &lineError{block.place("listen"), err}
+		p.remove(member)
+		return nil, &lineError{block.place("listen"), err}
 	}
-	l.replica = r
 	p.current.Store(p.all[0])
-	return nil
+	return r, nil
+}
+
+func (p *replicas) newReplica(block *fleetBlock) *replica {
+	r := &replica{name: block.name, hub: fleet.New(block.config()), handover: new(handover), around: &p.around}
+	r.handover.ready = r.ready
+	r.hub.Keep(handoverName, p.around.keeper(r.handover))
+	return r
 }
 
 // tryOut opens the sockets of the first replica, and makes sure that others can be opened later.
@@ -171,21 +169,18 @@ func (p *replicas) named(name string) *replica {
 	return p.all[at]
 }
 
-// leave ends what join began. The last life of a fleet leaves it.
-func (p *replicas) leave(l *life) {
-	if l.replica == nil {
-		return
-	}
+// leave ends what join began. The last member of a fleet leaves it.
+func (p *replicas) leave(member any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remove(l)
+	p.remove(member)
 	p.settle()
 }
 
-// remove removes a life, and closes the replica that no life uses any more.
-func (p *replicas) remove(l *life) {
+// remove removes a member, and closes the replica that nobody uses any more.
+func (p *replicas) remove(member any) {
 	for _, r := range p.all {
-		r.users = slices.DeleteFunc(r.users, func(u replicaUser) bool { return u.life == l })
+		r.users = slices.DeleteFunc(r.users, func(u replicaUser) bool { return u.member == member })
 		if len(r.users) == 0 {
 			r.close()
 		}
@@ -193,7 +188,7 @@ func (p *replicas) remove(l *life) {
 	p.all = slices.DeleteFunc(p.all, func(r *replica) bool { return len(r.users) == 0 })
 }
 
-// settle puts into force what the oldest life's Corefile says.
+// settle puts into force what the oldest member's Corefile says.
 func (p *replicas) settle() {
 	if len(p.all) == 0 {
 		p.current.Store(nil)
@@ -292,7 +287,7 @@ func (b *fleetBlock) options(resolve gossip.Resolver) gossip.Options {
 // open opens the sockets of a replica, which joins the fleet.
 func (p *replicas) open(r *replica, block *fleetBlock) error {
 	var carrier *gossip.Carrier
-	options := block.options(resolveForFleet)
+	options := block.options(p.around.resolve)
 	options.Moved = func(to netip.AddrPort) { go p.moved(carrier, to) }
 	carrier, err := gossip.Listen(options)
 	if err != nil {
@@ -319,7 +314,7 @@ func (r *replica) begin(block *fleetBlock, carrier *gossip.Carrier, opened time.
 		s.tasks.Go(func() { block.keys.Poll(ctx) })
 	}
 	if block.locality == "" {
-		s.tasks.Go(func() { followLocality(ctx, carrier) })
+		s.tasks.Go(func() { followLocality(ctx, carrier, r.around.localityOf) })
 	}
 	r.session.Store(s)
 }
@@ -365,12 +360,12 @@ func (r *replica) ready() bool {
 
 // followLocality tells others the locality of the address that this replica advertises, which
 // depends on the nodes of a cluster if localities come from there.
-func followLocality(ctx context.Context, carrier *gossip.Carrier) {
+func followLocality(ctx context.Context, carrier *gossip.Carrier, localityOf func(netip.Addr) string) {
 	ticks := time.NewTicker(localityPeriod)
 	defer ticks.Stop()
 	for {
 		if at := carrier.Advertised(); at.IsValid() {
-			carrier.SetLocality(localityOfAddress(at.Addr()))
+			carrier.SetLocality(localityOf(at.Addr()))
 		}
 		select {
 		case <-ctx.Done():
@@ -378,25 +373,4 @@ func followLocality(ctx context.Context, carrier *gossip.Carrier) {
 		case <-ticks.C:
 		}
 	}
-}
-
-// localityOfAddress returns the locality that the first stanza with localities knows for an
-// address, which may be none.
-func localityOfAddress(addr netip.Addr) string {
-	for _, l := range runningLives() {
-		for _, r := range l.rules {
-			if place := r.localities.of(addr); place.Known() {
-				return place.String()
-			}
-		}
-	}
-	return ""
-}
-
-// hubOf returns the hub of a rule's fleet, nil if the rule is in none. Its life has joined it.
-func (l *life) hubOf(r *rule) *fleet.Fleet {
-	if r.fleet == nil || l.replica == nil {
-		return nil
-	}
-	return l.replica.hub
 }

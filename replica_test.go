@@ -45,10 +45,12 @@ func loopbackFleet(t *testing.T, port uint16, more string) *life {
 	return inFleetOf(t, "dns", fmt.Sprintf("join 127.0.0.1\nlisten 127.0.0.1:%d\n%s", port, more))
 }
 
+func newReplicas() *replicas { return &replicas{around: inFleet.around} }
+
 func mustJoin(t *testing.T, p *replicas, lives ...*life) {
 	t.Helper()
 	for _, l := range lives {
-		if err := p.join(l); err != nil {
+		if _, err := p.join(l, l.fleetBlock()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,7 +62,7 @@ func (p *replicas) probersOf() int { return p.current.Load().hub.Snapshot().Prob
 // A reload keeps the replica in its fleet. What the new Corefile changes is in force once the old
 // server is gone.
 func TestFleetOverReload(t *testing.T) {
-	p, port := new(replicas), freePort(t)
+	p, port := newReplicas(), freePort(t)
 	first, other := loopbackFleet(t, port, "probers 2"), loopbackFleet(t, port, "probers 2")
 	mustJoin(t, p, first, other)
 	before := p.current.Load().session.Load().carrier
@@ -82,7 +84,7 @@ func TestFleetOverReload(t *testing.T) {
 
 // A reload that fails changes nothing, not even where the replica listens.
 func TestFleetAfterFailedReload(t *testing.T) {
-	p := new(replicas)
+	p := newReplicas()
 	first := loopbackFleet(t, freePort(t), "probers 2")
 	mustJoin(t, p, first)
 	defer p.leave(first)
@@ -101,7 +103,7 @@ func TestFleetAfterFailedReload(t *testing.T) {
 
 // Another address, or another fleet, takes the place of the one before.
 func TestFleetMoves(t *testing.T) {
-	p, port := new(replicas), freePort(t)
+	p, port := newReplicas(), freePort(t)
 	first := loopbackFleet(t, freePort(t), "")
 	second := loopbackFleet(t, port, "")
 	third := inFleetOf(t, "web", fmt.Sprintf("join 127.0.0.1\nlisten 127.0.0.1:%d", port))
@@ -127,14 +129,15 @@ func TestFleetPortInUse(t *testing.T) {
 	defer busy.Close()
 	port := busy.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 	want := fmt.Sprintf("Testfile:7: fleet: cannot listen on 127.0.0.1:%d: address already in use", port)
-	p := new(replicas)
-	if err := p.join(loopbackFleet(t, port, "")); err == nil || err.Error() != want {
+	p := newReplicas()
+	refused := loopbackFleet(t, port, "")
+	if _, err := p.join(refused, refused.fleetBlock()); err == nil || err.Error() != want {
 		t.Errorf("at the start: %v, want %s", err, want)
 	}
 	running := loopbackFleet(t, freePort(t), "")
 	mustJoin(t, p, running)
 	defer p.leave(running)
-	if err := p.join(loopbackFleet(t, port, "")); err == nil || err.Error() != want {
+	if _, err := p.join(refused, refused.fleetBlock()); err == nil || err.Error() != want {
 		t.Errorf("at a reload: %v, want %s", err, want)
 	}
 }
@@ -148,7 +151,7 @@ func TestFleetOpensLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	p := new(replicas)
+	p := newReplicas()
 	running := loopbackFleet(t, freePort(t), "")
 	mustJoin(t, p, running)
 	r := p.current.Load()
@@ -170,10 +173,9 @@ func TestFleetOpensLater(t *testing.T) {
 
 // Without a fleet nothing is there.
 func TestNoFleet(t *testing.T) {
-	p, l := new(replicas), &life{rules: []*rule{parsedRule(t, "balance")}}
-	mustJoin(t, p, l)
-	if p.leave(l); p.current.Load() != nil || l.hubOf(l.rules[0]) != nil {
-		t.Error("there is a fleet")
+	l := &life{rules: []*rule{parsedRule(t, "balance")}}
+	if err := l.joinFleet(); err != nil || l.replica != nil || l.hubOf(l.rules[0]) != nil {
+		t.Errorf("there is a fleet, %v", err)
 	}
 }
 
@@ -198,7 +200,7 @@ func TestFleetKeysChange(t *testing.T) {
 
 // A replica that finds no other is ready at once if there is none to be found, else after a while.
 func TestFleetReady(t *testing.T) {
-	p := new(replicas)
+	p := newReplicas()
 	alone := loopbackFleet(t, gossip.DefaultPort, "") // joins itself
 	mustJoin(t, p, alone)
 	defer p.leave(alone)

@@ -12,6 +12,8 @@ import (
 	"github.com/miekg/dns"
 )
 
+// What a replica of a fleet asks of the rules that run.
+
 // resolveForFleet returns the addresses of a name that other replicas are behind: as this server
 // itself answers if it has a zone for it, which it may only after a while, else as this host's
 // resolver does.
@@ -61,4 +63,17 @@ func (z *zoneRule) addressesOf(ctx context.Context, name string) (addrs []netip.
 		}
 	}
 	return addrs, known || len(addrs) > 0
+}
+
+// localityOfAddress returns the locality that the first stanza with localities knows for an
+// address, which may be none.
+func localityOfAddress(addr netip.Addr) string {
+	for _, l := range runningLives() {
+		for _, r := range l.rules {
+			if place := r.localities.of(addr); place.Known() {
+				return place.String()
+			}
+		}
+	}
+	return ""
 }

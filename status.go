@@ -137,7 +137,7 @@ func (p *statusPages) leave(l *life) {
 }
 
 func (p *statusPage) start(at netip.AddrPort) error {
-	server, err := statuspage.Listen(at, p.document, p.explain)
+	server, err := statuspage.Listen(at, p.document, p.why)
 	if err != nil {
 		return err
 	}
@@ -158,6 +158,11 @@ func (p *statusPage) document() *statuspage.Document {
 			return document
 		}
 	}
+}
+
+// why returns the answer that a client would get.
+func (p *statusPage) why(ctx context.Context, q statuspage.Question) *statuspage.Why {
+	return explain(ctx, *p.lives.Load(), q)
 }
 
 func (p *statusPage) stop() {
