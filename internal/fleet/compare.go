@@ -16,8 +16,8 @@ const (
 	mostAgain         = 3  // times that a replica asks again before the next heartbeat
 )
 
-// compared is the state of comparing digests with a peer.
-type compared struct {
+// comparison is the state of comparing digests with a peer.
+type comparison struct {
 	asked    time.Duration // when this replica last asked the peer
 	answered time.Duration // when it last answered the peer
 	waits    bool          // for the end of the peer's answer
@@ -64,7 +64,7 @@ func (r *refusals) forget(endpoint uint64) {
 func (s *Share) Reconsider() {
 	s.mergeAgain()
 	for i := range s.peers[1:] {
-		if p := &s.peers[1+i]; p.refused.sum != 0 || p.waits {
+		if p := &s.peers[1+i]; p.refused.sum != 0 || p.comparing.waits {
 			p.refused = refusals{}
 			s.compare(uint16(1 + i))
 		}
@@ -74,10 +74,10 @@ func (s *Share) Reconsider() {
 // askAgain asks peers again whose answers are late.
 func (s *Share) askAgain(now time.Duration) {
 	for i := range s.peers[1:] {
-		if p := &s.peers[1+i]; p.waits && p.again < mostAgain && now-p.asked >= tick {
-			again := p.again + 1
+		if p := &s.peers[1+i]; p.comparing.waits && p.comparing.again < mostAgain && now-p.comparing.asked >= tick {
+			again := p.comparing.again + 1
 			s.compare(uint16(1 + i))
-			p.again = again
+			p.comparing.again = again
 		}
 	}
 }
@@ -85,7 +85,7 @@ func (s *Share) askAgain(now time.Duration) {
 // compare asks a peer for its claims that this replica has neither taken nor refused.
 func (s *Share) compare(i uint16) {
 	p := &s.peers[i]
-	p.compared = compared{asked: s.host.Now(), answered: p.answered, waits: true}
+	p.comparing = comparison{asked: s.host.Now(), answered: p.comparing.answered, waits: true}
 	bits := uint8(fewBits)
 	if p.claims >= manyClaims {
 		bits = manyBits
@@ -123,10 +123,10 @@ func (s *Share) sums(i uint16, bits uint8) []uint64 {
 func (s *Share) answer(i uint16, r *reader) {
 	key, bits := r.uint64(), r.byte()
 	p, now := &s.peers[i], s.host.Now()
-	if r.bad || key != s.self || bits > manyBits || len(r.rest) != 8<<bits || now-p.answered < tick/2 {
+	if r.bad || key != s.self || bits > manyBits || len(r.rest) != 8<<bits || now-p.comparing.answered < tick/2 {
 		return
 	}
-	p.answered = now
+	p.comparing.answered = now
 	s.flush()
 	differs := make([]bool, 1<<bits)
 	for b, sum := range s.sums(0, bits) {
@@ -198,7 +198,7 @@ func (s *Share) hearBucket(i uint16, r *reader, all *bucketClaims) {
 	}
 	if all.buckets == nil {
 		all.buckets, all.named = make(map[uint32]bool), make(map[uint32]bool)
-		s.peers[i].received++
+		s.peers[i].comparing.received++
 	}
 	all.bits = bits
 	refused := uint64(0)
@@ -238,7 +238,7 @@ func (s *Share) finish(i uint16, all *bucketClaims) {
 // hearEnd takes the end of a peer's answer, with the number of messages before it.
 func (s *Share) hearEnd(i uint16, r *reader) {
 	messages := r.uvarint()
-	if p := &s.peers[i]; !r.bad && uint64(p.received) >= messages {
-		p.waits = false
+	if p := &s.peers[i]; !r.bad && uint64(p.comparing.received) >= messages {
+		p.comparing.waits = false
 	}
 }

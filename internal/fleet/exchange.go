@@ -13,9 +13,9 @@ import (
 // another sum replies with a sum for each bucket of endpoints, and gets the claims of the buckets
 // that differ. That also repairs claims that overtook each other.
 
-// incoming is a message about a check.
+// incoming is a message of another replica about the check of a share.
 type incoming struct {
-	header
+	sender   uint64
 	sections []byte
 }
 
@@ -83,7 +83,7 @@ func (s *Share) look(now time.Duration) {
 			s.judge(n, "")
 		}
 	}
-	for n := range s.open {
+	for n := range s.disputes {
 		if s.staysShort(n) {
 			s.judge(n, "")
 		}
@@ -129,7 +129,7 @@ func (s *Share) meet(m Replica) {
 			return
 		}
 		s.byKey[key] = i
-		s.peers[i] = peer{key: key, name: m.Name, heard: s.host.Now(), compared: compared{asked: -tick, answered: -tick}}
+		s.peers[i] = peer{key: key, name: m.Name, heard: s.host.Now(), comparing: comparison{asked: -tick, answered: -tick}}
 		s.tell(i, s.appendBeat(nil))
 	}
 	s.peers[i].live, s.peers[i].locality = true, m.Locality
@@ -287,8 +287,8 @@ func (s *Share) hearBeat(i uint16, r *reader) {
 	s.unranked = s.unranked || !before.has || before.doubts != p.doubts
 	switch {
 	case sum == p.sum+p.refused.sum:
-		p.waits = false
-	case (!p.waits || p.again == mostAgain) && p.heard-p.asked >= tick:
+		p.comparing.waits = false
+	case (!p.comparing.waits || p.comparing.again == mostAgain) && p.heard-p.comparing.asked >= tick:
 		s.compare(i)
 	}
 }
@@ -297,7 +297,7 @@ func (s *Share) hearBeat(i uint16, r *reader) {
 // are what the others go by.
 func (s *Share) ties() (all []claim) {
 	const most = 48 // they fit into a datagram beside a heartbeat
-	for n, d := range s.open {
+	for n, d := range s.disputes {
 		if len(all) == most {
 			break
 		}
@@ -311,7 +311,7 @@ func (s *Share) ties() (all []claim) {
 // hearContested takes the verdicts that a peer goes by while votes are tied.
 func (s *Share) hearContested(i uint16, r *reader) {
 	r.claims(func(c claim) {
-		if n, known := s.host.Find(c.at); known && s.open[n].tied && c.opinion.Verdict != None && s.leads(n, i) {
+		if n, known := s.host.Find(c.at); known && s.disputes[n].tied && c.opinion.Verdict != None && s.leads(n, i) {
 			s.collect(&s.ballots[n], s.assignedTo(n))
 			s.settle(n, c.opinion.Verdict, "")
 		}

@@ -269,3 +269,71 @@ func TestBeatFitsIntoDatagram(t *testing.T) {
 		}
 	})
 }
+
+// However endpoints come and go, and whatever is lost, late or refused: in the end each replica
+// holds of the others' claims all that it admits, and asks for nothing.
+func TestClaimsConverge(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { converges(t, rand.New(rand.NewPCG(seed, 3))) })
+		})
+	}
+}
+
+func converges(t *testing.T, rng *rand.Rand) {
+	w := newNetwork(t, 4)
+	w.rand, w.loss, w.jitter = rng, 0.3, 2*time.Second
+	all := endpoints(200)
+	for i, n := range w.nodes[1:] {
+		n.allow = func(at netip.AddrPort) bool { return int(at.Addr().As4()[3])%4 != i }
+	}
+	w.down = func(from *node, at netip.AddrPort) bool { return rng.IntN(20) == 0 }
+	for range 300 {
+		for range rng.IntN(8) {
+			n, at := w.nodes[rng.IntN(4)], all[rng.IntN(len(all))]
+			switch i, known := n.byPair[at]; {
+			case rng.IntN(3) > 0 && (n.allow == nil || n.allow(at)):
+				n.see(at)
+			case known && n.share.WantedElsewhere(i):
+				n.share.SetWanted(i, false)
+			default:
+				n.forget(at)
+			}
+		}
+		w.run(200 * time.Millisecond)
+	}
+	w.loss, w.jitter, w.delay = 0, 0, time.Millisecond
+	w.down = func(_ *node, at netip.AddrPort) bool { return at == all[0] }
+	w.run(30 * time.Second)
+	for _, n := range w.nodes {
+		for i := range n.share.peers[1:] {
+			heldAreTold(t, n, uint16(1+i), w)
+		}
+	}
+}
+
+// heldAreTold fails the test unless a replica holds the claims of a peer that it admits, and no
+// others.
+func heldAreTold(t *testing.T, n *node, i uint16, w *network) {
+	t.Helper()
+	p := &n.share.peers[i]
+	var other *node
+	for _, one := range w.nodes {
+		if one.name == p.name {
+			other = one
+		}
+	}
+	if p.comparing.waits || p.sum+p.refused.sum != other.share.peers[0].sum {
+		t.Errorf("%s holds %x of %s and refuses %x, want %x; waits: %v", n.name, p.sum, p.name, p.refused.sum, other.share.peers[0].sum, p.comparing.waits)
+	}
+	for at, k := range other.byPair {
+		told, wanted := other.share.ballots[k].of(0), other.share.peers[0].wants.has(k)
+		m, known := n.byPair[at]
+		switch {
+		case !known && wanted && (n.allow == nil || n.allow(at)):
+			t.Errorf("%s does not know %s, which %s wants", n.name, at, p.name)
+		case known && (n.share.ballots[m].of(i) != told || p.wants.has(m) != wanted):
+			t.Errorf("%s: %s says %v, wants it: %v; %s holds %v and %v", at, p.name, told, wanted, n.name, n.share.ballots[m].of(i), p.wants.has(m))
+		}
+	}
+}

@@ -279,7 +279,7 @@ func (f *Fleet) Hear(message []byte) {
 	case h.check == 0:
 		f.hearCounts(h.sender, rest)
 	case s != nil:
-		s.deliver(incoming{h, slices.Clone(rest.rest)})
+		s.deliver(incoming{h.sender, slices.Clone(rest.rest)})
 	default:
 		f.noteForeign(h, rest)
 	}

@@ -65,12 +65,12 @@ func (s *Share) decide(n uint32, assigned []uint16, text string) {
 		if _, known := s.bare[n]; !known {
 			s.bare[n] = s.host.Now()
 		}
-		delete(s.open, n)
+		delete(s.disputes, n)
 		return
 	case short || !certain || differ(s.votes):
 		s.dispute(n, short || !certain, short)
 	default:
-		delete(s.open, n)
+		delete(s.disputes, n)
 	}
 	delete(s.bare, n)
 	s.settle(n, tally(s.votes, quorum, b.decided.Verdict), text)
@@ -79,7 +79,7 @@ func (s *Share) decide(n uint32, assigned []uint16, text string) {
 // staysShort reports whether the votes on an endpoint have made no quorum for longer than it takes
 // to probe it.
 func (s *Share) staysShort(n uint32) bool {
-	since := s.open[n].short
+	since := s.disputes[n].short
 	return since > 0 && s.host.Now()-since > s.check.Interval+s.check.Timeout
 }
 

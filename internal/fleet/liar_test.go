@@ -64,8 +64,8 @@ func liesFor(t *testing.T, rng *rand.Rand) {
 		if n.flips > 150 {
 			t.Errorf("%s changed %d verdicts", n.name, n.flips)
 		}
-		if s := n.share; len(s.peers) != 6 || len(s.texts) > len(all) || len(s.changed) > len(all) || len(s.open) > len(all) || len(s.bare) > len(all) {
-			t.Errorf("%s: %d peers, %d texts, %d changed, %d open, %d bare", n.name, len(s.peers), len(s.texts), len(s.changed), len(s.open), len(s.bare))
+		if s := n.share; len(s.peers) != 6 || len(s.texts) > len(all) || len(s.changed) > len(all) || len(s.disputes) > len(all) || len(s.bare) > len(all) {
+			t.Errorf("%s: %d peers, %d texts, %d changed, %d open, %d bare", n.name, len(s.peers), len(s.texts), len(s.changed), len(s.disputes), len(s.bare))
 		}
 	}
 }

@@ -102,7 +102,7 @@ type dispute struct {
 // too few for one.
 func (s *Share) dispute(n uint32, tied, short bool) {
 	now := s.host.Now()
-	d, known := s.open[n]
+	d, known := s.disputes[n]
 	if !known {
 		d.since = now
 	}
@@ -113,7 +113,7 @@ func (s *Share) dispute(n uint32, tied, short bool) {
 	case d.short == 0:
 		d.short = max(now, 1)
 	}
-	s.open[n] = d
+	s.disputes[n] = d
 }
 
 const (
@@ -123,7 +123,7 @@ const (
 
 // lasting returns the endpoints whose votes have differed for some intervals.
 func (s *Share) lasting(now time.Duration) (all []uint32) {
-	for n, d := range s.open {
+	for n, d := range s.disputes {
 		if now-d.since > lastingIntervals*(s.check.Interval+s.check.Timeout) && Summary(s.tables.Load().get(n)).Differ() {
 			all = append(all, n)
 		}
@@ -143,13 +143,13 @@ func nameOf(at netip.AddrPort) string {
 // logDisputes logs disagreement that lasts, once for each endpoint, and when there is none any
 // more.
 func (s *Share) logDisputes(now time.Duration) {
-	if len(s.open) == 0 && !s.disputed {
+	if len(s.disputes) == 0 && !s.disagreed {
 		return
 	}
 	lasting := s.lasting(now)
 	logged := 0
 	for _, n := range lasting {
-		d := s.open[n]
+		d := s.disputes[n]
 		if d.logged {
 			continue
 		}
@@ -158,13 +158,13 @@ func (s *Share) logDisputes(now time.Duration) {
 				nameOf(s.host.At(n)), (now - d.since).Round(time.Second), s.Decided(n), s.Ballot(n))
 		}
 		d.logged = true
-		s.open[n] = d
+		s.disputes[n] = d
 	}
 	if logged > maxDisputesNamed {
 		s.fleet.config.Log.Warningf("fleet %s: %s: replicas have disagreed on %d more endpoints", s.fleet.config.Name, s.check.Name, logged-maxDisputesNamed)
 	}
-	if s.disputed && len(lasting) == 0 {
+	if s.disagreed && len(lasting) == 0 {
 		s.fleet.config.Log.Infof("fleet %s: %s: replicas agree again on all endpoints", s.fleet.config.Name, s.check.Name)
 	}
-	s.disputed = len(lasting) > 0
+	s.disagreed = len(lasting) > 0
 }

@@ -57,6 +57,7 @@ type node struct {
 	due      time.Duration
 	byPair   map[netip.AddrPort]uint32
 	slots    []netip.AddrPort
+	free     []uint32
 	probed   []probing
 	verdicts []Decision
 	flips    int // verdicts that were published
@@ -174,7 +175,7 @@ func (w *network) restart(n *node) {
 	c := w.config
 	c.Replica, c.Locality = n.name, n.place
 	n.fleet, n.byPair = New(c), make(map[netip.AddrPort]uint32)
-	n.slots, n.probed, n.verdicts = nil, nil, nil
+	n.slots, n.free, n.probed, n.verdicts = nil, nil, nil, nil
 	n.share = n.fleet.Join(w.check, n)
 	n.fleet.Start(n)
 	n.members()
@@ -352,6 +353,19 @@ func (n *node) see(at netip.AddrPort) {
 	n.awake = true
 }
 
+// forget is what a host does with an endpoint that no replica wants any more.
+func (n *node) forget(at netip.AddrPort) {
+	i, known := n.byPair[at]
+	if !known {
+		return
+	}
+	n.share.Remove(i)
+	delete(n.byPair, at)
+	n.free = append(n.free, i)
+	n.slots[i], n.probed[i], n.verdicts[i] = netip.AddrPort{}, probing{}, Decision{}
+	n.awake = true
+}
+
 // Wake implements Host.
 func (n *node) Wake() { n.awake = true }
 
@@ -368,6 +382,11 @@ func (n *node) Find(at netip.AddrPort) (uint32, bool) { i, known := n.byPair[at]
 func (n *node) Admit(at netip.AddrPort) (uint32, bool) {
 	if n.allow != nil && !n.allow(at) {
 		return 0, false
+	}
+	if last := len(n.free) - 1; last >= 0 {
+		i := n.free[last]
+		n.free, n.byPair[at], n.slots[i] = n.free[:last], i, at
+		return i, true
 	}
 	i := uint32(len(n.slots))
 	n.byPair[at] = i

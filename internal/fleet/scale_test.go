@@ -109,7 +109,7 @@ func sizeOf(s *Share) (bytes int) {
 			bytes += 24 + cap(*more)*4
 		}
 	}
-	return bytes + 64*(len(s.open)+len(s.bare)+len(s.texts))
+	return bytes + 64*(len(s.disputes)+len(s.bare)+len(s.texts))
 }
 
 // Traffic does not grow with endpoints while nothing changes, and an endpoint takes at most 64

@@ -89,8 +89,8 @@ type Share struct {
 	shadow  ranking // these and this replica, while it doubts itself
 
 	ballots   []ballot
-	open      map[uint32]dispute       // endpoints whose votes differ or make no quorum
-	disputed  bool                     // the log has said that replicas disagree
+	disputes  map[uint32]dispute       // endpoints whose votes differ or make no quorum
+	disagreed bool                     // the log has said that replicas disagree
 	bare      map[uint32]time.Duration // endpoints without a valid vote, and since when
 	departed  [2]bitset                // endpoints wanted by replicas that are gone; older ones second
 	departing time.Duration            // when the older ones are next dropped
@@ -119,18 +119,19 @@ type peer struct {
 	key      uint64
 	name     string
 	locality string
-	live     bool // its carrier sees it
-	has      bool // it has the check
-	doubts   bool // it doubts itself
-	counts   bool // its votes count
-	alone    bool // it goes by its own verdicts
-	heard    time.Duration
+	live     bool          // its carrier sees it
+	has      bool          // it has the check
+	doubts   bool          // it doubts itself
+	counts   bool          // its votes count
+	alone    bool          // it goes by its own verdicts
+	heard    time.Duration // when it last sent a heartbeat
 
 	sum     uint64 // of the digests of its claims that this replica holds
 	claims  int    // how many these are
 	wants   bitset
 	refused refusals // its other claims
-	compared
+
+	comparing comparison
 }
 
 // ballot is what is known about one endpoint: 32 bytes. Each opinion comes from one peer.
@@ -247,7 +248,7 @@ func newShare(f *Fleet, check Check, host Host, v *view) *Share {
 	s := &Share{
 		fleet: f, check: check, host: host, self: keyOf(f.config.Replica),
 		inbox: make(chan incoming, maxInbox), states: make(chan []byte, 1), byKey: make(map[uint64]uint16),
-		open: make(map[uint32]dispute), bare: make(map[uint32]time.Duration), texts: make(map[uint32]string),
+		disputes: make(map[uint32]dispute), bare: make(map[uint32]time.Duration), texts: make(map[uint32]string),
 		omittedLog: rate.Sometimes{Interval: time.Minute},
 	}
 	s.peers = []peer{{key: s.self, name: f.config.Replica, locality: f.config.Locality, live: true, has: true}}
@@ -315,7 +316,7 @@ func (s *Share) Remove(n uint32) {
 	}
 	s.departed[0].set(n, false)
 	s.departed[1].set(n, false)
-	delete(s.open, n)
+	delete(s.disputes, n)
 	delete(s.bare, n)
 	delete(s.texts, n)
 	*b = ballot{}

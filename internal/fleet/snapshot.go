@@ -228,7 +228,7 @@ func (s *Share) summary(n uint32) uint32 {
 	if len(s.votes) > 0 && differ(s.votes) {
 		sum |= summaryDiffer
 	}
-	if s.open[n].tied {
+	if s.disputes[n].tied {
 		sum |= summaryUndecided
 	}
 	return sum

@@ -148,7 +148,7 @@ func TestRefusedCostsNothing(t *testing.T) {
 			t.Errorf("%d bytes a second, want at most 1500", n)
 		}
 		for i := range strict.share.peers[1:] {
-			if p := &strict.share.peers[1+i]; p.waits {
+			if p := &strict.share.peers[1+i]; p.comparing.waits {
 				t.Errorf("it still asks %s", p.name)
 			}
 		}
