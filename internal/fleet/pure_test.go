@@ -144,6 +144,7 @@ func TestCombined(t *testing.T) {
 		{"one drains", []Opinion{drain, {Verdict: Up}, {Verdict: Up}}, Opinion{Drain: true}, Opinion{}},
 		{"half drain, as before", []Opinion{drain, {Verdict: Up}}, Opinion{Drain: true}, Opinion{Drain: true}},
 		{"the median", []Opinion{percent(10), percent(90), percent(50)}, Opinion{}, Opinion{Load: Percentage, Share: 50}},
+		{"one that got a report that is not valid", []Opinion{percent(10), {Verdict: Up, BadLoad: true}}, Opinion{}, Opinion{Load: Percentage, Share: 10, BadLoad: true}},
 		{"of those that report", []Opinion{percent(10), {Verdict: Up}}, Opinion{}, Opinion{Load: Percentage, Share: 10}},
 		{"no say says nothing", []Opinion{{Verdict: NoSay, Drain: true}}, Opinion{}, Opinion{}},
 	}

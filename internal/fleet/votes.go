@@ -70,6 +70,7 @@ type Opinion struct {
 	Drain   bool  // the endpoint wants no new clients
 	Load    Load  // what Share means
 	Share   uint8 // percent, at most 255
+	BadLoad bool  // its last report of its load is not valid
 }
 
 // Load says how an endpoint reported its load.
@@ -88,12 +89,15 @@ func (o Opinion) code() uint8 {
 	if o.Drain {
 		code |= 1 << 2
 	}
+	if o.BadLoad {
+		code |= 1 << 5
+	}
 	return code
 }
 
 // opinionOf returns the opinion that a byte and a share stand for.
 func opinionOf(code, share uint8) Opinion {
-	o := Opinion{Verdict: Verdict(code & 3), Drain: code&(1<<2) != 0, Load: Load(code >> 3 & 3), Share: share}
+	o := Opinion{Verdict: Verdict(code & 3), Drain: code&(1<<2) != 0, Load: Load(code >> 3 & 3), Share: share, BadLoad: code&(1<<5) != 0}
 	if o.Load == NoLoad || o.Load > Utilisation {
 		o.Load, o.Share = NoLoad, 0
 	}
@@ -101,9 +105,10 @@ func opinionOf(code, share uint8) Opinion {
 }
 
 // combined returns what opinions say together besides their verdicts: the majority about draining,
-// the median of the load. Opinions without a report of their load do not count for it.
+// the median of the load, and whether any has got a report that is not valid. Opinions without a
+// report of their load do not count for the median.
 func combined(all []Opinion, last Opinion) Opinion {
-	draining, votes := 0, 0
+	draining, votes, bad := 0, 0, false
 	var shares [3][]uint8
 	for _, o := range all {
 		if o.Verdict == None || o.Verdict == NoSay {
@@ -114,8 +119,9 @@ func combined(all []Opinion, last Opinion) Opinion {
 			draining++
 		}
 		shares[o.Load] = append(shares[o.Load], o.Share)
+		bad = bad || o.BadLoad
 	}
-	result := Opinion{Drain: last.Drain}
+	result := Opinion{Drain: last.Drain, BadLoad: bad}
 	if 2*draining != votes {
 		result.Drain = 2*draining > votes
 	}

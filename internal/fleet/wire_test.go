@@ -30,7 +30,7 @@ func TestClaimsOnTheWire(t *testing.T) {
 		{at: netip.MustParseAddrPort("192.0.2.1:0"), wanted: true},
 		{at: netip.MustParseAddrPort("192.0.2.1:80"), opinion: Opinion{Verdict: Down}, text: refused},
 		{at: netip.MustParseAddrPort("[2001:db8::1]:0"), wanted: true, opinion: Opinion{Verdict: Up, Drain: true}, text: "maintenance"},
-		{at: netip.MustParseAddrPort("[2001:db8::1]:8080"), opinion: Opinion{Verdict: Up, Load: Utilisation, Share: 90}},
+		{at: netip.MustParseAddrPort("[2001:db8::1]:8080"), opinion: Opinion{Verdict: Up, Load: Utilisation, Share: 90, BadLoad: true}},
 		{at: netip.MustParseAddrPort("192.0.2.2:0"), opinion: Opinion{Verdict: Down}, text: refused},
 		{at: netip.MustParseAddrPort("192.0.2.3:0"), opinion: Opinion{Verdict: NoSay}},
 		{at: netip.MustParseAddrPort("192.0.2.4:0")},

@@ -50,7 +50,7 @@ type status struct {
 	since   time.Time
 	problem string  // why it is down, or why the check does not count; empty otherwise
 	advice  *Advice // nil: it says nothing about itself
-	load    *Load   // nil: it has never said anything of its load
+	load    *Load   // nil: it has never said anything of its load; without At while replicas vote with it
 }
 
 // newEndpoint returns an endpoint without a verdict.

@@ -34,7 +34,7 @@ func (p *pool) joinFleet() {
 	if p.check.Fleet == nil {
 		return
 	}
-	p.wakeShare = make(chan struct{}, 1)
+	p.wakeShare, p.loads = make(chan struct{}, 1), make(map[uint32]Load)
 	p.share = p.check.Fleet.Join(p.check.shared(), fleetHost{p})
 }
 
@@ -235,11 +235,13 @@ func (p *pool) trimGuests() {
 // Probe implements fleet.Host.
 func (h fleetHost) Probe(n uint32, on bool) {
 	e := h.table.numbered(n)
+	delete(h.loads, n)
 	if e.assigned = on; !on {
 		h.markFailing(e, e.status.Load().verdict == Down, nil)
 		h.rest(e)
 		return
 	}
+	h.inheritLoad(e)
 	known := e.status.Load().verdict
 	e.tracker, e.doubt, e.speed = tracker{verdict: known}, doubt{}, prompt
 	if e.heap != notThere || e.place != nil {
@@ -285,7 +287,7 @@ func (h fleetHost) Decide(n uint32, d fleet.Decision) {
 		now.remember(d.Memory, h.check.HalfLife > 0)
 		h.publish(e, now)
 	}
-	h.publishLoad(e, Load{Report: loadFrom(d.Opinion), At: time.Now()})
+	h.decideLoad(e, d.Opinion)
 	h.advise(e, advice)
 }
 
@@ -371,7 +373,8 @@ func (p *pool) vote(e *endpoint, r *probe.Report, err error) {
 		text = err.Error()
 	}
 	o := opinionOf(e.tracker.verdict, adviceOf(*r))
-	o.Load, o.Share = p.loadVote(r.Load)
+	o.Load, o.Share = p.loadVote(e)
+	o.BadLoad = p.loads[e.number].Problem != "" && p.goesByLoad()
 	p.share.Vote(e.number, o, text)
 }
 

@@ -21,6 +21,7 @@ import (
 type replicas struct {
 	t      testing.TB
 	change func(*Check)
+	byLoad bool // the rule goes by load reports
 	mu     sync.Mutex
 	all    []*replica
 }
@@ -69,7 +70,9 @@ func (all *replicas) join(name string) *replica {
 	r.check = r.backends.checkOf()
 	r.check.Fleet = r.fleet
 	all.change(r.check)
-	r.rule = r.pools.Join(r.check, in("example.org."))
+	sub := in("example.org.")
+	sub.GoesByLoad = all.byLoad
+	r.rule = r.pools.Join(r.check, sub)
 	all.t.Cleanup(r.end)
 	return r
 }

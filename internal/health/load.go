@@ -26,24 +26,24 @@ func (s *Subscription) Load(at netip.AddrPort) Load {
 	if e == nil {
 		return Load{}
 	}
-	known := e.status.Load().lastLoad()
-	if s.pool.share != nil && known.Report.Kind != load.Nothing {
-		known.At = time.Now() // the fleet drops a report that is not valid any more
-	}
-	return known
+	return e.status.Load().lastLoad()
 }
 
-func (s *status) lastLoad() Load {
+// lastLoad returns what the endpoint last said of its load.
+func (s *status) lastLoad() (last Load) {
 	if s.load == nil {
 		return Load{}
 	}
-	return *s.load
+	if last = *s.load; last.At.IsZero() && last.Report.Kind != load.Nothing {
+		last.At = time.Now()
+	}
+	return last
 }
 
-// hearLoad publishes what an endpoint says of its load, and counts it for the rules that go by
-// load. In a fleet the vote that follows publishes it.
+// hearLoad takes what an endpoint says of its load, and counts it for the rules that go by load. It
+// is published, or in a fleet the vote that follows has it.
 func (p *pool) hearLoad(e *endpoint, r *probe.Report) {
-	before := e.status.Load().lastLoad()
+	before := p.loadBefore(e)
 	now, result := Load{Report: before.Report, At: before.At}, "missing"
 	switch {
 	case r.BadLoad != "":
@@ -51,8 +51,12 @@ func (p *pool) hearLoad(e *endpoint, r *probe.Report) {
 	case r.Load.Kind != load.Nothing:
 		now, result = Load{Report: r.Load, At: time.Now()}, "valid"
 	}
-	if p.share == nil {
+	switch {
+	case p.share == nil:
 		p.publishLoad(e, now)
+	case now != before && p.goesByLoad():
+		p.loads[e.number] = now
+		p.specify(e, now.Problem)
 	}
 	for s := range p.scopes.with(e) {
 		if !s.goesByLoad {
@@ -65,11 +69,32 @@ func (p *pool) hearLoad(e *endpoint, r *probe.Report) {
 	}
 }
 
+// loadBefore returns what this replica last heard of an endpoint's load.
+func (p *pool) loadBefore(e *endpoint) Load {
+	if p.share == nil {
+		return e.status.Load().lastLoad()
+	}
+	return p.loads[e.number]
+}
+
+// goesByLoad reports whether a rule goes by load reports.
+func (p *pool) goesByLoad() bool {
+	return slices.ContainsFunc(p.scopes, func(s *scope) bool { return s.goesByLoad })
+}
+
+// inheritLoad has a replica that begins to probe an endpoint vote with the report that the fleet
+// went by, as if it had come now, until the endpoint sends another one.
+func (p *pool) inheritLoad(e *endpoint) {
+	if known := e.status.Load().lastLoad(); known.Report.Kind != load.Nothing {
+		p.loads[e.number] = Load{Report: known.Report, At: known.At}
+	}
+}
+
 // publishLoad stores what an endpoint says of its load, if that is new. No plan becomes stale,
 // because rules read loads themselves.
 func (p *pool) publishLoad(e *endpoint, now Load) {
 	before := e.status.Load()
-	if before.lastLoad() == now || before.load == nil && now.Report.Kind == load.Nothing && now.Problem == "" {
+	if before.load != nil && *before.load == now || before.load == nil && now.Report.Kind == load.Nothing && now.Problem == "" {
 		return
 	}
 	next := *before
@@ -77,11 +102,11 @@ func (p *pool) publishLoad(e *endpoint, now Load) {
 	e.status.Store(&next)
 }
 
-// loadVote returns a load report as it travels in a vote. Votes are sent if they change, so it is
-// rounded, and left out if no rule goes by it.
-func (p *pool) loadVote(r load.Report) (kind fleet.Load, percent uint8) {
-	goesByLoad := func(s *scope) bool { return s.goesByLoad }
-	if r.Kind == load.Nothing || !slices.ContainsFunc(p.scopes, goesByLoad) {
+// loadVote returns the last valid report of an endpoint's load as it travels in a vote. Votes are
+// sent if they change, so it is rounded. It is left out if it is too old, or if no rule goes by it.
+func (p *pool) loadVote(e *endpoint) (kind fleet.Load, percent uint8) {
+	last, r := p.loads[e.number], p.loads[e.number].Report
+	if r.Kind == load.Nothing || time.Since(last.At) > load.Patience*p.check.Timing.Interval || !p.goesByLoad() {
 		return fleet.NoLoad, 0
 	}
 	const step = 2 // percent
@@ -90,6 +115,41 @@ func (p *pool) loadVote(r load.Report) (kind fleet.Load, percent uint8) {
 		return fleet.Percentage, percent
 	}
 	return fleet.Utilisation, percent
+}
+
+// decideLoad publishes what the fleet says of an endpoint's load. If no replica votes with a report
+// any more, the last one was valid until now.
+func (p *pool) decideLoad(e *endpoint, o fleet.Opinion) {
+	next := Load{Report: loadFrom(o), Problem: p.loadProblem(e, o.BadLoad)}
+	if before := e.status.Load().lastLoad(); next.Report.Kind == load.Nothing && before.Report.Kind != load.Nothing {
+		next.Report, next.At = before.Report, before.At
+		if e.status.Load().load.At.IsZero() {
+			next.At = time.Now().Add(-load.Patience * p.check.Timing.Interval)
+		}
+	}
+	p.publishLoad(e, next)
+}
+
+// specify publishes why this replica found a report not valid, if another one has said that it is
+// not.
+func (p *pool) specify(e *endpoint, problem string) {
+	if said := e.status.Load().load; said != nil && said.Problem != "" && problem != "" {
+		next := *said
+		next.Problem = problem
+		p.publishLoad(e, next)
+	}
+}
+
+// loadProblem returns why the last report is not valid if a replica of the fleet says that it is
+// not.
+func (p *pool) loadProblem(e *endpoint, bad bool) string {
+	if !bad {
+		return ""
+	}
+	if own := p.loads[e.number].Problem; own != "" {
+		return own
+	}
+	return "another replica got a load report that is not valid"
 }
 
 // loadFrom returns the load report in an opinion of the fleet.

@@ -25,13 +25,14 @@ type pool struct {
 	ended chan struct{}
 	calls chan func() // run by the pool's goroutine, for others that need what it owns
 
-	share      *fleet.Share  // nil without a fleet
-	wakeShare  chan struct{} // receives when the share has something to do
-	shareAt    time.Duration // when the share next has something to do
-	reviewAt   time.Duration // when overdue votes are next withdrawn
-	fresh      int           // endpoints without a verdict that this call of the share has assigned
-	crowded    bool          // an endpoint of another replica found no room
-	askAgainAt time.Duration // when the others may be asked for it again
+	share      *fleet.Share    // nil without a fleet
+	wakeShare  chan struct{}   // receives when the share has something to do
+	shareAt    time.Duration   // when the share next has something to do
+	reviewAt   time.Duration   // when overdue votes are next withdrawn
+	loads      map[uint32]Load // the reports that this replica votes with, by an endpoint's number
+	fresh      int             // endpoints without a verdict that this call of the share has assigned
+	crowded    bool            // an endpoint of another replica found no room
+	askAgainAt time.Duration   // when the others may be asked for it again
 
 	table    table
 	scopes   scopes
@@ -261,6 +262,7 @@ func (p *pool) forget(e *endpoint) {
 	}
 	if p.share != nil {
 		p.share.Remove(e.number)
+		delete(p.loads, e.number)
 	}
 	p.table.remove(e)
 }

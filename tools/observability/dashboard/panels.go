@@ -125,6 +125,9 @@ func endpoints(l *layout) {
 		query(sum("zone", chosen("ramping")), "{{zone}} ramping"),
 		query(sum("zone", chosen("suppressed")), "{{zone}} suppressed"),
 		query(sum("zone", chosen("failback_waiting")), "{{zone}} waiting")))
+	l.add(8, 8, series("Load reports by result", "Of the checks of rules with load_weights. missing: the check passed without one.", "cps", true,
+		query(sum("result", rate("load_reports_total")), "{{result}}")).
+		coloured([2]string{"valid", "green"}, [2]string{"invalid", "red"}, [2]string{"missing", "gray"}))
 }
 
 func probes(l *layout) {
