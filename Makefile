@@ -28,7 +28,7 @@ RELEASE           = $(RELEASE_GO) go run -C release . -tree .. -out $(abspath $(
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-23s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build CoreDNS with every stock plugin and balance
@@ -118,15 +118,14 @@ $(KUBERNETES)/etcd: test/kubernetes/go.mod
 	test/kubernetes/build go.etcd.io/etcd/server/v3 $@
 
 .PHONY: man
-man: ## Make the manual pages in man/ from README.md and docs/balancectl.md, and the completions
+man: ## Make the manual pages in man/ from README.md and docs/balancectl.md, and the completion
 	@mkdir -p $(CACHE)
 	$(RELEASE_GO) go run -C release ./manual coredns-balance 7 < README.md > $(CACHE)/page
 	mv $(CACHE)/page man/coredns-balance.7
 	$(RELEASE_GO) go run -C release ./manual balancectl 1 < docs/balancectl.md > $(CACHE)/page
 	mv $(CACHE)/page man/balancectl.1
-	@for shell in bash zsh; do \
-	  go run -pgo=off ./cmd/balancectl completion $$shell > $(CACHE)/page && mv $(CACHE)/page release/debian/completion.$$shell; \
-	done
+	go run -pgo=off ./cmd/balancectl completion bash > $(CACHE)/page
+	mv $(CACHE)/page release/debian/completion
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME

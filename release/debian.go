@@ -72,8 +72,8 @@ func (r release) debContents(b built, dir string) (files.Contents, error) {
 		r.debFile(filepath.Join(r.tree, "LICENSE"), doc+"copyright", 0o644),
 		r.debFile(filepath.Join(r.tree, "CHANGELOG.md"), doc+"CHANGELOG.md", 0o644),
 		r.debFile(filepath.Join(r.tree, "README.md"), doc+"README.md", 0o644),
-		r.debFile(r.debian("completion.bash"), "/usr/share/bash-completion/completions/balancectl", 0o644),
-		r.debFile(r.debian("completion.zsh"), "/usr/share/zsh/vendor-completions/_balancectl", 0o644),
+		r.debFile(r.debian("completion"), "/usr/share/bash-completion/completions/balancectl", 0o644),
+		r.debFile(r.debian("completion"), "/usr/share/zsh/vendor-completions/_balancectl", 0o644),
 	}
 	all[4].Type = files.TypeConfigNoReplace
 	pages, err := filepath.Glob(filepath.Join(r.tree, "man", "*.[1-8]"))

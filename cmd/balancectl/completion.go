@@ -14,14 +14,12 @@ import (
 	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
 )
 
-// runCompletion writes what a shell completes from.
+// runCompletion writes what a shell completes from: one script, which bash and zsh both take.
 func runCompletion(_ context.Context, args []string, s streams) (status int, err error) {
 	if len(args) != 1 || !slices.Contains([]string{"bash", "zsh"}, args[0]) {
 		return 0, fmt.Errorf("found %q: want bash or zsh", args)
 	}
-	if args[0] == "zsh" {
-		s.printf("#compdef balancectl\nautoload -U +X bashcompinit && bashcompinit\n\n")
-	}
+	s.printf("#compdef balancectl\n[ -z \"${ZSH_VERSION-}\" ] || { autoload -U +X bashcompinit && bashcompinit; }\n")
 	s.printf("_balancectl() {\n  local word=${COMP_WORDS[COMP_CWORD]} words=\n  if [ \"$COMP_CWORD\" -eq 1 ]; then words=%q\n  else case ${COMP_WORDS[1]} in\n", strings.Join(commandNames(), " "))
 	for _, c := range commands() {
 		if flags := flagsOf(c); len(flags) > 0 {
