@@ -424,7 +424,7 @@ func (o *overview) uncheckedOf(z *shownRule) (outsideAllow, outsidePorts []strin
 }
 
 // problemKinds are those of a document, the worst first.
-var problemKinds = []string{"fail_open", "replaced", "all_failing", "unchecked", "alone", "disagreement", "not_shared", "reload", "file"}
+var problemKinds = []string{"fail_open", "replaced", "all_failing", "unchecked", "alone", "fleet", "disagreement", "not_shared", "reload", "file"}
 
 func (o *overview) say(kind, zone, text string) {
 	o.doc.Problems = append(o.doc.Problems, statuspage.Problem{Kind: kind, Zone: zone, Text: text})

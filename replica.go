@@ -352,6 +352,14 @@ func (r *replica) close() {
 	r.hub.Stop(ctx)
 }
 
+// problems returns what keeps the replica from the others.
+func (r *replica) problems() []string {
+	if s := r.session.Load(); s != nil {
+		return s.carrier.Problems()
+	}
+	return []string{"the sockets cannot be opened, so this replica works by itself; the log says why"}
+}
+
 // ready reports whether the replica has taken over what others know, or has waited long enough.
 func (r *replica) ready() bool {
 	s := r.session.Load()

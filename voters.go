@@ -68,6 +68,11 @@ func (o *overview) problemsOfFleet() {
 	if f.Alone {
 		o.say("alone", "", fmt.Sprintf("fleet %s: alone: fewer than half of the replicas of a minute ago are there (%d), so this one goes by its own probes", f.Name, len(f.Replicas)+f.ReplicasOmitted))
 	}
+	if r := inFleet.current.Load(); r != nil && r.name == f.Name {
+		for _, problem := range r.problems() {
+			o.say("fleet", "", fmt.Sprintf("fleet %s: %s", f.Name, problem))
+		}
+	}
 	for _, c := range f.Checks {
 		if c.Lasting > 0 {
 			o.say("disagreement", "", fmt.Sprintf("fleet %s: %s: replicas have disagreed on %d of %s for some intervals", f.Name, c.Name, c.Lasting, text.Count(c.Endpoints, "endpoint")))

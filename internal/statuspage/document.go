@@ -50,8 +50,8 @@ type Process struct {
 }
 
 // Problem is what needs attention. Kind is "fail_open", "replaced", "all_failing", "unchecked",
-// "reload", "file", "alone", "disagreement" or "not_shared". A problem of the process or its fleet
-// has no zone.
+// "reload", "file", "alone", "fleet", "disagreement" or "not_shared". A problem of the process or
+// its fleet has no zone.
 type Problem struct {
 	Kind string `json:"kind"`
 	Zone string `json:"zone"`

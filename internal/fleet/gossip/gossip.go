@@ -69,10 +69,11 @@ type Carrier struct {
 	join       atomic.Pointer[[]Peer]
 	advertised atomic.Pointer[netip.AddrPort]
 	joined     atomic.Bool
-	states     states        // that were taken over
-	blind      bool          // the advertised address was guessed without that of another replica
-	moved      sync.Once     // for Options.Moved
-	hurry      chan struct{} // holds a token if join or the locality changed
+	states     states                 // that were taken over
+	nobody     atomic.Pointer[string] // why no other replica is found; nil: there are some
+	blind      bool                   // the advertised address was guessed without that of another replica
+	moved      sync.Once              // for Options.Moved
+	hurry      chan struct{}          // holds a token if join or the locality changed
 
 	outbox  chan parcel
 	sending chan struct{} // a token for each large message that is being sent
@@ -164,6 +165,15 @@ func (c *Carrier) Advertised() netip.AddrPort {
 // Joined reports whether this replica has taken the state of another one over, or knows that there
 // is none.
 func (c *Carrier) Joined() bool { return c.joined.Load() }
+
+// Problems returns what keeps this replica from others, or others from it.
+func (c *Carrier) Problems() []string {
+	problems := c.log.problems()
+	if nobody := c.nobody.Load(); nobody != nil {
+		problems = append([]string{*nobody}, problems...)
+	}
+	return problems
+}
 
 // run makes the member list and keeps looking for other replicas.
 func (c *Carrier) run() {

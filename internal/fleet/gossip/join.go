@@ -34,7 +34,7 @@ type Resolver func(ctx context.Context, name string) ([]netip.Addr, error)
 const (
 	seekOften    = 250 * time.Millisecond // the shortest pause while nobody is found
 	seekSeldom   = 30 * time.Second       // the usual pause
-	sayNobody    = 5 * time.Second        // how long nobody is found before the log says so
+	nobodyFor    = 5 * time.Second        // how long nobody is found before the log says so
 	resolveLimit = 5 * time.Second
 	maxPeers     = 1000 // addresses that are tried
 	maxStates    = 10   // known replicas that are joined for a state
@@ -172,18 +172,30 @@ func (s *seeker) report(problems []string) {
 	now := s.c.members.count()
 	switch {
 	case now > 1:
+		s.c.nobody.Store(nil)
 		if !s.met {
 			s.c.log.Infof("fleet %s: joined, %s", s.c.options.Fleet, text.Count(now-1, "other replica"))
 		}
 		s.met, s.said = true, false
-	case !s.said && time.Since(s.since) >= sayNobody && s.c.ctx.Err() == nil:
-		s.met, s.said = false, true
-		why := "no address but its own"
-		if len(problems) > 0 {
-			why = text.Few(problems)
-		}
-		s.c.log.Warningf("fleet %s: no other replica found, so this one works by itself and keeps looking: %s", s.c.options.Fleet, text.OneLine(why))
+	case time.Since(s.since) >= nobodyFor && s.c.ctx.Err() == nil:
+		s.sayNobody(problems)
 	}
+}
+
+// sayNobody logs once that there is nobody. It is a problem unless there is nobody to look for.
+func (s *seeker) sayNobody(problems []string) {
+	why := "no address but its own"
+	if len(problems) > 0 {
+		why = text.Few(problems)
+	}
+	why = "no other replica found, so this one works by itself and keeps looking: " + text.OneLine(why)
+	if s.c.nobody.Store(nil); len(problems) > 0 {
+		s.c.nobody.Store(&why)
+	}
+	if !s.said {
+		s.c.log.Warningf("fleet %s: %s", s.c.options.Fleet, why)
+	}
+	s.met, s.said = false, true
 }
 
 // find returns the addresses to join, without those of this replica, and what kept it from finding

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,26 +30,35 @@ type limitedLog struct {
 	fleet string
 
 	mu   sync.Mutex
-	said map[string]map[string]time.Time // by kind of line and whom it is about
+	said map[string]map[string]warning // by kind of line and whom it is about
+
+	failed map[string]time.Time // when an exchange with a replica failed
+}
+
+// warning is a line that was written, and perhaps left out since.
+type warning struct {
+	line       string
+	said, seen time.Time
 }
 
 const (
 	sayAgain = 10 * time.Minute // the same about the same
 	maxAbout = 10               // lines of a kind in that time
+	lasts    = 2 * time.Minute  // how long a warning is a problem
 )
 
 func newLimitedLog(l Logger, fleet string) *limitedLog {
-	return &limitedLog{Logger: l, fleet: fleet, said: make(map[string]map[string]time.Time)}
+	return &limitedLog{Logger: l, fleet: fleet, said: make(map[string]map[string]warning), failed: make(map[string]time.Time)}
 }
 
 // warn writes a warning, unless one of its kind about the same was written lately. There are few
 // kinds.
 func (l *limitedLog) warn(kind, about, format string, values ...any) {
-	left := l.left(kind, about)
+	line := text.OneLine(fmt.Sprintf(format, values...))
+	left := l.left(kind, about, line)
 	if left == 0 {
 		return
 	}
-	line := text.OneLine(fmt.Sprintf(format, values...))
 	if left == 1 {
 		line += fmt.Sprintf("; more such lines are left out for %d minutes", sayAgain/time.Minute)
 	}
@@ -57,21 +67,42 @@ func (l *limitedLog) warn(kind, about, format string, values ...any) {
 
 // left returns how many lines of a kind may be written, and counts one. It is 0 if this one may
 // not.
-func (l *limitedLog) left(kind, about string) int {
+func (l *limitedLog) left(kind, about, line string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	said := l.said[kind]
 	if said == nil {
-		said = make(map[string]time.Time)
+		said = make(map[string]warning)
 		l.said[kind] = said
 	}
-	maps.DeleteFunc(said, func(_ string, last time.Time) bool { return now.Sub(last) >= sayAgain })
-	if _, lately := said[about]; lately || len(said) >= maxAbout {
+	maps.DeleteFunc(said, func(_ string, w warning) bool { return now.Sub(w.said) >= sayAgain })
+	w, lately := said[about]
+	switch {
+	case lately:
+		w.seen = now
+		said[about] = w
+		return 0
+	case len(said) >= maxAbout:
 		return 0
 	}
-	said[about] = now
+	said[about] = warning{line, now, now}
 	return maxAbout + 1 - len(said)
+}
+
+// problems returns the warnings whose reason was seen lately.
+func (l *limitedLog) problems() (lines []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, said := range l.said {
+		for _, w := range said {
+			if time.Since(w.seen) < lasts {
+				lines = append(lines, w.line)
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 // listLog takes the lines that memberlist logs, each with a level in brackets.
@@ -114,22 +145,54 @@ func (l listLog) Write(line []byte) (int, error) {
 // pass writes a line at the level that it deserves.
 func (l listLog) pass(level, line string) {
 	host := subject(line)
+	if level == "DEBUG" || level == "INFO" {
+		l.Debugf("fleet %s: %s", l.fleet, text.OneLine(line))
+		return
+	}
 	for _, t := range translations {
 		if strings.Contains(line, t.has) {
 			l.warn(t.kind, host, "%s", strings.NewReplacer("HOST", host, "FLEET", fleetIn(line)).Replace(t.says))
 			return
 		}
 	}
-	usual := level == "DEBUG" || level == "INFO"
-	for _, start := range expected {
-		usual = usual || strings.HasPrefix(line, start)
-	}
-	if usual {
-		l.Debugf("fleet %s: %s", l.fleet, text.OneLine(line))
+	if name, ok := exchangeFailed(line); ok && l.failsAgain(name) {
+		l.warn("tcp", name, "%s is reached over UDP but not over TCP: want both open", name)
 		return
+	}
+	for _, start := range expected {
+		if strings.HasPrefix(line, start) {
+			l.Debugf("fleet %s: %s", l.fleet, text.OneLine(line))
+			return
+		}
 	}
 	what, _, _ := strings.Cut(line, ":")
 	l.warn("other", what+" "+host, "%s", line)
+}
+
+// exchangeFailed returns the replica with which memberlist could not exchange lists.
+func exchangeFailed(line string) (name string, ok bool) {
+	rest, ok := strings.CutPrefix(line, "Push/Pull with ")
+	name, _, found := strings.Cut(rest, " failed: ")
+	return name, ok && found
+}
+
+const (
+	goneWithin  = 20 * time.Second // memberlist has removed a replica that is gone
+	maxExchange = 100              // replicas with which an exchange failed
+)
+
+// failsAgain reports whether an exchange with a replica has failed twice, so long apart that the
+// replica is still there.
+func (l *limitedLog) failsAgain(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(l.failed, func(_ string, at time.Time) bool { return now.Sub(at) >= sayAgain })
+	at, before := l.failed[name]
+	if !before && len(l.failed) < maxExchange {
+		l.failed[name] = now
+	}
+	return before && now.Sub(at) >= goneWithin
 }
 
 // fleetIn returns the fleet in a line about a label, which is quoted there.

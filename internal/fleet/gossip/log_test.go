@@ -35,3 +35,39 @@ func TestManyStrangers(t *testing.T) {
 		}
 	})
 }
+
+// A replica that is still there after an exchange over TCP failed is one that TCP does not reach. One
+// that has just died is not.
+func TestReachedOverUDPOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReplica("a")
+		log := newLimitedLog(r, testFleet)
+		fails := func() {
+			_, _ = fmt.Fprintln(listLog{log}, "[ERR] memberlist: Push/Pull with dns-2 failed: dial tcp 192.0.2.2:7946: i/o timeout")
+		}
+		fails()
+		time.Sleep(time.Second)
+		if fails(); len(r.said("")) != 0 {
+			t.Errorf("%q, want nothing yet", r.said(""))
+		}
+		time.Sleep(goneWithin)
+		fails()
+		want := "dns-2 is reached over UDP but not over TCP: want both open"
+		if got := r.said(""); len(got) != 1 || got[0] != "WARNING fleet dns: "+want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got := log.problems(); len(got) != 1 || got[0] != want {
+			t.Errorf("problems %q, want %q", got, want)
+		}
+		time.Sleep(lasts / 2)
+		fails()
+		time.Sleep(lasts / 2)
+		if len(log.problems()) != 1 {
+			t.Error("no problem any more, though it was seen lately")
+		}
+		time.Sleep(lasts)
+		if len(log.problems()) != 0 {
+			t.Error("a problem for good")
+		}
+	})
+}

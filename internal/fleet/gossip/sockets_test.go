@@ -168,6 +168,12 @@ func TestStrangersAreRefused(t *testing.T) {
 			if got := b.said("no other replica")[0]; !strings.HasSuffix(got, tc.theirs) {
 				t.Errorf("there: %q\nwant  %q", got, tc.theirs)
 			}
+			if got := b.Problems(); len(got) == 0 || !strings.HasSuffix(got[0], tc.theirs) {
+				t.Errorf("problems there: %q", got)
+			}
+			if got := a.Problems(); len(got) != 1 || "WARNING fleet dns: "+got[0] != tc.here {
+				t.Errorf("problems here: %q", got)
+			}
 			if got := a.said("discarded"); len(got) != 1 || got[0] != tc.here {
 				t.Errorf("here: %q\nwant  %q", got, tc.here)
 			}
