@@ -31,7 +31,7 @@ var comparisons = map[string][]variant{
 // comparedServers are those that comparisons are made with: balance, and what stands beside it in
 // the tables.
 var comparedServers = []string{
-	fileServer, loadbalanceServer, "file+balance", balanceServer, "file+cache+balance weighted", "file+cache+balance, 10,000 endpoints",
+	fileServer, loadbalanceServer, "file+balance", balanceServer, "file+cache+balance weighted", probingServer,
 }
 
 // compared returns servers under each variant.

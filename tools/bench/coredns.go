@@ -21,8 +21,14 @@ var (
 	weighted        = "balance {\n policy weighted\n weights weights 0\n }\n"
 	lbRoundRobin    = "loadbalance round_robin\n"
 	lbWeighted      = "loadbalance weighted weights {\n reload 0\n }\n"
-	withHealthCheck = fmt.Sprintf("balance {\n health_check tcp BACKENDS {\n allow 127.1.0.0/16\n interval %ds\n }\n }\n", probeInterval)
+	withHealthCheck = healthCheck(fmt.Sprintf("interval %ds", probeInterval))
+	// The endpoints are probed once, as they become known.
+	withChecksAtRest = healthCheck("interval 24h", "max_interval 24h")
 )
+
+func healthCheck(timing ...string) string {
+	return "balance {\n health_check tcp BACKENDS {\n allow 127.1.0.0/16\n " + strings.Join(timing, "\n ") + "\n }\n }\n"
+}
 
 // corednsServers differ in the plugins above file.
 var corednsServers = []Server{
@@ -40,7 +46,8 @@ var corednsServers = []Server{
 	coredns("file+cache+balance sticky", Sticky, "balance {\n policy sticky\n }\n", withCache),
 	coredns("file+cache+balance, answers 1", Strict, "balance {\n answers 1\n }\n", withCache).answering(1),
 	coredns("file+cache+balance, health_check", Strict, withHealthCheck, withCache).probing(false),
-	coredns("file+cache+balance, 10,000 endpoints", Strict, withHealthCheck, withCache).probing(true),
+	coredns(probingServer, Strict, withHealthCheck, withCache).probing(true),
+	coredns(restingServer, Strict, withChecksAtRest, withCache).probing(true),
 }
 
 // coredns returns a CoreDNS with these plugins above file.

@@ -57,6 +57,8 @@ const (
 	fileServer        = "file"
 	loadbalanceServer = "file+cache+loadbalance"
 	balanceServer     = "file+cache+balance"
+	probingServer     = "file+cache+balance, 10,000 endpoints"
+	restingServer     = "file+cache+balance, 10,000 endpoints at rest"
 )
 
 // servers are measured, and are in the tables in this order.
