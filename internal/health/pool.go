@@ -41,9 +41,9 @@ type pool struct {
 	backlog  backlog
 	history  bool // a subscriber wants the last probes to be remembered
 
-	due        chan assignment
 	results    chan result
-	workers    int
+	workers    []worker // all
+	free       []worker // those without a probe, the last to end one last
 	inFlight   int
 	inFlightOf [classes]int
 	limiter    limiter
@@ -67,17 +67,20 @@ type assignment struct {
 	class    class         // its class at that time
 }
 
+// worker is how a probe is handed to the goroutine that makes it.
+type worker chan assignment
+
 // result is the result of a probe.
 type result struct {
 	assignment
 	attempt
+	by worker
 }
 
 func newPool(c *Check, log Logger) *pool {
 	return &pool{
 		check: c, log: log, base: time.Now(), ended: make(chan struct{}), calls: make(chan func()),
 		table:   table{wake: make(chan struct{}, 1)},
-		due:     make(chan assignment, c.MaxInFlight),
 		results: make(chan result, c.MaxInFlight),
 		limiter: limiter{window: c.MaxInFlight, most: c.MaxInFlight},
 	}
@@ -115,7 +118,7 @@ func (p *pool) now() time.Duration { return time.Since(p.base) }
 func (p *pool) run(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	defer close(p.due)
+	defer p.dismiss()
 	defer p.openLines()()
 	defer p.leaveFleet()
 	defer func() { p.flushTransitions(p.transitions.nextFlush(0)) }()
@@ -137,7 +140,7 @@ func (p *pool) run(ctx context.Context) {
 		}
 		p.workShare()
 		p.announce()
-		p.dispatch(func() { workers.Go(func() { p.work(ctx) }) })
+		p.dispatch(func(w worker) { workers.Go(func() { p.work(ctx, w) }) })
 		timer.Reset(p.idle())
 	}
 }
@@ -153,7 +156,7 @@ func (p *pool) idle() time.Duration {
 }
 
 // dispatch hands the probes that are due to workers, as many as may be in flight.
-func (p *pool) dispatch(newWorker func()) {
+func (p *pool) dispatch(start func(worker)) {
 	p.collectDue()
 	for {
 		if full, _ := p.limiter.full(p.inFlight); full {
@@ -168,12 +171,30 @@ func (p *pool) dispatch(newWorker func()) {
 		e.heap = beingProbed
 		s.inFlight++
 		p.inFlightOf[a.class]++
-		if p.inFlight > p.workers {
-			p.workers++
-			newWorker()
-		}
 		p.limiter.waiting.Add(1)
-		p.due <- a // never blocks: its buffer has room for all that may be in flight
+		p.freeWorker(start) <- a // never blocks: its buffer has room for one
+	}
+}
+
+// freeWorker takes the worker that ended a probe last, because its stack is still in the
+// processor's caches. It starts one if none is free.
+func (p *pool) freeWorker(start func(worker)) worker {
+	last := len(p.free) - 1
+	if last < 0 {
+		w := make(worker, 1)
+		p.workers = append(p.workers, w)
+		start(w)
+		return w
+	}
+	w := p.free[last]
+	p.free = p.free[:last]
+	return w
+}
+
+// dismiss ends all workers.
+func (p *pool) dismiss() {
+	for _, w := range p.workers {
+		close(w)
 	}
 }
 
@@ -268,11 +289,12 @@ func (p *pool) forget(e *endpoint) {
 }
 
 // work probes what it is handed until the pool stops.
-func (p *pool) work(ctx context.Context) {
+func (p *pool) work(ctx context.Context, w worker) {
 	probing := newProbeContext(ctx)
 	defer probing.close()
-	for a := range p.due {
+	for a := range w {
 		r := p.probe(probing, a)
+		r.by = w
 		select {
 		case p.results <- r:
 		case <-ctx.Done():
@@ -288,7 +310,7 @@ func (p *pool) probe(c *probeContext, a assignment) result {
 	defer c.pause()
 	start := p.now()
 	report, err := p.ask(ctx, a.endpoint.at)
-	return result{a, attempt{report: report, err: err, lag: start - a.at, start: start, took: p.now() - start}}
+	return result{assignment: a, attempt: attempt{report: report, err: err, lag: start - a.at, start: start, took: p.now() - start}}
 }
 
 // ask calls the prober and turns a panic into a local error, so that no reply of an endpoint can

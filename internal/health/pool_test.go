@@ -142,7 +142,7 @@ func TestInFlightIsBounded(t *testing.T) {
 		if b.twice {
 			t.Error("an endpoint was probed while a probe of it was in flight")
 		}
-		if workers := s.pool.workers; workers > defaultMaxInFlight {
+		if workers := len(s.pool.workers); workers > defaultMaxInFlight {
 			t.Errorf("%d workers, want at most %d", workers, defaultMaxInFlight)
 		}
 		for _, addr := range addresses(10_000) {

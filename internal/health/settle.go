@@ -27,6 +27,7 @@ func (p *pool) settleMore() {
 
 // settle updates an endpoint with a result and schedules its next probe.
 func (p *pool) settle(r result) {
+	p.free = append(p.free, r.by)
 	p.inFlight--
 	r.scope.inFlight--
 	p.inFlightOf[r.class]--

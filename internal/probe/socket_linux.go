@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -110,14 +111,14 @@ func isPending(err error) bool {
 // isOwn reports whether the socket is connected to itself. The kernel does that if nobody listens
 // at an address of this host and the local port that it chooses is the endpoint's.
 func (c *socket) isOwn(endpoint netip.AddrPort) bool {
-	local, err := unix.Getsockname(c.fd)
+	local, err := syscall.Getsockname(c.fd) // that of package unix asks for the protocol too
 	if err != nil {
 		return false
 	}
 	switch at := local.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return at.Port == int(endpoint.Port()) && netip.AddrFrom4(at.Addr) == endpoint.Addr()
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return at.Port == int(endpoint.Port()) && netip.AddrFrom16(at.Addr) == endpoint.Addr()
 	}
 	return false
