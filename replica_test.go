@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
 )
 
 // freePort returns a port of 127.0.0.1 that is free for UDP and TCP.
@@ -163,7 +161,7 @@ func TestFleetOpensLater(t *testing.T) {
 	}
 	busy.Close()
 	r.again.Reset(0)
-	for end := time.Now().Add(5 * time.Second); r.session.Load() == nil; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); r.session.Load() == nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the sockets are not open")
 		}
@@ -201,13 +199,18 @@ func TestFleetKeysChange(t *testing.T) {
 // A replica that finds no other is ready at once if there is none to be found, else after a while.
 func TestFleetReady(t *testing.T) {
 	p := newReplicas()
-	alone := loopbackFleet(t, gossip.DefaultPort, "") // joins itself
+	port := freePort(t)
+	alone := inFleetOf(t, "dns", fmt.Sprintf("join 127.0.0.1:%d\nlisten 127.0.0.1:%[1]d", port)) // joins itself
 	mustJoin(t, p, alone)
 	defer p.leave(alone)
-	for end := time.Now().Add(joinedWithin - time.Second); !p.current.Load().ready(); time.Sleep(10 * time.Millisecond) {
+	carrier := p.current.Load().session.Load().carrier
+	for end := time.Now().Add(time.Minute); !carrier.Joined(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("not ready, though it looks for nobody but itself")
+			t.Fatal("not joined, though it looks for nobody but itself")
 		}
+	}
+	if !p.current.Load().ready() {
+		t.Error("not ready, though it has joined")
 	}
 	if !(&replica{}).ready() {
 		t.Error("a replica without sockets is not ready")

@@ -4,7 +4,9 @@ package test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +51,7 @@ func TestLoadWeights(t *testing.T) {
 				return float64(l[f.addrs[0]]) / 120
 			}
 			// A reload keeps the weights of the server before, so they may have to become equal first.
-			eventually(t, "all get the same", func() bool { return share() == 1.0/3 })
+			eventually(t, "all get about the same", func() bool { got := share(); return got > 0.3 && got < 0.37 })
 			tc.busy()
 			eventually(t, "the busy member gets less, and why says so", func() bool {
 				got := share()
@@ -57,7 +59,7 @@ func TestLoadWeights(t *testing.T) {
 				return got < 0.25 && strings.Contains(why, tc.note) && strings.Contains(why, "load_weights")
 			})
 			tc.relieved()
-			eventually(t, "it gets as much as the others again", func() bool { return share() >= 1.0/3 })
+			eventually(t, "it gets about as much as the others again", func() bool { return share() > 0.32 })
 			valid := fmt.Sprintf("coredns_balance_load_reports_total{result=%q,zone=\"example.org.\"}", "valid")
 			eventually(t, "valid reports are counted", func() bool { return k.grown(valid) >= 6 })
 		})
@@ -73,11 +75,12 @@ func TestLoadReportNotValid(t *testing.T) {
 	invalid := fmt.Sprintf("coredns_balance_load_reports_total{result=%q,zone=\"example.org.\"}", "invalid")
 	eventually(t, "reports that are not valid are counted", func() bool { return k.grown(invalid) >= 3 })
 	log.says(`load report "TEXT cpu_utilization=57": a utilisation of 57: want one from 0 to 10, where 1 is fully busy`)
-	eventually(t, "all three lead equally", func() bool { // a reload keeps the weights of the server before
+	eventually(t, "all three lead about equally", func() bool { // a reload keeps the weights of the server before
 		l := leads{}
 		for range 30 {
 			l.add(k.ask(dns.TypeA), dns.TypeA)
 		}
-		return len(l) == 3 && l[f.addrs[0]] == 10 && l[f.addrs[1]] == 10
+		counts := slices.Sorted(maps.Values(l))
+		return len(l) == 3 && counts[0] >= 9 && counts[2] <= 11
 	})
 }
