@@ -10,7 +10,12 @@ BENCHSTAT  := $(CACHE)/bin/benchstat
 KUBERNETES := $(CACHE)/kubernetes
 FUZZTIME   ?= 30s
 GOTAGS     ?= grpcnotrace
+GOTESTSUM  := $(CACHE)/bin/gotestsum-1.13.0
 ACTIONLINT := $(CACHE)/bin/actionlint-1.7.12
+# Runs the tests of a module. Some of them depend on real servers and a busy machine, so those that fail, if they are few and have
+# no data race, are run once more; $(CACHE)/flaky lists those that passed only then.
+GOTEST     := $(CURDIR)/$(GOTESTSUM) --format pkgname --hide-summary skipped --rerun-fails=1 --rerun-fails-max-failures 5 \
+              --rerun-fails-run-root-test --rerun-fails-abort-on-data-race --rerun-fails-report $(CURDIR)/$(CACHE)/flaky --packages ./... --
 # Builds a program of the module tools: $(TOOL)/NAME PACKAGE.
 TOOL       := go build -C tools -o $(CURDIR)/$(CACHE)
 
@@ -60,8 +65,8 @@ test-packages:
 	test/unpack unpacked $(CACHE)/debian
 
 .PHONY: test-go
-test-go: ## Run the tests of this module, with the race detector
-	go test -race -pgo=off -timeout 40m ./...
+test-go: $(GOTESTSUM) ## Run the tests of this module, with the race detector
+	$(GOTEST) -race -pgo=off -timeout 40m
 	go test -pgo=off -run 'TestChurn|TestSteady' ./internal/fleet
 
 .PHONY: test-coredns
@@ -84,8 +89,8 @@ soak-fleet: ## Make all kinds of faults happen to a fleet of nine replicas for D
 	cd tools && go test -count 1 -timeout 0 -v -run TestFaults ./fleet -replicas 9 -for $(or $(DURATION),1h)
 
 .PHONY: test-tools
-test-tools: test-packages ## Run the tests of tools: measurements, soak, alerts and dashboard, the status page in a browser
-	cd tools && go vet ./... && go test -race -timeout 30m ./...
+test-tools: test-packages $(GOTESTSUM) ## Run the tests of tools: measurements, soak, alerts and dashboard, the status page in a browser
+	cd tools && go vet ./... && $(GOTEST) -race -timeout 30m
 
 .PHONY: dashboard
 dashboard: ## Write deploy/observability/dashboard.json
@@ -107,9 +112,9 @@ release: ## Make all of a release in DIST: image, archives, SBOMs, licences, not
 	$(RELEASE) dist
 
 .PHONY: test-kubernetes
-test-kubernetes: test-packages $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Check the manifests and run the tests against a Kubernetes API (Linux; root or user namespaces)
+test-kubernetes: test-packages $(GOTESTSUM) $(KUBERNETES)/kube-apiserver $(KUBERNETES)/etcd ## Check the manifests and run the tests against a Kubernetes API (Linux; root or user namespaces)
 	go build -race -pgo=off -ldflags '-linkmode external -extldflags "-static -Wl,--no-warnings"' -o $(KUBERNETES)/coredns-race ./cmd/coredns
-	cd test/kubernetes && go test -race -count 1 -timeout 20m ./...
+	cd test/kubernetes && $(GOTEST) -race -count 1 -timeout 20m
 
 $(KUBERNETES)/kube-apiserver: test/kubernetes/go.mod
 	test/kubernetes/build k8s.io/kubernetes/cmd/kube-apiserver $@
@@ -237,6 +242,11 @@ $(ACTIONLINT):
 	@mkdir -p $(CACHE)/bin
 	GOBIN=$(CURDIR)/$(CACHE)/bin go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 	mv $(CACHE)/bin/actionlint $(ACTIONLINT)
+
+$(GOTESTSUM):
+	@mkdir -p $(CACHE)/bin
+	GOBIN=$(CURDIR)/$(CACHE)/bin go install gotest.tools/gotestsum@v1.13.0
+	mv $(CACHE)/bin/gotestsum $(GOTESTSUM)
 
 $(BENCHSTAT):
 	@mkdir -p $(CACHE)/bin
