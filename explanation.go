@@ -238,7 +238,7 @@ func (z *zoneRule) reasonsFor(owner string, p *plan, i int, b *buffers, now time
 	if z.policy.weighs {
 		reasons = append(reasons, fmt.Sprintf("weight %d (%s)", at.weight, z.weightSource(owner, m.addr.Unmap())))
 	}
-	if at.factors != (inforce.Factors{}) {
+	if at.factors != (inforce.Factors{}) && !p.excludes(i) {
 		reasons = append(reasons, p.factorsReason(i))
 	}
 	if z.loads.given() {
@@ -253,12 +253,13 @@ func (z *zoneRule) reasonsFor(owner string, p *plan, i int, b *buffers, now time
 func (p *plan) factorsReason(i int) string {
 	var why []string
 	at := &p.standings[i]
-	if at.factors.Ramp > 0 {
-		why = append(why, fmt.Sprintf("slow_start %d%%", at.factors.Ramp))
+	add := func(option string, part inforce.Percent) {
+		if part > 0 {
+			why = append(why, p.basis.rule.at(fmt.Sprintf("%s %d%%", option, part), option))
+		}
 	}
-	if at.factors.Load > 0 {
-		why = append(why, fmt.Sprintf("load_weights %d%%", at.factors.Load))
-	}
+	add("slow_start", at.factors.Ramp)
+	add("load_weights", at.factors.Load)
 	return fmt.Sprintf("weight in force %.3g of %d: %s", p.weightInForce(i), at.share(), strings.Join(why, ", "))
 }
 

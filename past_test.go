@@ -445,6 +445,30 @@ func TestSlowStartIsShown(t *testing.T) {
 	})
 }
 
+// A member that is damped does not answer, so it has no part of its weight.
+func TestDampedMemberDoesNotRamp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v := recorded(t, "ttl 10\n slow_start 60s\n damp\n status")
+		running(t, h)
+		v.record('c', health.Record{Verdict: health.Up, Since: time.Now(), CameUp: true, Reuse: time.Now().Add(time.Minute)})
+		h.(*Balance).rules.only.watcher.next.Store(new(answering(setOf("www.h.", "abc"))))
+		for _, want := range []struct {
+			reasons bool
+			count   float64
+		}{{false, 0}, {true, 1}} {
+			ask(t, h, setOf("www.h.", "abc"))
+			if got := metric(t, "coredns_balance_ramping", "."); got != want.count {
+				t.Errorf("%v members ramp, want %v", got, want.count)
+			}
+			if got := fmt.Sprint(why(t, h, "www.h.", dns.TypeA, "127.0.0.1").RRsets[0].Members); strings.Contains(got, "weight in force") != want.reasons {
+				t.Errorf("why says %s, want its weight in force: %v", got, want.reasons)
+			}
+			wait(time.Minute)
+		}
+	})
+}
+
 // Members that ramp are few plans apart: a plan is made anew at a step, not for every answer.
 func TestPlansLastForAStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

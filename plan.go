@@ -180,6 +180,11 @@ func (p *plan) keptText() string {
 		kept.number+1, time.Unix(kept.until, 0).UTC().Format(time.RFC3339), from)
 }
 
+// excludes reports whether a member does not answer.
+func (p *plan) excludes(member int) bool {
+	return slices.ContainsFunc(p.excluded, func(x exclusion) bool { return int(x.member) == member })
+}
+
 // tier returns the tier that answers.
 func (p *plan) tier() uint16 { return p.standings[p.answering(0)].tier }
 

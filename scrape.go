@@ -209,7 +209,7 @@ func (c *changeCount) add(z *zoneRule) {
 		}
 		p := z.forecastOf(e, s, filewatch.Clock()).plan
 		for i := range p.standings {
-			if p.standings[i].factors.Ramp > 0 {
+			if p.standings[i].factors.Ramp > 0 && !p.excludes(i) {
 				c.ramping[p.members[i].addr] = true
 			}
 		}
