@@ -97,7 +97,7 @@ func parseInterval(arg string) (time.Duration, error) {
 
 // badDuration returns an error for a word that is no duration, perhaps because it has no unit.
 func badDuration(arg, want string) error {
-	if _, err := strconv.ParseUint(arg, 10, 32); err == nil {
+	if n, err := strconv.ParseUint(arg, 10, 32); err == nil && n > 0 {
 		return fmt.Errorf("bad duration %q: want %s; did you mean %q?", arg, want, arg+"s")
 	}
 	return fmt.Errorf("bad duration %q: want %s", arg, want)

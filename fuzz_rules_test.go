@@ -34,6 +34,8 @@ var fuzzedRules = []string{
 	"all_down servfail\n answers 3",
 	"all_down fallback 198.51.100.1 198.51.100.2 2001:db8::1",
 	"observe\n all_down servfail",
+	"slow_start 60s\n damp\n tier 192.0.2.0/31\n failback after 10m",
+	"policy sticky\n slow_start 60s\n damp\n answers 1",
 }
 
 const fallbackAddresses = "198.51.100.1 198.51.100.2 2001:db8::1"
