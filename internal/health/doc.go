@@ -43,6 +43,7 @@
 //	verdict.go       a verdict; votes.go the verdicts of several checks on one address
 //	transitions.go   new verdicts in the log, few lines for many
 //	history.go       the last probes of an endpoint
-//	fleet.go         a pool in a fleet: which endpoints it probes, votes, and the verdicts of all replicas
+//	fleet.go         a pool in a fleet: which endpoints it probes, votes, and the verdicts of all replicas;
+//	                 guests.go the endpoints that only other replicas have seen
 //	hold.go          the state machine of the idle connection to an endpoint; connections.go carries it out
 package health
