@@ -94,15 +94,14 @@ func (l *life) start() error {
 			z.handover = l.replica.handover
 		}
 	}
+	for _, z := range l.zones {
+		z.subscribe() // before scrapes and pages see the rules
+	}
 	lives.Lock()
 	lives.started++
 	l.began = lives.started
 	lives.running[l] = struct{}{}
 	lives.Unlock()
-	for _, z := range l.zones {
-		z.subscribe()
-	}
-	l.joined.Store(true)
 	tasks := l.background()
 	if l.replica != nil && !thisProcess.isUp() {
 		tasks = append(tasks, l.warnOfSilence)

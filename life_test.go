@@ -141,10 +141,10 @@ func TestStatusDuringAReload(t *testing.T) {
 		z.verdictOn(withoutPort(a1))
 		wait(time.Minute)
 		release := make(chan struct{})
-		after := b.checked(&named{b, func() { <-release }}, 6*time.Second) // which has not taken part yet
+		after := b.checked(&named{b, func() { <-release }}, 6*time.Second) // which does not run yet
 		defer after.stop()
 		for _, during := range []bool{true, false} {
-			rules := newOverview([]*life{before, after}).document().Rules
+			rules := newOverview(runningLives()).document().Rules
 			if len(rules) != 1 || len(rules[0].Checks) != 1 || rules[0].Checks[0].Down != 1 {
 				t.Errorf("during the reload: %v: %+v, want one endpoint that is down", during, rules)
 			}

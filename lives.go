@@ -27,8 +27,7 @@ type life struct {
 
 	began uint64 // counts those that started
 
-	joined   atomic.Bool // its rules take part in their checks
-	mu       sync.Mutex  // on a signal, Caddy stops servers in another goroutine
+	mu       sync.Mutex // on a signal, Caddy stops servers in another goroutine
 	cancel   context.CancelFunc
 	tasks    sync.WaitGroup
 	stopped  sync.Once

@@ -64,9 +64,6 @@ func newOverview(lives []*life) *overview {
 		},
 	}
 	for _, l := range lives {
-		if !l.joined.Load() {
-			continue
-		}
 		for _, r := range l.rules {
 			for _, zone := range r.zones {
 				if r.shown() {

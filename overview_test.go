@@ -21,7 +21,6 @@ import (
 // lifeOf returns a life of the rules of a handler.
 func lifeOf(h plugin.Handler) *life {
 	l := &life{zones: make(map[string]*zoneRule)}
-	l.joined.Store(true) // pools that are the test's
 	for zone, served := range h.(*Balance).rules.byZone {
 		l.rules = append(l.rules, served.rule)
 		l.zones[zone] = served.zoneRule
