@@ -18,7 +18,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 func TestWeightPrecedence(t *testing.T) {
@@ -239,26 +240,7 @@ func TestWeightFileChangesLeads(t *testing.T) {
 	want("10.0.0.2", "10.0.0.2")
 }
 
-// metric returns the value that a scrape finds for a metric with some label values, 0 for none.
-func metric(t *testing.T, name string, labels ...string) (value float64) {
-	t.Helper()
-	families, err := prometheus.DefaultGatherer.Gather()
-	must(t, err)
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			has := 0
-			for _, label := range m.GetLabel() {
-				if slices.Contains(labels, label.GetValue()) {
-					has++
-				}
-			}
-			if family.GetName() == name && has == len(labels) {
-				value += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	return value
-}
+var metric = testserver.Metric
 
 // captureLog returns what is logged from now to the end of the test.
 func captureLog(t *testing.T) *logLines {

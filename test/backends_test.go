@@ -127,25 +127,7 @@ func accepting(handle func(net.Conn)) opener {
 func acceptingUntil(accepted func(), handle func(net.Conn), closed func()) opener {
 	return func(t *testing.T, addr string) func() {
 		t.Helper()
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				accepted()
-				wg.Go(func() {
-					defer c.Close()
-					handle(c)
-				})
-			}
-		})
-		return func() { l.Close(); closed(); wg.Wait() }
+		return testserver.ListenUntil(t, addr, accepted, handle, closed)
 	}
 }
 

@@ -166,21 +166,6 @@ func (s *server) addresses(of func(caddy.ServerListener) net.Addr) []string {
 func (s *server) udp() string { return s.udps()[0] }
 func (s *server) tcp() string { return s.tcps()[0] }
 
-// listenBoth listens on a port of 127.0.0.1 that is free for UDP and TCP.
-func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for {
-		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if streams, err := net.Listen("tcp", packets.LocalAddr().String()); err == nil {
-			return packets, streams
-		}
-		packets.Close()
-	}
-}
-
 // ask asks a server over UDP with a socket of its own.
 func ask(t testing.TB, addr, name string, qtype uint16) *dns.Msg {
 	t.Helper()
@@ -360,7 +345,7 @@ func capture(t testing.TB, run func()) string {
 // upstream runs a name server that answers with handle, over UDP and TCP on one port.
 func upstream(t testing.TB, handle dns.HandlerFunc) string {
 	t.Helper()
-	packets, streams := listenBoth(t)
+	packets, streams := testserver.ListenBoth(t)
 	for _, srv := range []*dns.Server{{PacketConn: packets}, {Listener: streams}} {
 		srv.Handler, srv.ReadTimeout = handle, patience // of what is sent over a connection, which a slow machine sends late
 		ready := make(chan struct{})

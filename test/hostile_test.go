@@ -15,13 +15,15 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // rawUpstream is a name server that answers every query with octets: over UDP as they are, over TCP
 // behind their length.
 func rawUpstream(t *testing.T, reply func(query []byte) []byte) string {
 	t.Helper()
-	packets, streams := listenBoth(t)
+	packets, streams := testserver.ListenBoth(t)
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait)
 	wg.Go(func() {

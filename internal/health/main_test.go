@@ -5,13 +5,14 @@ package health
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
+
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -67,28 +68,7 @@ func captureLog(t *testing.T) *logLines {
 	return lines
 }
 
-// metric returns the value that a scrape finds for a metric with some label values, 0 for none.
-func metric(t *testing.T, name string, labels ...string) (value float64) {
-	t.Helper()
-	families, err := prometheus.DefaultGatherer.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			has := 0
-			for _, label := range m.GetLabel() {
-				if slices.Contains(labels, label.GetValue()) {
-					has++
-				}
-			}
-			if family.GetName() == name && has == len(labels) {
-				value += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	return value
-}
+var metric = testserver.Metric
 
 // count returns how many times the log has a text.
 func (l *logLines) count(text string) int { return strings.Count(l.String(), text) }

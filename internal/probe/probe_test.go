@@ -134,8 +134,8 @@ func serveOn(t testing.TB, l *net.TCPListener, handle func(*net.TCPConn)) uint16
 
 func portOf(a net.Addr) uint16 { return netip.MustParseAddrPort(a.String()).Port() }
 
-// closedPort returns a port that is taken, so that no other process listens on it, and refuses.
-func closedPort(t testing.TB) uint16 {
+// boundSocket returns a socket that has a port and does not listen, and that port.
+func boundSocket(t testing.TB) (fd int, port uint16) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -149,7 +149,14 @@ func closedPort(t testing.TB) uint16 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return uint16(name.(*unix.SockaddrInet4).Port)
+	return fd, uint16(name.(*unix.SockaddrInet4).Port)
+}
+
+// closedPort returns a port that is taken, so that no other process listens on it, and refuses.
+func closedPort(t testing.TB) uint16 {
+	t.Helper()
+	_, port := boundSocket(t)
+	return port
 }
 
 // The ways of a server. All but endless leave when the prober hangs up.
@@ -342,22 +349,20 @@ func TestForeignSourceIsOurFault(t *testing.T) {
 	}
 }
 
+// tinyBacklog returns a listening socket and its port. Its backlog has room for one connection.
+func tinyBacklog(t testing.TB) (fd int, port uint16) {
+	t.Helper()
+	fd, port = boundSocket(t)
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	return fd, port
+}
+
 // blackHole returns a port whose handshakes get no reply: its backlog of one is full.
 func blackHole(t testing.TB) uint16 {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: local.Addr().As4()}), unix.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := uint16(name.(*unix.SockaddrInet4).Port)
+	_, port := tinyBacklog(t)
 	opened, hung := 0, 0
 	for hung == 0 || opened == 0 && hung < 2 { // until one hangs; the first one may have waited for this machine only
 		ctx, cancel := context.WithTimeout(t.Context(), brief)

@@ -19,19 +19,7 @@ import (
 // TestTCPConnectsLate has the kernel drop the first packet of a handshake. The one that it sends a
 // second later gets a reply.
 func TestTCPConnectsLate(t *testing.T) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: local.Addr().As4()}), unix.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := name.(*unix.SockaddrInet4).Port
+	fd, port := tinyBacklog(t)
 	first, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +30,7 @@ func TestTCPConnectsLate(t *testing.T) {
 	go func() {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		probed <- must(t)(NewTCP(TCP{Port: uint16(port)})).Probe(ctx, local)
+		probed <- must(t)(NewTCP(TCP{Port: port})).Probe(ctx, local)
 	}()
 	awaitHandshake(t, port)
 	conn, _, err := unix.Accept(fd) // now the queue has room
@@ -56,7 +44,7 @@ func TestTCPConnectsLate(t *testing.T) {
 }
 
 // awaitHandshake waits until a connection to a port has sent its first packet.
-func awaitHandshake(t *testing.T, port int) {
+func awaitHandshake(t *testing.T, port uint16) {
 	t.Helper()
 	const synSent = "02"
 	tick := time.NewTicker(10 * time.Millisecond)

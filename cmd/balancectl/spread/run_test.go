@@ -19,12 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/seed-f1518d44/balance/cmd/balancectl/terminal"
+	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
 // serve runs a name server over UDP and TCP on one port of 127.0.0.1.
 func serve(t *testing.T, handle dns.HandlerFunc) (addr string) {
 	t.Helper()
-	packets, streams := listenBoth(t)
+	packets, streams := testserver.ListenBoth(t)
 	for _, s := range []*dns.Server{{PacketConn: packets}, {Listener: streams}} {
 		s.Handler, s.ReadTimeout = handle, time.Minute // of what is sent over a connection, which a slow machine sends late
 		ready, ended := make(chan struct{}), make(chan error, 1)
@@ -39,20 +40,6 @@ func serve(t *testing.T, handle dns.HandlerFunc) (addr string) {
 		})
 	}
 	return packets.LocalAddr().String()
-}
-
-func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for {
-		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if streams, err := net.Listen("tcp", packets.LocalAddr().String()); err == nil {
-			return packets, streams
-		}
-		packets.Close()
-	}
 }
 
 // rotating answers with three addresses that take turns.
