@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/overrides"
@@ -39,6 +40,7 @@ type overview struct {
 	inNames   map[endpointKey]bool        // endpoints that a name has
 	unchecked map[uint64][]netip.AddrPort // members that no check allows, by the scope of the rule
 	asked     int                         // endpoints whose voters were asked for
+	gone      []fleet.Gone                // replicas that are missed
 	doc       *statuspage.Document
 }
 

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/seed-f1518d44/balance/internal/fleet"
+	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
 // freePort returns a port of 127.0.0.1 that is free for UDP and TCP.
@@ -214,6 +217,28 @@ func TestFleetReady(t *testing.T) {
 	}
 	if !(&replica{}).ready() {
 		t.Error("a replica without sockets is not ready")
+	}
+}
+
+// The page says which replicas failed, the last first, and how many more.
+func TestProblemsOfGone(t *testing.T) {
+	o := &overview{doc: new(statuspage.Document)}
+	var gone []fleet.Gone
+	for i := range 7 {
+		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 7946)
+		gone = append(gone, fleet.Gone{Replica: fleet.Replica{Name: fmt.Sprint("ns", i), Addr: at}, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)})
+	}
+	o.problemsOfGone("dns", gone)
+	if n := len(o.doc.Problems); n != maxGoneShown+1 {
+		t.Fatalf("%d problems, want %d", n, maxGoneShown+1)
+	}
+	for i, want := range map[int]string{
+		0:            "fleet dns: replica ns6 (192.0.2.6:7946) has failed or cannot be reached from here since 2026-01-02T03:04:05Z",
+		maxGoneShown: "fleet dns: 2 more replicas failed or cannot be reached",
+	} {
+		if got := o.doc.Problems[i].Text; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

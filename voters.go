@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
@@ -18,7 +19,8 @@ import (
 func (o *overview) fleet() {
 	for i := range o.rules {
 		if hub := o.rules[i].hub; hub != nil {
-			o.doc.Fleet = shownFleet(hub.Snapshot())
+			s := hub.Snapshot()
+			o.doc.Fleet, o.gone = shownFleet(s), s.Gone
 			return
 		}
 	}
@@ -73,6 +75,7 @@ func (o *overview) problemsOfFleet() {
 			o.say("fleet", "", fmt.Sprintf("fleet %s: %s", f.Name, problem))
 		}
 	}
+	o.problemsOfGone(f.Name, o.gone)
 	for _, c := range f.Checks {
 		if c.Lasting > 0 {
 			o.say("disagreement", "", fmt.Sprintf("fleet %s: %s: replicas have disagreed on %d of %s for some intervals", f.Name, c.Name, c.Lasting, text.Count(c.Endpoints, "endpoint")))
@@ -89,6 +92,19 @@ func (o *overview) problemsOfFleet() {
 			o.say("not_shared", "", fmt.Sprintf("fleet %s: %s: not shared with %s, because its options there differ from those here", f.Name, c.Name, text.Brief(differing)))
 		}
 		delete(others, c.Name) // two checks may have one name
+	}
+}
+
+const maxGoneShown = 5
+
+// problemsOfGone says which replicas are missed, the last first.
+func (o *overview) problemsOfGone(name string, gone []fleet.Gone) {
+	for i, g := range slices.Backward(gone) {
+		if i < len(gone)-maxGoneShown {
+			o.say("fleet", "", fmt.Sprintf("fleet %s: %s failed or cannot be reached", name, text.Count(i+1, "more replica")))
+			return
+		}
+		o.say("fleet", "", fmt.Sprintf("fleet %s: replica %s (%s) has failed or cannot be reached from here since %s", name, g.Name, g.Addr, g.Since.UTC().Format(time.RFC3339)))
 	}
 }
 

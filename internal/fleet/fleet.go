@@ -45,6 +45,7 @@ type Fleet struct {
 	since   map[string]time.Time
 	census  census
 	inOrder []string // replicas that left in order since the members last changed
+	gone    []Gone   // replicas that failed; the last to fail is the last
 	shares  map[CheckID]*Share
 	retired []*Share                    // whose check another share has taken over
 	pending map[CheckID]pending         // states of checks that this replica does not have yet
@@ -139,7 +140,7 @@ func (f *Fleet) Forget() {
 	defer f.mu.Unlock()
 	self := slices.DeleteFunc(slices.Clone(f.members), func(m Replica) bool { return m.Name != f.config.Replica })
 	f.members, f.since = self, map[string]time.Time{f.config.Replica: f.since[f.config.Replica]}
-	f.census, f.inOrder = census{}.after(1, 0, f.now()), nil
+	f.census, f.inOrder, f.gone = census{}.after(1, 0, f.now()), nil, nil
 	f.spread()
 }
 
@@ -199,6 +200,7 @@ func (f *Fleet) Members(live []Replica) {
 	defer f.mu.Unlock()
 	f.census = f.census.after(len(live), len(f.inOrder), f.now())
 	f.logMembers(live)
+	f.gone = f.goneAfter(live)
 	f.inOrder = nil
 	since := make(map[string]time.Time, len(live))
 	for _, m := range live {

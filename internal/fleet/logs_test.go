@@ -59,6 +59,18 @@ func TestLogOfMembers(t *testing.T) {
 				t.Errorf("the log is %q, want %q once", log.all, want)
 			}
 		}
+		if gone := f.Snapshot().Gone; len(gone) != 1 || gone[0].Name != "c" || !gone[0].Since.Equal(time.Now()) {
+			t.Errorf("%+v, want c, which failed now", gone)
+		}
+		f.Members([]Replica{self, {Name: "c2", Addr: at}})
+		if gone := f.Snapshot().Gone; len(gone) != 0 {
+			t.Errorf("%+v, though another process is there", gone)
+		}
+		f.Members([]Replica{self})
+		time.Sleep(goneFor)
+		if gone := f.Snapshot().Gone; len(gone) != 0 {
+			t.Errorf("%+v after %v", gone, goneFor)
+		}
 		crowd := []Replica{self}
 		for i := range 500 {
 			crowd = append(crowd, Replica{Name: fmt.Sprint("m", i), Addr: at})

@@ -2,7 +2,10 @@
 
 package fleet
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // census knows how many replicas were there a minute ago. It is a value: each change leads to a new
 // one.
@@ -55,4 +58,33 @@ func (c census) alone(now time.Duration) bool {
 		return false
 	}
 	return 2*past[len(past)-1].live < past[0].live
+}
+
+// Gone is a replica that failed or cannot be reached.
+type Gone struct {
+	Replica
+	Since  time.Time
+	before int // live replicas before it failed
+}
+
+const (
+	goneFor = time.Hour // how long a replica is missed
+	maxGone = 20
+)
+
+// goneAfter returns which replicas are missed if others are live: none that is back, and no more
+// than there are fewer of. The caller holds the lock.
+func (f *Fleet) goneAfter(live []Replica) []Gone {
+	all, before := slices.Clone(f.gone), len(f.members)
+	for _, m := range f.members {
+		if !contains(live, m.Name) && !slices.Contains(f.inOrder, m.Name) {
+			all = append(all, Gone{m, time.Now(), before})
+			before--
+		}
+	}
+	all = slices.DeleteFunc(all, func(g Gone) bool {
+		return len(live) >= g.before || time.Since(g.Since) >= goneFor ||
+			slices.ContainsFunc(live, func(m Replica) bool { return m.Name == g.Name || m.Addr == g.Addr && m.Addr.IsValid() })
+	})
+	return all[max(0, len(all)-maxGone):]
 }

@@ -22,6 +22,7 @@ type Snapshot struct {
 	Quorum  int      // 0: a majority
 	Alone   bool     // this replica goes by its own verdicts
 	Members []Member // the live ones, sorted by name; this replica is one
+	Gone    []Gone   // those that are missed
 	Checks  []Shared // of this replica, sorted by name
 	Foreign []Foreign
 
@@ -69,7 +70,7 @@ func (f *Fleet) Snapshot() Snapshot {
 	f.mu.Lock()
 	s := Snapshot{
 		Name: f.config.Name, Self: f.config.Replica, Probers: f.probers, Quorum: f.quorum, Alone: f.view().alone,
-		Foreign: f.foreigners(),
+		Foreign: f.foreigners(), Gone: f.goneAfter(f.members),
 	}
 	for _, m := range f.members {
 		s.Members = append(s.Members, Member{Replica: m, Since: f.since[m.Name]})

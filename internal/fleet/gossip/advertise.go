@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -40,7 +41,8 @@ func (c *Carrier) choose() (netip.AddrPort, bool) {
 	}
 	began := time.Now()
 	for {
-		found, resolved := c.findNow()
+		found, problems := c.findNow()
+		resolved := len(problems) == 0
 		at, toOther, ok := c.guess(found)
 		if ok && (toOther || resolved || time.Since(began) >= guessNames) {
 			c.blind = !toOther
@@ -50,7 +52,7 @@ func (c *Carrier) choose() (netip.AddrPort, bool) {
 			c.joined.Store(true)
 		}
 		if !ok && time.Since(began) >= sayNoRoutes {
-			c.log.warn("advertise", "", "no address of this host reaches others: waits for one, and works by itself")
+			c.log.warn("advertise", "", "%s", strings.Join(append([]string{"no address of this host reaches others, so this replica works by itself and tries again"}, problems...), ": "))
 		}
 		select {
 		case <-c.ctx.Done():
@@ -69,12 +71,11 @@ func (c *Carrier) given() (netip.AddrPort, bool) {
 	return listen, listen.Addr().IsValid() && !listen.Addr().IsUnspecified()
 }
 
-// findNow returns the addresses to join, and whether all names resolved.
-func (c *Carrier) findNow() ([]netip.AddrPort, bool) {
+// findNow returns the addresses to join, and what kept it from finding more.
+func (c *Carrier) findNow() ([]netip.AddrPort, []string) {
 	ctx, cancel := context.WithTimeout(c.ctx, findWithin)
 	defer cancel()
-	found, problems := c.find(ctx)
-	return found, len(problems) == 0
+	return c.find(ctx)
 }
 
 // guess returns the address that reaches others: the one that this host sends from to the first of
