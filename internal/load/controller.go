@@ -8,12 +8,21 @@ import (
 )
 
 // The controller's constants. docs/load.md says why these.
+
+// approach is how much of its way to its aim a factor goes in a TTL, as a rate, by the kind of
+// report. A share that an agent asks for may follow from the load, so it is followed slowly.
+var approach = [kinds]float64{Nothing: 0.55, Share: 0.55, Utilisation: 0.9}
+
 const (
-	lag      = 1    // TTLs: the time constant of each of the two lags of traffic behind weights
-	approach = 0.55 // of its way to its aim that a factor goes in a TTL, as a rate
-	most     = 0.25 // the largest change of a factor in a TTL
-	slack    = 0.05 // added to utilisations: near 0 their ratios say nothing
+	most   = 0.25 // the largest change of a factor in a TTL
+	slack  = 0.05 // added to utilisations: near 0 their ratios say nothing
+	memory = 1    // TTLs: the time constant with which it forgets how wrong a view was
+	doubt  = 1e-6 // added to how wrong views were, so that none counts alone
 )
+
+// lags are how late reports may show a change of weights, in TTLs: the time constant of each of two
+// lags in a row. Nobody says how late they are, so there is a view for either.
+var lags = [views]float64{0.5, 1.3}
 
 // Patience is how many intervals a report is valid.
 const Patience = 3
@@ -79,7 +88,7 @@ type part struct {
 	weight, ramp float64
 }
 
-// carry updates the share of the traffic that each member should have. Caches keep answers, so
+// carry updates the share of the traffic that each member has in each view. Caches keep answers, so
 // traffic follows the weights late. Without this, the controller would correct again and again what
 // it has corrected already, until the traffic follows: that makes a loop oscillate.
 func (g group) carry(first bool, elapsed float64) {
@@ -92,18 +101,44 @@ func (g group) carry(first bool, elapsed float64) {
 		if p.weight > 0 {
 			share = p.ramp * p.factor / sum // for a weight of 1, as is the capacity
 		}
-		if first {
-			p.sent, p.carried = share, share
+		for i, lag := range lags {
+			v := &p.views[i]
+			if first {
+				v.sent, v.carried = share, share
+			}
+			v.sent += (share - v.sent) * progress(elapsed/lag)
+			v.carried += (v.sent - v.carried) * progress(elapsed/lag)
 		}
-		p.sent += (share - p.sent) * progress(elapsed/lag)
-		p.carried += (p.sent - p.carried) * progress(elapsed/lag)
 	}
 }
+
+// capacity returns how much traffic a member can take that is so busy: in each view the share that
+// it has, divided by that. What a member can take does not depend on its weight, so the views in
+// which it stays the same count most.
+func (k *known) capacity(busy, elapsed float64) float64 {
+	sum, all := 0.0, 0.0
+	for i := range k.views {
+		v := &k.views[i]
+		found := math.Log(max(v.carried, smallest) / busy)
+		if !k.measured {
+			v.usual = found
+		}
+		off := found - v.usual
+		v.usual += off * progress(elapsed/memory)
+		v.wrong += (off*off - v.wrong) * progress(elapsed/memory)
+		counts := 1 / ((v.wrong + doubt) * (v.wrong + doubt))
+		sum, all = sum+counts*found, all+counts
+	}
+	k.measured = true
+	return math.Exp(sum / all)
+}
+
+const smallest = 1e-6 // a share of traffic, in place of none
 
 // steer moves every factor towards its aim. That of a member without traffic stays, because its
 // reports say nothing of what it could take.
 func (g group) steer(elapsed, floor float64) {
-	capacity, total := g.capacities(), g.total()
+	capacity, total := g.capacities(elapsed), g.total()
 	up, down := math.Pow(1+most, elapsed), math.Pow(1-most, elapsed)
 	factors := make([]float64, len(g))
 	for i, p := range g {
@@ -114,7 +149,7 @@ func (g group) steer(elapsed, floor float64) {
 		case p.silent:
 			aim = min(p.factor, total.meanWithout(p))
 		}
-		step := math.Pow(max(aim, floor)/p.factor, progress(approach*elapsed))
+		step := math.Pow(max(aim, floor)/p.factor, progress(approach[p.kind]*elapsed))
 		factors[i] = min(max(p.factor*min(max(step, down), up), floor), 1)
 	}
 	for i, p := range g {
@@ -124,9 +159,8 @@ func (g group) steer(elapsed, floor float64) {
 }
 
 // capacities returns how much traffic each member that reports can take, divided by the largest of
-// its kind: the share that it asks for, or the share that it has, divided by how busy that makes
-// it.
-func (g group) capacities() []float64 {
+// its kind: the share that it asks for, or what follows from how busy it is.
+func (g group) capacities(elapsed float64) []float64 {
 	all := make([]float64, len(g))
 	var largest [kinds]float64
 	for i, p := range g {
@@ -135,7 +169,7 @@ func (g group) capacities() []float64 {
 		}
 		all[i] = p.value
 		if p.kind == Utilisation {
-			all[i] = p.carried / (p.value + slack*p.ramp) // a ramp divides both alike
+			all[i] = p.capacity(p.value+slack*p.ramp, elapsed) // a ramp divides both alike
 		}
 		largest[p.kind] = max(largest[p.kind], all[i])
 	}

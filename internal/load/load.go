@@ -65,14 +65,25 @@ type State struct {
 
 // known is what is known of a member.
 type known struct {
-	addr    netip.Addr
-	factor  float64
-	percent uint8   // the factor in force
+	addr     netip.Addr
+	factor   float64
+	percent  uint8 // the factor in force
+	views    [views]view
+	value    float64 // of its last valid report
+	kind     Kind    // of that; Nothing: it has never reported
+	measured bool    // it has reported how busy it is
+	silent   bool    // it has not reported for long
+}
+
+// views is how many views there are of how late reports are.
+const views = 2
+
+// view is what a member's traffic is if reports are late by so much.
+type view struct {
 	sent    float64 // the share of traffic that it should have, for a weight of 1, after one lag
 	carried float64 // the same after both
-	value   float64 // of its last valid report
-	kind    Kind    // of that; Nothing: it has never reported
-	silent  bool    // it has not reported for long
+	usual   float64 // the logarithm of what it can take, by its reports so far
+	wrong   float64 // the mean square of how far later reports were off
 }
 
 // Percent returns the factor in force of a member, from 1 to 100. It changes in steps, so that

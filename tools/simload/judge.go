@@ -2,7 +2,10 @@
 
 package main
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // result is what a run of a scenario comes to. Deviations are parts of the share that makes all
 // members equally busy.
@@ -13,8 +16,9 @@ type result struct {
 	highest   float64 // utilisation of any member at any time
 }
 
-// judge returns what samples come to.
+// judge returns what samples come to, from when the members have their powers.
 func (s scenario) judge(samples []sample) (r result) {
+	samples = slices.DeleteFunc(samples, func(now sample) bool { return now.at <= float64(s.equal) })
 	sum := 0.0
 	for _, power := range s.powers {
 		sum += power
@@ -25,7 +29,7 @@ func (s scenario) judge(samples []sample) (r result) {
 		for at, now := range samples {
 			deviation := now.share[i]/fair - 1
 			if math.Abs(deviation) > 0.1 {
-				r.settled = max(r.settled, now.at)
+				r.settled = max(r.settled, now.at-float64(s.equal))
 			}
 			if deviation*first < 0 {
 				r.overshoot = max(r.overshoot, math.Abs(deviation))

@@ -33,6 +33,7 @@ type scenario struct {
 	floor  float64        // 0: a tenth
 	ttls   int            // how long it lasts
 	surge  int            // after so many TTLs the demand is half as much again; 0: never
+	equal  int            // for so many TTLs all members can take as much as the first
 }
 
 // speech is what a member says instead of its utilisation, at a time; not ok: nothing.
@@ -125,13 +126,17 @@ func (w *world) utilisations(shares []float64, now time.Duration) []float64 {
 	if w.surge > 0 && now > time.Duration(w.surge)*w.ttl {
 		demand *= 1.5
 	}
+	powers := w.powers
+	if now <= time.Duration(w.equal)*w.ttl {
+		powers = slices.Repeat(w.powers[:1], len(w.powers))
+	}
 	sum := 0.0
-	for _, power := range w.powers {
+	for _, power := range powers {
 		sum += power
 	}
 	all := make([]float64, len(shares))
 	for i, share := range shares {
-		all[i] = demand * share * sum / w.powers[i]
+		all[i] = demand * share * sum / powers[i]
 	}
 	return all
 }
