@@ -64,7 +64,7 @@ func newState(p *plan, t *turns) *state {
 // with returns a state, which was just made, with what is known of the loads of its members.
 func (s *state) with(loads *load.State) *state {
 	s.loads = loads
-	s.cost += int64(loads.Len()) / 2 // half as large as a member
+	s.cost += int64(loads.Len()) // as large as members
 	return s
 }
 
