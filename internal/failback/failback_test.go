@@ -3,6 +3,8 @@
 package failback
 
 import (
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,5 +132,76 @@ func TestHealthySinceItsMembersAre(t *testing.T) {
 		if s = d.State; !d.Again.Equal(minute(look.again)) {
 			t.Errorf("minute %v, up since %v: again at %v, want %v", look.at, look.up, d.Again, minute(look.again))
 		}
+	}
+}
+
+// walk is an RRset whose tiers fail and recover at random.
+type walk struct {
+	*rand.Rand
+	policy     Policy
+	now        time.Time
+	healthy    []time.Time // since when each tier is, as far as was looked; zero: it is not
+	asked      time.Time   // when an operator last asked to go back
+	serves     int         // the tier, -1 for none
+	began      time.Time   // when it began to, or when an operator last asked
+	atLastLook State
+}
+
+// Whatever tiers do: one that serves gives way to an earlier one only if that has been healthy for
+// long enough, or if an operator asks for it, and never to a later one while it is healthy.
+func TestNobodyGivesWayTooSoon(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		p := Policy{Mode: Mode(rng.IntN(3)), After: 10 * time.Minute}
+		w := &walk{Rand: rng, policy: p, now: start, healthy: make([]time.Time, 2+rng.IntN(3)), serves: -1, began: start}
+		for range 50 {
+			d := p.Decide(w.atLastLook, w.look())
+			w.check(t, d)
+			w.atLastLook = d.State
+		}
+	}
+}
+
+// look lets some minutes pass and has tiers fail or recover.
+func (w *walk) look() Look {
+	w.now = w.now.Add(time.Duration(w.Int64N(int64(8 * time.Minute))))
+	l := Look{Now: w.now}
+	for i, was := range w.healthy {
+		if w.IntN(4) == 0 {
+			w.healthy[i] = time.Time{}
+			if was.IsZero() {
+				w.healthy[i] = w.now
+			}
+		}
+		l.Tiers = append(l.Tiers, Tier{Number: uint16(i), Healthy: !w.healthy[i].IsZero()})
+	}
+	if w.IntN(6) == 0 {
+		w.asked = w.now
+	}
+	l.Asked = w.asked
+	return l
+}
+
+// check checks a decision.
+func (w *walk) check(t *testing.T, d Decision) {
+	t.Helper()
+	next := slices.IndexFunc(w.healthy, func(at time.Time) bool { return !at.IsZero() })
+	if d.Kept > 0 {
+		next = int(d.Kept)
+	}
+	stays := w.serves >= 0 && !w.healthy[w.serves].IsZero()
+	isEarlier := stays && next < w.serves
+	switch {
+	case stays && next > w.serves:
+		t.Fatalf("%+v: tier %d serves, although %d is healthy", w.policy, next, w.serves)
+	case isEarlier && w.policy.Mode == After && w.now.Sub(w.healthy[next]) < w.policy.After:
+		t.Fatalf("%+v: tier %d serves after %v", w.policy, next, w.now.Sub(w.healthy[next]))
+	case isEarlier && w.policy.Mode == Manual && !w.asked.After(w.began):
+		t.Fatalf("%+v: tier %d serves, and nobody asked", w.policy, next)
+	case next >= 0 && w.healthy[next].IsZero(), d.Kept > 0 && w.policy.Mode == AtOnce, !d.Again.IsZero() && !d.Again.After(w.now):
+		t.Fatalf("%+v, healthy since %v: %+v at %v", w.policy, w.healthy, d, w.now)
+	}
+	if next != w.serves || w.asked.Equal(w.now) {
+		w.serves, w.began = next, w.now
 	}
 }
