@@ -4,6 +4,7 @@ package balance
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -106,7 +107,7 @@ func emptiness(content []byte) string {
 
 // logLines logs how the lines in force and those to come changed, unless they did not.
 func (f *overridesFile) logLines(was, is, wasToCome, isToCome overrides.Set) {
-	changes := ""
+	var changes strings.Builder
 	for _, change := range []struct {
 		what  string
 		lines overrides.Set
@@ -117,11 +118,11 @@ func (f *overridesFile) logLines(was, is, wasToCome, isToCome overrides.Set) {
 		{"no longer to come", wasToCome.Without(isToCome).Without(is)},
 	} {
 		if len(change.lines) > 0 {
-			changes += fmt.Sprintf("; %s: %s", change.what, oneLines(change.lines))
+			fmt.Fprintf(&changes, "; %s: %s", change.what, oneLines(change.lines))
 		}
 	}
-	if changes != "" {
-		log.Infof("%s: %s in force%s%s", f.Name(), text.Count(len(is), "override"), changes, f.user.note)
+	if changes.Len() > 0 {
+		log.Infof("%s: %s in force%s%s", f.Name(), text.Count(len(is), "override"), &changes, f.user.note)
 	}
 }
 
