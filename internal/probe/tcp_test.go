@@ -122,10 +122,14 @@ func TestEndsWithoutReset(t *testing.T) {
 				}
 				ends <- err
 			})
-			verdict(t, must(t)(tc.check(port)), patience)
-			if err := next(t, ends); err != nil {
-				t.Errorf("the peer saw %v, want a close", err)
+			var err error
+			for range 5 { // a busy machine may stand still until a probe waits no more for the peer
+				verdict(t, must(t)(tc.check(port)), patience)
+				if err = next(t, ends); err == nil {
+					return
+				}
 			}
+			t.Errorf("the peer saw %v, want a close", err)
 		})
 	}
 }
