@@ -68,13 +68,15 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 	if at.server.Probes { // of all names
 		warm = inZone(s.works, u.full)
 	}
-	for _, w := range warm {
-		if err := s.warmUp(ctx, at, w); err != nil {
-			return err
-		}
+	if err := s.warmUp(ctx, at, warm); err != nil {
+		return err
 	}
 	if at.server.Probes {
-		if err := awaitVerdicts(ctx, at, p, s.Quick); err != nil {
+		err := awaitVerdicts(ctx, at, p, s.Quick)
+		if err == nil {
+			err = s.warmUp(ctx, at, warm) // what was worked out before there were verdicts is void
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -107,8 +109,17 @@ func until(ctx context.Context, p *process, pause time.Duration, try func() erro
 	}
 }
 
-// warmUp asks for every name.
-func (s *suite) warmUp(ctx context.Context, at *site, w Work) error {
+// warmUp asks for every name of works.
+func (s *suite) warmUp(ctx context.Context, at *site, works []Work) error {
+	for _, w := range works {
+		if err := s.askAll(ctx, at, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *suite) askAll(ctx context.Context, at *site, w Work) error {
 	file := filepath.Join(at.dir, "queries."+w.Name)
 	if err := os.WriteFile(file, []byte(w.queryFile()), 0o600); err != nil { //nolint:gosec // in our own directory
 		return err
