@@ -79,11 +79,17 @@ func (c *Carrier) findNow() ([]netip.AddrPort, []string) {
 }
 
 // guess returns the address that reaches others: the one that this host sends from to the first of
-// those found, else to anywhere. toOther reports the former.
+// those found, else to anywhere, else any that it has. toOther reports the first of these.
 func (c *Carrier) guess(found []netip.AddrPort) (at netip.AddrPort, toOther, ok bool) {
+	listen := c.options.Listen
 	for i, to := range slices.Concat(found, anywhere) {
-		if from, ok := sourceTo(to); ok && fits(from, c.options.Listen.Addr()) {
-			return netip.AddrPortFrom(from, c.options.Listen.Port()), i < len(found), true
+		if from, ok := sourceTo(to); ok && fits(from, listen.Addr()) {
+			return netip.AddrPortFrom(from, listen.Port()), i < len(found), true
+		}
+	}
+	for _, own := range c.ownAddresses() {
+		if own.IsGlobalUnicast() && fits(own, listen.Addr()) {
+			return netip.AddrPortFrom(own, listen.Port()), false, true
 		}
 	}
 	return at, false, false
