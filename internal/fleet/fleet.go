@@ -304,12 +304,26 @@ func (s *Share) deliver(m incoming) {
 // takeOver has the share take over the state of another replica. If one waits already, this one is
 // lost: heartbeats repair that.
 func (s *Share) takeOver(state []byte) {
+	s.behind.Add(1)
 	select {
 	case s.states <- state:
 		s.host.Wake()
 	default:
+		s.behind.Add(-1)
 		s.fleet.traffic.lost.Add(1)
 	}
+}
+
+// TakingOver reports whether a check still has to take over a state that another replica sent.
+func (f *Fleet) TakingOver() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range f.shares {
+		if s.behind.Load() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // send sends a message to one replica.

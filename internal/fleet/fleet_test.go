@@ -358,3 +358,18 @@ func TestKeptIsBounded(t *testing.T) {
 		t.Errorf("told %d bytes, want %d", len(n.told["other"]), MaxKept)
 	}
 }
+
+// A replica that was sent a state is not ready before its checks have taken it over.
+func TestTakingOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 2)
+		w.run(10 * time.Second)
+		a, b := w.nodes[0].fleet, w.nodes[1].fleet
+		if b.Merge(a.State(true), true); !b.TakingOver() {
+			t.Error("has taken over what it has not read")
+		}
+		if w.run(time.Second); b.TakingOver() {
+			t.Error("still takes over")
+		}
+	})
+}

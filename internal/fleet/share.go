@@ -79,6 +79,7 @@ type Share struct {
 
 	inbox  chan incoming             // messages of other replicas
 	states chan []byte               // of other replicas, to be taken over
+	behind atomic.Int32              // states that are not taken over yet
 	latest atomic.Pointer[view]      // the newest view of the fleet
 	tables atomic.Pointer[summaries] // what scrapes read
 

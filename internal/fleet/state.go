@@ -170,6 +170,7 @@ func (s *Share) readStates() {
 	for len(s.states) > 0 {
 		s.state, s.stateTill = <-s.states, s.host.Now()+stateFor
 		s.mergeAgain()
+		s.behind.Add(-1)
 	}
 }
 
