@@ -74,7 +74,7 @@ func changeOf(before *state, p *plan, d allDown) string {
 	case was.failedOver && !p.failedOver && !p.allDown:
 		return fmt.Sprintf("tier %d answers again", p.tier()+1)
 	case d.mode == answerOpen && p.forcedDown() && !was.forcedDown():
-		return "all members are overridden down, and answered all the same, as all_down open says: " +
+		return "all members are overridden down, and answered anyway, as all_down open says: " +
 			"all_down nodata, servfail or fallback changes that"
 	}
 	return ""

@@ -55,7 +55,7 @@ func TestAllForcedDownIsAnnounced(t *testing.T) {
 	for i := range p.standings {
 		p.standings[i].override = overrides.Down
 	}
-	const want = "all members are overridden down, and answered all the same, as all_down open says: all_down nodata, servfail or fallback changes that"
+	const want = "all members are overridden down, and answered anyway, as all_down open says: all_down nodata, servfail or fallback changes that"
 	if got := changeOf(nil, p, allDown{}); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

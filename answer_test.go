@@ -417,9 +417,8 @@ func TestScanForgets(t *testing.T) {
 	}
 }
 
-// Records with a lowered TTL are kept from one answer to the next. What goes out is what came up
-// all the same, however that changes from one answer to the next: its TTL, its order, how it spells
-// the owner, who is in it.
+// Records with a lowered TTL are kept from one answer to the next. If the upstream's answer changes
+// in TTLs, order, members or the spelling of the owner, the reply follows it nevertheless.
 func TestTTLOfAnswersThatDiffer(t *testing.T) {
 	h := newHandler(t, "balance {\n ttl 30\n}", echo)
 	answers := []string{

@@ -151,7 +151,7 @@ func benchmarkContenders(b *testing.B, names []string, run func(b *testing.B, st
 	}
 }
 
-// BenchmarkServeDNS measures all of a query but for the plugin that answers.
+// BenchmarkServeDNS measures all of a query except the plugin that answers.
 func BenchmarkServeDNS(b *testing.B) {
 	benchmarkContenders(b, []string{"loadbalance", "balance"}, func(b *testing.B, stanza string, m *dns.Msg) func() func() {
 		h := newHandler(b, stanza, answering(m))

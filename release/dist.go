@@ -59,8 +59,7 @@ func (r release) name(arch string) string {
 	return fmt.Sprintf("coredns-balance_%s_linux_%s", strings.TrimPrefix(r.version, "v"), arch)
 }
 
-// archive returns the server with what people read, as a compressed tar without directories but for
-// man/.
+// archive returns the server and its documents as a compressed tar. man/ is its only directory.
 func (r release) archive(b built) ([]byte, error) {
 	all := []file{
 		{name: "balancectl", mode: 0o755, content: b.ctl},

@@ -304,7 +304,7 @@ func TestRateLimit(t *testing.T) {
 	k.verdicts(1, 1)
 }
 
-// Every address of 127.0.0.0/8 answers echo requests but for the broadcast address.
+// Every address of 127.0.0.0/8 answers echo requests except the broadcast address.
 func TestICMP(t *testing.T) {
 	k := startChecked(t, rule("health_check icmp {\n allow 127.0.0.0/8\n"+patient+"\n}"),
 		"file "+zone(t, "example.org.", as("www", "127.1.0.1", "127.1.0.2", "127.255.255.255")))

@@ -17,7 +17,7 @@ import (
 )
 
 // Lines of the log that documents quote, in blocks marked "log", are those that the server writes,
-// but for times, ports and addresses.
+// except times, ports and addresses.
 func TestLogLinesInTheDocuments(t *testing.T) {
 	golden := goldenErrors(t)
 	var quoted []fenced

@@ -89,7 +89,7 @@ func (w *wire) LocalAddr() net.Addr              { return w.from }
 func (w *wire) SetReadDeadline(time.Time) error  { return nil }
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
-// BenchmarkMessagePath measures all that a UDP query costs but for the kernel's part: a goroutine
+// BenchmarkMessagePath measures all that a UDP query costs except the kernel's part: a goroutine
 // of its own, as the server starts one, unpacking, the plugins that usually stand in a chain, and
 // packing. The difference between plugins is what one adds, stack included: it is in here that a
 // larger frame can double the stack. There are as many sockets as processors (-cpu), so that it

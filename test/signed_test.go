@@ -190,7 +190,7 @@ func (s *signedServer) answerWith(dead ...int) {
 	}
 }
 
-// know waits until every rule's endpoints are up, but for the dead, which are down.
+// know waits until every rule's endpoints are up, except the dead, which are down.
 func (s *signedServer) know(dead []int) {
 	s.t.Helper()
 	var last map[string]float64

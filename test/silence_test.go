@@ -48,8 +48,7 @@ func TestChecksJudgeTheirOwnAddresses(t *testing.T) {
 	k.answers(5, one.addrs[0])
 }
 
-// Overrides may say that every member is down. By the contract clients get them all the same, and
-// that is said.
+// Overrides may say that every member is down. Clients get them nevertheless, and the log says so.
 func TestOverridesThatPutEverybodyDown(t *testing.T) {
 	j := newJournal(t)
 	path := file(t, "overrides", "192.0.2.0/24 down # maintenance\n")

@@ -99,10 +99,10 @@ func (c *change) refusal(d *statuspage.Document, before, after overrides.Set, no
 		return nil
 	}
 	if !slices.ContainsFunc(overridesFiles(d), func(path string) bool { return isSame(c.file, path) }) {
-		return fmt.Errorf("%w: no rule on the page reads %s; -force does it all the same", errRefused, c.file)
+		return fmt.Errorf("%w: no rule on the page reads %s; -force does it anyway", errRefused, c.file)
 	}
 	if left := leftWithout(d, c.file, before, after, now); len(left) > 0 {
-		return fmt.Errorf("%w: no member would be left to serve %s; -force does it all the same", errRefused, strings.Join(left, ", "))
+		return fmt.Errorf("%w: no member would be left to serve %s; -force does it anyway", errRefused, strings.Join(left, ", "))
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (c *change) nothingWaits(shown []shownPage) error {
 			}
 		}
 		if len(uses) > 0 && len(obstacles) == len(uses) {
-			return fmt.Errorf("%w: %s; -force does it all the same", errRefused, fmt.Sprintf(obstacles[0], target))
+			return fmt.Errorf("%w: %s; -force does it anyway", errRefused, fmt.Sprintf(obstacles[0], target))
 		}
 	}
 	return nil

@@ -164,7 +164,7 @@ func nothingOf(only []string) string {
 	if len(only) == 0 {
 		return "no name is in use: no client has asked for one"
 	}
-	return fmt.Sprintf("not in use: %s; \"balancectl why NAME\" asks for a name all the same", strings.Join(only, ", "))
+	return fmt.Sprintf("not in use: %s; \"balancectl why NAME\" asks for a name anyway", strings.Join(only, ", "))
 }
 
 // wants reports whether a name is among some, or there are none.

@@ -51,8 +51,7 @@ func roff(markdown string) string {
 	return heading.ReplaceAllString(text, ".nr HY 0\n$0\n.ad l")
 }
 
-// renderer is md2man's but for tables, which are to fit the line: every cell may have several
-// lines.
+// renderer is md2man's, except that tables fit the line: a cell may have several lines.
 type renderer struct{ blackfriday.Renderer }
 
 // RenderNode implements blackfriday.Renderer.

@@ -66,7 +66,7 @@ func each(served []netip.AddrPort) (all [][]netip.Addr) {
 	return all
 }
 
-// chromium is as it comes, but for what only people at a screen need.
+// chromium runs with its defaults, without what only people at a screen need.
 func chromium(t *testing.T, url string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -65,7 +65,7 @@ func records(b *bytes.Buffer, name string, ttl int, members []netip.Addr) {
 	fmt.Fprintf(b, "*.%s 0 IN CNAME %s\n", name, name)
 }
 
-// zoneFile is example.org. TTLs of members are 0 but for the names that are there to be cached.
+// zoneFile is example.org. TTLs of members are 0 except for names that are to be cached.
 func zoneFile() []byte {
 	var b bytes.Buffer
 	b.WriteString("$ORIGIN example.org.\n@ 300 IN SOA ns hostmaster 1 7200 3600 1209600 0\n@ 300 IN NS ns\nns 300 IN A 192.0.2.53\n")

@@ -38,6 +38,7 @@ func TestLocality(t *testing.T) {
 	t.Run("pods come and go", func(t *testing.T) { testPodsComeAndGo(t, n) })
 	t.Run("a node changes its zone", func(t *testing.T) { testNodeChangesZone(t, n) })
 	t.Run("reload", func(t *testing.T) { testReloadKeepsNodes(t, p, n) })
+	t.Run("contexts of a kubeconfig", func(t *testing.T) { testContexts(t, p, n) })
 	t.Run("API server is lost", func(t *testing.T) { testLostAPIServer(t, p, n) })
 	t.Run("5,000 nodes", func(t *testing.T) { testManyNodes(t, p, n) })
 }
@@ -309,6 +310,51 @@ func testReloadKeepsNodes(t *testing.T, p *pod, n namespace) {
 	c.becomes(t, n.fqdn("web"), podOn(1, 1), podOn(2, 1))
 }
 
+// kubeconfig has a context whose server is the API server, and one at whose server nothing listens.
+const kubeconfig = `apiVersion: v1
+kind: Config
+clusters:
+- {name: here, cluster: {server: "https://%[1]s", certificate-authority: /%[2]s/ca.crt}}
+- {name: nobody, cluster: {server: "https://%[1]s:1", certificate-authority: /%[2]s/ca.crt}}
+users:
+- {name: pod, user: {tokenFile: /%[2]s/token}}
+contexts:
+- {name: right, context: {cluster: here, user: pod}}
+- {name: wrong, context: {cluster: nobody, user: pod}}
+current-context: wrong
+`
+
+// A context of a kubeconfig is followed from a reload on: one whose server is wrong leaves answers
+// in the policy's order, one that is missing fails the reload.
+func testContexts(t *testing.T, p *pod, n namespace) {
+	p.file(t, "etc/kubeconfig", fmt.Sprintf(kubeconfig, apiAddress, tokenDir))
+	web, c := n.fqdn("web"), dialFrom(t, podOn(1, 77))
+	reload := func(context, said string) {
+		t.Helper()
+		before := strings.Count(p.output(), said)
+		corefile := strings.Replace(localityCorefile(t), "locality kubernetes\n", "locality kubernetes "+context+"\n", 1)
+		configure(t, "coredns", map[string]string{"Corefile": corefile})
+		p.mountConfigMaps(t)
+		eventually(t, said, func() bool { return strings.Count(p.output(), said) > before })
+	}
+	reload("/etc/kubeconfig right", "Reloading complete")
+	eventually(t, "six nodes by the context right", func() bool {
+		return shownNodes(t) == shown{Cluster: "/etc/kubeconfig right", Synced: true, Count: nodes}
+	})
+	c.nearFirst(t, web, dns.TypeA, nodes, podOn(1, 1), podOn(2, 1))
+	reload("/etc/kubeconfig nowhere", `locality kubernetes: context "nowhere" does not exist`)
+	c.nearFirst(t, web, dns.TypeA, nodes, podOn(1, 1), podOn(2, 1))
+	reload("/etc/kubeconfig", "locality kubernetes (/etc/kubeconfig): cannot read nodes: ")
+	if now := shownNodes(t); now.Synced || now.Problem == "" {
+		t.Errorf("the page has %+v, want no nodes and a problem", now)
+	}
+	if first := c.leading(t, web, dns.TypeA, nodes); len(strings.Fields(first)) != nodes {
+		t.Errorf("%s answer, want all", first)
+	}
+	reload("", "Reloading complete")
+	c.becomes(t, web, podOn(1, 1), podOn(2, 1))
+}
+
 // nodeRequests returns how often CoreDNS has begun to list or watch nodes since the API server
 // started.
 func nodeRequests(t *testing.T) (n int) {
@@ -358,6 +404,7 @@ func testLostAPIServer(t *testing.T, p *pod, n namespace) {
 
 // shown is what the page says of nodes.
 type shown struct {
+	Cluster string
 	Synced  bool
 	Count   int
 	Problem string

@@ -41,10 +41,11 @@ func playRole() (done bool, err error) {
 // acceptEvery is how often backends look for new connections.
 const acceptEvery = 5 * time.Millisecond
 
-// serveBackends is every backend in one process: it accepts on a port of all addresses, and closes.
-// On loopback the kernel does the backends' part of a handshake in the processor time of the server
-// that probes them. To keep that small, the listener speaks plain TCP, where package net would take
-// Multipath TCP, and no thread waits for connections, because waking it would count too.
+// serveBackends serves as every backend, in one process: it accepts connections on a port of all
+// addresses and closes them. On loopback the kernel does the backends' part of a handshake in the
+// processor time of the server that probes them. To keep that small, the listener speaks plain TCP,
+// not Multipath TCP as package net would, and no thread waits for connections, because waking it
+// would count too.
 func serveBackends(port int) error {
 	listener, err := listenOnLoopback(port)
 	if err != nil {

@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// TestQuick runs the suite as "make bench" does, only shortly, with whatever servers are installed.
-// Nothing is asserted of speed: machines that test are busy.
+// TestQuick runs the suite as "make bench" does, for a shorter time, with the servers that are
+// installed. It asserts nothing about speed, because machines that run tests are busy.
 func TestQuick(t *testing.T) {
 	dir := t.TempDir()
 	coredns := filepath.Join(dir, "coredns")
@@ -72,7 +72,7 @@ func TestQuick(t *testing.T) {
 	t.Run("profile", func(t *testing.T) { checkProfile(t, coredns) })
 }
 
-// checkProfile asserts that a profile is gathered that has what balance does in it.
+// checkProfile asserts that a profile is gathered, and that functions of balance are in it.
 func checkProfile(t *testing.T, coredns string) {
 	profile := filepath.Join(t.TempDir(), "default.pgo")
 	args := []string{"-profile", profile, "-only", "^file.cache.balance(, health_check)?/3$", "-seconds", "0.2", "-coredns", coredns}
@@ -85,7 +85,7 @@ func checkProfile(t *testing.T, coredns string) {
 	}
 }
 
-// checkDocument asserts that the results go into the document that is there.
+// checkDocument asserts that the results are written into an existing document.
 func checkDocument(t *testing.T, results string) {
 	t.Helper()
 	text, err := os.ReadFile("../../bench/results/answers.md")
@@ -156,19 +156,19 @@ func TestVerify(t *testing.T) {
 		want   string // the error
 	}{
 		{"fixed", Any, func(_ int, r *dns.Msg, _ net.Addr) { rotated(r, name, 0) }, ""},
-		{"fixed where it should move", Moves, func(_ int, r *dns.Msg, _ net.Addr) { rotated(r, name, 0) },
+		{"fixed instead of moving", Moves, func(_ int, r *dns.Msg, _ net.Addr) { rotated(r, name, 0) },
 			"w3.bench.: 127.1.0.0 leads all of 40 answers, want others too"},
 		{"moving", Moves, func(n int, r *dns.Msg, _ net.Addr) { rotated(r, name, n/7) }, ""},
 		{"round robin", Strict, func(n int, r *dns.Msg, _ net.Addr) { rotated(r, name, n) }, ""},
 		{"round robin with a skip", Strict, func(n int, r *dns.Msg, _ net.Addr) { rotated(r, name, n+n/5) },
 			"w3.bench.: 127.1.0.1 leads 4 of 9 answers, want 3"},
 		{"weighted", Weighted, func(n int, r *dns.Msg, _ net.Addr) { rotated(r, name, weights[n%6]) }, ""},
-		{"round robin where it should be weighted", Weighted, func(n int, r *dns.Msg, _ net.Addr) { rotated(r, name, n) },
+		{"round robin instead of weighted", Weighted, func(n int, r *dns.Msg, _ net.Addr) { rotated(r, name, n) },
 			"w3.bench.: 127.1.0.0 leads 4 of 12 answers, want 6"},
 		{"sticky", Sticky, func(_ int, r *dns.Msg, from net.Addr) { rotated(r, name, octet(from, 2)) }, ""},
 		{"sticky by host", Sticky, func(_ int, r *dns.Msg, from net.Addr) { rotated(r, name, octet(from, 3)) },
 			"w3.bench.: 127.9.0.1 is led by 127.1.0.1 and 127.9.0.2 by 127.1.0.2, want the same"},
-		{"fixed where it should be sticky", Sticky, func(_ int, r *dns.Msg, _ net.Addr) { rotated(r, name, 0) },
+		{"fixed instead of sticky", Sticky, func(_ int, r *dns.Msg, _ net.Addr) { rotated(r, name, 0) },
 			"w3.bench.: 127.1.0.0 leads the answers of 40 networks, want others too"},
 		{"truncated", Any, func(_ int, r *dns.Msg, _ net.Addr) { rotated(r, name, 0); r.Truncated = true },
 			"w3.bench.: NOERROR, truncated true: want NOERROR, false"},
@@ -248,7 +248,8 @@ func rounds(server string, cpu ...float64) []Sample {
 	return samples
 }
 
-// TestRatio asserts that ratios are of the same round: the machine was slower in the second.
+// TestRatio asserts that a ratio compares values of one round. The machine was slower in the
+// second.
 func TestRatio(t *testing.T) {
 	r := &Results{Samples: slices.Concat(rounds("a", 30, 10, 20), rounds("b", 33, 11, 22))}
 	got := r.ratio("b", "a", "3")
@@ -257,7 +258,8 @@ func TestRatio(t *testing.T) {
 	}
 }
 
-// TestTable asserts that nothing that was planned is left out, and why it has no numbers.
+// TestTable asserts that the tables list all that was planned, and say why something has no
+// numbers.
 func TestTable(t *testing.T) {
 	bound := rounds("peer", 2, 2, 2)
 	for i := range bound {
@@ -303,7 +305,7 @@ func TestBetween(t *testing.T) {
 	}
 }
 
-// TestInterrupted asserts that a run that is interrupted leaves what it has, and no process.
+// TestInterrupted asserts that an interrupted run keeps its results and leaves no process behind.
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -329,7 +331,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestMissing asserts that a server that is not installed is in the tables, and no error.
+// TestMissing asserts that a server that is not installed is in the tables and is no error.
 func TestMissing(t *testing.T) {
 	dnsperf, err := exec.LookPath("dnsperf")
 	if err != nil {

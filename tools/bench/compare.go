@@ -28,8 +28,8 @@ var comparisons = map[string][]variant{
 	},
 }
 
-// comparedServers are those that comparisons are made with: balance, and what stands beside it in
-// the tables.
+// comparedServers are the servers that are measured under each variant: balance, and its neighbours
+// in the tables.
 var comparedServers = []string{
 	fileServer, loadbalanceServer, "file+balance", balanceServer, "file+cache+balance weighted", probingServer,
 }

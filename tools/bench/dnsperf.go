@@ -29,7 +29,7 @@ type load struct {
 	outstanding int
 }
 
-// outcome is what came of a load.
+// outcome is the result of a load.
 type outcome struct {
 	Sent, Completed, Lost int
 	NoError               int     // answers with that rcode

@@ -16,8 +16,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// prepareFloor prepares the least that a server in Go does for an answer: it reads a packet, finds
-// the packed answer to its question, gives it the ID and writes it.
+// prepareFloor prepares a server that does the least that a server in Go can do for an answer: it
+// reads a packet, finds the packed answer to the question, sets the ID and writes it.
 func prepareFloor(s *site) ([]string, error) {
 	self, err := os.Executable()
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is what a run was made on.
+// Machine is the computer of a run.
 type Machine struct {
 	Processor  string
 	Processors int
@@ -43,7 +43,7 @@ var versionCommands = []struct {
 	{"named", "BIND", []string{"-v"}},
 }
 
-// examine looks at the machine.
+// examine describes this machine.
 func examine(o *Options, cpus processors) Machine {
 	m := Machine{ServerOn: cpus.server, ClientOn: cpus.client, Processors: runtime.NumCPU(), Go: runtime.Version(), Versions: make(map[string]string)}
 	m.Processor = valueIn("/proc/cpuinfo", "model name", ":")
@@ -98,7 +98,7 @@ func printed(word, program string, arguments ...string) string {
 // services of the packages in test/packages, which would share the processors.
 var services = []string{"gdnsd", "pdns", "named"}
 
-// refuseServices is an error where a service of a peer's package runs.
+// refuseServices returns an error if a service of a peer's package runs.
 func refuseServices() error {
 	if _, err := exec.LookPath("systemctl"); err != nil {
 		return nil //nolint:nilerr // no services then

@@ -93,7 +93,7 @@ loglevel=3
 security-poll-suffix=
 `
 
-// luaRecord returns the A records of a name that Lua makes, whose addresses stand where %s does.
+// luaRecord returns a LUA record for the A records of a name. The addresses replace %s in the code.
 func luaRecord(n zoneName, format string) string {
 	quoted := make([]string, len(n.addrs))
 	for i, a := range n.addrs {

@@ -84,7 +84,7 @@ func kind(e Entry) string {
 	}
 }
 
-// writeLegend says what the colours mean, as far as the chart has them.
+// writeLegend says what the colours of the chart mean.
 func (r *Results) writeLegend(b *strings.Builder) {
 	x := 12
 	for _, k := range []struct{ kind, about string }{

@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processors are those that the server and all else have.
+// processors are the one of the server and the one of everything else.
 type processors struct{ server, client int }
 
 // allowed are the processors that this process might use before it chose one.
@@ -42,7 +42,7 @@ var allowed = sync.OnceValues(func() ([]int, error) {
 })
 
 // pinning chooses the processors, and moves this process to the client's. Everything that it starts
-// afterwards is there too, but for servers. With one processor alone both share it.
+// afterwards runs there too, except servers. If there is only one processor, both share it.
 func pinning() (processors, error) {
 	may, err := allowed()
 	if err != nil {
@@ -63,7 +63,7 @@ func pinning() (processors, error) {
 	return p, setProcessor(0, p.client)
 }
 
-// setProcessor has a thread, 0 the calling one, run on one processor only.
+// setProcessor makes a thread run on one processor only. Thread 0 is the calling one.
 func setProcessor(thread, processor int) error {
 	var set unix.CPUSet
 	set.Set(processor)
@@ -100,7 +100,7 @@ func start(argv []string, dir string, environment []string, processor, back int)
 	return p, nil
 }
 
-// cleanEnvironment is ours without what would change how a server in Go runs.
+// cleanEnvironment is our environment without variables that change how a server in Go runs.
 func cleanEnvironment() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")

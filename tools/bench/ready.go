@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// startServer starts a server and returns once it answers every work as it should.
+// startServer starts a server and returns once it answers the names of every work correctly.
 func (s *suite) startServer(ctx context.Context, u unit) (*site, *process, error) {
 	const portsOfSite = 5
 	ports, err := freePorts(portsOfSite)
@@ -48,7 +48,7 @@ func (s *suite) startServer(ctx context.Context, u unit) (*site, *process, error
 	return at, p, nil
 }
 
-// readyWithin is how long a server may take until it answers right.
+// readyWithin is how long a server may take until it answers correctly.
 const readyWithin = 60 * time.Second
 
 // makeReady waits until a server answers, fills its caches, has its health checks find all up, and
@@ -92,8 +92,8 @@ func (s *suite) makeReady(ctx context.Context, at *site, p *process, u unit) err
 	return nil
 }
 
-// until tries, with pauses, until there is no error, the process has ended or ctx has; the last
-// error is returned.
+// until tries, with pauses, until there is no error, the process has ended or ctx is done. It
+// returns the last error.
 func until(ctx context.Context, p *process, pause time.Duration, try func() error) error {
 	for {
 		err := try()

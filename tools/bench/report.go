@@ -30,7 +30,7 @@ func (r *Results) markdown() string {
 	return b.String()
 }
 
-// quiet is the part of the server's processor that others may have.
+// quiet is the largest share of the server's processor that other programs may have used.
 const quiet = 0.03
 
 // writeWarnings says why the numbers might not be good.
@@ -128,7 +128,7 @@ func (e Entry) recordsOf(w Work) int {
 	return w.Addresses
 }
 
-// show shows the median, and how far least and most are from each other.
+// show writes the median, and how far the least and the most are apart.
 func show(s report.Spread, format string) string {
 	if s.Median == 0 {
 		return ""

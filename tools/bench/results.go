@@ -46,14 +46,14 @@ type Entry struct {
 	Next    bool   // with many names it does what the next does
 }
 
-// Refusal is why something was not measured.
+// Refusal says why something was not measured.
 type Refusal struct {
 	Round        int
 	Server, Work string
 	Why          string
 }
 
-// Results is all that a run brought.
+// Results are those of a run.
 type Results struct {
 	Command              string
 	Compare              string
@@ -106,7 +106,7 @@ func loadResults(dir string) (*Results, error) {
 	return r, nil
 }
 
-// refusals is an error where something was not measured because it was wrong.
+// refusals returns an error if a server was not measured because its answers were wrong.
 func (r *Results) refusals() error {
 	if len(r.Refused) == 0 {
 		return nil

@@ -65,7 +65,7 @@ func measure(ctx context.Context, o *Options, progress io.Writer) (*Results, err
 
 func (s *suite) finish() { s.results.Took = time.Since(s.began) }
 
-// newSuite makes ready what all servers share.
+// newSuite prepares what all servers share.
 func newSuite(o *Options, progress io.Writer) (s *suite, clean func(), err error) {
 	if _, err := exec.LookPath("dnsperf"); err != nil {
 		return nil, nil, fmt.Errorf("%w: test/install bench installs it", err)
@@ -147,14 +147,14 @@ func (s *suite) plan() []unit {
 
 func (s Server) reference() bool { return s.Name == fileServer || s.Name == loadbalanceServer }
 
-// missing reports whether what a server takes is not installed, and says so.
+// missing reports whether the program of a server is not installed. If so, it notes that.
 func (s *suite) missing(c Server) bool {
 	if c.program == "" {
 		return false
 	}
 	_, err := exec.LookPath(c.program)
 	if err != nil {
-		_, _ = fmt.Fprintf(s.progress, "missing: %s, for %s is not installed (test/install bench installs it)\n", c.Name, c.program)
+		_, _ = fmt.Fprintf(s.progress, "missing: %s, because %s is not installed (test/install bench installs it)\n", c.Name, c.program)
 	}
 	return err != nil
 }
@@ -201,7 +201,7 @@ func (s *suite) report(round int, server Server, w Work, what string) {
 		round, s.Rounds, s.done, s.total, left.Round(time.Second), server.Name, w.Name, what)
 }
 
-// measureWork measures a closed loop, then latency at half of what it brought.
+// measureWork measures a closed loop, then the latency at half of its rate.
 func (s *suite) measureWork(ctx context.Context, at *site, p *process, w Work) (*Sample, error) {
 	l := s.load(at, w)
 	l.seconds = s.Seconds
@@ -220,7 +220,7 @@ func (s *suite) measureWork(ctx context.Context, at *site, p *process, w Work) (
 	}, nil
 }
 
-// observed is an outcome, and what it took of the server.
+// observed is an outcome, and what it cost the server.
 type observed struct {
 	*outcome
 	cpu, busy, foreign float64

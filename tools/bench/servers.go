@@ -6,7 +6,7 @@ package main
 
 import "slices"
 
-// Order is what answers must look like, one after another.
+// Order is the rule that successive answers must follow.
 type Order int
 
 // What an answer leads with.
@@ -15,7 +15,7 @@ const (
 	Moves                 // not always the same
 	Strict                // each address equally often, to the answer
 	Weighted              // each as often as its weight says, to the answer
-	Sticky                // one client always the same, clients not all the same
+	Sticky                // always the same for one client, not the same for all clients
 )
 
 // Server is what can be measured. Immutable.
@@ -36,7 +36,7 @@ type Server struct {
 	prepare func(*site) (argv []string, err error)
 }
 
-// site is where a server runs: a directory of its own with its configuration, and ports.
+// site is what a server runs with: a directory of its own with its configuration, and ports.
 type site struct {
 	server      Server
 	environment []string // of its process

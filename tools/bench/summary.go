@@ -55,8 +55,8 @@ func clientBound(samples []Sample) bool {
 	return busy < saturated && client > busy
 }
 
-// foreign returns the largest part of the server's processor that others had in the middle round of
-// any server.
+// foreign returns the largest share of the server's processor that other programs used in the
+// middle round of any server.
 func (r *Results) foreign() float64 {
 	worst := 0.0
 	for _, e := range r.Servers {

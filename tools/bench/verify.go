@@ -16,10 +16,10 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/ask"
 )
 
-// answerWithin is for machines that are busy.
+// answerWithin is long, because the machine may be busy.
 const answerWithin = 5 * time.Second
 
-// someNames are verified where a work has many.
+// someNames is how many names of a work are verified if it has many.
 const someNames = 5
 
 // verify says what is wrong with the answers of a server: the rcode, truncation, the number of
@@ -58,7 +58,7 @@ func verifyName(ctx context.Context, s *site, w Work, n zoneName) error {
 	}
 }
 
-// verifyShares asks so often and compares how often each address leads with how often it should.
+// verifyShares asks some times and compares how often each address leads with its share.
 func verifyShares(ctx context.Context, s *site, n zoneName, records, questions int, want func(i int) int) error {
 	led := make([]int, len(n.addrs))
 	for range questions {
@@ -76,8 +76,8 @@ func verifyShares(ctx context.Context, s *site, n zoneName, records, questions i
 	return nil
 }
 
-// verifyMoves wants at least two addresses to lead. That all of 40 random ones are alike happens
-// once in 3^39.
+// verifyMoves wants at least two addresses to lead. A shuffle of three gives the same lead 40 times
+// with a probability of 3^-39.
 func verifyMoves(ctx context.Context, s *site, n zoneName, records int) error {
 	first := -1
 	for range 40 {

@@ -33,7 +33,7 @@ var works = []Work{
 	{Name: "names", About: "10,000 names with 3 addresses", Names: 10_000, Addresses: 3},
 }
 
-// fewer returns the works with less than all names, to be quick.
+// fewer returns the works with fewer names, for a quick run.
 func fewer() []Work {
 	few := slices.Clone(works)
 	for i := range few {

@@ -19,11 +19,11 @@ import (
 	"time"
 )
 
-// backendRole is the first argument of a process that is some backends: the first address and how
-// many.
+// backendRole is the first argument of a process that serves as some backends. Their first address
+// and their number follow.
 const backendRole = "backends"
 
-// port is where all backends listen.
+// port is the port of all backends.
 const port = 8080
 
 // addrOf returns the address of a backend.
@@ -59,7 +59,7 @@ func beBackends(args []string) error {
 	select {}
 }
 
-// startBackends starts a process that is some backends, and returns once they listen.
+// startBackends starts a process that serves as some backends, and returns once they listen.
 func startBackends(ctx context.Context, first netip.Addr, n int) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {

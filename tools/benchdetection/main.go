@@ -84,8 +84,8 @@ func runApart(ctx context.Context, args []string) error {
 	return netns.Explain(c.Run())
 }
 
-// moreDescriptors lets this process and those that it starts have as many as may be: each endpoint
-// takes one of the server and two of the backends, which are some processes.
+// moreDescriptors raises the limit of descriptors for this process and those that it starts as far
+// as possible. Each endpoint needs one in the server and two in the backends.
 func moreDescriptors() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -25,13 +25,13 @@ var (
 	staying = netip.MustParseAddr("127.2.0.1")
 )
 
-// perName is how many addresses a name has that is there to have many endpoints.
+// perName is how many addresses each name has in a case with many endpoints.
 const perName = 10
 
 // lasting returns how many backends stay up.
 func (c testCase) lasting(o options) int { return max(1, c.Endpoints-2*o.rounds) }
 
-// result is what became of a case.
+// result is that of a case.
 type result struct {
 	Case           testCase
 	Missing        string
@@ -106,8 +106,8 @@ func (c *testCase) start(ctx context.Context, o options, dir string) (stop func(
 	return stop, nil
 }
 
-// ready waits until all endpoints are known to be up, and an interval longer, so that probes are
-// where they would be.
+// ready waits until all endpoints are known to be up, and an interval longer, until probes are
+// spread as in a server that has run for long.
 func (c testCase) ready(ctx context.Context, o options) error {
 	for i := range (c.lasting(o) + perName - 1) / perName {
 		if c.Endpoints > 0 {
@@ -163,7 +163,7 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // watch sends a signal to a backend and asks for its name every millisecond until it is gone.
 func (c testCase) watch(ctx context.Context, backend *exec.Cmd, i int, signal syscall.Signal) (time.Duration, error) {
-	// Settings that are fast err at times.
+	// Fast settings make mistakes at times.
 	err := waitUntil(ctx, fmt.Sprintf("%s has %s", name(i), addrOf(mortal, i)), func() bool {
 		addrs, err := addresses(name(i))
 		return err == nil && addrs[addrOf(mortal, i)]
@@ -182,8 +182,8 @@ func (c testCase) watch(ctx context.Context, backend *exec.Cmd, i int, signal sy
 }
 
 // untilGone asks every millisecond until an answer lacks a backend, and returns how long that took
-// from some time on; 0 where it was longer than patience. A server that gives no answer in all that
-// time is no server that keeps the dead.
+// from some time on, 0 if it took longer than patience. A server that gives no answer at all
+// meanwhile is an error: it does not keep the dead in its answers.
 func untilGone(ctx context.Context, struck time.Time, patience time.Duration, there func() (bool, error)) (time.Duration, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -212,7 +212,7 @@ func untilGone(ctx context.Context, struck time.Time, patience time.Duration, th
 
 func name(i int) string { return fmt.Sprintf("t%d.example.org.", i) }
 
-// addresses returns those of a name, waiting for a second at most.
+// addresses returns those of a name. It waits for a second at most.
 func addresses(name string) (map[netip.Addr]bool, error) {
 	_, found, err := ask.Addresses(context.Background(), server, name, netip.Addr{}, time.Second)
 	addrs := make(map[netip.Addr]bool)

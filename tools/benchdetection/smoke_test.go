@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A killed backend is noticed, with hold and without, and the table says so. Nothing is asserted of
-// speed.
+// A killed backend is noticed, with hold and without, and the table says so. The test asserts
+// nothing about speed.
 func TestSmoke(t *testing.T) {
 	coredns := filepath.Join(t.TempDir(), "coredns")
 	if err := testserver.Build("./cmd/coredns", coredns); err != nil {

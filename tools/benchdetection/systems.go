@@ -41,8 +41,8 @@ func (c testCase) String() string {
 	return name
 }
 
-// What is fastest: the shortest that the server takes, one failure being enough. Ours takes 10 ms;
-// these leave a machine of two cores room for the rest.
+// The fastest settings: the shortest interval and timeout that the server accepts, and one failure
+// is enough. Ours accepts 10 ms; these leave a machine with two cores room for the rest.
 const (
 	ourFastest     = "interval 100ms\n timeout 50ms\n fast_interval 50ms\n fall 1\n"
 	ourFastestMany = "interval 2s\n timeout 500ms\n fast_interval 500ms\n fall 1\n"
@@ -85,7 +85,7 @@ func cases(o options) (all []testCase) {
 	return all
 }
 
-// missing returns the program that the case lacks, "" for none.
+// missing returns the program that is not installed for the case, "" if there is none.
 func (c testCase) missing() string {
 	for server, program := range map[string]string{"gdnsd": "gdnsd", "PowerDNS": "pdns_server"} {
 		if _, err := exec.LookPath(program); c.Server == server && err != nil {
@@ -95,7 +95,7 @@ func (c testCase) missing() string {
 	return ""
 }
 
-// server is where all servers listen.
+// server is the address at which all servers listen.
 const server = "127.0.0.1:5300"
 
 const soa = "$ORIGIN example.org.\n$TTL 30\n@ IN SOA ns hostmaster 1 7200 3600 1209600 60\n@ IN NS ns\nns IN A 127.0.0.1\n"
@@ -105,8 +105,8 @@ func write(dir, name, content string) (path string, err error) {
 	return path, os.WriteFile(path, []byte(content), 0o600)
 }
 
-// configureBalance writes a Corefile and a zone file. Where there are many endpoints, names of ten
-// hold those that stay up.
+// configureBalance writes a Corefile and a zone file. If there are many endpoints, those that stay
+// up are members of names with ten each.
 func configureBalance(c *testCase, o options, dir string) ([]string, error) {
 	var b strings.Builder
 	b.WriteString(soa)
@@ -177,7 +177,7 @@ func configurePowerDNS(c *testCase, o options, dir string) ([]string, error) {
 	return []string{"pdns_server", "--config-dir=" + dir, "--daemon=no", "--guardian=no"}, err
 }
 
-// metrics is where CoreDNS has its metrics.
+// metrics is the URL of CoreDNS' metrics.
 const metrics = "127.0.0.1:9153"
 
 // known reads from the metrics how many endpoints are up, and to how many a connection is held.

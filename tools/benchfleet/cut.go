@@ -14,8 +14,8 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/testbed"
 )
 
-// measureCut cuts one replica after the other from the backends, all of which are up. Whatever is
-// missing in an answer is a false verdict.
+// measureCut cuts one replica after the other from the backends. All backends are up, so each one
+// that an answer lacks is a false verdict.
 func measureCut(o options, table *report.Table) error {
 	const endpoints, cuts = 50, 3
 	const length = 6 * interval // enough for rise and fall many times over

@@ -15,15 +15,15 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/testbed"
 )
 
-// Timing of a check that says nothing about it, and how long a killed backend then may stay in the
-// answers of a replica on its own.
+// The default timing of a check, and how long a killed backend may then stay in the answers of a
+// replica without a fleet.
 const (
 	interval     = 5 * time.Second
 	fastInterval = time.Second
 	bound        = interval + 2*fastInterval + time.Second
 )
 
-// killsOptions are a fleet and a replica on its own, whose backends are about to die.
+// killsOptions are those of a fleet, and a replica without one, whose backends will be killed.
 func (o options) killsOptions(backends int) testbed.Options {
 	return testbed.Options{Replicas: o.replicas + 1, Extra: 1, Backends: backends, Every: 10 * time.Millisecond}
 }

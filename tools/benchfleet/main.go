@@ -13,7 +13,7 @@
 //	main.go       the flags, and the measurements in their order
 //	probes.go     how often an endpoint is probed
 //	kills.go      how long killed backends stay in the answers, also if a replica dies too
-//	stopwatch.go  times that from the answers
+//	stopwatch.go  times that by the answers
 //	cut.go        one replica that cannot reach the backends
 //	mass.go       thousands of endpoints, of which many die at once; what the fleet says meanwhile
 package main
@@ -102,8 +102,8 @@ func run(args []string, out io.Writer) error {
 	return err
 }
 
-// with calls a function with a testbed that has started, whose replicas know all backends and, if
-// they have a fleet, each other.
+// with starts a testbed and calls a function with it, once its replicas know all backends and, in a
+// fleet, each other.
 func (o options) with(b testbed.Options, hear func(testbed.Answer), measure func(*testbed.Bed) error) error {
 	dir, err := os.MkdirTemp("", "benchfleet")
 	if err != nil {

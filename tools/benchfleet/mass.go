@@ -12,8 +12,8 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/testbed"
 )
 
-// slow is the interval where there are many endpoints, and detected how long one of them may then
-// be in the answers of a replica on its own.
+// slow is the interval with many endpoints. detected is how long a dead one may then stay in the
+// answers of a replica without a fleet.
 const (
 	slow     = 30 * time.Second
 	detected = slow + 2*fastInterval + time.Second
@@ -72,7 +72,8 @@ func traffic(b *testbed.Bed, fleet []*testbed.Replica, when string, length time.
 	return nil
 }
 
-// sent returns how many bytes the replicas of a fleet have sent: of the network, and of ours alone.
+// sent returns how many bytes the replicas of a fleet have sent: with the headers of the network,
+// and without.
 func sent(b *testbed.Bed, fleet []*testbed.Replica) (wire, ours float64, err error) {
 	for _, r := range fleet {
 		n, err := r.Metric(`coredns_balance_fleet_bytes_total{direction="sent"`)

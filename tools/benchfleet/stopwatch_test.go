@@ -13,7 +13,7 @@ import (
 )
 
 // A backend is timed from its death to the first answer of each replica that lacks it. Answers to
-// questions from before its death count for nothing.
+// questions from before its death do not count.
 func TestStopwatch(t *testing.T) {
 	s := newStopwatch()
 	died := time.Now()

@@ -21,8 +21,8 @@ const (
 	caches = 60 // resolvers, each with as many clients behind it
 )
 
-// clients ask for a page at random times, each at the address that leads the answer which its
-// resolver has in its cache.
+// clients ask for a page at random times. Each asks the address that leads the answer in its
+// resolver's cache.
 type clients struct {
 	http   http.Client
 	server string
@@ -42,7 +42,7 @@ type cache struct {
 	expires time.Time
 }
 
-// startClients has clients ask so many times a second until ctx is done.
+// startClients makes clients ask rate times a second until ctx is done.
 func startClients(ctx context.Context, server, name string, port uint16, rate float64) *clients {
 	c := &clients{server: server, name: name, port: port}
 	c.http.Transport = &http.Transport{MaxIdleConnsPerHost: 1000}
@@ -61,8 +61,7 @@ func startClients(ctx context.Context, server, name string, port uint16, rate fl
 	return c
 }
 
-// request asks for a page, and notes how long that took from the moment that it was to be asked
-// for.
+// request asks for a page, and notes how long that took since the time at which it was due.
 func (c *clients) request(ctx context.Context) {
 	begin := time.Now()
 	err := c.get(ctx)

@@ -32,7 +32,7 @@ type Questions struct {
 	Duration time.Duration
 }
 
-// Latencies is what came of it.
+// Latencies are those of the answers.
 type Latencies struct {
 	Asked, Lost   int
 	P50, P99, Max time.Duration
@@ -75,8 +75,8 @@ func question(name int, id uint16) ([]byte, error) {
 	return m.Pack()
 }
 
-// Ask asks at a constant rate, whether or not answers come. An answer's time is the one at which
-// the kernel had it, so that the time for which this process waits for a processor does not count.
+// Ask asks at a constant rate, whether or not answers come. The kernel stamps the time of an
+// answer, so that the time that this process waits for a processor does not count.
 func (Asker) Ask(q Questions, out *Latencies) error {
 	conn, err := dial(q.Server)
 	if err != nil {
@@ -103,7 +103,7 @@ func (Asker) Ask(q Questions, out *Latencies) error {
 	return nil
 }
 
-// stampArrivals has the kernel say when a packet came.
+// stampArrivals makes the kernel stamp packets with the time of their arrival.
 func stampArrivals(conn *net.UDPConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {

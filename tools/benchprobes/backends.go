@@ -17,8 +17,8 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/fakes"
 )
 
-// Backends are all endpoints in one process: a listener for every address of the namespace. They
-// take from the machine as little as can be, and note when each endpoint was probed.
+// Backends are all endpoints, in one process: a listener for every address of the namespace. They
+// use as little of the machine as possible, and note when each endpoint was probed.
 type Backends struct {
 	listener int
 	reply    []byte
@@ -69,7 +69,7 @@ func (b *Backends) Start(o BackendOrder, port *int) error {
 	return nil
 }
 
-// closeAfterProber closes the connections whose other end the prober has closed, for ever.
+// closeAfterProber closes connections, for ever, once the prober has closed its end.
 func (b *Backends) closeAfterProber() {
 	events := make([]unix.EpollEvent, 256)
 	for {
@@ -83,8 +83,8 @@ func (b *Backends) closeAfterProber() {
 	}
 }
 
-// listen listens on a free port of all addresses. Connections are handed out once there is
-// something to read if readable, which spares waiting for it.
+// listen listens on a free port of all addresses. If readable, the kernel hands a connection out
+// once there is something to read.
 func listen(backlog int, readable bool) (fd, port int, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -175,8 +175,8 @@ func (b *Backends) Forget(_ struct{}, _ *struct{}) error {
 	return nil
 }
 
-// Report returns the measurement: the gaps that ended since it began, and those that have not, if
-// they are longer than the limit already.
+// Report returns the measurement: the gaps that ended since it began, and those that go on but are
+// longer than the limit already.
 func (b *Backends) Report(limit time.Duration, g *Gaps) error {
 	b.Lock()
 	defer b.Unlock()

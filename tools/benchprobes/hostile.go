@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// hostile are the ways in which a backend can be a burden. Each ends when the prober does. The
-// endless ones pause, because the backends are not to take the processors that the prober has.
+// hostile are the ways in which a backend can be a burden. Each ends when the prober hangs up. The
+// endless ones pause, to leave the processors to the prober.
 var hostile = []func(c *net.TCPConn){
 	func(*net.TCPConn) {}, // says nothing
 	func(c *net.TCPConn) { repeat(c, "x", 50*time.Millisecond) }, // a byte now and then
@@ -32,7 +32,7 @@ var hostile = []func(c *net.TCPConn){
 	func(c *net.TCPConn) { _, _ = c.Write(bytes.Repeat([]byte{0, 0xff}, 2000)) }, // no HTTP
 }
 
-// harass treats the prober behind a connection as a kind of hostile backend does.
+// harass serves a connection as a kind of hostile backend does.
 func harass(conn int, kind func(c *net.TCPConn)) {
 	f := os.NewFile(uintptr(conn), "backend")
 	c, err := net.FileConn(f)

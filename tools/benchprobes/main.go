@@ -163,7 +163,7 @@ func run(args []string, out io.Writer) error {
 	return nil
 }
 
-// with returns the scenario with what the flags say, and with what follows from the rest.
+// with returns the scenario with what the flags say, and with defaults for what it leaves out.
 func (s Scenario) with(o Scenario) Scenario {
 	override(&s.Endpoints, o.Endpoints)
 	override(&s.Interval, o.Interval)
@@ -215,7 +215,7 @@ func playRole() (done bool, err error) {
 	}
 }
 
-// measureApart has a process in a network namespace of its own measure a scenario.
+// measureApart measures a scenario in a process with a network namespace of its own.
 func measureApart(ctx context.Context, s Scenario) (*Measurement, error) {
 	order, err := json.Marshal(s)
 	if err != nil {

@@ -25,7 +25,7 @@ func processor() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// heap returns the bytes in use on the heap, without what is garbage already.
+// heap returns the bytes in use on the heap, without garbage.
 func heap() int {
 	runtime.GC()
 	runtime.GC() // what a sync.Pool held goes with the second
@@ -52,9 +52,8 @@ func descriptors() int {
 	return len(names) - 1 // the directory's own
 }
 
-// connections returns how many TCP connections the namespace still knows on the side that probes,
-// how many of ours are in TIME-WAIT, and how many there are on the side of the backends, whose port
-// is given.
+// connections returns how many TCP connections of the namespace are the prober's, how many of those
+// are in TIME-WAIT, and how many are the backends', which have a port.
 func connections(port int) (ours, waiting, theirs int) {
 	text, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
@@ -88,7 +87,7 @@ type Probes struct {
 // Total is the number of probes, whatever came of them.
 func (p Probes) Total() int { return p.Passed + p.Failed + p.Faults }
 
-// readMetrics has them collected, as a scrape does.
+// readMetrics collects them, as a scrape does.
 func readMetrics() (p Probes, err error) {
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
@@ -119,7 +118,7 @@ type peaks struct {
 	done sync.WaitGroup
 }
 
-// watchPeaks looks now and then, rarely enough to cost next to nothing.
+// watchPeaks looks from time to time, so rarely that it costs almost nothing.
 func watchPeaks() *peaks {
 	p := &peaks{stop: make(chan struct{})}
 	p.done.Go(func() {

@@ -21,7 +21,7 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/netns"
 )
 
-// Measurement is what became of a scenario.
+// Measurement is the result of a scenario.
 type Measurement struct {
 	Scenario Scenario
 
@@ -113,8 +113,8 @@ func (p *prober) questions() Questions {
 	return Questions{dnsServer, p.Endpoints / RecordsPerName, p.QueryRate, p.QueryTime}
 }
 
-// without measures the server before it has health checks. All names are asked for, so that what
-// balance remembers of them anyhow does not count as the cost of health checks.
+// without measures the server before it has health checks. It asks for all names, so that what
+// balance remembers of them without checks does not count as the cost of health checks.
 func (p *prober) without() error {
 	if err := p.asker.call("AskAll", p.questions(), &struct{}{}); err != nil {
 		return err
@@ -180,7 +180,7 @@ func (p *prober) rounds() error {
 			return err
 		}
 		round.ProbesPerSecond = float64(last.Total()-first.Total()) / between
-		// There is no hurry then; at other times, collecting all garbage at once would delay
+		// Nothing is in a hurry then. At other times, collecting all garbage at once would delay
 		// probes.
 		if p.Silent {
 			round.Heap = heap()
@@ -202,8 +202,8 @@ func (p *prober) rounds() error {
 	return nil
 }
 
-// bare measures what the kernel alone takes for a connection: a loop of connect and close, beside
-// which the cost of a tcp probe is to be read.
+// bare measures what the kernel alone needs for a connection: a loop of connect and close, to
+// compare the cost of a tcp probe with.
 func (p *prober) bare() error {
 	if p.Check != "tcp" || p.Silent || p.Hold {
 		return nil

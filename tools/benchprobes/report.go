@@ -57,7 +57,7 @@ func (m *Measurement) printCosts(row func(what, measured, target string)) {
 	row("descriptors, at most", fmt.Sprintf("%d, of which %d without health checks", m.PeakDescriptors, m.DescriptorsBefore), fmt.Sprintf("%d and a constant", s.MaxInFlight+s.held()))
 }
 
-// held is how many connections are held where every endpoint is up.
+// held is how many connections are held if every endpoint is up.
 func (s *Scenario) held() int {
 	if s.Hold {
 		return s.Endpoints
@@ -91,10 +91,10 @@ func (m *Measurement) printProbes(row func(what, measured, target string)) {
 func (m *Measurement) printLeft(row func(what, measured, target string)) {
 	row("left behind: goroutines, descriptors, connections", fmt.Sprintf("%d, %d, %d", m.GoroutinesLeft, m.DescriptorsLeft, m.ConnectionsLeft), "none")
 	row("connections of ours in TIME-WAIT", strconv.Itoa(m.WaitingLeft), "")
-	row("connections that the backends wait out, for they closed first", strconv.Itoa(m.BackendsLeft), "")
+	row("connections that the backends wait out, because they closed first", strconv.Itoa(m.BackendsLeft), "")
 }
 
-// spread returns the median of the rounds, and from where to where they go.
+// spread returns the median, the least and the most of the rounds.
 func spread(rounds []Round, format string, of func(Round) float64) string {
 	var all []float64
 	for _, r := range rounds {

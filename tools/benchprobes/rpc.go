@@ -57,7 +57,7 @@ func startHelper(ctx context.Context, role string) (*helper, error) {
 	return &helper{rpc.NewClient(pipe{out, in}), c.Wait}, nil
 }
 
-// call has the helper carry out a method.
+// call calls a method of the helper.
 func (h *helper) call(method string, args, reply any) error {
 	return h.Call("service."+method, args, reply)
 }

@@ -27,11 +27,11 @@ import (
 // zone holds the names of the endpoints.
 const zone = "bench."
 
-// dnsServer is where the prober's CoreDNS listens, in its own namespace.
+// dnsServer is the address of the prober's CoreDNS, in its own namespace.
 const dnsServer = "127.0.0.1:5300"
 
 // upstream is the plugin below balance: it answers every name n<i> with the addresses of
-// RecordsPerName endpoints, made up on the spot so that it holds no memory.
+// RecordsPerName endpoints, made at each query, so that it holds no memory.
 type upstream struct{}
 
 const upstreamName = "benchprobes"

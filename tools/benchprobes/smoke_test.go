@@ -19,7 +19,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// short runs of the scenarios. Nothing is asserted of speed: machines that test are busy.
+// short runs of the scenarios. They assert nothing about speed, because machines that run tests are
+// busy.
 var smokes = []Scenario{
 	{Name: "tcp", Check: "tcp"},
 	{Name: "hold", Check: "tcp", Hold: true},
@@ -47,7 +48,7 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// checkCounts asserts that every endpoint was judged as it is.
+// checkCounts asserts that every endpoint has the right verdict.
 func checkCounts(t *testing.T, m *Measurement) {
 	t.Helper()
 	s, p := &m.Scenario, &m.Probes
@@ -66,7 +67,7 @@ func checkCounts(t *testing.T, m *Measurement) {
 	}
 }
 
-// checkBounds asserts that nothing grows that must not, and that nothing stays behind.
+// checkBounds asserts that what is bounded does not grow, and that nothing is left behind.
 func checkBounds(t *testing.T, m *Measurement) {
 	t.Helper()
 	const constant = 60 // CoreDNS' own, for queries and listeners, and ends of timeouts under way

@@ -39,11 +39,11 @@ var coredns = sync.OnceValues(func() (string, error) {
 // quick is the timing of checks here.
 const quick = "interval 1s\n timeout 500ms\n fast_interval 300ms\n"
 
-// grace is how old a change has to be before an answer must know about it. It is far more than the
-// bound, which "make bench-fleet" measures: this machine may be busy.
+// grace is how old a change has to be before answers must follow it. It is far longer than the
+// bound that "make bench-fleet" measures, because this machine may be busy.
 const grace = 15 * time.Second
 
-// bed is a testbed whose answers are judged.
+// bed is a testbed with a judge of its answers.
 type bed struct {
 	*testbed.Bed
 	t     *testing.T // the test that runs now
@@ -90,8 +90,8 @@ func (b *bed) knows(r *testbed.Replica, up int) {
 	})
 }
 
-// close ends everything. What replicas have printed is shown if the test failed, and is looked
-// through for data races.
+// close ends everything. It searches what replicas have printed for data races, and shows it if the
+// test failed.
 func (b *bed) close(t *testing.T) {
 	b.Close()
 	for _, r := range b.Replicas {

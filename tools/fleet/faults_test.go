@@ -17,8 +17,8 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/testbed"
 )
 
-// Replicas without a fleet find by themselves whatever happens to backends. This is what the other
-// tests build on: if this one fails, theirs say nothing.
+// Replicas without a fleet find out by themselves what happens to backends. If this test fails, the
+// others mean nothing.
 func TestWithoutFleet(t *testing.T) {
 	b := newBed(t, testbed.Options{Replicas: 3, Backends: 8, NoFleet: true})
 	const day = 24 * time.Hour
@@ -133,9 +133,9 @@ var (
 	lasting  = flag.Duration("for", 0, "how long faults happen, in a random order; 0: each happens once")
 )
 
-// While something is wrong with the fleet, dead backends leave the answers of every replica that
-// answers, live ones stay in, and the same holds once nothing is wrong any more. The clock of one
-// replica is a day ahead, and of another a day behind, all the time.
+// During a fault and after it, dead backends leave the answers of every replica that answers, and
+// live ones stay in. The clock of one replica is a day ahead all the time, and that of another a
+// day behind.
 func TestFaults(t *testing.T) {
 	b := newBed(t, testbed.Options{Replicas: *replicas, Backends: 10})
 	const day = 24 * time.Hour

@@ -49,7 +49,7 @@ func busy(before, after []int) (n int) {
 	return n
 }
 
-// Where all backends are dead, all replicas say so, also one that can reach none of them anyhow.
+// If all backends are dead, all replicas say so, even one that could not reach any of them before.
 func TestAllDead(t *testing.T) {
 	b := newBed(t, testbed.Options{Replicas: 3, Backends: 6})
 	b.start()

@@ -39,7 +39,7 @@ func (b *bed) babble() (end func()) {
 	return func() { cancel(); babblers.Wait() }
 }
 
-// say sends random bytes to where a replica listens.
+// say sends random bytes to the address of a replica.
 func (b *bed) say(network string, addr netip.Addr) {
 	var c net.Conn
 	err := b.Stranger.Do(func() (err error) {
@@ -68,7 +68,7 @@ const (
 	keyVariable  = "FLEET_TEST_KEY"
 )
 
-// startPeer starts a member of the fleet that has its key, and says what makes no sense.
+// startPeer starts a member of the fleet that has its key and sends nonsense.
 func (b *bed) startPeer() *testserver.Process {
 	b.t.Helper()
 	self, err := os.Executable()
@@ -108,15 +108,15 @@ func bePeer() error {
 	return nil
 }
 
-// distorted returns what makes no sense, some of it made of a message that does: random bytes,
-// parts of it, and the same in versions that nobody knows.
+// distorted returns nonsense: random bytes, parts of a valid message, and that message in unknown
+// versions.
 func distorted(message []byte) [][]byte {
 	older, newer := bytes.Clone(message), bytes.Clone(message)
 	older[0], newer[0] = 0, fleet.Understood.Highest+1
 	return [][]byte{noise(1 + rand.IntN(1000)), message[:rand.IntN(len(message))], older, newer}
 }
 
-// peer listens, and says nothing but nonsense when it is asked for its state.
+// peer listens, and answers with nonsense if it is asked for its state.
 type peer struct{ heard chan []byte }
 
 func (p *peer) Hear(message []byte) {

@@ -30,8 +30,8 @@ var targetLabels = []string{"instance", "job"}
 // openLabels are those whose values depend on the Corefile.
 var openLabels = append([]string{"zone", "view", "server", "check", "file", "endpoint", "le", "policy", "observe", "fleet"}, targetLabels...)
 
-// expressionsExist fails the test unless every metric, label and label value that the rules and the
-// dashboard name is one that the server had in the recording.
+// expressionsExist fails the test unless the recording has every metric, label and label value that
+// the rules and the dashboard name.
 func (r *recording) expressionsExist() {
 	r.t.Helper()
 	expressions := dashboardExpressions(r)

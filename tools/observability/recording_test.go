@@ -111,8 +111,7 @@ func (r *recording) many(scrapes int) {
 	}
 }
 
-// until records until the last scrape has a value for the series whose spelling has all of some
-// parts.
+// until records until the last scrape has a value for a series whose text has all of some parts.
 func (r *recording) until(value float64, name string, parts ...string) {
 	r.t.Helper()
 	for deadline := time.Now().Add(testserver.Patience); time.Now().Before(deadline); r.next() {
@@ -171,8 +170,8 @@ outside IN A 192.0.2.1
 outside IN A 192.0.2.2
 `
 
-// record starts a server whose backends run, and a recording of it. The overrides file is returned:
-// it is read all the time.
+// record starts a server with live backends, and a recording of it. It returns the overrides file,
+// which the server reads often.
 func record(t *testing.T) (r *recording, overrides string) {
 	t.Helper()
 	caddy.Quiet, dnsserver.Quiet = true, true

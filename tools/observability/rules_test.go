@@ -39,7 +39,7 @@ const (
 // quiet is a log that nobody reads.
 var quiet = slog.New(slog.DiscardHandler)
 
-// promql as operators have it: nothing experimental.
+// promql has no experimental features, as in most installations.
 var plainParser = parser.NewParser(parser.Options{})
 
 func loadRules(t *testing.T) []rulefmt.Rule {
@@ -160,8 +160,8 @@ func nameOf(alert string, l labels.Labels) string {
 // at returns a minute of the time that is played.
 func at(minute int) time.Time { return time.Unix(0, 0).UTC().Add(time.Duration(minute) * time.Minute) }
 
-// play writes a recording into a storage, with the marks that Prometheus leaves where a series
-// ends.
+// play writes a recording into a storage, with the marks that Prometheus leaves at the end of a
+// series.
 func (r *recording) play() storage.Queryable {
 	r.t.Helper()
 	s := teststorage.New(r.t)
@@ -195,7 +195,8 @@ func (r *recording) append(a storage.Appender, series string, minute int, v floa
 	}
 }
 
-// What a real server's series set off, while its backends die and come back, and nothing else.
+// The alerts that fire on a real server's series while its backends die and come back, and no
+// others.
 func TestAlertsOfARecording(t *testing.T) {
 	r, overrides := record(t)
 	type moment struct {
@@ -270,8 +271,8 @@ func TestAlertsOfARecording(t *testing.T) {
 			want[name] = true
 		}
 		got := maps.Clone(firing[m.minute])
-		// The table with one place has either of two endpoints: what befalls that one is not told
-		// apart here. A busy machine may not be able to make probes in time.
+		// A table with one place holds either of two endpoints, so alerts about both are accepted.
+		// A busy machine may make probes late.
 		maps.DeleteFunc(got, func(name string, _ bool) bool {
 			return !want[name] && (strings.HasSuffix(name, " full") || strings.Contains(name, " full ") || strings.HasPrefix(name, "BalanceProbes") || strings.HasPrefix(name, "BalanceEndpointDown slow"))
 		})
@@ -283,7 +284,7 @@ func TestAlertsOfARecording(t *testing.T) {
 	r.panelsShow(series)
 }
 
-// Thresholds, on series that are made up.
+// Thresholds, on made-up series.
 func TestAlertsAtTheirThresholds(t *testing.T) {
 	const in = `{instance="a",job="coredns",zone="z.example.org."`
 	line := func(name, labels, values string) string {
@@ -385,5 +386,5 @@ func TestAlertsAtTheirThresholds(t *testing.T) {
 	}
 }
 
-// staleMark is what Prometheus writes where a series ends.
+// staleMark is what Prometheus writes at the end of a series.
 var staleMark = float64FromBits(value.StaleNaN)

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// result is what a run of a scenario comes to. Deviations are parts of the share that makes all
+// result is that of a run of a scenario. Deviations are relative to the share that makes all
 // members equally busy.
 type result struct {
 	settled   float64 // in TTLs: from then on every member is within a tenth of equal utilisation
@@ -16,7 +16,7 @@ type result struct {
 	highest   float64 // utilisation of any member at any time
 }
 
-// judge returns what samples come to, from when the members have their powers.
+// judge returns the result of some samples, from when the members have their powers.
 func (s scenario) judge(samples []sample) (r result) {
 	samples = slices.DeleteFunc(samples, func(now sample) bool { return now.at <= float64(s.equal) })
 	sum := 0.0

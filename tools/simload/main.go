@@ -2,11 +2,11 @@
 
 // Command simload simulates load_weights: members of unequal power, clients behind caches, and
 // reports that are late, wrong or missing. It writes the charts that docs/load.md shows, and prints
-// what each scenario comes to. The same code always writes the same charts.
+// the result of each scenario. The same code always writes the same charts.
 //
 //	model.go      traffic, caches and reports, around the plugin's own controller and schedule
 //	scenarios.go  what is simulated
-//	judge.go      what it comes to; sim_test.go holds it to that
+//	judge.go      the results; sim_test.go says what they must be
 //	plot.go       the charts
 package main
 

@@ -73,7 +73,7 @@ func (s scenario) draw(b *strings.Builder, left int) {
 	}
 }
 
-// heightOf returns where in a panel a utilisation is.
+// heightOf returns the height of a utilisation in a panel.
 func heightOf(utilisation float64) float64 {
 	return topMargin + panelHeight*(1-min(utilisation, highest)/highest)
 }

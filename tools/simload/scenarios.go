@@ -10,7 +10,7 @@ const (
 )
 
 // threeMembers are three members with equal weights, of which one can take half as much as the
-// others. With static weights it is asked for all that it has.
+// others. With static weights it gets as much as it can take.
 func threeMembers(name string) scenario {
 	return scenario{name: name, powers: []float64{2, 2, 1}, demand: 0.6, ttl: usualTTL, ttls: lasts}
 }
@@ -25,7 +25,7 @@ func (s scenario) withNoise(most float64) scenario {
 	return s
 }
 
-// saying has a member say something else than what is true.
+// saying makes a member report something false.
 func (s scenario) saying(member int, what speech) scenario {
 	s.says = map[int]speech{member: what}
 	return s
@@ -40,7 +40,7 @@ func idle(float64, time.Duration) (float64, bool) { return 0, true }
 // busy always says that it has far too much to do.
 func busy(float64, time.Duration) (float64, bool) { return 5, true }
 
-// fickle says the one and the other in turn, for as long as the controller takes to follow.
+// fickle says both in turn, each for as long as the controller takes to follow.
 func fickle(_ float64, now time.Duration) (float64, bool) {
 	if now/(5*usualTTL)%2 == 0 {
 		return 5, true

@@ -105,7 +105,7 @@ func TestSlowsDown(t *testing.T) {
 	}
 }
 
-// When there is half as much again to do for all, nothing changes.
+// If all members get half as much more to do, nothing changes.
 func TestSurge(t *testing.T) {
 	s := threeMembers("")
 	s.surge = 20

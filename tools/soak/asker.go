@@ -23,11 +23,11 @@ import (
 	"github.com/seed-f1518d44/balance/tools/internal/ask"
 )
 
-// subject is an RRset that is asked for.
+// subject is an RRset that clients ask for.
 type subject struct {
 	*rrset
 	order order  // if one client alone asks for it; nil: many do
-	tally *tally // counts the leads where many do; nil otherwise
+	tally *tally // counts the leads if many do; nil otherwise
 }
 
 // asker is a client that asks one question after the other, at a constant rate. Owned by one
@@ -117,7 +117,7 @@ func (a *asker) ask(s *subject) {
 	}
 }
 
-// turn takes in an answer, and says what is wrong with its place in the order.
+// turn takes an answer, and says what is wrong with its place in the order.
 func (s *subject) turn(reply *dns.Msg, from, to time.Time, busy time.Duration) string {
 	members, _ := s.read(reply)
 	if s.key != nil {
@@ -196,7 +196,7 @@ func mixCase(name string) string {
 	return string(b)
 }
 
-// reasonOf says in a word or two why there is no reply.
+// reasonOf returns, in a word or two, why there is no reply.
 func reasonOf(err error) string {
 	var netErr net.Error
 	switch {
@@ -209,7 +209,7 @@ func reasonOf(err error) string {
 	}
 }
 
-// class returns the kind of a violation, by what it says.
+// class returns the kind of a violation, by its text.
 func class(wrong string) string {
 	for _, c := range []struct{ text, class string }{
 		{"is ahead of", "a dead member is ahead"}, {"signature", "a signature does not fit"}, {"they are signed", "a signed member is missing"}, {"observes", "observe changes an answer"}, {"glue", "glue is wrong"},
@@ -224,7 +224,7 @@ func class(wrong string) string {
 	return "a wrong answer"
 }
 
-// tally counts who leads where many clients ask. Guarded by the world's lock.
+// tally counts the leads of an RRset that many clients ask for. Guarded by the world's lock.
 type tally struct {
 	w     *world
 	name  string

@@ -35,7 +35,7 @@ type manner struct {
 	raw func(b *backend, c net.Conn)
 }
 
-// fine is what a backend says that is well.
+// fine is the answer of a healthy backend.
 const fine = "all is fine\n"
 
 var (
@@ -44,8 +44,8 @@ var (
 	swallows = &manner{name: "swallows connections", health: silent}
 
 	tardy = &manner{name: "answers when the timeout is over", health: silent, only: "icmp"}
-	// The fault is not its own: what it was it stays.
-	routeless = &manner{name: "is where no route leads", health: healthy, only: "icmp"}
+	// The fault is not its own: the verdict stays as it was.
+	routeless = &manner{name: "has no route to it", health: healthy, only: "icmp"}
 )
 
 // bad are the manners that faults choose from. Backends with them are down, except if the manner
@@ -77,7 +77,7 @@ var bad = []*manner{
 	{name: "answers with another number", health: silent, only: "icmp"},
 	{name: "answers with another token", health: silent, only: "icmp"},
 	{name: "answers with a part", health: silent, only: "icmp"},
-	// Ping sockets hear nothing of it.
+	// Ping sockets do not get it.
 	{name: "has its router say that it is unreachable", health: silent, only: "icmp"},
 	{name: "answers wrongly before it answers", health: healthy, only: "icmp"},
 	tardy,
@@ -172,10 +172,10 @@ func (b *backend) become(m *manner) error {
 // oldConnection is an age that connections of probes do not reach: one that is older is held.
 const oldConnection = time.Second
 
-// isHeld reports whether the server holds a connection to the backend.
+// isHeld reports whether the server holds a connection to this backend.
 func (b *backend) isHeld() bool { return b.farm.held && b.conns.olderThan(oldConnection) > 0 }
 
-// seen returns what a probe sees of a manner. A gRPC client tries again until its time is over.
+// seen returns the health that a probe finds. A gRPC client tries again until its timeout.
 func (b *backend) seen(m *manner) health {
 	if b.farm.protocol == "grpc" && m.health == refusing && m != closed {
 		return silent
@@ -343,7 +343,7 @@ func sendNoise(c net.Conn, seed uint64) {
 	reset(c)
 }
 
-// drip sends what could become an answer, too slowly.
+// drip sends an answer too slowly.
 func drip(c net.Conn) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -355,7 +355,7 @@ func drip(c net.Conn) {
 	}
 }
 
-// endless sends a body that has no end, and not what is looked for.
+// endless sends a body without end, which does not hold the text that the check looks for.
 func endless(c net.Conn) {
 	answerHTTP(c, "HTTP/1.1 200 OK\r\n\r\n")
 	filler := bytes.Repeat([]byte("x"), 4096)

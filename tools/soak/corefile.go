@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Where the server listens, in its own namespace.
+// The addresses of the server, in its own namespace.
 const (
 	dnsAddress     = "127.0.0.1:5300"
 	tlsAddress     = "127.0.0.1:5853"
@@ -39,7 +39,8 @@ type variant struct {
 // String returns its name.
 func (v variant) String() string { return cmp.Or(v.name, "the first one") }
 
-// changes are good Corefiles that differ, and by which no answer may be less than it was.
+// changes are good Corefiles that differ from the first one. No answer may get worse because of
+// them.
 var changes = []variant{
 	{name: "other TTLs", ttl: "ttl 20 4"},
 	{name: "a cache more", cache: true},
@@ -47,7 +48,7 @@ var changes = []variant{
 	{name: "another interval", interval: "1100ms"},
 }
 
-// breakages are Corefiles that the server refuses, each at another moment of its start.
+// breakages are Corefiles that the server refuses, each at another stage of its start.
 var breakages = []variant{
 	{name: "bad option", broken: replace("policy weighted", "policy heaviest")},
 	{name: "unknown plugin", broken: replace("sticky.test:5300 {", "sticky.test:5300 {\n  no_such_plugin")},

@@ -54,7 +54,7 @@ func (w *world) watchDrops(ctx context.Context) {
 	}
 }
 
-// dropped reports whether the kernel threw packets to the server away.
+// dropped reports whether the kernel dropped packets to the server.
 func (w *world) dropped(from, to time.Time) bool {
 	const look = time.Second // between what happened and when it was seen, at least
 	return len(w.drops.during(from, to.Add(look))) > 1

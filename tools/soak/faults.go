@@ -15,8 +15,7 @@ import (
 type fault struct {
 	name string
 	lane string // faults of one lane happen one after the other, those of others at the same time
-	// inject makes it happen and returns what ends it. What it draws lots for it takes from r, and
-	// nothing else.
+	// inject makes it happen and returns what ends it. r is its only source of randomness.
 	inject func(ctx context.Context, w *world, r *rand.Rand) (end func() error, err error)
 	hold   time.Duration // how long it lasts
 	needs  string        // why it cannot happen here; "": it can
@@ -84,7 +83,7 @@ func backendFaults(f *farm) (all []fault) {
 	for _, m := range mannersOf(f.protocol) {
 		all = append(all, fault{name: "backends: " + m.name, lane: lane, hold: backendHold(), inject: func(ctx context.Context, w *world, r *rand.Rand) (func() error, error) {
 			some := pick(r, f.backends, 1+r.IntN(len(f.backends)-1))
-			if m.health == healthy { // they must stay, which takes that they must be there
+			if m.health == healthy { // they must stay in, so they have to be in before
 				if err := w.awaitUp(ctx, some); err != nil {
 					return nil, err
 				}
@@ -133,7 +132,7 @@ func pick[T any](r *rand.Rand, all []T, n int) (some []T) {
 	return some
 }
 
-// spoil has backends behave badly.
+// spoil makes backends behave badly.
 func spoil(some []*backend, m *manner) (end func() error, err error) {
 	for _, b := range some {
 		if err := b.become(m); err != nil {
@@ -167,7 +166,7 @@ func heal(some []*backend) (end func() error) {
 	}
 }
 
-// flap has a backend die and return, over and over.
+// flap makes a backend die and return, over and over.
 func flap(ctx context.Context, b *backend, period time.Duration) (end func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)

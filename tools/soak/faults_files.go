@@ -25,8 +25,8 @@ func fileFaults(asNobody bool) (all []fault) {
 	return append(all, fault{name: "overrides: a line that ends", lane: laneFiles, hold: 5 * time.Second, inject: expiring})
 }
 
-// mishap is something that happens to a file. What was in force stays so, unless it returns what
-// is.
+// mishap is something that happens to a file. It returns the version that is in force then, nil if
+// that stays the same.
 type mishap[T any] struct {
 	name   string
 	happen func(o *operated[T], r *rand.Rand) error
@@ -86,7 +86,7 @@ func mishaps[T any]() []mishap[T] {
 			return writeLarge(o.path, bytes.Repeat([]byte("x"), 1<<20), 60)
 		}, nil},
 		{"a directory in its place", func(o *operated[T], _ *rand.Rand) error {
-			next := o.path + ".next" // at no time is nothing there, which would mean something
+			next := o.path + ".next" // the file is never missing, because that would have a meaning
 			return errors.Join(os.Mkdir(next, 0o700), unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, o.path, unix.RENAME_EXCHANGE), os.Remove(next))
 		}, nil},
 		{"a pipe in its place", func(o *operated[T], _ *rand.Rand) error {

@@ -18,7 +18,7 @@ import (
 // floodRate is how many queries a second a flood sends, beside the load.
 const floodRate = 400
 
-// floodFaults are those that clients make.
+// floodFaults are those that clients cause.
 func floodFaults() []fault {
 	name := func(r *rand.Rand) string { return strconv.FormatUint(r.Uint64(), 16) }
 	return []fault{
@@ -41,7 +41,7 @@ func floodFaults() []fault {
 	}
 }
 
-// flood is a fault of many queries, each to be answered with whatever it may be.
+// flood is a fault of many queries. Each must get an answer, whatever it is.
 func flood(name string, next func(r *rand.Rand) *dns.Msg) fault {
 	return fault{name: "flood: " + name, lane: laneFlood, hold: 4 * time.Second, inject: func(ctx context.Context, w *world, r *rand.Rand) (func() error, error) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -75,7 +75,7 @@ func (a *asker) flood(ctx context.Context, next func() *dns.Msg) {
 	}
 }
 
-// floodOfNoise sends what is no query. Whether it is answered does not matter.
+// floodOfNoise sends packets that are no queries. They need no answers.
 func floodOfNoise(ctx context.Context, _ *world, r *rand.Rand) (end func() error, err error) {
 	c, err := net.Dial("udp", dnsAddress)
 	if err != nil {

@@ -19,15 +19,15 @@ import (
 // through all reloads.
 const farmHeld = "held"
 
-// hasty is the manner of a backend that is well and closes idle connections soon.
+// hasty is the manner of a healthy backend that closes idle connections soon.
 var hasty = &manner{name: "closes idle connections", health: healthy, serve: func(_ *backend, c net.Conn) {
 	write(c, fine)
 	c.SetReadDeadline(time.Now().Add(300 * time.Millisecond)) //nolint:errcheck,gosec // the peer may be gone
 	drain(c)
 }}
 
-// holdFaults returns what happens to held connections. Where a process died its members have to
-// leave at once and be held again when they return; where only a connection ended nobody leaves.
+// holdFaults returns what happens to held connections. If a process dies, its members have to leave
+// at once, and to be held again when they return. If only a connection ends, no member leaves.
 func holdFaults(f *farm) (all []fault) {
 	add := func(name string, hold time.Duration, inject func(ctx context.Context, w *world, some []*backend) (func() error, error)) {
 		all = append(all, fault{name: "hold: " + name, lane: laneOf(f.name), hold: hold, inject: func(ctx context.Context, w *world, r *rand.Rand) (func() error, error) {
@@ -100,7 +100,7 @@ func (b *backend) freeze() error {
 	return nil
 }
 
-// losePower has nobody hear from a backend any more: its connections do not end either.
+// losePower makes a backend vanish silently: its connections do not end either.
 func (b *backend) losePower() (err error) {
 	b.history.set(murky)
 	b.deafen()
@@ -119,7 +119,7 @@ func silence(some []*backend, how func(*backend) error) (end func() error, err e
 	return heal(some), nil
 }
 
-// again does something to all connections of backends, now and every one and a half seconds.
+// again does something to all connections of backends, at once and then every 1.5 seconds.
 func again(some []*backend, do func(c net.Conn, since time.Time)) (end func() error, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -137,9 +137,8 @@ func again(some []*backend, do func(c net.Conn, since time.Time)) (end func() er
 	return func() error { cancel(); <-done; return nil }, nil
 }
 
-// mustBeHeldAgain sees to it that backends that were held are held again when a fault that they
-// died of is over. Others may wait for the end of a pause that the connection before brought them,
-// for their death may go unseen.
+// mustBeHeldAgain fails unless backends that were held before a fault killed them are held again
+// after it. If the death was not noticed, the pause after the previous connection may still last.
 func (w *world) mustBeHeldAgain(ctx context.Context, some []*backend, inject func() (func() error, error)) (end func() error, err error) {
 	held := slices.DeleteFunc(slices.Clone(some), func(b *backend) bool { return !b.isHeld() })
 	over, err := inject()

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// limitFaults are those of the machine: descriptors and the disk. They happen alone, because they
-// could explain many other failures.
+// limitFaults are those of the machine: a lack of descriptors, a full disk. They happen alone,
+// because they could explain many other failures.
 func limitFaults() []fault {
 	return []fault{
 		{name: "limits: no more descriptors", lane: laneAlone, hold: 5 * time.Second, inject: starve},
@@ -28,7 +28,7 @@ func limitFaults() []fault {
 	}
 }
 
-// starve takes the server's descriptors away but for those that it has.
+// starve leaves the server no descriptors except those that are open.
 func starve(ctx context.Context, w *world, _ *rand.Rand) (end func() error, err error) {
 	open, err := descriptors(w.server.pid())
 	if err != nil {
@@ -48,7 +48,7 @@ func starve(ctx context.Context, w *world, _ *rand.Rand) (end func() error, err 
 	}, w.server.limitDescriptors(ctx, strconv.Itoa(open))
 }
 
-// limitDescriptors sets how many descriptors the server may have. It takes the server's own user.
+// limitDescriptors sets how many descriptors the server may have. It does so as the server's user.
 func (s *server) limitDescriptors(ctx context.Context, n string) error {
 	c := exec.CommandContext(ctx, "prlimit", "--pid", strconv.Itoa(s.pid()), "--nofile="+n+":") //nolint:gosec // a number
 	c.SysProcAttr = s.cmd.SysProcAttr
@@ -59,7 +59,8 @@ func (s *server) limitDescriptors(ctx context.Context, n string) error {
 	return nil
 }
 
-// starveAndReload reloads the Corefile without descriptors, which is refused or not, and serves on.
+// starveAndReload reloads the Corefile without descriptors. The reload may fail; the server goes
+// on.
 func starveAndReload(ctx context.Context, w *world, r *rand.Rand) (end func() error, err error) {
 	feed, err := starve(ctx, w, r)
 	if err != nil {
@@ -93,8 +94,8 @@ func fillDisk(_ context.Context, w *world, _ *rand.Rand) (end func() error, err 
 	})
 }
 
-// freeze stops the server for a moment, as a machine does that is suspended. All that are asked
-// meanwhile get their answers.
+// freeze stops the server for a moment, as if the machine were suspended. Queries that come
+// meanwhile get their answers later.
 func freeze(ctx context.Context, w *world, _ *rand.Rand) (end func() error, err error) {
 	if err := w.server.signal(syscall.SIGSTOP); err != nil {
 		return nil, err

@@ -25,8 +25,8 @@ func pageFaults() []fault {
 	return []fault{add("connections that say nothing", loiterers), add("requests that are none", nonsense), add("looked at by many", crowdOfLookers)}
 }
 
-// loiterers open as many connections as the page takes, and say nothing or half a request. The page
-// throws them out in time.
+// loiterers open as many connections as the page accepts, and send nothing or half a request. The
+// page closes them in time.
 func loiterers(_ context.Context, _ *world, r *rand.Rand) (end func() error, err error) {
 	var conns []net.Conn
 	for range 64 {
@@ -78,7 +78,7 @@ func statusOf(request string) (status int) {
 	return status
 }
 
-// crowdOfLookers reads the page and the document as fast as some can who have no patience.
+// crowdOfLookers reads the page and the document as fast as possible, in parallel.
 func crowdOfLookers(ctx context.Context, w *world, _ *rand.Rand) (end func() error, err error) {
 	return repeat(ctx, 8, 10*time.Millisecond, func(i int) {
 		from := time.Now()
@@ -99,7 +99,7 @@ func crowdOfLookers(ctx context.Context, w *world, _ *rand.Rand) (end func() err
 	}), nil
 }
 
-// repeat has some do a thing over and over. The result ends that.
+// repeat runs a function over and over, several times in parallel. The result ends that.
 func repeat(ctx context.Context, many int, every time.Duration, do func(i int)) (end func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup

@@ -16,8 +16,8 @@ import (
 )
 
 // reloader is how Corefiles are loaded: by the reload plugin at first, and by signals afterwards.
-// Not both: a signal takes the plugin's hook away (Caddy purges all), and CoreDNS does not keep
-// apart two reloads that meet. Used by one goroutine at a time.
+// Not by both: a signal removes the plugin's hook (Caddy purges all), and CoreDNS cannot handle two
+// reloads at once. Used by one goroutine at a time.
 type reloader struct {
 	bySignal bool
 	serial   int // of what was written: the plugin loads no Corefile that means what the last did
@@ -31,8 +31,8 @@ func (r *reloader) String() string {
 	return "by the reload plugin"
 }
 
-// trigger writes a Corefile and has the server load it. It returns where in the log to look for
-// what comes of it.
+// trigger writes a Corefile and makes the server load it. It returns the place in the log from
+// which on the result will be.
 func (w *world) trigger(v variant) (from int64, err error) {
 	w.reloader.serial++
 	v.reload, v.serial = !w.reloader.bySignal, w.reloader.serial
@@ -46,7 +46,7 @@ func (w *world) trigger(v variant) (from int64, err error) {
 	return from, nil
 }
 
-// became waits until the log says what came of a reload.
+// became waits until the log has the result of a reload.
 func (w *world) became(ctx context.Context, v variant, from int64) (ok bool, err error) {
 	says := []string{saysReloaded, saysFailed}
 	if !w.reloader.bySignal {
@@ -85,8 +85,8 @@ func reloadFaults() (all []fault) {
 	return all
 }
 
-// load has the server load a Corefile. That a good one is refused, or a bad one not, is a
-// violation. A good one is refused while a file that it names is bad: then this tries again, as an
+// load makes the server load a Corefile. It is a violation if a good one is refused, or a bad one
+// is not. A good one is refused while a file that it names is bad; then load tries again, as an
 // operator would.
 func (w *world) load(ctx context.Context, v variant) error {
 	for ctx.Err() == nil {
@@ -112,7 +112,7 @@ func (w *world) filesWereBad(since time.Time) bool {
 	return slices.Contains(w.filesBad.during(since, time.Now()), true)
 }
 
-// expectLoad compares what became of a reload with what should have.
+// expectLoad compares the result of a reload with the expected one.
 func (w *world) expectLoad(v variant, ok bool, err error) {
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -148,7 +148,8 @@ func (w *world) loadNothing(ctx context.Context) error {
 	return err
 }
 
-// loadMany changes the Corefile, and asks for a reload, without waiting for what comes of it.
+// loadMany changes the Corefile several times, and asks for reloads, without waiting for their
+// results.
 func (w *world) loadMany(ctx context.Context, n int) error {
 	from := w.server.log.mark()
 	for i := range n {
@@ -162,9 +163,9 @@ func (w *world) loadMany(ctx context.Context, n int) error {
 	return w.quiet(ctx, from)
 }
 
-// quiet waits until all reloads that the log tells of, from a mark on, are over, and none began for
-// a while: the reload plugin looks every two seconds. One that waits for a slow upstream takes five
-// seconds and more, and what is said of it must not be taken for what becomes of the next.
+// quiet waits until all reloads in the log, from a mark on, are over, and none began for a while:
+// the reload plugin looks every two seconds. One that waits for a slow upstream takes five seconds
+// and more, and its result must not be taken for that of the next.
 func (w *world) quiet(ctx context.Context, from int64) error {
 	for before, still, until := -1, time.Now(), time.Now(); ; {
 		begun, over := w.server.log.count(from, saysBegun), w.server.log.count(from, saysReloaded, saysFailed)

@@ -16,18 +16,18 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Members that are not just addresses of the RRset's own: the names that MX and SRV records lead
-// to, with their addresses in the additional section, and the hints of HTTPS records. An answer may
-// hold what the zone has, and no more.
+// Members that are not addresses in A or AAAA records: the names that MX and SRV records lead to,
+// with their addresses in the additional section, and the hints of HTTPS records. An answer may
+// hold only what the zone has.
 
-// target is the name that a member of an MX or SRV RRset leads to. Among the members its first
-// address stands for it.
+// target is the name that a member of an MX or SRV RRset leads to. Its first address represents it
+// among the members.
 type target struct {
 	name  string // lower case
 	addrs []netip.Addr
 }
 
-// What all MX, SRV and HTTPS records here say beside their targets.
+// The other fields of all MX, SRV and HTTPS records here.
 const (
 	preference  = 10
 	servicePort = 8443
@@ -44,7 +44,8 @@ func (set *rrset) led(name string, each int) *rrset {
 	return &led
 }
 
-// kind returns what queries for the RRset are counted by: its zone, and what is special about it.
+// kind returns the label under which queries for the RRset are counted: its zone, and what is
+// special about it.
 func (set *rrset) kind() string {
 	zone := zoneOf(set.name)
 	switch {
@@ -58,13 +59,13 @@ func (set *rrset) kind() string {
 	return zone
 }
 
-// targetOf returns the target that a member stands for.
+// targetOf returns the target that a member represents.
 func (set *rrset) targetOf(member netip.Addr) target {
 	i := slices.IndexFunc(set.targets, func(t target) bool { return t.addrs[0] == member })
 	return set.targets[i]
 }
 
-// targetNamed returns the member that stands for a target; the zero Addr if there is none.
+// targetNamed returns the member that represents a target, the zero Addr if there is none.
 func (set *rrset) targetNamed(name string) netip.Addr {
 	for _, t := range set.targets {
 		if strings.EqualFold(t.name, name) {
@@ -84,7 +85,8 @@ func (set *rrset) addresses(t target) *rrset {
 	return glue
 }
 
-// records returns the RRset for members in some order, as the zone has it, and what comes with it.
+// records returns the records of some members, in their order, as in the zone, and the additional
+// ones.
 func (set *rrset) records(owner string, members []netip.Addr, ttl uint32) (answer, extra []dns.RR) {
 	h := dns.RR_Header{Name: owner, Rrtype: set.qtype, Class: dns.ClassINET, Ttl: ttl}
 	if set.qtype == dns.TypeHTTPS {
@@ -178,9 +180,8 @@ func hintsOf(rr *dns.HTTPS) (members []netip.Addr) {
 	return members
 }
 
-// glueWrong says what is wrong with the additional section of an answer whose members lead to
-// targets: it has the addresses of those that are answered, but for those that are down, and of no
-// others.
+// glueWrong says what is wrong with the additional section of an answer with targets. It must have
+// the addresses of the targets in the answer, except those that are down, and no others.
 func (set *rrset) glueWrong(members []netip.Addr, reply *dns.Msg, from, to time.Time, busy time.Duration) string {
 	glue := make(map[string][]dns.RR)
 	for _, rr := range reply.Extra {
@@ -207,8 +208,8 @@ func (set *rrset) glueWrong(members []netip.Addr, reply *dns.Msg, from, to time.
 	return ""
 }
 
-// eligible returns the members of a signed answer, which holds all, that are not down, and whether
-// that is certain.
+// eligible returns the members of a signed answer that are not down, and whether that is certain.
+// The answer holds all members.
 func (set *rrset) eligible(members []netip.Addr, from, to time.Time, busy time.Duration) (up []netip.Addr, certain bool) {
 	expected := set.expected(from, to, busy)
 	for _, m := range members {
@@ -226,11 +227,11 @@ func (set *rrset) eligible(members []netip.Addr, from, to time.Time, busy time.D
 	return up, true
 }
 
-// sealedWrong says what is wrong with a signed answer: it has all members, those that are down
-// last, and a signature that fits them.
+// sealedWrong says what is wrong with a signed answer. It must have all members, those that are
+// down last, and a valid signature.
 func (set *rrset) sealedWrong(members []netip.Addr, reply *dns.Msg, from, to time.Time, busy time.Duration) string {
 	if len(members) < len(set.members) {
-		return fmt.Sprintf("%s is all there is, want all of %s, for they are signed", addrs(members), addrs(set.members))
+		return fmt.Sprintf("%s is all there is, want all of %s, because they are signed", addrs(members), addrs(set.members))
 	}
 	if wrong := signatureWrong(reply, set.key); wrong != "" {
 		return wrong

@@ -15,8 +15,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Members that are names or hints, signed or only looked at, are judged as well: each of these
-// answers but the first of a type is wrong, and the judge has to say how.
+// Answers with names or hints, signed ones and those of a rule that only observes are judged too.
+// Each of these answers except the first of a type is wrong, and the judge has to say how.
 func TestJudgeOfForms(t *testing.T) {
 	members := someAddrs("192.0.2.1")[:4]
 	dead, up := newTimeline(refusing), newTimeline(healthy)
@@ -58,7 +58,7 @@ func TestJudgeOfForms(t *testing.T) {
 		{"no hints", https, func(m *dns.Msg) { m.Answer[0] = httpsRecord(*m.Answer[0].Header(), nil) }, "no hints"},
 		{"without alpn", https, func(m *dns.Msg) { m.Answer[0].(*dns.HTTPS).Value = m.Answer[0].(*dns.HTTPS).Value[1:] }, "record is"},
 		{"signed", signed, func(*dns.Msg) {}, ""},
-		{"a signed member is missing", signed, func(m *dns.Msg) { m.Answer = slices.Delete(m.Answer, 2, 3) }, "for they are signed"},
+		{"a signed member is missing", signed, func(m *dns.Msg) { m.Answer = slices.Delete(m.Answer, 2, 3) }, "because they are signed"},
 		{"a dead one ahead", signed, func(m *dns.Msg) { m.Answer[1], m.Answer[2] = m.Answer[2], m.Answer[1] }, "192.0.2.1 is ahead of 192.0.2.3, which is up"},
 		{"without signature", signed, func(m *dns.Msg) { m.Answer = m.Answer[:4] }, "0 signatures"},
 		{"another signature", signed, func(m *dns.Msg) { m.Answer[4].(*dns.RRSIG).Signature = "AAAA" }, "does not fit"},
@@ -74,7 +74,7 @@ func TestJudgeOfForms(t *testing.T) {
 			for _, rr := range m.Answer {
 				rr.Header().Ttl = 30
 			}
-		}, "want 300, for the rule only observes"},
+		}, "want 300, because the rule only observes"},
 		{"a lower TTL of glue", observed, func(m *dns.Msg) { m.Extra[2].Header().Ttl = 30 }, "glue of c.www.test.: TTL is 30, want 300"},
 	}
 	calm := &reality{newTimeline(false), newTimeline(false), newTimeline[*quirk](nil), func() time.Duration { return 0 }}
@@ -114,7 +114,7 @@ func signatureOf(t *testing.T, key *dns.DNSKEY, private crypto.Signer, rrs []dns
 	return sig
 }
 
-// A target is down where all its addresses are.
+// A target is down if all its addresses are.
 func TestExpectationOfTargets(t *testing.T) {
 	a := someAddrs("192.0.2.1")[:2]
 	for _, tc := range []struct {

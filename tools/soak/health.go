@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// health is what a backend is to whoever probes it.
+// health is the state of a backend that a probe finds.
 type health uint8
 
 const (
 	healthy health = iota
 	murky          // about to change, or flapping: it may be answered or not
-	// A probe fails at once, and a connection that was held ended when it came to that.
+	// A probe fails at once, and a held connection ended when that began.
 	severed
 	refusing // a probe fails at once
 	silent   // a probe fails when its timeout is over
@@ -27,17 +27,17 @@ type checkTiming struct {
 	rise, fall                           int
 }
 
-// timing is that of most. Where connections are held it is unhurried: so probes alone would be late
-// by far.
+// timing is that of most checks. For a check with hold it is slow, so that probes alone would be
+// far too late.
 var (
 	timing    = &checkTiming{time.Second, 800 * time.Millisecond, 250 * time.Millisecond, 2 * time.Second, 2, 3}
 	unhurried = &checkTiming{4 * time.Second, 800 * time.Millisecond, time.Second, 4 * time.Second, 2, 3}
 )
 
 const (
-	jitterShare = 10              // a pause between probes is longer by one part in so many at most
-	publishing  = time.Second     // beyond the probes, as the documented bound has it
-	slack       = 2 * time.Second // for the processor being another's, beside what was seen of that
+	jitterShare = 10              // a pause between probes is longer by at most this part of it
+	publishing  = time.Second     // after the probes; part of the documented bound
+	slack       = 2 * time.Second // because other programs use the processor, beside the measured lateness
 )
 
 // longer returns the longest that a pause between probes takes.
@@ -61,8 +61,8 @@ func (t *checkTiming) downWithin(h health, busy time.Duration) time.Duration {
 	return bound
 }
 
-// upWithin is how long a backend that came back may be missing: one probe may be under way and fail
-// yet.
+// upWithin is how long a backend that came back may be missing. A probe that is in flight may still
+// fail.
 func (t *checkTiming) upWithin(busy time.Duration) time.Duration {
 	return t.timeout + longer(t.maxInterval) + time.Duration(t.rise)*longer(t.fast) + publishing + slack + busy
 }
@@ -76,8 +76,8 @@ const (
 	mustNot
 )
 
-// expect returns what answers to a query that was under way for a time may do about a member whose
-// backend has a history. busy is how late things ran lately.
+// expect returns what the answer to a query may do about a member, given the history of its
+// backend. The query was in flight during a time. busy is how late things ran lately.
 func (t *checkTiming) expect(history *timeline[health], from, to time.Time, busy time.Duration) expectation {
 	if only(history.during(from.Add(-t.upWithin(busy)), to), healthy) {
 		return mustAnswer

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hosts, for icmp checks: nothing keeps 127.0.0.0/8 from answering. The other end of a TUN device
-// is a host, and we are it. Without the device there is no route to it, unless another is made.
+// Hosts for icmp checks, because 127.0.0.0/8 always answers. This process is the host at the other
+// end of a TUN device. Without the device there is no route to it, unless bar makes one.
 
 const (
 	// farmOfHosts is the farm whose backends are hosts.
@@ -35,7 +35,7 @@ var (
 	nearAddr    = netip.MustParseAddr("198.51.100.254")
 )
 
-// hostsNeed says what hosts need that is not here; "" for nothing.
+// hostsNeed says what is missing here that hosts need, "" if nothing is.
 func hostsNeed() string {
 	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -45,7 +45,8 @@ func hostsNeed() string {
 	return ""
 }
 
-// allowPings lets a group send echo requests, and takes packets of a router that no route leads to.
+// allowPings lets a group send echo requests, and accepts packets from a router that no route leads
+// to.
 func allowPings(group int) error {
 	for name, value := range map[string]string{
 		"ping_group_range":       fmt.Sprintf("%d %d", group, group),
@@ -106,7 +107,7 @@ func switchOn(device string, far netip.Addr) error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, link)
 }
 
-// bar has the kernel refuse what is sent to an address, as an unreachable route does, until end.
+// bar makes the kernel refuse packets to an address, by an unreachable route, until end is called.
 func bar(addr netip.Addr) (end func(), err error) {
 	err = unreachableRoute(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, addr)
 	return func() { unreachableRoute(unix.RTM_DELROUTE, 0, addr) }, err //nolint:errcheck,gosec // the next one fails then
@@ -143,7 +144,7 @@ func unreachableRoute(verb, flags uint16, to netip.Addr) error {
 	return err
 }
 
-// beHost makes the host, or the route that its manner has in its place.
+// beHost makes the host, or the route that replaces it if the manner says so.
 func (b *backend) beHost() (err error) {
 	addr := b.addr.Addr()
 	switch b.manner.Load() {
@@ -188,7 +189,7 @@ func (b *backend) serveHost(host *os.File) {
 	}
 }
 
-// answerEcho returns the packets that come back for one, in their order; none for what is no echo
+// answerEcho returns the packets that answer a packet, in their order, none if it is no echo
 // request.
 func (b *backend) answerEcho(packet []byte) (replies [][]byte) {
 	from, echo := echoRequest(packet)
@@ -225,7 +226,7 @@ func (b *backend) answerEcho(packet []byte) (replies [][]byte) {
 	return [][]byte{reply()}
 }
 
-// echoRequest returns what a packet asks to have echoed, and for whom; nil if it does not.
+// echoRequest returns the sender and the message of an echo request, nil if a packet is none.
 func echoRequest(packet []byte) (from net.IP, echo *icmp.Echo) {
 	h, err := ipv4.ParseHeader(packet)
 	if err != nil || h.Version != ipv4.Version || h.Protocol != icmpInIPv4 {
@@ -252,8 +253,8 @@ func ipv4Packet(from, to net.IP, payload []byte) []byte {
 	return append(packet, payload...)
 }
 
-// shortened returns a packet with the first bytes of its message only, how many by a number. The
-// kernel drops what has no whole header, or a wrong sum.
+// shortened returns a packet with only the first bytes of its message; a number selects how many.
+// The kernel drops packets without a whole header or with a wrong checksum.
 func shortened(packet []byte, n uint64) []byte {
 	h, _ := ipv4.ParseHeader(packet) //nolint:errcheck // ours
 	whole := packet[h.Len:]
@@ -265,7 +266,7 @@ func shortened(packet []byte, n uint64) []byte {
 	return ipv4Packet(h.Src, h.Dst, part)
 }
 
-// checksum returns the Internet checksum (RFC 1071) of bytes in which its own place is zero.
+// checksum returns the Internet checksum (RFC 1071) of bytes whose checksum field is zero.
 func checksum(b []byte) uint16 {
 	sum := uint32(0)
 	for i, octet := range b {

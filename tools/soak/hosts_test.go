@@ -36,7 +36,7 @@ func echoFor(host netip.Addr) []byte {
 	return icmpPacket(nearAddr.AsSlice(), host.AsSlice(), ipv4.ICMPTypeEcho, 0, &icmp.Echo{ID: 4711, Seq: 1, Data: []byte("sixteen octets!!")})
 }
 
-// read takes a packet apart. The kernel takes none whose sums are wrong.
+// read parses a packet. sound reports whether its checksums are right, as the kernel requires.
 func read(t *testing.T, packet []byte) (from netip.Addr, m *icmp.Message, sound bool) {
 	t.Helper()
 	h, err := ipv4.ParseHeader(packet)
@@ -90,8 +90,8 @@ func TestAnswerEcho(t *testing.T) {
 	}
 }
 
-// A part is what the first octets are, and no more; those that hold a whole header have a sum that
-// fits.
+// A shortened packet has the first octets and no more. If it holds a whole header, its checksum is
+// right.
 func TestAnswerEchoInPart(t *testing.T) {
 	b := hostThat(mannerNamed("answers with a part"))
 	lengths := make(map[int]bool)
@@ -109,7 +109,7 @@ func TestAnswerEchoInPart(t *testing.T) {
 	}
 }
 
-// A router quotes what it could not deliver, as RFC 792 has it.
+// A router quotes what it could not deliver, as RFC 792 says.
 func TestUnreachable(t *testing.T) {
 	request := echoFor(firstHost)
 	from, message, sound := read(t, hostThat(mannerNamed("has its router say that it is unreachable")).answerEcho(request)[0])
@@ -142,7 +142,7 @@ func TestAnswerNoEcho(t *testing.T) {
 	}
 }
 
-// The health that a manner has for the judge is what a probe makes of it.
+// The health of a manner, by which the judge goes, is the one that a real probe finds.
 func TestHostsProbed(t *testing.T) {
 	if need := hostsNeed(); need != "" {
 		t.Skipf("no %s here", need)
@@ -182,7 +182,7 @@ func TestHostsProbed(t *testing.T) {
 	}
 }
 
-// probedAs returns what a probe finds. Who is not judged is as healthy as before.
+// probedAs returns what a probe finds. A result that is no verdict leaves the health as before.
 func probedAs(check *probe.Check, addr netip.Addr, timeout time.Duration) health {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

@@ -17,7 +17,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// The judge is what the soak stands on: each of these answers is wrong, and it has to say how.
+// The soak relies on the judge: each of these answers is wrong, and it has to say how.
 func TestJudge(t *testing.T) {
 	start := time.Now()
 	members := someAddrs("192.0.2.1")[:3]
@@ -70,8 +70,8 @@ func answerOf(a netip.Addr, ttl uint32) dns.RR {
 	return addressRecord("www.test.", a, ttl)
 }
 
-// A member must answer when it was up for long, must not when it was down for long, and may in
-// between.
+// A member that was up for long must be in the answer, one that was down for long must not. In
+// between either is right.
 func TestExpectation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		history := newTimeline(healthy)
@@ -104,7 +104,7 @@ func TestExpectation(t *testing.T) {
 	})
 }
 
-// Orders of leads that are right, and that are not: a letter a member, a stroke between answers.
+// Right and wrong orders of leads: a letter for each member, a stroke between answers.
 func TestOrders(t *testing.T) {
 	shares := map[netip.Addr]int{addrsOf("a")[0]: 2, addrsOf("b")[0]: 1}
 	for answers, order := range map[string]order{
@@ -157,7 +157,7 @@ func TestDecks(t *testing.T) {
 	}
 }
 
-// What the server uses, out of what it says.
+// The resources of the server, read from its metrics and stacks.
 func TestResources(t *testing.T) {
 	r := new(resources)
 	profile := "goroutine profile: total 6\n" +

@@ -93,8 +93,7 @@ func (o options) args() []string {
 	return []string{"-server", o.server, "-schema", o.schema, "-duration", o.duration.String(), "-seed", strconv.FormatUint(o.seed, 10), "-load", strconv.Itoa(o.load), "-only", o.only}
 }
 
-// run soaks, in namespaces made for it, and returns the exit status: 1 where something was
-// violated.
+// run soaks in new namespaces and returns the exit status: 1 if there was a violation.
 func run(ctx context.Context, o options, out, progress io.Writer) (status int, err error) {
 	if err := furnish(); err != nil {
 		return 2, err
@@ -174,8 +173,8 @@ func (w *world) soak(ctx context.Context, o options, s *schema, until time.Time)
 	return start, end
 }
 
-// chooseReloader turns to signals in the second half of the time, or at once where the time is
-// short and the seed odd.
+// chooseReloader changes to signals in the second half of the time, or at once if the time is short
+// and the seed odd.
 func (w *world) chooseReloader(ctx context.Context, o options, half time.Time) {
 	short := time.Until(half) < time.Minute && o.duration < 2*time.Minute
 	if atOnce := short && o.seed%2 == 1; w.reloader.bySignal || time.Now().Before(half) && !atOnce {
@@ -193,7 +192,7 @@ func (o options) chosen(all []fault) []fault {
 	})
 }
 
-// warmUp loads every Corefile once, so that what belongs to them is there, and returns what the
+// warmUp loads every Corefile once, so that what they need is allocated, and returns what the
 // server uses.
 func (w *world) warmUp(ctx context.Context) resources {
 	for _, v := range append(slices.Clone(changes), variant{}) {
@@ -209,7 +208,7 @@ func (w *world) warmUp(ctx context.Context) resources {
 	return w.settle(ctx, nil)
 }
 
-// tell says now and then how far it is.
+// tell prints the progress from time to time.
 func (w *world) tell(ctx context.Context) {
 	for pause(ctx, 10*time.Second) == nil {
 		fmt.Fprintln(w.progress, w.progressLine()) //nolint:errcheck // for people
@@ -217,7 +216,7 @@ func (w *world) tell(ctx context.Context) {
 	}
 }
 
-// finish looks at what is only known at the end, and stops the server.
+// finish checks what is only known at the end, and stops the server.
 func (w *world) finish() {
 	for _, s := range w.subjects {
 		if s.tally != nil {
@@ -240,7 +239,7 @@ func (w *world) finish() {
 	}
 }
 
-// close ends what was started, whatever became of it.
+// close ends everything that was started.
 func (w *world) close() {
 	if w.server != nil && !w.server.stopping.Load() {
 		w.server.cmd.Process.Kill() //nolint:errcheck,gosec // may be over

@@ -18,7 +18,7 @@ import (
 // insideVariable tells this program that it runs in the namespaces that it made for itself.
 const insideVariable = "SOAK_INSIDE"
 
-// nobody is who the server runs as, where we may choose: modes of files do not hold for root.
+// nobody is the user of the server, if we may choose: the modes of files do not apply to root.
 const nobody = 65534
 
 // runInside runs this program again in namespaces of its own: for the network, with nothing but
@@ -28,8 +28,8 @@ func runInside(ctx context.Context, args []string) (int, error) {
 	return netns.Again(ctx, insideVariable, syscall.CLONE_NEWNS|syscall.CLONE_NEWPID, args...)
 }
 
-// furnish prepares the namespaces: loopback, /proc, echo requests, and nothing that is mounted here
-// is seen outside.
+// furnish prepares the namespaces: loopback, /proc and echo requests. What is mounted here is not
+// seen outside.
 func furnish() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("mounts: %w", err)
@@ -47,8 +47,8 @@ func furnish() error {
 	return netns.LoopbackUp()
 }
 
-// rootOutside reports whether we are root, rather than in a namespace that says so: then the server
-// runs as nobody.
+// rootOutside reports whether we are root outside the namespaces too. Then the server runs as
+// nobody.
 func rootOutside() bool {
 	mapping, err := os.ReadFile("/proc/self/uid_map")
 	var inside, outside, n uint32

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// operated is a file that an operator changes, and what of it is in force. Its versions are
+// operated is a file that an operator changes, and the version that is in force. Versions are
 // immutable.
 type operated[T any] struct {
 	name     string
@@ -30,12 +30,12 @@ type version[T any] struct {
 	means T
 }
 
-// put makes a version the content, by renaming, and notes that it is in force.
+// put replaces the content with a version, by renaming, and notes that it is in force.
 func (o *operated[T]) put(v version[T]) error {
 	return o.change(&v.means, func() error { return writeWhole(o.path, v.text) })
 }
 
-// change notes that something else is in force when f is done, nil for what is not known.
+// change runs f and notes what is in force afterwards, nil if that is not known.
 func (o *operated[T]) change(means *T, f func() error) error {
 	o.inForce.set(nil)
 	err := f()
@@ -45,11 +45,11 @@ func (o *operated[T]) change(means *T, f func() error) error {
 	return err
 }
 
-// noticed is how long it takes until the server has a new content in force.
+// noticed is how long the server takes to put new content into force.
 const noticed = 2*time.Second + 200*time.Millisecond
 
-// await waits until the server must have seen what was put there last, for of what is replaced
-// sooner nobody knows whether it was read.
+// await waits until the server must have read the last version. If a version is replaced sooner, it
+// is unknown whether it was read.
 func (o *operated[T]) await(ctx context.Context, busy func() time.Duration) error {
 	for now := time.Now(); len(o.during(now, now, busy())) > 1; now = time.Now() {
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
@@ -59,7 +59,7 @@ func (o *operated[T]) await(ctx context.Context, busy func() time.Duration) erro
 	return nil
 }
 
-// settled returns what is in force for certain, the zero value where something changed lately.
+// settled returns what is certainly in force, the zero value if something changed lately.
 func (o *operated[T]) settled(busy time.Duration) (means T) {
 	now := time.Now()
 	if all := o.during(now, now, busy); len(all) == 1 && all[0] != nil {
@@ -111,8 +111,8 @@ func overridesIn(disk string) *operated[map[netip.Addr]bool] {
 	return o
 }
 
-// excluding returns who is excluded by all of some sets, and who by some. What is not known may
-// exclude anybody.
+// excluding returns the members that all of some sets exclude, and those that some do. An unknown
+// set may exclude any.
 func excluding(sets []*map[netip.Addr]bool) (always, sometimes map[netip.Addr]bool) {
 	always, sometimes = make(map[netip.Addr]bool), make(map[netip.Addr]bool)
 	for _, a := range someAddrs("192.0.2.1") {

@@ -21,7 +21,7 @@ import (
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
-// statusAddress is where the page of the option status is.
+// statusAddress is the address of the status page.
 const statusAddress = "127.0.0.1:9154"
 
 // looker looks at the status page, all the time, as JSON and as the page for people in turns. Owned
@@ -58,8 +58,7 @@ func (l *looker) run(ctx context.Context) {
 	l.client.CloseIdleConnections()
 }
 
-// look looks once, and judges what there is to see. Whoever looks has to be answered, whatever is
-// reloaded meanwhile.
+// look reads the page once and judges it. The page has to answer during reloads too.
 func (l *looker) look(path string) {
 	from := time.Now()
 	head, body, err := l.get(path)
@@ -97,7 +96,7 @@ func (l *looker) get(path string) (h head, body []byte, err error) {
 	return head{response.StatusCode, response.Header}, body, errors.Join(err, response.Body.Close())
 }
 
-// lostLook counts a look at the page that nobody answered.
+// lostLook counts a request that the page did not answer.
 func (w *world) lostLook(path string, from, to time.Time, err error) {
 	why := ""
 	if w.starvation(from, to) {
@@ -122,7 +121,7 @@ func headWrong(h head, contentType string) string {
 	return ""
 }
 
-// pageWrong says what is wrong with the page for people: it is whole, and has every rule.
+// pageWrong says what is wrong with the page for people. It must be whole and have every rule.
 func (l *looker) pageWrong(h head, body []byte, _, _ time.Time) string {
 	if wrong := headWrong(h, "text/html; charset=utf-8"); wrong != "" {
 		return wrong
@@ -138,8 +137,8 @@ func (l *looker) pageWrong(h head, body []byte, _, _ time.Time) string {
 	return ""
 }
 
-// documentWrong says what is wrong with the document: it fits the schema, is of now, and says of
-// rules and members what is true.
+// documentWrong says what is wrong with the document. It must fit the schema, be recent, and be
+// true about rules and members.
 func (l *looker) documentWrong(h head, body []byte, from, to time.Time) string {
 	if wrong := headWrong(h, "application/json"); wrong != "" {
 		return wrong
@@ -172,7 +171,7 @@ func (l *looker) documentWrong(h head, body []byte, from, to time.Time) string {
 	return l.contentWrong(document, document.Time, to, busy)
 }
 
-// contentWrong says what a document, made at some time, says that is not true.
+// contentWrong says what is not true in a document that was made at some time.
 func (l *looker) contentWrong(document *statuspage.Document, from, to time.Time, busy time.Duration) string {
 	var zones []string
 	for _, rule := range document.Rules {
@@ -195,8 +194,8 @@ func (l *looker) contentWrong(document *statuspage.Document, from, to time.Time,
 	return ""
 }
 
-// verdictsWrong says which verdicts of a name's members are not what their backends are. Once known
-// they stay so, whatever is reloaded.
+// verdictsWrong says which verdicts of a name's members are wrong. A verdict that was known stays
+// known over reloads.
 func verdictsWrong(set *rrset, name *statuspage.Name, known bool, from, to time.Time, busy time.Duration) string {
 	if len(name.Members) != len(set.members) {
 		return fmt.Sprintf("%d members, want %d", len(name.Members), len(set.members))

@@ -18,8 +18,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
 
-// A document fits the schema, says what is true, and is of now: each of these changes makes it
-// another, and the soak has to say how.
+// A good document fits the schema, is true and is recent. Each of these changes makes it a bad one,
+// and the soak has to say how.
 func TestJudgeOfTheDocument(t *testing.T) {
 	s, err := readSchema(filepath.Join("..", "..", "docs", "status.schema.json"))
 	if err != nil {

@@ -35,13 +35,13 @@ type occurrences struct {
 	asked, lost, violations int // while it happened, others perhaps at the same time
 }
 
-// traffic is what queries are counted by.
+// traffic is the key under which queries are counted.
 type traffic struct{ zone, network string }
 
-// fates is what became of queries.
+// fates are the results of queries.
 type fates struct {
 	asked, excused int            // excused: answered as the upstream's fault explains
-	again          int            // asked once more, for a reload closed the connection
+	again          int            // asked once more, because a reload closed the connection
 	lost           map[string]int // by what explains it, "" for nothing
 }
 
@@ -52,7 +52,7 @@ type findings struct {
 }
 
 const (
-	keptFindings   = 5       // violations of a kind that are told
+	keptFindings   = 5       // violations of a kind that are shown
 	longestFinding = 4 << 10 // bytes of one
 )
 

@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// order is what an RRset that one client alone asks for promises about successive answers.
+// order is what is promised about successive answers for an RRset that only one client asks for.
 type order interface {
 	// next takes in the members of the next answer. It returns what is wrong with them, or nothing.
 	next(members []netip.Addr) string
-	// forget is called where an answer was lost, or what it goes by changed.
+	// forget is called if an answer was lost or the expected members changed.
 	forget()
 }
 
@@ -114,7 +114,7 @@ func (f *faithful) next(members []netip.Addr) string {
 
 func (f *faithful) forget() {}
 
-// addrs writes addresses down.
+// addrs returns addresses as text.
 func addrs(all []netip.Addr) string {
 	var words []string
 	for _, a := range all {

@@ -54,8 +54,8 @@ type schedule struct {
 	alone int           // faults that happen alone in a cycle
 }
 
-// cycle lets faults happen, then looks what they left behind. The end of the last one is at until,
-// or soon after.
+// cycle makes faults happen, then checks what they left behind. The last one ends at until, or soon
+// after.
 func (s schedule) cycle(ctx context.Context, w *world, decks []*deck, until time.Time) {
 	alone := s.alone
 	rest := timing.upWithin(w.busy())
@@ -91,7 +91,7 @@ func (s schedule) cycle(ctx context.Context, w *world, decks []*deck, until time
 	}
 }
 
-// happen lets a fault happen.
+// happen makes a fault happen.
 func (w *world) happen(ctx context.Context, f fault, lots *rand.Rand) {
 	if f.needs != "" {
 		w.count.skipped(f.name, f.needs)

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// schema is the JSON Schema of a document, as far as ours go: a keyword that is not known here
-// makes it unusable, lest it be passed over. Immutable once read.
+// schema is the JSON Schema of a document, with the keywords that ours use. One with an unknown
+// keyword is refused, because that keyword would not be checked. Immutable once read.
 type schema struct{ root map[string]any }
 
-// keywords are what a schema may say; those of the second line say nothing of values.
+// keywords are those that a schema may have. Those of the second line say nothing about values.
 var keywords = strings.Fields(`$ref type const enum minimum maximum format required items anyOf properties additionalProperties
 	$schema $defs title description`)
 
@@ -36,7 +36,7 @@ func readSchema(path string) (*schema, error) {
 	return s, known(s.root, path)
 }
 
-// known says which keyword of a schema is not known here.
+// known returns an error if a schema has an unknown keyword.
 func known(want any, path string) error {
 	object, ok := want.(map[string]any)
 	if !ok {
@@ -63,7 +63,7 @@ func known(want any, path string) error {
 	return nil
 }
 
-// check says what of a value is not as a schema wants it.
+// check says how a value differs from a schema.
 func (s *schema) check(want, value any, path string) error {
 	object, ok := want.(map[string]any)
 	if !ok {
@@ -77,7 +77,7 @@ func (s *schema) check(want, value any, path string) error {
 	return checkProperties(s, object, value, path)
 }
 
-// checkKeyword says what of a value is not as a keyword wants it.
+// checkKeyword says how a value differs from a keyword.
 func (s *schema) checkKeyword(keyword string, want, value any, path string) error {
 	switch keyword {
 	case "$ref":
@@ -114,7 +114,7 @@ func (s *schema) checkKeyword(keyword string, want, value any, path string) erro
 	return nil
 }
 
-// checkProperties says what of an object's members is not as a schema wants it.
+// checkProperties says how an object's members differ from a schema.
 func checkProperties(s *schema, want map[string]any, value any, path string) error {
 	members, ok := value.(map[string]any)
 	if !ok {
@@ -141,7 +141,7 @@ func checkProperties(s *schema, want map[string]any, value any, path string) err
 	return nil
 }
 
-// referred returns the definition that a reference is to.
+// referred returns the definition that a reference names.
 func (s *schema) referred(reference any) any {
 	definitions, _ := s.root["$defs"].(map[string]any) //nolint:errcheck // none, then
 	return definitions[strings.TrimPrefix(fmt.Sprint(reference), "#/$defs/")]

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server is the CoreDNS that is under test, in a process of its own. Safe for concurrent use but
-// for start and stop.
+// server is the CoreDNS under test, in a process of its own. Safe for concurrent use, except start
+// and stop.
 type server struct {
 	cmd      *exec.Cmd
 	corefile string
@@ -34,11 +34,11 @@ type server struct {
 	err      error // once ended
 }
 
-// patience is how long to wait for what must come.
+// patience is how long to wait for something that must happen.
 const patience = 30 * time.Second
 
-// startServer starts the server. Its log goes to a file on the disk that fills up, what the race
-// detector says elsewhere.
+// startServer starts the server. Its log goes to a file on the disk that fills up, the reports of
+// the race detector elsewhere.
 func startServer(binary, dir, disk string, as *syscall.Credential) (*server, error) {
 	logs, err := openJournal(filepath.Join(disk, "log"))
 	if err != nil {
@@ -105,8 +105,8 @@ func writeWhole(path, content string) error {
 	return os.Rename(next, path)
 }
 
-// journal is a log file that is read while it is written, and whose space is freed once it was
-// read. Safe for concurrent use.
+// journal is a log file that is read while it is written. What was read is freed on the disk. Safe
+// for concurrent use.
 type journal struct {
 	file *os.File
 
@@ -130,7 +130,7 @@ func openJournal(path string) (*journal, error) {
 	return &journal{file: f, keep: journalBytes}, err
 }
 
-// mark returns where the log ends.
+// mark returns the end of the log.
 func (j *journal) mark() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -138,7 +138,7 @@ func (j *journal) mark() int64 {
 	return j.first + int64(len(j.lines))
 }
 
-// catchUp reads what is new. Lines that the server could not write are not there.
+// catchUp reads new lines. Lines that the server could not write are missing.
 func (j *journal) catchUp() {
 	content, _ := io.ReadAll(io.NewSectionReader(j.file, j.read, 1<<30)) //nolint:errcheck // again next time
 	j.read += int64(len(content))
@@ -158,7 +158,7 @@ func (j *journal) catchUp() {
 	}
 }
 
-// punch gives a part of a file back to the disk. To cut the file instead would lose what is written
+// punch frees a part of a file on the disk. Truncating the file would lose what is written
 // meanwhile.
 func punch(f *os.File, at, length int64) error {
 	return unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length)

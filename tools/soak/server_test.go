@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// No line of a log is lost, however much of it is given back to the disk while it is written.
+// No line of a log is lost, however much of it is freed while it is written.
 func TestJournalLosesNothing(t *testing.T) {
 	j, err := openJournal(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
@@ -56,7 +56,7 @@ func TestJournalLosesNothing(t *testing.T) {
 	}
 }
 
-// What comes into force later is not in force before.
+// A value that comes into force later is not in force before.
 func TestTimelineToCome(t *testing.T) {
 	now := time.Now()
 	l := newTimeline(1)

@@ -20,13 +20,13 @@ import (
 	"time"
 )
 
-// resources is what the server uses while nobody asks it.
+// resources is what the idle server uses.
 type resources struct {
-	Own           int            // goroutines of balance, but for those that probe
+	Own           int            // goroutines of balance, except those that probe
 	Workers       int            // that probe: as many as were in flight at once
 	Others        int            // goroutines
 	Strays        int            // goroutines that stock plugins leave behind when a Corefile fails after they started
-	Descriptors   int            // open, but for those of Listeners
+	Descriptors   int            // open, except those of Listeners
 	Listeners     int            // of stock plugins for HTTP, which they leave behind in the same way
 	Heap          int            // bytes in use after a collection
 	RSS           int            // bytes
@@ -36,10 +36,10 @@ type resources struct {
 	Held          int            // connections to endpoints that the option hold has open
 	HeldAmiss     int            // by how many that is more or less than backends see
 	unsettled     int            // endpoints that are not up
-	stacks        map[string]int // goroutines by where they are
+	stacks        map[string]int // goroutines by their stacks
 }
 
-// allowance is how much more than at the start is no leak.
+// allowance is how much more than at the start is not yet a leak.
 var allowance = resources{
 	Own: 0, Workers: 40, // endpoints there are
 	Others: 8, Descriptors: 10,
@@ -47,7 +47,7 @@ var allowance = resources{
 	RSS:  1500 << 20, Series: 1500, BalanceSeries: 150, // labels that the first fault of a kind brings
 }
 
-// limits returns the most that is no leak, with what was used at the start.
+// limits returns the most that is not yet a leak, given what was used at the start.
 func (r resources) limits() resources {
 	return resources{
 		Own: r.Own + allowance.Own, Workers: allowance.Workers, Others: r.Others + allowance.Others, Strays: math.MaxInt,
@@ -64,7 +64,7 @@ type usage struct {
 
 func (r resources) rows(limit resources) []usage {
 	return []usage{
-		{"goroutines of balance, but for those that probe", r.Own, limit.Own},
+		{"goroutines of balance, except those that probe", r.Own, limit.Own},
 		{"goroutines that probe", r.Workers, limit.Workers},
 		{"goroutines of others", r.Others, limit.Others},
 		{"goroutines that stock plugins lost", r.Strays, limit.Strays},
@@ -91,8 +91,9 @@ func (r resources) over(limit resources) (what []string) {
 	return what
 }
 
-// settle has all be silent and waits until the server uses no more than it may. What it still uses
-// after a while is a leak. Without a start to compare with it waits until every endpoint is up.
+// settle stops all queries and waits until the server uses no more than it may. What it still uses
+// after a while is a leak. At the start, without anything to compare with, it waits until every
+// endpoint is up.
 func (w *world) settle(ctx context.Context, start *resources) (now resources) {
 	w.hush(func() {
 		ctx, cancel := context.WithTimeout(ctx, patience)
@@ -126,7 +127,7 @@ func (r resources) problems(start *resources) []string {
 	return nil
 }
 
-// grown says which goroutines there are more of than at the start.
+// grown says of which goroutines there are more than at the start.
 func (r resources) grown(start *resources) string {
 	if start == nil {
 		return ""

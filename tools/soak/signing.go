@@ -16,7 +16,7 @@ import (
 // signedZone is the zone that the server signs on the fly.
 const signedZone = "signed.test."
 
-// signingKeyFile is where its key is, without the endings .key and .private.
+// signingKeyFile is the path of its key, without the endings .key and .private.
 func signingKeyFile(dir string) string { return filepath.Join(dir, "K"+signedZone) }
 
 // newSigningKey makes the key of a zone and writes it into a directory, the way dnssec-keygen does.

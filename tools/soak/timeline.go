@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// timeline remembers which value was in force when: what the truth was while a query was under way,
-// and for as long before as the server may take to notice. Safe for concurrent use.
+// timeline remembers which value was in force when, so that a reply can be compared with what was
+// true while its query was in flight, and before, as long as the server may take to notice. Safe
+// for concurrent use.
 type timeline[T any] struct {
 	mu     sync.Mutex
 	values []dated[T] // oldest first
@@ -32,8 +33,8 @@ func newTimeline[T any](first T) *timeline[T] {
 // set puts a value in force from now on.
 func (t *timeline[T]) set(value T) { t.setFrom(time.Now(), value) }
 
-// setFrom puts a value in force from a time on, which may be to come. Nothing that is set after it
-// may be in force before.
+// setFrom puts a value in force from a time on, which may be in the future. Values must be set in
+// the order of their times.
 func (t *timeline[T]) setFrom(since time.Time, value T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -43,7 +44,7 @@ func (t *timeline[T]) setFrom(since time.Time, value T) {
 	t.values = append(t.values, dated[T]{since, value})
 }
 
-// during returns the values that were in force at some moment of a time.
+// during returns the values that were in force at any moment of a period.
 func (t *timeline[T]) during(from, to time.Time) (all []T) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,7 +59,7 @@ func (t *timeline[T]) during(from, to time.Time) (all []T) {
 	return all
 }
 
-// now returns the value in force, or the one to come.
+// now returns the last value, even if it comes into force later.
 func (t *timeline[T]) now() T {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -15,13 +15,13 @@ import (
 	"github.com/miekg/dns"
 )
 
-// rrset is an RRset as it really is: what answers may hold.
+// rrset is the truth about an RRset: what answers may hold.
 type rrset struct {
 	name    string // lower case
 	qtype   uint16
 	members []netip.Addr // sorted
 	ttl     uint32       // that answers have at most, seconds
-	lacking uint32       // the same where a member is missing; 0: ttl
+	lacking uint32       // the same if a member is missing; 0: ttl
 	exact   bool         // answers have that TTL, and are what the zone has: the rule only observes
 	targets []target     // MX, SRV: what the members lead to
 	glueTTL uint32       // of a target's only address, seconds
@@ -36,7 +36,7 @@ type rrset struct {
 	excluded func(from, to time.Time) (always, sometimes map[netip.Addr]bool)
 }
 
-// reality is what is true of the world beside the members.
+// reality is what else is true: about reloads, descriptors and the upstream.
 type reality struct {
 	reloading *timeline[bool]   // a reload is under way
 	starved   *timeline[bool]   // of descriptors
@@ -44,13 +44,13 @@ type reality struct {
 	busy      func() time.Duration
 }
 
-// grace is how long after a fault of the upstream or a lack of descriptors answers may still show
-// it: forward finds out by its own health checks, every half a second, and cache keeps a SERVFAIL
-// for a second.
+// grace is how long answers may still show a fault of the upstream, or a lack of descriptors, after
+// its end. forward has its own health checks, every half second, and cache keeps a SERVFAIL for a
+// second.
 const grace = 4 * time.Second
 
-// upstreamExplains reports whether a failed answer for an RRset is the upstream's, or the lack of
-// descriptors to ask it.
+// upstreamExplains reports whether a fault of the upstream, or a lack of descriptors to ask it,
+// explains a failed answer.
 func (r *reality) upstreamExplains(set *rrset, from, to time.Time) bool {
 	if !set.forwarded {
 		return false
@@ -69,8 +69,8 @@ func (r *reality) starvation(from, to time.Time) bool {
 	return slices.Contains(r.starved.during(from.Add(-grace-r.busy()), to), true)
 }
 
-// judge says what is wrong with the reply to a query that was under way for a time, or nothing.
-// Where the fault is the upstream's it says that it is excused.
+// judge says what is wrong with the reply to a query that was in flight for a time, or nothing.
+// excused reports whether a fault of the upstream explains it.
 func (r *reality) judge(set *rrset, q, reply *dns.Msg, from, to time.Time) (wrong string, excused bool) {
 	if wrong := frame(q, reply); wrong != "" {
 		return wrong, false
@@ -104,13 +104,13 @@ func (r *reality) judge(set *rrset, q, reply *dns.Msg, from, to time.Time) (wron
 	return wrong, false
 }
 
-// bare reports whether the upstream may have left the addresses of targets away: then nobody knows
-// which are dead.
+// bare reports whether the upstream may have left out the addresses of targets. Then it is unknown
+// which targets are dead.
 func (r *reality) bare(set *rrset, from, to time.Time) bool {
 	return set.forwarded && slices.ContainsFunc(r.quirk.during(from.Add(-grace-r.busy()), to), func(q *quirk) bool { return q != nil && q.bare })
 }
 
-// frame says what is wrong with a reply whatever it holds.
+// frame says what is wrong with a reply apart from its records.
 func frame(q, reply *dns.Msg) string {
 	switch {
 	case reply.Id != q.Id:
@@ -140,7 +140,7 @@ func (set *rrset) read(reply *dns.Msg) (members []netip.Addr, wrong string) {
 		case h.Ttl > set.ttl:
 			return nil, fmt.Sprintf("TTL is %d, want at most %d", h.Ttl, set.ttl)
 		case set.exact && h.Ttl != set.ttl:
-			return nil, fmt.Sprintf("TTL is %d, want %d, for the rule only observes", h.Ttl, set.ttl)
+			return nil, fmt.Sprintf("TTL is %d, want %d, because the rule only observes", h.Ttl, set.ttl)
 		case h.Ttl != reply.Answer[0].Header().Ttl:
 			return nil, fmt.Sprintf("TTLs are %d and %d, want one", reply.Answer[0].Header().Ttl, h.Ttl)
 		}
@@ -156,7 +156,7 @@ func (set *rrset) read(reply *dns.Msg) (members []netip.Addr, wrong string) {
 	return members, ""
 }
 
-// complete says which members answer that must not, or do not that must.
+// complete says which members are in the answer and must not be, or are not and must be.
 func (set *rrset) complete(members []netip.Addr, reply *dns.Msg, from, to time.Time, busy time.Duration) string {
 	expected := set.expected(from, to, busy)
 	certain := slices.ContainsFunc(set.members, func(a netip.Addr) bool { return expected[a] == mustAnswer })
@@ -199,8 +199,8 @@ func (set *rrset) expected(from, to time.Time, busy time.Duration) map[netip.Add
 
 func (set *rrset) timed() *checkTiming { return cmp.Or(set.timing, timing) }
 
-// expectedOf returns what an answer may do about a member, by the health of what it stands for: a
-// target is as healthy as its healthiest address. While the rule only observes nobody leaves.
+// expectedOf returns what an answer may do about a member, by the health of its backend. A target
+// is as healthy as its healthiest address. If the rule only observes, no member leaves.
 func (set *rrset) expectedOf(member netip.Addr, from, to time.Time, busy time.Duration) expectation {
 	behind := []netip.Addr{member}
 	if set.targets != nil {

@@ -27,7 +27,7 @@ type quirk struct {
 	// reply returns the packet to send in place of the right reply, nil for none.
 	reply func(q *dns.Msg, right *dns.Msg, network string) []byte
 	cut   bool // replies may be truncated
-	// Replies may lack the additional section: CoreDNS hands on what it can read of half a packet.
+	// Replies may lack the additional section: CoreDNS passes on what it can read of half a packet.
 	bare bool
 }
 
@@ -197,7 +197,7 @@ func (u *upstream) serveTCP(c net.Conn) {
 	}
 }
 
-// answer returns what goes out for a query: what is right, or what the quirk makes of it.
+// answer returns the packet to send for a query: the right reply, or what the quirk makes of it.
 func (u *upstream) answer(packet []byte, network string) []byte {
 	q := new(dns.Msg)
 	if q.Unpack(packet) != nil || len(q.Question) != 1 || q.Response {
@@ -234,7 +234,7 @@ func (u *upstream) right(q *dns.Msg) *dns.Msg {
 	return reply
 }
 
-// floodZone is where every name exists, and has some addresses of its own.
+// floodZone is a zone in which every name exists and has some addresses of its own.
 const floodZone = ".flood.up.test."
 
 // floodSet returns the RRset of a name in the flood zone.

@@ -23,7 +23,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// world is the server and all around it. Safe for concurrent use, once built.
+// world is the server and its surroundings. Safe for concurrent use once built.
 type world struct {
 	*reality
 	dir, disk string // for what the server reads; disk is small
@@ -34,7 +34,7 @@ type world struct {
 	weights   *operated[map[netip.Addr]int]
 	overrides *operated[map[netip.Addr]bool]
 	server    *server
-	filesBad  *timeline[bool] // a file of an operator's is one that no Corefile may name
+	filesBad  *timeline[bool] // an operator's file is one that Corefiles cannot name now
 	reloader  *reloader
 	asNobody  bool
 	hostsNeed string // why there are no hosts here; "": there are
@@ -166,7 +166,7 @@ func (w *world) startServer(ctx context.Context, binary string) (err error) {
 	if w.asNobody {
 		as = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
-	own := filepath.Join(w.dir, "coredns") // where the server may not read ours
+	own := filepath.Join(w.dir, "coredns") // a copy, because the server may not be allowed to read ours
 	if err := copyFile(own, binary); err != nil {
 		return err
 	}
@@ -205,9 +205,9 @@ func copyFile(to, from string) error {
 	return out.Close()
 }
 
-// saysBlind is what CoreDNS' prometheus says if it cannot listen. If descriptors run out in the
-// middle of a reload, that is final: it regards the address as served, and no later reload brings
-// the metrics back.
+// saysBlind is what CoreDNS' prometheus logs if it cannot listen. If descriptors run out during a
+// reload, that is final: it regards the address as served, and no later reload brings the metrics
+// back.
 const saysBlind = "Failed to start metrics handler"
 
 // readLog looks for what the server must never say.
@@ -222,7 +222,8 @@ func (w *world) readLog(line string) {
 	}
 }
 
-// people makes the RRsets and those who ask for them, together at most at a rate.
+// people makes the RRsets and the clients that ask for them. Together they ask at most load times a
+// second.
 func (w *world) people(load int) {
 	alone := func(name string, qtype uint16, set *rrset) *subject {
 		return w.subject(name, qtype, set, &strict{})
@@ -279,8 +280,8 @@ func (w *world) farmNamed(name string) *farm {
 	return w.farms[slices.IndexFunc(w.farms, func(f *farm) bool { return f.name == name })]
 }
 
-// hire makes the clients: one for each RRset that is asked for alone, or two if that is the only
-// one of a protocol, and some for the rest.
+// hire makes the clients: one for each RRset that only one client asks for, or two if it is the
+// only one of a protocol, and some for the other RRsets.
 func (w *world) hire(load int, solo, crowd, overTCP, overTLS, crowdTLS []*subject) {
 	for _, s := range slices.Concat(crowd, crowdTLS) {
 		if s.health == nil {
@@ -316,7 +317,7 @@ func (w *world) pooled(f *farm) *rrset {
 	return set
 }
 
-// subject makes an RRset known to those who answer.
+// subject makes an RRset known to the judge and the upstream.
 func (w *world) subject(name string, qtype uint16, set *rrset, o order) *subject {
 	set.name, set.qtype = name, qtype
 	set.forwarded = zoneOf(name) == "up.test" || zoneOf(name) == "cached.test"
@@ -341,7 +342,7 @@ func someAddrs(first string) (all []netip.Addr) {
 
 func (w *world) clientTLS() *tls.Config { return clientTLS(w.pki.roots) }
 
-// hush has the askers be silent while f runs.
+// hush stops the askers while f runs.
 func (w *world) hush(f func()) {
 	w.gate.Lock()
 	defer w.gate.Unlock()
@@ -383,7 +384,7 @@ func (w *world) reloaded(from, to time.Time) bool {
 	return slices.Contains(w.reloading.during(from.Add(-grace), to), true)
 }
 
-// violation counts what must not be, and says so when it is new.
+// violation counts a violation, and prints it if it is one of the first of its kind.
 func (w *world) violation(class, format string, args ...any) {
 	if w.server != nil && w.server.stopping.Load() {
 		return
@@ -394,8 +395,8 @@ func (w *world) violation(class, format string, args ...any) {
 	}
 }
 
-// lateness is how late things run here: what the machine's other work does to us, and to the
-// server. Safe for concurrent use.
+// lateness is how late this process and the server run because of other work on the machine. Safe
+// for concurrent use.
 type lateness struct {
 	mu   sync.Mutex
 	last []time.Duration // of the last ticks
@@ -411,7 +412,8 @@ const (
 	lateSteps    = 8
 	answerSteps  = 4 // of these an answer takes in
 
-	// Of an answer's time: one that stands still would have the judge wait for minutes.
+	// The most that an answer's time counts. Otherwise a server that stands still would make the
+	// judge lenient for minutes.
 	mostOfServer = 500 * time.Millisecond
 	muchLonger   = time.Second
 )
@@ -427,7 +429,7 @@ func (l *lateness) watch(ctx context.Context) {
 	}
 }
 
-// note counts what bounds are longer by.
+// note counts by how much bounds were extended.
 func (l *lateness) note(busy time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -438,7 +440,7 @@ func (l *lateness) note(busy time.Duration) {
 	}
 }
 
-// String says how far the judge had to be lenient.
+// String says how lenient the judge had to be.
 func (l *lateness) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -446,8 +448,8 @@ func (l *lateness) String() string {
 		l.worst.Round(10*time.Millisecond), muchLonger, 100*float64(l.long)/float64(max(l.ticks, 1)))
 }
 
-// busy returns what bounds are to be longer by: lateSteps times the worst lateness of the last
-// twenty seconds, for what has to happen in time is some steps in two processes.
+// busy returns by how much to extend bounds: lateSteps times the worst lateness of the last twenty
+// seconds, because what is bounded takes several steps in two processes.
 func (l *lateness) busy() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -457,8 +459,8 @@ func (l *lateness) busy() time.Duration {
 	return lateSteps * max(slices.Max(l.last), l.seen)
 }
 
-// answered notes how long the server took for an answer that waits for nobody else: it may be late
-// where we are not.
+// answered notes how long the server took for an answer that needs no upstream, because the server
+// may be late when this process is not.
 func (l *lateness) answered(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

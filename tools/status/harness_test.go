@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package status looks at the page of the option status as people do, with a browser, and as
+// Package status tests the page of the option status as people see it, with a browser, and as
 // programs do.
 package status
 

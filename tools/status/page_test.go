@@ -52,8 +52,8 @@ func open(t *testing.T, s *server, before ...chromedp.Action) *tab {
 	return p
 }
 
-// note keeps what must not happen: a message on the console, as for what the page's policy forbids,
-// an exception, a request to elsewhere.
+// note keeps what must not happen: a message on the console, for example about what the page's
+// policy forbids, an exception, a request to another host.
 func (p *tab) note(event any) {
 	p.Lock()
 	defer p.Unlock()
@@ -113,7 +113,7 @@ func (p *tab) live(names int) {
 	p.waitUntil(fmt.Sprintf(`document.querySelectorAll("article.name[data-key]").length === %[1]d && document.querySelectorAll("article.name").length === %[1]d`, names))
 }
 
-// picture saves what is seen where somebody wants to look, named by the environment.
+// picture saves a screenshot in the directory that the environment names, if it does.
 func (p *tab) picture(name string) {
 	p.t.Helper()
 	dir := os.Getenv("STATUS_PICTURES")
@@ -166,7 +166,7 @@ func TestThePageIsLive(t *testing.T) {
 	p.picture("problems")
 }
 
-// The page says whose it is, since when, and how the last reload went.
+// The page says which process it is of, since when that runs, and how the last reload went.
 func TestThePageSaysWhoseItIs(t *testing.T) {
 	s := start(t, newFarm(t))
 	host, err := os.Hostname()
@@ -207,7 +207,7 @@ func TestALostServerIsSaid(t *testing.T) {
 	}
 }
 
-// press presses a key as a hand does: what it writes is up to whoever hears of it first.
+// press presses a key as a person does: the first handler decides what it writes.
 func press(key string) chromedp.Action {
 	return chromedp.Tasks{
 		input.DispatchKeyEvent(input.KeyDown).WithKey(key).WithText(key),
@@ -250,8 +250,7 @@ func TestKeyboard(t *testing.T) {
 	p.waitUntil(`document.querySelector("#pulse").textContent.startsWith("live")`)
 }
 
-// focusIsSeen goes through the page with Tab and looks that each thing that has the focus is
-// marked.
+// focusIsSeen goes through the page with Tab and checks that whatever has the focus is marked.
 func (p *tab) focusIsSeen() {
 	p.t.Helper()
 	p.run(chromedp.Evaluate(`document.activeElement.blur(); window.scrollTo(0, 0)`, nil))
@@ -294,7 +293,8 @@ func TestOnAPhone(t *testing.T) {
 	}
 }
 
-// The page follows the wish for dark or light, and for little motion, with enough contrast in both.
+// The page follows the settings for dark or light and for reduced motion, with enough contrast in
+// both.
 func TestDarkAndLight(t *testing.T) {
 	s := start(t, newFarm(t))
 	s.use(1)
@@ -350,7 +350,7 @@ func TestWithoutJavaScript(t *testing.T) {
 	p.picture("plain")
 }
 
-// A tab that nobody looks at asks for nothing.
+// A hidden tab sends no requests.
 func TestAHiddenTabIsQuiet(t *testing.T) {
 	s := start(t, newFarm(t))
 	s.use(1)

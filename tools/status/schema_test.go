@@ -15,8 +15,8 @@ import (
 	"github.com/seed-f1518d44/balance/internal/testserver"
 )
 
-// What a real server says is what the schema says, whatever state it is in; and the schema allows
-// nothing that it does not name, so that a field more is a line more in the schema.
+// A real server's documents fit the schema in every state. The schema allows only what it names, so
+// that a new field needs a line in it.
 func TestTheDocumentFitsItsSchema(t *testing.T) {
 	schema, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "..", "docs", "status.schema.json"))
 	if err != nil {

@@ -223,7 +223,7 @@ func TestSVGFile(t *testing.T) {
 		t.Errorf("status %d and %q, want %q", code, &problems, want)
 	}
 	if !strings.Contains(out.String(), "\n192.0.2.1 ") {
-		t.Errorf("without a drawing the table is\n%s\nwant it all the same", &out)
+		t.Errorf("without a drawing the table is\n%s\nwant it anyway", &out)
 	}
 }
 

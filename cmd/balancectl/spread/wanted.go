@@ -121,8 +121,8 @@ func (w *wanted) weight(owner string, m memberID) uint16 {
 	return weights.Default
 }
 
-// missing returns the addresses that the command line names, of the families that a set can have,
-// and that are none of those seen: they are wanted all the same.
+// missing returns the addresses that the command line names and that were not seen, of the families
+// that a set can have. They are wanted too.
 func (w *wanted) missing(v4, v6 bool, seen map[memberID]*member) (ids []memberID) {
 	for _, text := range w.named {
 		id := memberID{addr: netip.MustParseAddr(text)}

@@ -25,8 +25,8 @@ func RoundTrip(c *dns.Conn, q *dns.Msg, within time.Duration) (*dns.Msg, error) 
 	return c.ReadMsg()
 }
 
-// Addresses asks for the A records of a name over UDP, from an address of this host, or any if it
-// is the zero one. An answer without any is an error.
+// Addresses asks for the A records of a name over UDP, from an address of this host, or from any if
+// it is the zero one. An answer without any is an error.
 func Addresses(ctx context.Context, server, name string, from netip.Addr, within time.Duration) (*dns.Msg, []netip.Addr, error) {
 	d := net.Dialer{Timeout: within}
 	if from.IsValid() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fakes has what backends share that nobody needs but those who measure: their addresses,
-// and one that never answers.
+// Package fakes has what the backends of measurements share: their addresses, and one that never
+// answers.
 package fakes
 
 import (
@@ -28,9 +28,9 @@ func Index(addr netip.Addr) int {
 	return (int(b[1])<<16 | int(b[2])<<8 | int(b[3])) - first
 }
 
-// BlackHole listens where connections are swallowed: the kernel drops what comes for a listener
-// whose backlog is full, as if the host were switched off. Port 0 is any, and the unspecified
-// address is all.
+// BlackHole listens at an address and swallows connections: the kernel drops packets to a listener
+// whose backlog is full, as if the host were switched off. Port 0 means any port, the unspecified
+// address all addresses.
 func BlackHole(at netip.AddrPort) (port uint16, end func(), err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

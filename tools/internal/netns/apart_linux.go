@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// Apart returns this program as a command in a network namespace of its own, and in what more says
-// (syscall.CLONE_NEWNS, ...). It ends with ctx.
+// Apart returns a command that runs this program in a network namespace of its own, and in the
+// other new namespaces that more names (syscall.CLONE_NEWNS, ...). It ends with ctx.
 func Apart(ctx context.Context, more uintptr, args ...string) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -45,7 +45,7 @@ func Again(ctx context.Context, variable string, more uintptr, args ...string) (
 	return 0, err
 }
 
-// Explain says what it takes if an error is that no namespace can be made.
+// Explain adds a hint to an error that says that no namespace can be made.
 func Explain(err error) error {
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("cannot make namespaces, which takes root or unprivileged user namespaces: %w", err)

@@ -8,6 +8,6 @@
 //	device_linux.go   devices, as ioctl(2) knows them
 package netns
 
-// LoopbackUp switches on the loopback interface of the network namespace that the calling thread is
-// in, where a new one has it off. It takes CAP_NET_ADMIN there.
+// LoopbackUp switches on the loopback interface of the calling thread's network namespace. In a new
+// namespace it is off. It needs CAP_NET_ADMIN there.
 func LoopbackUp() error { return configure("lo", up) }

@@ -17,8 +17,8 @@ const maxHosts = 16
 
 // Network carries IPv4 packets between its hosts. This process is the wire: the other end of each
 // host's device is a file that it reads and writes. So packets can be lost, late and counted
-// without any help of the kernel, and nothing outside of the hosts is touched. Safe for concurrent
-// use, but hosts are added before packets flow.
+// without help from the kernel, and nothing outside the hosts changes. Safe for concurrent use, but
+// hosts are added before packets flow.
 type Network struct {
 	prefix  netip.Prefix
 	hosts   []*Host
@@ -88,7 +88,7 @@ func (n *Network) Bytes(from, to *Host) uint64 {
 	return n.links[from.number][to.number].bytes.Load()
 }
 
-// carry brings what a host sends to where it is to go, until the host ends.
+// carry forwards what a host sends, until the host ends.
 func (n *Network) carry(from *Host) {
 	packet := make([]byte, 1<<16)
 	for {

@@ -13,7 +13,7 @@ import (
 // Spread is the middle of some values, and how far they lie apart.
 type Spread struct{ Median, Low, High float64 }
 
-// SpreadOf returns median, least and most; zeros of none.
+// SpreadOf returns the median, the least and the most of some values; zeros if there are none.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{}
@@ -22,8 +22,8 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Median: Quantile(sorted, 0.5), Low: sorted[0], High: sorted[len(sorted)-1]}
 }
 
-// Quantile returns the q-th quantile, 0 to 1, of sorted values, between two if it falls there; 0 of
-// none.
+// Quantile returns the q-th quantile, 0 to 1, of sorted values, interpolated between two; 0 if
+// there are none.
 func Quantile(sorted []float64, q float64) float64 {
 	if len(sorted) == 0 {
 		return 0

@@ -73,7 +73,7 @@ func (b *Backend) Kill() {
 	b.end()
 }
 
-// Silence makes its host one that does not answer.
+// Silence makes its host stop answering.
 func (b *Backend) Silence() {
 	b.set(false)
 	b.bed.Network.Swallow(b.addr.Addr())

@@ -65,7 +65,7 @@ func replaceClock(pid int, ahead time.Duration) error {
 	return errors.Join(err, memory.Close())
 }
 
-// clockOffset returns where the vDSO has its clock. It is the same in every process.
+// clockOffset returns the offset of the clock in the vDSO. It is the same in every process.
 func clockOffset() (uint64, error) {
 	base, err := vdsoBase("self")
 	if err != nil {
@@ -91,7 +91,7 @@ func clockOffset() (uint64, error) {
 	return 0, fmt.Errorf("the vDSO has no clock: %w", err)
 }
 
-// vdsoBase returns where a process has the vDSO: auxv(3) says so.
+// vdsoBase returns the address of the vDSO in a process, from auxv(3).
 func vdsoBase(pid string) (uint64, error) {
 	vector, err := os.ReadFile("/proc/" + pid + "/auxv") //nolint:gosec // a process of ours
 	if err != nil {

@@ -100,7 +100,7 @@ func (r *Replica) writeCorefile() error {
 	return os.WriteFile(r.bed.path(r.corefileName()), []byte(r.corefile()), 0o600)
 }
 
-// touch notes that it could not answer until now.
+// touch notes that the replica could not answer until now.
 func (r *Replica) touch() {
 	now := time.Now()
 	r.since.Store(&now)
@@ -188,8 +188,8 @@ func (r *Replica) Get(url string) (string, error) {
 	return string(text), err
 }
 
-// Metric returns the sum of the series whose text begins so: a name, and labels if need be. Safe
-// for concurrent use.
+// Metric returns the sum of the series whose text begins with a prefix: a name, and perhaps labels.
+// Safe for concurrent use.
 func (r *Replica) Metric(series string) (sum float64, err error) {
 	text, err := r.Get("http://127.0.0.1:9153/metrics")
 	for line := range strings.Lines(text) {

@@ -206,8 +206,8 @@ func (b *Bed) RunStranger(cmd *exec.Cmd) (p *testserver.Process, err error) {
 // Key returns the file of the fleet's key.
 func (b *Bed) Key() string { return b.path("key") }
 
-// FleetBytes returns how many bytes a replica has sent to the other ones, with IP headers: all that
-// the fleet says, because nothing else is said between replicas.
+// FleetBytes returns how many bytes a replica has sent to the others, with IP headers. All of it is
+// the fleet's, because replicas send each other nothing else.
 func (b *Bed) FleetBytes(from *Replica) (total uint64) {
 	for _, to := range b.Replicas {
 		total += b.Network.Bytes(from.host, to.host)

@@ -2,9 +2,9 @@
 
 package main
 
-// What of Grafana's dashboard schema is made use of, in the words of that schema.
+// The part of Grafana's dashboard schema that is used, in its own words.
 
-// object is what has no fixed fields, or where few of many are set.
+// object is a JSON object without fixed fields, or with few of many set.
 type object = map[string]any
 
 type dashboard struct {
@@ -103,7 +103,7 @@ func targets(queries []target) []target {
 	return queries
 }
 
-// stat shows one number each, in green, or in a colour from a threshold on.
+// stat shows a number for each query: green, or in a colour from a threshold on.
 func stat(title, description, unit, colour string, from any, queries ...target) *panel {
 	steps := []object{{"color": "green", "value": nil}}
 	if from != nil {

@@ -4,7 +4,7 @@
 //
 //	make dashboard
 //
-// panels.go has what it shows, grafana.go what of Grafana's schema it takes.
+// panels.go has what it shows, grafana.go the part of Grafana's schema that it uses.
 package main
 
 import (

@@ -4,7 +4,7 @@ package main
 
 import "strings"
 
-// chosen is what of a metric the user chose, with more matchers.
+// chosen selects the series of a metric that the user chose, with more matchers.
 func chosen(metric string, more ...string) string {
 	matchers := append([]string{`job=~"$job"`, `instance=~"$instance"`, `zone=~"$zone"`}, more...)
 	return "coredns_balance_" + metric + "{" + strings.Join(matchers, ", ") + "}"
