@@ -60,8 +60,16 @@ func (r *refusals) forget(endpoint uint64) {
 	}
 }
 
-// Reconsider asks for what was refused. The host calls it when it admits more endpoints than before.
-func (s *Share) Reconsider() {
+// Reconsider has Work ask for what was refused. The host calls it when it admits more endpoints than
+// before.
+func (s *Share) Reconsider() { s.reconsiders = true }
+
+// reconsider does that, once a second at most: at a start very many rules subscribe.
+func (s *Share) reconsider(now time.Duration) {
+	if !s.reconsiders || now < s.reconsiderAt {
+		return
+	}
+	s.reconsiders, s.reconsiderAt = false, now+tick
 	s.mergeAgain()
 	for i := range s.peers[1:] {
 		if p := &s.peers[1+i]; p.refused.sum != 0 || p.comparing.waits {

@@ -32,9 +32,11 @@ func TestCounts(t *testing.T) {
 		}
 		w.run(countsInterval)
 		for _, n := range w.nodes {
+			n.fleet.mu.Lock()
 			if len(n.fleet.topics) != 0 {
 				t.Errorf("%s keeps %d topics", n.name, len(n.fleet.topics))
 			}
+			n.fleet.mu.Unlock()
 		}
 	})
 }

@@ -28,6 +28,7 @@ func (s *Share) Work() (next time.Duration) {
 	}
 	s.readStates()
 	s.readInbox()
+	s.reconsider(now)
 	if s.unranked {
 		s.rank()
 	}
@@ -45,6 +46,9 @@ func (s *Share) Work() (next time.Duration) {
 
 func (s *Share) nextWork(now time.Duration) time.Duration {
 	next := min(s.beatAt, s.tickAt)
+	if s.reconsiders {
+		next = min(next, s.reconsiderAt)
+	}
 	switch {
 	case s.isSweeping() || len(s.inbox) > 0 || len(s.states) > 0:
 		return now

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -19,6 +20,7 @@ type network struct {
 	rand    *rand.Rand
 	base    time.Time
 	nodes   []*node
+	mu      sync.Mutex // guards the queue: counts are sent by a goroutine of their own
 	queue   []packet
 	config  Config
 	check   Check
@@ -219,10 +221,12 @@ func (n *node) TellAll(message []byte) {
 func (n *node) Leave(context.Context) {}
 
 func (w *network) post(from, to *node, message []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if len(message) > MaxMessage {
 		w.t.Errorf("a message of %d bytes", len(message))
 	}
-	if len(message) <= MaxDatagram && w.rand.Float64() < w.loss {
+	if len(message) <= MaxDatagram && w.loss > 0 && w.rand.Float64() < w.loss {
 		return
 	}
 	at := w.now() + w.delay
@@ -240,15 +244,23 @@ func (w *network) run(d time.Duration) {
 	}
 }
 
+// take takes the packets that have arrived off the queue.
+func (w *network) take(now time.Duration) (arrived []packet) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = slices.DeleteFunc(w.queue, func(p packet) bool {
+		if p.at <= now {
+			arrived = append(arrived, p)
+		}
+		return p.at <= now
+	})
+	return arrived
+}
+
 func (w *network) step() {
 	now := w.now()
-	queue := w.queue
-	w.queue = nil
-	for _, p := range queue {
-		switch {
-		case p.at > now:
-			w.queue = append(w.queue, p)
-		case w.reach(p.from, p.to):
+	for _, p := range w.take(now) {
+		if w.reach(p.from, p.to) {
 			p.to.fleet.Hear(p.message)
 		}
 	}

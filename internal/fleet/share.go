@@ -98,6 +98,9 @@ type Share struct {
 	state     []byte                   // one that could not be taken over as a whole; nil: none
 	stateTill time.Duration            // when it is forgotten
 
+	reconsiders  bool          // the host admits more than before
+	reconsiderAt time.Duration // when what was refused may be asked for again
+
 	changed    []uint32          // endpoints about which this replica says something new
 	texts      map[uint32]string // why these are down
 	dropped    []claim           // taken back, because the endpoint is forgotten

@@ -31,6 +31,7 @@ func TestReconsider(t *testing.T) {
 		}
 		strict.allow = nil
 		strict.share.Reconsider()
+		strict.awake = true
 		w.run(100 * time.Millisecond)
 		w.agree(all[7], Down)
 		w.agree(all[8], Up)
@@ -55,8 +56,33 @@ func TestStateBeforeRules(t *testing.T) {
 		w.run(2 * time.Second)
 		late.allow = nil
 		late.share.Reconsider()
+		late.awake = true
+		late.work()
 		if late.on(all[7]) != Down || late.on(all[8]) != Up {
 			t.Errorf("the joiner says %v and %v, want down and up", late.on(all[7]), late.on(all[8]))
+		}
+	})
+}
+
+// However often a host admits more, the others are asked once a second.
+func TestReconsiderIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNetwork(t, 3)
+		all := endpoints(100)
+		strict := w.nodes[2]
+		strict.allow = only(all[0])
+		for _, at := range all {
+			w.nodes[0].see(at)
+		}
+		w.run(20 * time.Second)
+		before := strict.fleet.Snapshot().Sent
+		for range 3000 {
+			strict.share.Reconsider()
+			strict.share.Work()
+		}
+		w.run(time.Second / 2)
+		if n := strict.fleet.Snapshot().Sent - before; n > 6 {
+			t.Errorf("%d messages in half a second, want a question to each of two", n)
 		}
 	})
 }
@@ -78,12 +104,17 @@ func TestStateIsForgotten(t *testing.T) {
 		}
 		n.fleet.Merge(state, true)
 		w.run(time.Second)
-		if len(n.fleet.pending) != maxPending || n.share.state == nil {
-			t.Errorf("the states of %d checks are kept, want %d; refused: %v", len(n.fleet.pending), maxPending, n.share.state)
+		kept := func() int {
+			n.fleet.mu.Lock()
+			defer n.fleet.mu.Unlock()
+			return len(n.fleet.pending)
+		}
+		if kept() != maxPending || n.share.state == nil {
+			t.Errorf("the states of %d checks are kept, want %d; refused: %v", kept(), maxPending, n.share.state)
 		}
 		w.run(pendingFor + time.Second)
-		if len(n.fleet.pending) != 0 || n.share.state != nil {
-			t.Errorf("the states of %d checks are kept for long; refused: %v", len(n.fleet.pending), n.share.state)
+		if kept() != 0 || n.share.state != nil {
+			t.Errorf("the states of %d checks are kept for long; refused: %v", kept(), n.share.state)
 		}
 	})
 }
@@ -144,6 +175,7 @@ func TestRefusedCostsNothing(t *testing.T) {
 			w.run(500 * time.Millisecond)
 		}
 		after := strict.fleet.Snapshot()
+		w.run(3 * time.Second)
 		if n := (after.ReceivedBytes - before.ReceivedBytes) / 60; n > 1500 {
 			t.Errorf("%d bytes a second, want at most 1500", n)
 		}
