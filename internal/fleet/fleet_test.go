@@ -289,7 +289,7 @@ func TestLoss(t *testing.T) {
 				dead[all[w.rand.IntN(len(all))]] = true
 			}
 			w.down = func(_ *node, at netip.AddrPort) bool { return dead[at] }
-			w.run(20 * time.Second)
+			w.run(40 * time.Second) // several heartbeats in a row may be lost
 			for _, at := range all {
 				want := Up
 				if dead[at] {
