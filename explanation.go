@@ -229,7 +229,11 @@ func (r *rule) at(text, option string) string {
 func (z *zoneRule) reasonsFor(owner string, p *plan, i int, b *buffers, now time.Time) []string {
 	m, at := &p.members[i], &p.standings[i]
 	if m.host != "" {
-		return z.reasonsForTarget(owner, m, at, b, now)
+		reasons := z.reasonsForTarget(owner, m, at, b, now)
+		if at.factors.Ramp > 0 && !p.excludes(i) {
+			reasons = append(reasons, p.factorsReason(i))
+		}
+		return reasons
 	}
 	reasons := z.reasonsForAddress(owner, withoutPort(m.addr), now)
 	if len(z.tiers) > 0 {
@@ -284,6 +288,9 @@ func (z *zoneRule) reasonsForTarget(owner string, m *member, at *standing, b *bu
 		reasons = append(reasons, "down: all addresses of its target are down"+z.atPort(m))
 	case at.override == overrides.Drain:
 		reasons = append(reasons, "drain: all addresses of its target drain or are down")
+	case at.reuse > 0:
+		reasons = append(reasons, fmt.Sprintf("damped: all addresses of its target that are not down are, the first until %s",
+			time.Unix(int64(at.reuse), 0).UTC().Format(time.RFC3339)))
 	}
 	target, host, shown := z.appliedTo(m.host), names.Spell(m.host), 0
 	for addr := range target.addressesOf(m.host, b) {

@@ -276,6 +276,98 @@ func TestDampedMembersLeave(t *testing.T) {
 	}
 }
 
+// targetsAsked returns the targets of an answer to an SRV question, in order.
+func targetsAsked(t *testing.T, h plugin.Handler, srv *dns.Msg) (targets string) {
+	t.Helper()
+	for _, rr := range ask(t, h, srv).Answer {
+		targets += rr.(*dns.SRV).Target[:1]
+	}
+	return targets
+}
+
+// recordsTo returns SRV records that lead to hosts a to d with the addresses of setOf, and perhaps
+// these addresses.
+func recordsTo(t *testing.T, glued bool) *dns.Msg {
+	t.Helper()
+	var srv, glue []string
+	for letter := byte('a'); letter <= 'd'; letter++ {
+		srv = append(srv, fmt.Sprintf("_s.h. 300 SRV 1 1 80 %c.h.", letter))
+		glue = append(glue, fmt.Sprintf("%c.h. 300 A %s", letter, letterAddr(letter)))
+	}
+	m := message(t, "_s.h. SRV", strings.Join(srv, "\n"))
+	if glued {
+		m.Extra = message(t, "_s.h. SRV", strings.Join(glue, "\n")).Answer
+	}
+	return m
+}
+
+// An SRV record is left out while all addresses of its target flap, if half of the records stay. A
+// target with an address that does not flap stays.
+func TestDampedTargetsLeave(t *testing.T) {
+	for _, glued := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			freshTurns(t)
+			h, v := recorded(t, "damp")
+			if !glued {
+				for letter := byte('a'); letter <= 'd'; letter++ {
+					ask(t, h, message(t, fmt.Sprintf("%c.h. A", letter), fmt.Sprintf("%c.h. 300 A %s", letter, letterAddr(letter))))
+				}
+			}
+			for i, letter := range []byte("abc") {
+				v.record(letter, health.Record{Verdict: health.Up, Since: time.Now(), CameUp: true, Reuse: time.Now().Add(time.Duration(i+1) * time.Minute)})
+			}
+			srv := recordsTo(t, glued)
+			if got := sorted(targetsAsked(t, h, srv)); got != "ad" {
+				t.Errorf("glue %v: records to %s, want those to a and d", glued, got)
+			}
+			wait(2*time.Minute + time.Second)
+			if got := sorted(targetsAsked(t, h, srv)); got != "abd" {
+				t.Errorf("glue %v: records to %s, want all but those to c", glued, got)
+			}
+			if glued {
+				srv.Extra = append(srv.Extra, message(t, "c.h. A", "c.h. 300 A 10.0.0.4").Answer...)
+				if got := sorted(targetsAsked(t, h, srv)); got != "abcd" {
+					t.Errorf("records to %s, want all: one address of c does not flap", got)
+				}
+			}
+			wait(time.Minute)
+			if got := sorted(targetsAsked(t, h, srv)); got != "abcd" {
+				t.Errorf("glue %v: records to %s, want all", glued, got)
+			}
+		})
+	}
+}
+
+// An SRV record whose target comes back leads few answers at first.
+func TestSlowStartOfTargets(t *testing.T) {
+	for _, policy := range []string{"round_robin", "weighted"} {
+		synctest.Test(t, func(t *testing.T) {
+			freshTurns(t)
+			h, v := recorded(t, "policy "+policy+"\n ttl 10\n slow_start 60s")
+			srv := recordsTo(t, true)
+			leads := func(times int) (d int) {
+				for range times {
+					if targetsAsked(t, h, srv)[0] == 'd' {
+						d++
+					}
+				}
+				return d
+			}
+			leads(1)
+			v.downs("d")
+			leads(1)
+			v.downs("")
+			if d := leads(310); d != 10 {
+				t.Errorf("%s: the target that came back leads %d of 310, want 10", policy, d)
+			}
+			wait(time.Minute)
+			if d := leads(400); d != 100 {
+				t.Errorf("%s: after its slow start it leads %d of 400, want 100", policy, d)
+			}
+		})
+	}
+}
+
 func sorted(letters string) string {
 	all := []byte(letters)
 	slices.Sort(all)

@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/health"
+	"github.com/seed-f1518d44/balance/internal/inforce"
 	"github.com/seed-f1518d44/balance/internal/names"
 	"github.com/seed-f1518d44/balance/internal/overrides"
 	"github.com/seed-f1518d44/balance/internal/weights"
@@ -88,7 +89,9 @@ func (r *applied) standingOfTarget(owner string, prefer choice, m *member, b *bu
 	}
 	target := r.question.appliedTo(m.host)
 	if r.judges() {
-		s.verdict, s.override = r.sumUp(&target, m, b).result()
+		sum := r.sumUp(&target, m, b)
+		s.verdict, s.override = sum.result()
+		s.reuse, s.factors.Ramp = sum.past()
 	}
 	if m.isSRV() && r.question.policy.weighs {
 		s.weight, s.behind = r.weightOfSRV(owner, m, target.addressesOf(m.host, b))
@@ -184,7 +187,15 @@ func (r *applied) addressesOf(host string, b *buffers) iter.Seq[netip.Addr] {
 }
 
 // targetSum counts the addresses of a target by what is known of them.
-type targetSum struct{ up, unknown, drained, down, forced int }
+type targetSum struct {
+	up, unknown, drained, down, forced int
+
+	// Of the first two: how many are damped, until when the first one is, how many ramp, and how far
+	// the first one has come.
+	damped, ramping int
+	reuse           uint32
+	ramp            inforce.Percent
+}
 
 func (t *targetSum) add(s standing) {
 	switch {
@@ -197,9 +208,38 @@ func (t *targetSum) add(s standing) {
 		t.drained++
 	case s.verdict == health.Up:
 		t.up++
+		t.addPast(s)
 	default:
 		t.unknown++
+		t.addPast(s)
 	}
+}
+
+// addPast adds what follows from an address' past.
+func (t *targetSum) addPast(s standing) {
+	if s.reuse > 0 {
+		if t.damped++; t.reuse == 0 || s.reuse < t.reuse {
+			t.reuse = s.reuse
+		}
+	}
+	if s.factors.Ramp > 0 {
+		t.ramping++
+		t.ramp = max(t.ramp, s.factors.Ramp)
+	}
+}
+
+// past returns until when damping is to keep a record out that leads to the addresses, and how far
+// its slow start has come: 0 for neither, if any address has nothing of that.
+func (t *targetSum) past() (reuse uint32, ramp inforce.Percent) {
+	if live := t.up + t.unknown; live > 0 {
+		if t.damped == live {
+			reuse = t.reuse
+		}
+		if t.ramping == live {
+			ramp = t.ramp
+		}
+	}
+	return reuse, ramp
 }
 
 // addPlan adds the addresses of an RRset in the additional section, as its plan has them.
@@ -215,7 +255,7 @@ func (t *targetSum) addPlan(set *glueSet) {
 
 // result returns what is known of a record that leads to the addresses. It is down if all of them
 // are, and drained if all others are.
-func (t targetSum) result() (health.Verdict, overrides.Override) {
+func (t *targetSum) result() (health.Verdict, overrides.Override) {
 	switch {
 	case t.up > 0:
 		return health.Up, overrides.None
