@@ -253,7 +253,8 @@ func (c *change) findFile(shown []shownPage) error {
 		return fmt.Errorf("the page names %d overrides files %q: want one as -file", len(found), found)
 	}
 	c.file = found[0]
-	if info, err := os.Stat(filepath.Dir(c.file)); !filepath.IsAbs(c.file) || err != nil || !info.IsDir() {
+	info, err := os.Stat(filepath.Dir(c.file)) //nolint:gosec // only looked at
+	if !filepath.IsAbs(c.file) || err != nil || !info.IsDir() {
 		return fmt.Errorf("found no directory of %s, which the page names, perhaps on another host or in a container: want the file as -file", c.file)
 	}
 	return nil
