@@ -279,11 +279,19 @@ func short(d time.Duration) string {
 	case d < time.Minute:
 		return d.Truncate(time.Second).String()
 	case d < time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Second).String(), "0s")
+		return withoutZeroSeconds(d.Truncate(time.Second))
 	case d < 48*time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
+		return withoutZeroSeconds(d.Truncate(time.Minute))
 	}
 	return strconv.Itoa(int(d.Hours()/24)) + "d"
+}
+
+// withoutZeroSeconds writes 3m0s as 3m, and 3m10s as it is.
+func withoutZeroSeconds(d time.Duration) string {
+	if d%time.Minute != 0 {
+		return d.String()
+	}
+	return strings.TrimSuffix(d.String(), "0s")
 }
 
 func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
