@@ -277,12 +277,13 @@ func TestDampedMembersLeave(t *testing.T) {
 }
 
 // targetsAsked returns the targets of an answer to an SRV question, in order.
-func targetsAsked(t *testing.T, h plugin.Handler, srv *dns.Msg) (targets string) {
+func targetsAsked(t *testing.T, h plugin.Handler, srv *dns.Msg) string {
 	t.Helper()
+	var targets []byte
 	for _, rr := range ask(t, h, srv).Answer {
-		targets += rr.(*dns.SRV).Target[:1]
+		targets = append(targets, rr.(*dns.SRV).Target[0])
 	}
-	return targets
+	return string(targets)
 }
 
 // recordsTo returns SRV records that lead to hosts a to d with the addresses of setOf, and perhaps
