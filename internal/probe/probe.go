@@ -14,10 +14,10 @@
 //	dns.go    udp.go                            over UDP, by way of packet.go
 //	icmp.go
 //
-// http2.go has the HTTP/2 that http and grpc share, proxy.go the PROXY protocol, tls.go and
-// credentials.go encryption. reason.go puts failures into words; report.go has what an error or an
-// endpoint says beside the verdict. A new protocol is a file with a struct of options, a
-// constructor and a probe method.
+// socket_linux.go has a cheaper connection for a tcp check that only connects, http2.go the HTTP/2
+// that http and grpc share, proxy.go the PROXY protocol, tls.go and credentials.go encryption.
+// reason.go puts failures into words; report.go has what an error or an endpoint says beside the
+// verdict. A new protocol is a file with a struct of options, a constructor and a probe method.
 //
 // The peer is not trusted. In every protocol there is a bound on what is read of it, it cannot make
 // a probe outlive its context by more than the quarter of a second that hangUp waits, and its text
