@@ -75,7 +75,7 @@ func (s *Share) look(now time.Duration) {
 	s.rank() // a peer may have fallen silent
 	s.logDisputes(now)
 	if changed {
-		s.fleet.config.Log.Infof("fleet %s: %s: %s", s.fleet.config.Name, s.check.Name, doubtText(s.doubting.now))
+		s.logDoubt()
 		s.sendBeat()
 	}
 	if now >= s.departing {
@@ -93,13 +93,6 @@ func (s *Share) look(now time.Duration) {
 		}
 	}
 	s.askAgain(now)
-}
-
-func doubtText(doubts bool) string {
-	if doubts {
-		return "this replica doubts itself: its votes do not count"
-	}
-	return "this replica trusts itself again"
 }
 
 // adjust takes over a new view of the fleet.

@@ -22,6 +22,20 @@ func (f *Fleet) logAlone(v *view) {
 	f.config.Log.Infof("fleet %s: no longer alone: %s, at least half of those of a minute ago", f.config.Name, text.Count(len(v.members), "replica"))
 }
 
+// logDoubt logs that this replica has begun to doubt itself, and why, or that it no longer does.
+func (s *Share) logDoubt() {
+	log, name := s.fleet.config.Log, s.fleet.config.Name
+	if !s.doubting.now {
+		log.Infof("fleet %s: %s: this replica trusts itself again", name, s.check.Name)
+		return
+	}
+	why := "all its probes fail, and other replicas report some of the endpoints up"
+	if s.doubting.overloaded {
+		why = "most of its probes are late or fail because of a local error"
+	}
+	log.Warningf("fleet %s: %s: this replica doubts itself, so its votes do not count: %s", name, s.check.Name, why)
+}
+
 // changeLog bounds the lines about members that come and go.
 type changeLog struct {
 	limiter *rate.Limiter

@@ -135,3 +135,36 @@ func TestLogOfDisputes(t *testing.T) {
 		}
 	})
 }
+
+// A replica that doubts itself says why, and when it does no longer.
+func TestLogOfDoubt(t *testing.T) {
+	for why, begin := range map[string]func(w *network){
+		"all its probes fail, and other replicas report some of the endpoints up": func(w *network) {
+			w.down = func(n *node, _ netip.AddrPort) bool { return n == w.nodes[0] }
+		},
+		"most of its probes are late or fail because of a local error": func(w *network) {
+			w.nodes[0].share.Overloaded(true)
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var log lines
+			w := newNetwork(t, 3)
+			w.nodes[0].fleet.config.Log = &log
+			for _, at := range endpoints(20) {
+				w.nodes[0].see(at)
+			}
+			w.run(10 * time.Second)
+			begin(w)
+			w.run(30 * time.Second)
+			if want := "this replica doubts itself, so its votes do not count: " + why; len(log.with(want)) != 1 {
+				t.Errorf("the log is %q, want %q once", log.all, want)
+			}
+			w.down = func(*node, netip.AddrPort) bool { return false }
+			w.nodes[0].share.Overloaded(false)
+			w.run(30 * time.Second)
+			if len(log.with("trusts itself again")) != 1 {
+				t.Errorf("the log is %q, want that it trusts itself again", log.all)
+			}
+		})
+	}
+}
