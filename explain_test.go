@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/seed-f1518d44/balance/internal/filewatch"
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/statuspage"
 )
@@ -184,5 +185,21 @@ func TestWhyOfASingleRecord(t *testing.T) {
 	}
 	if m := got.RRsets[0].Members[0]; m.Place != 1 || m.State != "answers" {
 		t.Errorf("%+v: want it in the first place", m)
+	}
+}
+
+// Whoever asks why a member is down reads what each replica says of it, however many there are.
+func TestWhyNamesVoters(t *testing.T) {
+	up, down := fleet.Opinion{Verdict: fleet.Up}, fleet.Opinion{Verdict: fleet.Down}
+	voters := []fleet.Voter{
+		{Replica: "ns1", Locality: "zone-a", Opinion: down, Assigned: true, Counts: true},
+		{Replica: "ns2", Opinion: down, Assigned: true, Counts: true},
+		{Replica: "ns3", Assigned: true, Counts: true},
+		{Replica: "ns4", Opinion: up, Counts: true},
+		{Replica: "ns5", Opinion: up},
+	}
+	want := "votes: 1 up, 2 down (ns1 in zone-a down; ns2 down; ns3 has not voted; ns4 up, not assigned; ns5 up, which does not count)"
+	if got := votesText(1, 2, voters); got != want {
+		t.Errorf("%q\nwant %q", got, want)
 	}
 }

@@ -401,23 +401,29 @@ func votesReason(s subscription, at netip.AddrPort) string {
 	if !ok {
 		return ""
 	}
+	up, down := tally.Votes()
+	reason := votesText(up, down, s.Voters(at))
+	if !tally.Probing() {
+		reason += ", not probed by this replica"
+	}
+	return reason
+}
+
+// votesText describes the valid votes on an endpoint, and who voted.
+func votesText(up, down int, voters []fleet.Voter) string {
 	var said []string
-	for _, v := range s.Voters(at) {
+	for _, v := range voters {
 		who := v.Replica
 		if v.Locality != "" {
 			who += " in " + v.Locality
 		}
 		said = append(said, who+" "+voteText(v))
 	}
-	up, down := tally.Votes()
-	reason := fmt.Sprintf("fleet: %d up, %d down", up, down)
+	votes := fmt.Sprintf("votes: %d up, %d down", up, down)
 	if len(said) > 0 {
-		reason += " (" + text.Brief(said) + ")"
+		votes += " (" + text.Few(said) + ")"
 	}
-	if !tally.Probing() {
-		reason += ", not probed by this replica"
-	}
-	return reason
+	return votes
 }
 
 // voteText describes a replica's vote in a few words.

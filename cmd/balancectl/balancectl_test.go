@@ -100,14 +100,16 @@ func TestStatusOfFleet(t *testing.T) {
 		Replicas: []statuspage.Replica{{Name: "ns1-a", Locality: "zone-a"}, {Name: "ns2-b", Doubts: true}, {Name: "ns3-c"}},
 	}
 	d.Names[0].Members[1].Probes[0].Votes = &statuspage.Votes{
-		Up: 1, Down: 2, Differ: true, Voters: []statuspage.Voter{{Replica: "ns1-a", Vote: "down", Counts: true}, {Replica: "ns3-c", Vote: "up", Counts: true}},
+		Up: 1, Down: 2, Differ: true, Voters: []statuspage.Voter{
+			{Replica: "ns1-a", Vote: "down", Counts: true}, {Replica: "ns2-b", Vote: "none", Counts: true}, {Replica: "ns3-c", Vote: "up", Counts: true},
+		},
 	}
 	d.Problems = append(d.Problems, statuspage.Problem{Kind: "alone", Text: "fleet dns: alone"})
 	_, out, _ := ctl(t, "status", "-at", serve(t, d))
 	for _, want := range []string{
 		"\nproblem: fleet dns: alone\n",
 		"\nfleet dns, 3 replicas: ns1-a (this one, in zone-a), ns2-b (doubts itself), ns3-c; they disagree on 1 endpoint\n",
-		"tcp:80: connection refused; votes: 1 up, 2 down (ns1-a down; ns3-c up), not probed here\n",
+		"tcp:80: connection refused; votes: 1 up, 2 down (ns1-a down; ns2-b has not voted; ns3-c up), not probed here\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it shows %s, want %s", out, want)

@@ -119,6 +119,9 @@ func (v *Votes) String() string {
 	var voters []string
 	for _, one := range v.Voters {
 		voter := one.Replica + " " + one.Vote
+		if one.Vote == "none" {
+			voter = one.Replica + " has not voted"
+		}
 		if !one.Counts {
 			voter += ", which does not count"
 		}
