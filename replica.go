@@ -261,8 +261,10 @@ func (b *fleetBlock) restartsFor(by *fleetBlock) string {
 		return fmt.Sprintf("listen changed from %s to %s", gossip.ListenText(b.listen), gossip.ListenText(by.listen))
 	case b.advertise != by.advertise:
 		return "advertise changed"
-	case (b.keys == nil) != (by.keys == nil):
-		return "messages are encrypted now and were not before, or the other way round"
+	case b.keys == nil && by.keys != nil:
+		return "key was added"
+	case b.keys != nil && by.keys == nil:
+		return "key was removed"
 	}
 	return ""
 }

@@ -269,3 +269,22 @@ func TestLocalityOfAddress(t *testing.T) {
 		}
 	}
 }
+
+// The log says which changed option makes a replica leave and join again.
+func TestRestartsFor(t *testing.T) {
+	at := netip.MustParseAddrPort
+	before := fleetBlock{listen: at("192.0.2.1:7946")}
+	for want, after := range map[string]fleetBlock{
+		"": {listen: before.listen, probers: 5},
+		"listen changed from 192.0.2.1:7946 to 192.0.2.1:7947": {listen: at("192.0.2.1:7947")},
+		"advertise changed": {listen: before.listen, advertise: at("192.0.2.2:7946")},
+		"key was added":     {listen: before.listen, keys: new(keyFile)},
+	} {
+		if got := before.restartsFor(&after); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := (&fleetBlock{keys: new(keyFile)}).restartsFor(&fleetBlock{}); got != "key was removed" {
+		t.Errorf("%q, want that the key was removed", got)
+	}
+}

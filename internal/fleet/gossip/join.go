@@ -154,10 +154,12 @@ func (s *seeker) join(at netip.AddrPort) error {
 func reason(err error) string {
 	s := strings.TrimSpace(err.Error())
 	switch {
-	case strings.Contains(s, "could decrypt the message"), strings.Contains(s, "is not encrypted"):
+	case strings.Contains(s, "could decrypt the message"):
 		return "it has no key in common with this replica: want one key in both key files"
+	case strings.Contains(s, "is not encrypted"):
+		return "its messages are not encrypted: want the option key there"
 	case strings.Contains(s, "encryption is not configured"):
-		return "it encrypts and this replica does not, or the other way round: want the option key in both"
+		return "its messages are encrypted: want the option key here"
 	case strings.HasSuffix(s, "EOF"), strings.Contains(s, "connection reset"):
 		return "it closed the connection: perhaps it is in a fleet of another name"
 	}

@@ -144,27 +144,31 @@ func sameSet(got, want [][]byte) bool {
 // A replica with another key, without one, or of another fleet is refused, and both sides say why.
 func TestStrangersAreRefused(t *testing.T) {
 	for _, tc := range []struct {
-		what         string
-		stranger     func(*Options)
-		here, theirs string // what both logs say
+		what           string
+		here, stranger func(*Options)
+		says, theirs   string // what both logs say
 	}{
 		{
-			"another key", withKeys(2),
+			"another key", withKeys(1), withKeys(2),
 			"WARNING fleet dns: 127.0.0.1 sends messages that none of the keys here decrypts, so they are discarded: want a key in common in the key files of both",
 			"it has no key in common with this replica: want one key in both key files",
 		}, {
-			"no key", withKeys(),
+			"no key", withKeys(1), withKeys(),
 			"WARNING fleet dns: 127.0.0.1 sends messages that are not encrypted, so they are discarded: want the option key there",
-			"it encrypts and this replica does not, or the other way round: want the option key in both",
+			"its messages are encrypted: want the option key here",
 		}, {
-			"another fleet", func(o *Options) { o.Fleet = "web"; withKeys(1)(o) },
+			"no key here", withKeys(), withKeys(1),
+			"WARNING fleet dns: 127.0.0.1 sends encrypted messages, so they are discarded: want the option key here",
+			"its messages are not encrypted: want the option key there",
+		}, {
+			"another fleet", withKeys(1), func(o *Options) { o.Fleet = "web"; withKeys(1)(o) },
 			`WARNING fleet dns: 127.0.0.1 belongs to the fleet "web", so what it sends is discarded: want the same name behind fleet, or join without it`,
 			"it closed the connection: perhaps it is in a fleet of another name",
 		},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			t.Parallel()
-			a := listening(t, "a", withKeys(1))
+			a := listening(t, "a", tc.here)
 			within(t, patience, "a there", func() bool { return a.names() == "a" })
 			b := listening(t, "b", tc.stranger, a)
 			within(t, patience, "b says so", func() bool { return len(b.said("no other replica")) == 1 })
@@ -174,11 +178,11 @@ func TestStrangersAreRefused(t *testing.T) {
 			if got := b.Problems(); len(got) == 0 || !strings.HasSuffix(got[0], tc.theirs) {
 				t.Errorf("problems there: %q", got)
 			}
-			if got := a.Problems(); len(got) != 1 || "WARNING fleet dns: "+got[0] != tc.here {
+			if got := a.Problems(); len(got) != 1 || "WARNING fleet dns: "+got[0] != tc.says {
 				t.Errorf("problems here: %q", got)
 			}
-			if got := a.said("discarded"); len(got) != 1 || got[0] != tc.here {
-				t.Errorf("here: %q\nwant  %q", got, tc.here)
+			if got := a.said("discarded"); len(got) != 1 || got[0] != tc.says {
+				t.Errorf("here: %q\nwant  %q", got, tc.says)
 			}
 			if a.names() != "a" || b.names() != "b" {
 				t.Errorf("they know each other: %s; %s", a.names(), b.names())
