@@ -105,6 +105,16 @@ func (l *limitedLog) problems() (lines []string) {
 	return lines
 }
 
+// joined ends the problems with a host, because a replica there has joined. If they come back, the
+// log says so at once.
+func (l *limitedLog) joined(host string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, said := range l.said {
+		delete(said, host)
+	}
+}
+
 // listLog takes the lines that memberlist logs, each with a level in brackets.
 type listLog struct{ *limitedLog }
 

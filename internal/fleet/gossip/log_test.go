@@ -71,3 +71,25 @@ func TestReachedOverUDPOnly(t *testing.T) {
 		}
 	})
 }
+
+// Whoever is refused again after it has joined is in the log again.
+func TestRefusedAgain(t *testing.T) {
+	r := newReplica("a")
+	log := newLimitedLog(r, testFleet)
+	refused := func() {
+		_, _ = fmt.Fprintln(listLog{log}, "[ERR] memberlist: Decrypt packet failed: no installed keys could decrypt the message from=192.0.2.1:7946")
+	}
+	refused()
+	log.joined("192.0.2.2")
+	if len(log.problems()) != 1 {
+		t.Errorf("problems %q, want the one with 192.0.2.1", log.problems())
+	}
+	log.joined("192.0.2.1")
+	if len(log.problems()) != 0 {
+		t.Errorf("problems %q, want none", log.problems())
+	}
+	refused()
+	if got := r.said("none of the keys"); len(got) != 2 {
+		t.Errorf("%q, want two lines", got)
+	}
+}

@@ -296,7 +296,10 @@ func (d *delegate) MergeRemoteState(state []byte, join bool) {
 }
 
 // NotifyJoin implements memberlist.EventDelegate.
-func (d *delegate) NotifyJoin(node *memberlist.Node) { d.c.members.put(node) }
+func (d *delegate) NotifyJoin(node *memberlist.Node) {
+	d.c.log.joined(node.Addr.String())
+	d.c.members.put(node)
+}
 
 // NotifyUpdate implements memberlist.EventDelegate.
 func (d *delegate) NotifyUpdate(node *memberlist.Node) { d.c.members.put(node) }

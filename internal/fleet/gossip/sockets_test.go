@@ -191,6 +191,19 @@ func TestStrangersAreRefused(t *testing.T) {
 	}
 }
 
+// A replica that was refused is no problem any more once it has joined.
+func TestRefusedReplicaJoins(t *testing.T) {
+	t.Parallel()
+	a := listening(t, "a", withKeys(1))
+	b := listening(t, "b", withKeys(2), a)
+	within(t, patience, "b is refused", func() bool { return len(a.Problems()) == 1 })
+	b.SetKeys([][]byte{key(1)})
+	within(t, patience, "b has joined", func() bool { return a.names() == "a b" })
+	if got := a.Problems(); len(got) > 0 {
+		t.Errorf("problems %q, want none", got)
+	}
+}
+
 // What is no replica may send anything to the port.
 func TestGarbage(t *testing.T) {
 	a := listening(t, "a", withKeys(1))
