@@ -372,11 +372,10 @@ func (p *pool) votes(e *endpoint) string {
 	if p.share == nil {
 		return ""
 	}
-	text := p.share.Ballot(e.number)
-	if text == "" {
-		return ""
+	if text := p.share.Ballot(e.number); text != "" {
+		return "; by " + text
 	}
-	return "; by " + text
+	return "; taken over from another replica"
 }
 
 // Voters returns what each replica of the fleet says about an endpoint, nil without a fleet. It

@@ -302,6 +302,7 @@ func TestFleetPathCut(t *testing.T) {
 
 // A replica that joins has the verdicts before it has probed, and starts without a burst.
 func TestFleetJoiner(t *testing.T) {
+	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {
 		all := newReplicas(t, 2)
 		endpoints := addresses(100)
@@ -328,6 +329,9 @@ func TestFleetJoiner(t *testing.T) {
 			t.Errorf("%d probes in the first interval, want about 120", n)
 		}
 	})
+	if logged.count("10.0.0.4 fake:1 is down: connection refused (was unknown for 0s); taken over from another replica") != 1 {
+		t.Errorf("logged\n%s", logged)
+	}
 }
 
 // A replica that joins knows which endpoints flap, and for how long they are to stay out.
