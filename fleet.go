@@ -120,8 +120,8 @@ func (f *fleetOfCorefile) refer(name string, at position) error {
 	return nil
 }
 
-// agree returns an error if a check is one with an earlier one for the fleet, and not for this
-// process.
+// agree returns an error if the fleet takes a check for an earlier one that differs from it in an
+// option that the fleet ignores.
 func (f *fleetOfCorefile) agree(c *health.Check, at position) error {
 	earlier, known := f.checks[c.FleetID()]
 	if !known {
@@ -129,7 +129,7 @@ func (f *fleetOfCorefile) agree(c *health.Check, at position) error {
 		return nil
 	}
 	if option := c.DiffersInFleet(earlier.Check); option != "" {
-		return &lineError{at, fmt.Errorf("health_check: in fleet %s this is the check at %s, which has another %s: want the same in both", f.name, earlier.at, option)}
+		return &lineError{at, fmt.Errorf("health_check: fleet %s takes this for the check at %s, which has another %s: want the same in both", f.name, earlier.at, option)}
 	}
 	return nil
 }

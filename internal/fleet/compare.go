@@ -20,13 +20,13 @@ const (
 type comparison struct {
 	asked    time.Duration // when this replica last asked the peer
 	answered time.Duration // when it last answered the peer
-	waits    bool          // for the end of the peer's answer
+	waits    bool          // it waits for the end of the peer's answer
 	again    int           // how often it asked again, because a message was lost
 	received int           // messages of the peer's answer
 }
 
 // refusals are the digests of those claims of a peer that this replica refused, as the peer last
-// told them. They belong to what the peer's sums count. The zero value holds none.
+// told them. The peer's sums include them. The zero value holds none.
 type refusals struct {
 	bits     uint8 // of buckets
 	byBucket []uint64
@@ -79,7 +79,7 @@ func (s *Share) reconsider(now time.Duration) {
 	}
 }
 
-// askAgain asks peers again whose answers are late.
+// askAgain repeats the questions that peers have not answered in time.
 func (s *Share) askAgain(now time.Duration) {
 	for i := range s.peers[1:] {
 		if p := &s.peers[1+i]; p.comparing.waits && p.comparing.again < mostAgain && now-p.comparing.asked >= tick {
@@ -223,7 +223,7 @@ func (s *Share) hearBucket(i uint16, r *reader, all *bucketClaims) {
 	}
 }
 
-// finish takes back those claims of a peer in the buckets of a message that the message does not
+// finish takes back claims of a peer that a message with all its claims in some buckets does not
 // name.
 func (s *Share) finish(i uint16, all *bucketClaims) {
 	if len(all.buckets) == 0 {

@@ -45,7 +45,7 @@
 //	carrier.go   what a carrier and a fleet call each other
 //	fleet.go     the fleet of this process: its shares, its members, its messages
 //	share.go     one check in the fleet: endpoints, replicas and their claims
-//	judge.go     what claims on an endpoint make: who probes it, which verdict it has
+//	judge.go     what follows from the claims on an endpoint: who probes it, which verdict it has
 //	exchange.go  what a share says and hears: changes and heartbeats
 //	compare.go   which claims of another replica are missing here
 //	state.go     what a replica that joins takes over

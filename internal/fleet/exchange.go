@@ -34,7 +34,7 @@ func (s *Share) Work() (next time.Duration) {
 	}
 	if now >= s.tickAt {
 		s.tickAt = now + tick
-		s.look(now)
+		s.eachSecond(now)
 	}
 	s.sweepSome()
 	s.flushIfDue(now)
@@ -44,6 +44,7 @@ func (s *Share) Work() (next time.Duration) {
 	return s.nextWork(now)
 }
 
+// nextWork returns when Work has to be called again.
 func (s *Share) nextWork(now time.Duration) time.Duration {
 	next := min(s.beatAt, s.tickAt)
 	if s.reconsiders {
@@ -69,8 +70,8 @@ func (s *Share) readInbox() {
 	}
 }
 
-// look does what is done once a second.
-func (s *Share) look(now time.Duration) {
+// eachSecond does what is due once a second.
+func (s *Share) eachSecond(now time.Duration) {
 	changed := s.reflect(now)
 	s.rank() // a peer may have fallen silent
 	s.logDisputes(now)
@@ -290,8 +291,8 @@ func (s *Share) hearBeat(i uint16, r *reader) {
 	}
 }
 
-// ties returns the verdicts of endpoints without a quorum whose first vote is this replica's. They
-// are what the others go by.
+// ties returns the verdicts that the others are to go by: those on endpoints without a quorum, if
+// this replica is the first of the assigned ones that has voted.
 func (s *Share) ties() (all []claim) {
 	const most = 48 // they fit into a datagram beside a heartbeat
 	for n, d := range s.disputes {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What the votes on an endpoint make of it: whether this replica probes it, and the fleet's
+// What follows from the votes on an endpoint: whether this replica probes it, and the fleet's
 // verdict.
 
 // judge decides about an endpoint anew. text belongs to the vote that may change the verdict.

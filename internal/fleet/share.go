@@ -298,8 +298,8 @@ func (s *Share) SetWanted(n uint32, wanted bool) {
 	}
 }
 
-// WantedElsewhere reports whether answers of another replica hold an endpoint, or did so until a while ago
-// when that replica left.
+// WantedElsewhere reports whether answers of another replica hold an endpoint, or did so when that
+// replica left a while ago.
 func (s *Share) WantedElsewhere(n uint32) bool {
 	for i := range s.peers[1:] {
 		if s.peers[1+i].wants.has(n) {

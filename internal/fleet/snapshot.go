@@ -40,8 +40,8 @@ type Member struct {
 	Since  time.Time // when this replica first saw it
 	Doubts bool      // it doubts itself about at least one check, so that its votes do not count
 	Alone  bool      // it says that it is alone
-	Checks int       // how many it shares with this replica
-	Votes  int       // of its claims that this replica holds, those that are votes
+	Checks int       // that it shares with this replica
+	Votes  int       // of it, as far as this replica knows
 }
 
 // Shared is a check that this replica shares.

@@ -38,7 +38,7 @@ const (
 // beyond those of an opinion's code.
 const claimWanted = 1 << 7
 
-// maxStateRest is kept free in a state for replicas and texts.
+// maxStateRest is how many bytes of a state are kept free for replicas and texts.
 const maxStateRest = 1 << 20
 
 // appendState appends what is known about the check, and returns how many endpoints have no room in

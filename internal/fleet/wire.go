@@ -28,7 +28,7 @@ const (
 	kindCompare   kind = 3  // digests of what the sender holds of one replica's claims, by bucket
 	kindBucket    kind = 4  // all claims of the sender in a bucket
 	kindEnd       kind = 5  // the answer to a comparison is complete
-	kindContested kind = 6  // the verdicts that stand while votes are tied
+	kindContested kind = 6  // the verdicts in force while votes are tied
 	kindBye       kind = 7  // the sender does not have the check any more
 	kindCounts    kind = 8  // counts of a topic
 	kindKnown     kind = 9  // in a state only: all that is known about a check

@@ -79,7 +79,8 @@ func (c *Carrier) findNow() ([]netip.AddrPort, []string) {
 }
 
 // guess returns the address that reaches others: the one that this host sends from to the first of
-// those found, else to anywhere, else any that it has. toOther reports the first of these.
+// those found, else to anywhere, else any that it has. toOther reports whether it reaches one of
+// those found.
 func (c *Carrier) guess(found []netip.AddrPort) (at netip.AddrPort, toOther, ok bool) {
 	listen := c.options.Listen
 	for i, to := range slices.Concat(found, anywhere) {
@@ -108,7 +109,8 @@ func sourceTo(to netip.AddrPort) (netip.Addr, bool) {
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), true
 }
 
-// doubtAdvertised looks whether others can reach this replica at the address that they are told.
+// doubtAdvertised warns if others cannot reach this replica at the address that they are told. It
+// calls Options.Moved if the address was guessed and another one reaches them now.
 func (c *Carrier) doubtAdvertised(found []netip.AddrPort) {
 	now := c.Advertised()
 	away := slices.IndexFunc(found, func(at netip.AddrPort) bool { return !at.Addr().IsLoopback() })

@@ -39,12 +39,11 @@ const (
 	maxPeers     = 1000 // addresses that are tried
 	maxStates    = 10   // known replicas that are joined for a state
 	updateLimit  = time.Second
-	placeHolds   = 10 * time.Minute // how long an address stands for the replica that it led to
+	placeHolds   = 10 * time.Minute // how long an address is taken for the replica that it led to
 )
 
-// seek looks for other replicas until the carrier ends, so that also the halves of a fleet that was
-// cut find each other. While it finds nobody it looks again after a quarter of the time that it has
-// looked.
+// seek looks for other replicas until the carrier ends, so that the halves of a split fleet find
+// each other too. While it finds nobody, it waits a quarter of the time that it has looked so far.
 func (c *Carrier) seek() {
 	s := seeker{c: c, since: time.Now(), places: make(map[netip.AddrPort]place)}
 	for {
@@ -119,9 +118,9 @@ func (s *seeker) look() {
 }
 
 // knows reports whether a live replica is at an address. An address that no replica advertises,
-// such as that of a NAT or its other family, stands for the replica that it led to. It may lead to
-// another one later, so this holds for some time, and a replica that is alone tries again even
-// those that led to itself.
+// such as that of a NAT or its other family, is taken for that of the replica that it led to. It may
+// lead to another one later, so this holds for some time only, and a replica that is alone tries
+// even those addresses again that led to itself.
 func (s *seeker) knows(at netip.AddrPort) bool {
 	if s.c.members.isAt(at) {
 		return true

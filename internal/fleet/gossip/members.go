@@ -91,7 +91,7 @@ func (m *members) note() {
 	}
 }
 
-// take returns what is to be said to the listener, false if nothing is any more.
+// take returns what the listener has not been told yet. open reports whether it still listens.
 func (m *members) take() (live []fleet.Replica, gone []departure, open bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -103,7 +103,7 @@ func (m *members) take() (live []fleet.Replica, gone []departure, open bool) {
 	return live, gone, !m.closed
 }
 
-// close has nothing said to the listener any more.
+// close ends the calls of the listener.
 func (m *members) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -123,7 +123,7 @@ func (m *members) count() int {
 	return len(m.live)
 }
 
-// full reports whether a replica that is not known cannot be taken in.
+// full reports whether there is no room for a replica. A known one has its place.
 func (m *members) full(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
