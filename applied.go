@@ -113,6 +113,7 @@ func (r *applied) assess(owner string, prefer choice, n int, memberAt func(i int
 	}
 	b.kept = keptTier{}
 	if b.past != nil {
+		b.changesAt(r.question.handover.nextLook(time.Now()))
 		d := r.failback(owner, b.past, b.standings, memberAt, !b.awaited.IsZero())
 		b.kept = b.past.follow(d)
 		b.changesAt(d.Again)

@@ -65,7 +65,7 @@ func (h *handover) load(replica string, saved []byte) (more bool) {
 	}
 	said := parseHanded(replica, saved[1:])
 	maps.DeleteFunc(next, func(key handedKey, t *handed) bool {
-		return t.replica == replica && said[key] == nil || time.Since(t.heard) > handedFor
+		return t.replica == replica && said[key] == nil || t.isOld()
 	})
 	for key, t := range said {
 		switch before := next[key]; {
@@ -81,8 +81,8 @@ func (h *handover) load(replica string, saved []byte) (more bool) {
 	return more
 }
 
-// of returns what another replica said of an RRset, nil for nothing or if it has been used. h may
-// be nil.
+// of returns what another replica said of an RRset, nil for nothing, or if that has been used or is
+// too old. h may be nil.
 func (h *handover) of(rule uint64, owner string, rrtype uint16) *handed {
 	if h == nil {
 		return nil
@@ -91,17 +91,31 @@ func (h *handover) of(rule uint64, owner string, rrtype uint16) *handed {
 	if told == nil {
 		return nil
 	}
-	if t := (*told)[handedKey{rule, strings.ToLower(owner), rrtype}]; t != nil && !t.used.Load() {
+	if t := (*told)[handedKey{rule, strings.ToLower(owner), rrtype}]; t != nil && !t.used.Load() && !t.isOld() {
 		return t
 	}
 	return nil
 }
 
+// isOld reports whether it is so long ago that the replica said so that it may have changed since.
+func (t *handed) isOld() bool { return time.Since(t.heard) > handedFor }
+
 // awaited reports whether this replica has just started, and other ones may still say which tiers
 // serve. h may be nil.
 func (h *handover) awaited() bool { return h != nil && h.ready != nil && !h.ready() }
 
-// parseHanded reads what tierKeeper.Save wrote. It stops at what it does not understand.
+// nextLook returns when to look again at what was decided while awaited: then it settles which tier
+// serves. It is the same for all RRsets, so that they share plans, and the zero time if nothing is
+// awaited. h may be nil.
+func (h *handover) nextLook(now time.Time) time.Time {
+	if !h.awaited() {
+		return time.Time{}
+	}
+	return now.Truncate(time.Second).Add(time.Second)
+}
+
+// parseHanded reads what tierKeeper.Save wrote. It stops at what it does not understand. Of several
+// states of an RRset, as two server blocks for a zone may have, the one that began last counts.
 func parseHanded(replica string, saved []byte) map[handedKey]*handed {
 	said, now := make(map[handedKey]*handed), time.Now()
 	for len(saved) > 9 && len(said) < maxHanded {
@@ -115,7 +129,10 @@ func parseHanded(replica string, saved []byte) map[handedKey]*handed {
 		if !ok {
 			break
 		}
-		said[key], saved = &handed{state: state, replica: replica, heard: now}, rest
+		if before := said[key]; before == nil || state.After(before.state) {
+			said[key] = &handed{state: state, replica: replica, heard: now}
+		}
+		saved = rest
 	}
 	return said
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/failback"
+	"github.com/seed-f1518d44/balance/internal/fleet"
 	"github.com/seed-f1518d44/balance/internal/fleet/gossip"
 )
 
@@ -106,6 +108,28 @@ func TestFailbackHandedOverLate(t *testing.T) {
 	})
 }
 
+// If no other replica names a tier, the one that answers while this replica joins is kept afterwards.
+func TestFailbackAfterNobodyAnswered(t *testing.T) {
+	options := manualTiers(t)
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v, here := handingOver(t, options)
+		opening := &replica{handover: here}
+		opening.session.Store(&session{carrier: new(gossip.Carrier), opened: time.Now()})
+		here.ready = opening.ready
+		v.downs("ab")
+		if got := tierOf(t, h); got != "cd" {
+			t.Errorf("%s answers while the first tier is down, want cd", got)
+		}
+		wait(2 * joinedWithin)
+		tierOf(t, h)
+		v.downs("")
+		if got := tierOf(t, h); got != "cd" {
+			t.Errorf("%s answers once the first tier is up again, want cd: nobody asked to go back", got)
+		}
+	})
+}
+
 // Of several replicas the one whose tier began to serve last counts, in whatever order they say so.
 // One that takes it back, or is not heard of any more, does not count.
 func TestFailbackHandedOverBySeveral(t *testing.T) {
@@ -139,6 +163,87 @@ func TestFailbackHandedOverBySeveral(t *testing.T) {
 			if got != tc.want {
 				t.Errorf("%s: %q counts, want %q", name, got, tc.want)
 			}
+		}
+	})
+}
+
+// A replica that has just started says nothing, so of two that start together neither takes the
+// other's silence for an answer.
+func TestHandoverOfReplicaThatJoins(t *testing.T) {
+	joined := false
+	joins, here := &handover{ready: func() bool { return joined }}, new(handover)
+	tierKeeper{here}.Load("dns-1", tierKeeper{joins}.Save())
+	if here.heard.Load() {
+		t.Error("a replica that awaits the others counts as one that knows which tiers serve")
+	}
+	joined = true
+	tierKeeper{here}.Load("dns-1", tierKeeper{joins}.Save())
+	if !here.heard.Load() {
+		t.Error("a replica that has joined does not count")
+	}
+}
+
+// If a replica names a tier for an RRset twice, as with two server blocks for a zone, the one that
+// began to serve last counts.
+func TestHandedTwice(t *testing.T) {
+	entry := func(tier, age byte) string {
+		return "\x00\x00\x00\x00\x00\x00\x00\x01\x02h.\x00\x01" + string([]byte{tier, age, 0, 0})
+	}
+	for _, said := range []string{entry(1, 9) + entry(2, 7), entry(2, 7) + entry(1, 9)} {
+		h := new(handover)
+		h.load("dns-1", []byte("\x01"+said))
+		if got := h.of(1, "h.", dns.TypeA).state.Tier(); got != 2 {
+			t.Errorf("%q: tier %d counts, want 2", said, got)
+		}
+	}
+}
+
+// What a replica that is gone has said is not used after an hour, even if no other one says
+// anything meanwhile.
+func TestHandedExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := new(handover)
+		h.load("dns-1", []byte("\x01\x00\x00\x00\x00\x00\x00\x00\x01\x02h.\x00\x01\x01\x00\x00\x00"))
+		time.Sleep(handedFor)
+		if h.of(1, "h.", dns.TypeA) == nil {
+			t.Error("it is forgotten too early")
+		}
+		time.Sleep(time.Second)
+		if h.of(1, "h.", dns.TypeA) != nil {
+			t.Error("it is still used")
+		}
+	})
+}
+
+// What is saved fits a message between replicas: one that does not is not sent at all.
+func TestSavedTiersFitMessage(t *testing.T) {
+	options := manualTiers(t)
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v, here := handingOver(t, options)
+		v.downs("ab")
+		for i := range maxHanded {
+			labels := strings.Repeat(strings.Repeat("x", 60)+".", 4)
+			order(ask(t, h, setOf(fmt.Sprintf("%d%s.h.", 1000+i, labels[:len(labels)-6]), "abcd")))
+		}
+		saved := tierKeeper{here}.Save()
+		if len(saved) > fleet.MaxKept || len(parseHanded("", saved[1:])) < maxHanded/2 {
+			t.Errorf("%d bytes with %d RRsets, want at most %d", len(saved), len(parseHanded("", saved[1:])), fleet.MaxKept)
+		}
+	})
+}
+
+// A rule without failback any more names no tier, whatever served before.
+func TestHandoverWithoutFailback(t *testing.T) {
+	options := manualTiers(t)
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v, here := handingOver(t, options)
+		v.downs("ab")
+		tierOf(t, h)
+		h.(*Balance).rules.only.failback.Mode = failback.AtOnce
+		if saved := (tierKeeper{here}).Save(); len(parseHanded("", saved[1:])) != 0 {
+			t.Errorf("it hands over %q", saved)
 		}
 	})
 }

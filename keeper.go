@@ -19,16 +19,13 @@ type tierKeeper struct{ told *handover }
 
 var _ fleet.Keeper = tierKeeper{}
 
-// Save implements fleet.Keeper: a version, then for each RRset its rule, owner, type and state.
+// Save implements fleet.Keeper: a version, then for each RRset its rule, owner, type and state. It
+// is empty while this replica joins, because nothing has settled yet which tiers serve.
 func (k tierKeeper) Save() []byte {
-	now, identities := time.Now(), make(map[uint64]uint64)
-	for _, l := range runningLives() {
-		for _, z := range l.zones {
-			if z.handover == k.told {
-				identities[z.scope] = z.identity
-			}
-		}
+	if k.told.awaited() {
+		return nil
 	}
+	now, identities := time.Now(), k.identities()
 	saved, count := []byte{handoverVersion}, 0
 	for e := range allTurns.pasts() {
 		rule, known := identities[e.scope]
@@ -36,14 +33,33 @@ func (k tierKeeper) Save() []byte {
 		if !known || !p.failback.FailedOver() || len(e.owner) > maxOwner {
 			continue
 		}
-		if count++; count > maxHanded {
+		more := appendHanded(saved, rule, e, p.failback, now)
+		if count++; count > maxHanded || len(more) > fleet.MaxKept {
 			break
 		}
-		saved = binary.BigEndian.AppendUint64(saved, rule)
-		saved = append(append(saved, byte(len(e.owner))), e.owner...)
-		saved = p.failback.Append(binary.BigEndian.AppendUint16(saved, e.key.rrtype), now)
+		saved = more
 	}
 	return saved
+}
+
+// identities returns what identifies the rules with failback in all replicas, by their scopes.
+func (k tierKeeper) identities() map[uint64]uint64 {
+	identities := make(map[uint64]uint64)
+	for _, l := range runningLives() {
+		for _, z := range l.zones {
+			if z.handover == k.told && z.failback.Mode != failback.AtOnce {
+				identities[z.scope] = z.identity
+			}
+		}
+	}
+	return identities
+}
+
+// appendHanded appends what parseHanded reads of an RRset.
+func appendHanded(to []byte, rule uint64, e *entry, s failback.State, now time.Time) []byte {
+	to = binary.BigEndian.AppendUint64(to, rule)
+	to = append(append(to, byte(len(e.owner))), e.owner...)
+	return s.Append(binary.BigEndian.AppendUint16(to, e.key.rrtype), now)
 }
 
 // Load implements fleet.Keeper.

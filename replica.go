@@ -365,7 +365,7 @@ func (r *replica) problems() []string {
 // ready reports whether the replica has taken over what others know, or has waited long enough.
 func (r *replica) ready() bool {
 	s := r.session.Load()
-	return s == nil || s.carrier.Joined() && !r.hub.TakingOver() || time.Since(s.opened) > joinedWithin
+	return s == nil || time.Since(s.opened) > joinedWithin || s.carrier.Joined() && !r.hub.TakingOver()
 }
 
 // followLocality tells others the locality of the address that this replica advertises, which
