@@ -288,3 +288,15 @@ func TestRestartsFor(t *testing.T) {
 		t.Errorf("%q, want that the key was removed", got)
 	}
 }
+
+// The page says which replicas doubt themselves, this one or another.
+func TestProblemsOfDoubt(t *testing.T) {
+	o := &overview{doc: &statuspage.Document{Fleet: &statuspage.Fleet{Name: "dns", Replicas: []statuspage.Replica{
+		{Name: "ns1"}, {Name: "ns2", Doubts: true}, {Name: "ns3", Doubts: true},
+	}}}}
+	o.problemsOfFleet()
+	want := "fleet dns: replicas that doubt themselves, so that their votes do not count: ns2, ns3; the log there says why"
+	if len(o.doc.Problems) != 1 || o.doc.Problems[0].Text != want {
+		t.Errorf("%+v, want %q", o.doc.Problems, want)
+	}
+}

@@ -76,6 +76,7 @@ func (o *overview) problemsOfFleet() {
 		}
 	}
 	o.problemsOfGone(f.Name, o.gone)
+	o.problemsOfDoubt(f)
 	for _, c := range f.Checks {
 		if c.Lasting > 0 {
 			o.say("disagreement", "", fmt.Sprintf("fleet %s: %s: replicas have disagreed on %d of %s for some intervals", f.Name, c.Name, c.Lasting, text.Count(c.Endpoints, "endpoint")))
@@ -105,6 +106,19 @@ func (o *overview) problemsOfGone(name string, gone []fleet.Gone) {
 			return
 		}
 		o.say("fleet", "", fmt.Sprintf("fleet %s: replica %s (%s) has failed or cannot be reached from here since %s", name, g.Name, g.Addr, g.Since.UTC().Format(time.RFC3339)))
+	}
+}
+
+// problemsOfDoubt says which replicas doubt themselves.
+func (o *overview) problemsOfDoubt(f *statuspage.Fleet) {
+	var doubting []string
+	for _, r := range f.Replicas {
+		if r.Doubts {
+			doubting = append(doubting, r.Name)
+		}
+	}
+	if len(doubting) > 0 {
+		o.say("fleet", "", fmt.Sprintf("fleet %s: replicas that doubt themselves, so that their votes do not count: %s; the log there says why", f.Name, text.Brief(doubting)))
 	}
 }
 

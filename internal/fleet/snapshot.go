@@ -48,7 +48,6 @@ type Member struct {
 type Shared struct {
 	Name        string
 	Replicas    int  // that have it, this one included
-	Doubts      bool // this replica doubts itself
 	Endpoints   int
 	Probing     int // endpoints that this replica probes
 	Disagreeing int // endpoints whose votes differ
@@ -99,7 +98,7 @@ func (f *Fleet) Alone() bool {
 
 // show adds the share to a snapshot.
 func (s *Share) show(to *Snapshot) {
-	shared := Shared{Name: s.check.Name, Doubts: s.doubting.now, Bare: len(s.bare), Lasting: len(s.lasting(s.host.Now()))}
+	shared := Shared{Name: s.check.Name, Bare: len(s.bare), Lasting: len(s.lasting(s.host.Now()))}
 	votes := make([]int, len(s.peers))
 	for n := range s.ballots {
 		b := &s.ballots[n]
