@@ -47,7 +47,7 @@ type Member struct {
 // Shared is a check that this replica shares.
 type Shared struct {
 	Name        string
-	Replicas    int  // that have it, this one included
+	Replicas    int // that have it, this one included
 	Endpoints   int
 	Probing     int // endpoints that this replica probes
 	Disagreeing int // endpoints whose votes differ
