@@ -235,7 +235,7 @@ func TestNegativeAnswersAreOfTheZone(t *testing.T) {
 	}
 }
 
-// Fact 25: a signed RRset keeps its members, the dead one last; nothing is invented for it either.
+// A signed RRset keeps its members, the dead one last; nothing is invented for it either.
 func TestSealedAndDown(t *testing.T) {
 	for _, options := range []string{"", "all_down nodata", "all_down servfail", "all_down fallback 198.51.100.1"} {
 		m := message(t, "www.h. A", `www.h. A 192.0.2.1

@@ -81,8 +81,8 @@ func summary(rrs []dns.RR) []string {
 	return lines
 }
 
-// Fact 3 and its relatives: what keeps its slot and what moves. The turn of each answer is not
-// known, so any of the rotations in want will do, and over a round all of them come.
+// What keeps its slot and what moves. The turn of each answer is not known, so any of the rotations
+// in want will do, and over a round all of them come.
 func TestSlots(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -278,7 +278,7 @@ func (w *rawRecorder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Fact 5: fifty selections over one input leave it bit-identical, for every option.
+// Fifty selections over one input leave it bit-identical, for every option.
 func TestInputIsBorrowed(t *testing.T) {
 	for _, contender := range benchContenders {
 		if !strings.HasPrefix(contender.stanza, "balance") {
@@ -492,8 +492,7 @@ func TestTTLCostsNoAllocationARecord(t *testing.T) {
 	}
 }
 
-// Fact 10: preferred targets first, in the order of the CIDRs, and each group takes turns of its
-// own.
+// Preferred targets first, in the order of the CIDRs, and each group takes turns of its own.
 func TestPrefer(t *testing.T) {
 	const five = `x.prefer. A 10.9.30.1
 		x.prefer. A 10.9.20.2
@@ -527,7 +526,7 @@ func TestPrefer(t *testing.T) {
 	}
 }
 
-// Fact 11.
+// With "answers 1" each answer holds one member, and each member has its share of them.
 func TestAnswers(t *testing.T) {
 	h := newHandler(t, "balance {\n answers 1\n}", echo)
 	seen := map[string]int{}

@@ -10,7 +10,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Fact 26, and what else becomes of the hints of HTTPS and SVCB records.
+// What becomes of the hints of HTTPS and SVCB records.
 func TestHints(t *testing.T) {
 	both := `h. 300 HTTPS 1 . alpn=h2,h3 port=8443 ipv4hint=192.0.2.1,192.0.2.2 ech="AAAA" ipv6hint=2001:db8::1`
 	tests := []struct {

@@ -184,7 +184,7 @@ func TestFirstValidReportCounts(t *testing.T) {
 }
 
 // Weights that change every few seconds keep shares exact from one change to the next, and the
-// member whose turn it is when they change has it (facts 6 and 11).
+// member whose turn it is when they change has it.
 func TestLoadWeightsKeepTurns(t *testing.T) {
 	for _, options := range []string{"", "weight 192.0.2.1 5", "weight 192.0.2.1 700\n weight 192.0.2.2 300", "answers 1"} {
 		synctest.Test(t, func(t *testing.T) {

@@ -43,7 +43,7 @@ func addressesFor(t *testing.T, h plugin.Handler, m *dns.Msg, client string) (ad
 
 const twoZones = "locality a 10.1.0.0/16\n locality b 10.2.0.0/16\n "
 
-// Fact 37: the near members lead in turn, and the others follow.
+// The near members lead in turn, and the others follow.
 func TestPreferLocality(t *testing.T) {
 	m := message(t, "near.test. A", "near.test. A 10.1.0.1\nnear.test. A 10.1.0.2\nnear.test. A 10.2.0.1")
 	h := placed(t, newHandler(t, "balance {\n "+twoZones+"prefer locality\n}", echo))
@@ -70,7 +70,7 @@ func TestPreferLocality(t *testing.T) {
 	}
 }
 
-// Fact 37: "only" leaves the far members out while at least half of the near ones can answer.
+// "only" leaves the far members out while at least half of the near ones can answer.
 func TestPreferLocalityOnly(t *testing.T) {
 	for _, test := range []struct {
 		name, near string // near members, comma separated
@@ -177,7 +177,7 @@ func TestPreferLocalitySpill(t *testing.T) {
 	})
 }
 
-// Fact 38: of weights 1 and 3 and as many clients here as there, half of the answers here stay.
+// Of weights 1 and 3 and as many clients here as there, half of the answers here stay.
 func TestPreferLocalitySpill_Exact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := message(t, "half.test. A", "half.test. A 10.1.0.1\nhalf.test. A 10.2.0.1")

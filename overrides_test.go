@@ -75,8 +75,8 @@ func TestClassifyOverrides(t *testing.T) {
 	}
 }
 
-// Fact 24: an expired line is void though the file stays, a file removed clears them, a broken one
-// changes nothing. One-record RRsets are left alone as ever.
+// An expired line is void though the file stays, a file removed clears them, a broken one changes
+// nothing. One-record RRsets are left alone as ever.
 func TestOverridesWhileRunning(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "overrides")
 	synctest.Test(t, func(t *testing.T) {

@@ -94,8 +94,8 @@ func leadsOf(t *testing.T, h plugin.Handler, letters string, times int) string {
 	return strings.TrimSpace(b.String())
 }
 
-// Fact 41: a member that comes back leads 1 of 21 answers at first, and more and more until it has
-// its share. Nobody ramps when all are new.
+// A member that comes back leads 1 of 21 answers at first, and more and more until it has its
+// share. Nobody ramps when all are new.
 func TestSlowStart(t *testing.T) {
 	for _, policy := range []string{"round_robin", "weighted"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -413,8 +413,8 @@ func TestDampingNeverEmptiesATier(t *testing.T) {
 	}
 }
 
-// Fact 43: after a failover the earlier tier must have been healthy for ten minutes. If the tier
-// that serves fails, the earlier one serves at once. A reload keeps that.
+// After a failover the earlier tier must have been healthy for ten minutes. If the tier that serves
+// fails, the earlier one serves at once. A reload keeps that.
 func TestFailbackAfter(t *testing.T) {
 	logged := captureLog(t)
 	synctest.Test(t, func(t *testing.T) {

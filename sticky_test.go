@@ -71,7 +71,7 @@ func prefixes10k() (keys []uint64) {
 	return keys
 }
 
-// Fact 9: a member that goes moves its own clients only, and they are back when it returns.
+// A member that goes moves its own clients only, and they are back when it returns.
 func TestStickyMovesOnlyTheClientsOfTheMemberThatGoes(t *testing.T) {
 	for _, m := range []int{2, 3, 5, 10, 50} {
 		all, weights := membersOf(m), equalWeights(m)
@@ -142,7 +142,7 @@ func TestStickySharesOfOneNumber(t *testing.T) {
 	}
 }
 
-// Fact 9: shares follow the weights. The standard deviation of a share of 10,000 is 0.5 % at most.
+// Shares follow the weights. The standard deviation of a share of 10,000 is 0.5 % at most.
 func TestStickyShares(t *testing.T) {
 	for _, weights := range [][]uint16{{1, 3}, {1, 1, 1}, {65535, 1}, {5, 3, 2}, {1, 2, 3, 4, 5, 6, 7, 8}} {
 		count, sum := make([]int, len(weights)), 0

@@ -50,7 +50,7 @@ func shuffled(m *dns.Msg) *dns.Msg {
 	return m
 }
 
-// Fact 1: every answer is a rotation of the sorted set and leads with the member after the last.
+// Every answer is a rotation of the sorted set and leads with the member after the last.
 func TestStrict(t *testing.T) {
 	upstreams := map[string]func(m *dns.Msg, i int) *dns.Msg{
 		"keeps its order": func(m *dns.Msg, _ int) *dns.Msg { return m },
@@ -91,7 +91,7 @@ func TestStrict(t *testing.T) {
 	}
 }
 
-// Fact 1 with many clients: each member leads as often as any other, whatever the upstream does.
+// With many clients: each member leads as often as any other, whatever the upstream does.
 func TestStrictConcurrently(t *testing.T) {
 	for _, shuffles := range []bool{false, true} {
 		h := newHandler(t, "balance", echo)

@@ -50,8 +50,8 @@ func TestDeath(t *testing.T) {
 	})
 }
 
-// Fact 39: one replica's path is cut. It says down of all, the others say up, and that is the
-// verdict everywhere, on that replica too. If all backends are dead, all say so.
+// One replica's path is cut. It says down of all, the others say up, and that is the verdict
+// everywhere, on that replica too. If all backends are dead, all say so.
 func TestPathCut(t *testing.T) {
 	for _, size := range []int{2, 3, 5, 9} {
 		synctest.Test(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestPathCut(t *testing.T) {
 	}
 }
 
-// Fact 40: of two replicas one is killed while an endpoint dies: the other's vote decides.
+// Of two replicas one is killed while an endpoint dies: the other's vote decides.
 func TestTwoOneKilled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 2)
@@ -108,7 +108,7 @@ func TestTwoOneKilled(t *testing.T) {
 	})
 }
 
-// Fact 40: of ten replicas seven leave in order: nobody is alone.
+// Of ten replicas seven leave in order: nobody is alone.
 func TestSevenLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t, 10)
@@ -138,8 +138,8 @@ func TestSevenLeave(t *testing.T) {
 	})
 }
 
-// Fact 40: two halves are cut. Both go on with their own votes, and agree again within a heartbeat
-// when the cut ends.
+// Two halves are cut. Both go on with their own votes, and agree again within a heartbeat when the
+// cut ends.
 func TestEvenSplit(t *testing.T) {
 	for _, probers := range []int{1, 2, 3, 5} {
 		synctest.Test(t, func(t *testing.T) {

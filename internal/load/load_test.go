@@ -44,8 +44,8 @@ func (s *State) percents() (all []int) {
 	return all
 }
 
-// Fact 44: equal utilisations leave static weights. A busy member's factor falls by at most a
-// quarter in a TTL.
+// Equal utilisations leave static weights. A busy member's factor falls by at most a quarter in a
+// TTL.
 func TestUtilisation(t *testing.T) {
 	const perTTL = 6
 	for _, equal := range []float64{0, 0.5, 3} {
