@@ -175,6 +175,14 @@ func (r *applied) remember(e *entry, b *buffers) {
 	r.question.changing.note(e, ramps || b.kept.number > 0)
 }
 
+// forget drops the past of an entry's RRset if the rule has no option any more that goes by it. If
+// the option comes back with another reload, the tier that served long ago is not to serve again.
+func (r *applied) forget(e *entry, before, now *state) {
+	if now.past == nil && before != nil && before.past != nil {
+		allTurns.entry(r.question.scope, pastKey(e.key), e.owner).past.Store(nil)
+	}
+}
+
 // failback decides which tier of an RRset serves, given what is remembered of it.
 func (r *applied) failback(owner string, before *past, standings []standing, memberAt func(i int) *member, awaited bool) failback.Decision {
 	z := r.question
@@ -302,6 +310,7 @@ func (r *applied) renew(e *entry, now *state, epoch uint64, b *buffers, set *rrs
 			r.announce(e, now, next.plan)
 			r.teach(e, next)
 			r.remember(e, b)
+			r.forget(e, now, next)
 			return next, &b.lineup.order
 		}
 		now = e.state.Load() // of another query that was faster

@@ -17,6 +17,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/miekg/dns"
 
+	"github.com/seed-f1518d44/balance/internal/failback"
 	"github.com/seed-f1518d44/balance/internal/health"
 	"github.com/seed-f1518d44/balance/internal/inforce"
 )
@@ -505,6 +506,32 @@ func TestFailbackManual(t *testing.T) {
 		v.downs("")
 		wait(time.Hour)
 		want("cd", 30, 1)
+	})
+}
+
+// If failback leaves the Corefile, and comes back later, the tier that served at first does not serve
+// again.
+func TestFailbackTakenOut(t *testing.T) {
+	options := manualTiers(t)
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v := recorded(t, options)
+		running(t, h)
+		v.downs("ab")
+		tierOf(t, h)
+		v.downs("")
+		rule := h.(*Balance).rules.only.zoneRule
+		rule.failback.Mode = failback.AtOnce
+		rule.epoch.Add(1)
+		if got := tierOf(t, h); got != "ab" {
+			t.Errorf("%s answers without failback, want ab", got)
+		}
+		wait(time.Hour)
+		rule.failback.Mode = failback.Manual
+		rule.epoch.Add(1)
+		if got := tierOf(t, h); got != "ab" {
+			t.Errorf("%s answers with failback again, want ab, which served before", got)
+		}
 	})
 }
 
