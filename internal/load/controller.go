@@ -3,7 +3,10 @@
 package load
 
 import (
+	"cmp"
 	"math"
+	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -27,6 +30,12 @@ var lags = [views]float64{0.5, 1.3}
 // Patience is how many intervals a report is valid.
 const Patience = 3
 
+// Members that leave the RRset may come back, as with an upstream that returns some of many.
+const (
+	goneFor = 10 // TTLs in which they keep their factors
+	maxGone = 8  // as many times the number of members do so at most
+)
+
 const (
 	shortest  = 3    // intervals: a shorter TTL counts as that, because reports are no faster
 	threshold = 0.02 // of a factor: the smallest change that comes into force
@@ -36,11 +45,13 @@ const (
 // once. The receiver may be nil.
 func (s *State) Next(now time.Time, members []Member, limits Limits) *State {
 	elapsed := s.ttlsSince(now, max(limits.TTL, shortest*limits.Interval))
+	members = s.withGone(members)
 	next := &State{at: now, members: make([]known, len(members))}
 	groups := make(map[uint16]group, 1)
 	for i := range members {
 		m, k := &members[i], &next.members[i]
 		*k = s.before(m)
+		k.meet(m, elapsed)
 		k.hear(m, limits)
 		groups[m.Group] = append(groups[m.Group], part{k, m.Weight, m.ramp()})
 	}
@@ -58,6 +69,36 @@ func (s *State) ttlsSince(now time.Time, ttl time.Duration) float64 {
 		return 0
 	}
 	return min(max(now.Sub(s.at).Seconds()/ttl.Seconds(), 0), 1)
+}
+
+// withGone adds the members that left not long ago, without traffic: so each keeps its factor.
+func (s *State) withGone(members []Member) []Member {
+	var gone []known
+	for i := range s.Len() {
+		k := s.members[i]
+		if _, there := slices.BinarySearchFunc(members, k.addr, func(m Member, addr netip.Addr) int { return m.Addr.Compare(addr) }); !there && k.gone < goneFor {
+			gone = append(gone, k)
+		}
+	}
+	if len(gone) == 0 {
+		return members
+	}
+	slices.SortStableFunc(gone, func(a, b known) int { return cmp.Compare(a.gone, b.gone) })
+	all := slices.Clone(members)
+	for _, k := range gone[:min(len(gone), maxGone*len(members))] {
+		all = append(all, Member{Addr: k.addr, gone: true})
+	}
+	slices.SortFunc(all, func(a, b Member) int { return a.Addr.Compare(b.Addr) })
+	return all
+}
+
+// meet notes for how long a member has been gone.
+func (k *known) meet(m *Member, elapsed float64) {
+	if m.gone {
+		k.gone += elapsed
+	} else {
+		k.gone = 0
+	}
 }
 
 // before returns what was known of a member. Of a new one nothing is.

@@ -48,6 +48,8 @@ type Member struct {
 	Ramp   float64 // the part of the weight that a slow start leaves it; 0: all of it
 	Report Report  // the last valid one
 	Age    time.Duration
+
+	gone bool // it has left the RRset
 }
 
 func (m *Member) ramp() float64 {
@@ -57,7 +59,7 @@ func (m *Member) ramp() float64 {
 	return m.Ramp
 }
 
-// State is what is known of the members of an RRset. Immutable. The zero value knows nothing.
+// State is what is known of the members of an RRset, and of those that left not long ago. Immutable. The zero value knows nothing.
 type State struct {
 	at      time.Time
 	members []known // by address, ascending
@@ -73,6 +75,7 @@ type known struct {
 	kind     Kind    // of that; Nothing: it has never reported
 	measured bool    // it has reported how busy it is
 	silent   bool    // it has not reported for long
+	gone     float64 // for how many TTLs it has not been a member
 }
 
 // views is how many views there are of how late reports are.
@@ -102,7 +105,7 @@ func (s *State) Silent(addr netip.Addr) bool {
 	return k != nil && k.silent
 }
 
-// Len returns the number of members. The state may be nil, here and in Percent and Silent.
+// Len returns the number of members, with those that left not long ago. The state may be nil, here and in Percent and Silent.
 func (s *State) Len() int {
 	if s == nil {
 		return 0

@@ -4,6 +4,7 @@ package load
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -134,47 +135,85 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// Whatever is said, a factor is from FLOOR to 1, and changes by at most a quarter in a TTL.
+// Whatever is said, and whoever comes and goes, a factor is from FLOOR to 1, and changes by at most
+// a quarter in a TTL.
 func TestBounds(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // no secret
-	for range 200 {
-		limits := Limits{Floor: 0.01 + 0.9*random.Float64(), TTL: time.Duration(random.IntN(100)) * time.Second, Interval: time.Duration(1+random.IntN(30)) * time.Second}
+	for range 400 {
+		limits := Limits{Floor: 0.01 + 0.99*random.Float64(), TTL: []time.Duration{0, time.Second, time.Minute, 7 * 24 * time.Hour}[random.IntN(4)], Interval: time.Duration(1+random.IntN(30)) * time.Second}
 		var state *State
-		now := time.Unix(0, 0)
+		now, factors := time.Unix(0, 0), make(map[netip.Addr]float64)
 		for range 100 {
-			elapsed := time.Duration(random.IntN(20_000)) * time.Millisecond
+			elapsed := time.Duration(random.IntN(20_000)-1000) * time.Millisecond // clocks are set back
 			now = now.Add(elapsed)
+			ttls := max(elapsed, 0).Seconds() / max(limits.TTL, shortest*limits.Interval).Seconds()
 			members := randomMembers(random)
-			before := state
 			state = state.Next(now, members, limits)
+			maps.DeleteFunc(factors, func(addr netip.Addr, _ float64) bool { return state.find(addr) == nil }) // gone for long
 			for _, m := range members {
-				was, is := 1.0, state.find(m.Addr).factor
-				if k := before.find(m.Addr); k != nil {
-					was = k.factor
+				was, known := factors[m.Addr]
+				if !known {
+					was = 1
 				}
-				ttls := elapsed.Seconds() / max(limits.TTL, shortest*limits.Interval).Seconds()
-				if is < limits.Floor-1e-9 || is > 1 || is > was*math.Pow(1.25, ttls)+1e-9 || is < was*math.Pow(0.75, ttls)-1e-9 && is != limits.Floor {
+				is := state.find(m.Addr).factor
+				if !(is >= limits.Floor-1e-9 && is <= 1 && is <= was*math.Pow(1.25, ttls)+1e-9 && (is >= was*math.Pow(0.75, ttls)-1e-9 || is == limits.Floor)) {
 					t.Fatalf("factor %v after %v, in %v TTLs, with floor %v", is, was, ttls, limits.Floor)
 				}
 				if p := state.Percent(m.Addr); p < 1 || p > 100 || math.Abs(float64(p)-100*is) > 2.5 {
 					t.Fatalf("%d %% in force for a factor of %v", p, is)
 				}
+				factors[m.Addr] = is
 			}
 		}
 	}
 }
 
+// randomMembers are some of eight, with reports that are at times extreme.
 func randomMembers(random *rand.Rand) (members []Member) {
+	values := []float64{0, math.SmallestNonzeroFloat64, 1e-300, 0.5, 1, 10, math.MaxFloat64, random.ExpFloat64()}
 	for i := range 8 {
 		if random.IntN(4) == 0 {
 			continue
 		}
 		members = append(members, Member{
-			Addr: addr(i), Group: uint16(random.IntN(2)), Weight: float64(random.IntN(3)),
-			Report: Report{Kind(random.IntN(int(kinds))), random.ExpFloat64()}, Age: time.Duration(random.IntN(100)) * time.Second,
+			Addr: addr(i), Group: uint16(random.IntN(2)), Weight: []float64{0, 1, 2, math.MaxUint16}[random.IntN(4)],
+			Ramp: []float64{0, 0.001, 0.1, 1}[random.IntN(4)], Report: Report{Kind(random.IntN(int(kinds))), values[random.IntN(len(values))]},
+			Age: time.Duration(random.IntN(100)) * time.Second,
 		})
 	}
 	return members
+}
+
+// A member that is missing in some answers, because the upstream returns some of many, keeps its
+// factor. Of one that is gone for long, nothing is known, and no more are known than may come back.
+func TestMembersThatComeBack(t *testing.T) {
+	step, state := 0, (*State)(nil)
+	next := func(members ...Member) {
+		step++
+		state = state.Next(time.Unix(0, 0).Add(time.Duration(step)*limits.Interval), members, limits)
+	}
+	idle, busy := Member{Addr: addr(0), Weight: 1, Report: Report{Share, 1}}, Member{Addr: addr(1), Weight: 1, Report: Report{Share, 0.2}}
+	for range 200 {
+		next(idle, busy)
+		next(idle)
+	}
+	next(idle, busy)
+	if got := state.Percent(busy.Addr); got > 25 {
+		t.Errorf("a member that is there at times has a factor of %d, want about 20", got)
+	}
+	for range 100 {
+		next(idle)
+	}
+	next(idle, busy)
+	if got := state.Percent(busy.Addr); got < 90 {
+		t.Errorf("a member that was gone for long has a factor of %d, want that of a new one", got)
+	}
+	for i := range 200 {
+		next(Member{Addr: addr(i), Weight: 1})
+	}
+	if got := state.Len(); got > 1+maxGone {
+		t.Errorf("%d members are known of an RRset with one, want at most %d", got, 1+maxGone)
+	}
 }
 
 // Members of other groups, and those without traffic, change nothing for a member.
