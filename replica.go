@@ -181,9 +181,13 @@ func (p *replicas) leave(member any) {
 func (p *replicas) remove(member any) {
 	for _, r := range p.all {
 		r.users = slices.DeleteFunc(r.users, func(u replicaUser) bool { return u.member == member })
-		if len(r.users) == 0 {
-			r.close()
+		if len(r.users) > 0 {
+			continue
 		}
+		if r.session.Load() != nil {
+			log.Infof("fleet %s: this replica leaves", r.name)
+		}
+		r.close()
 	}
 	p.all = slices.DeleteFunc(p.all, func(r *replica) bool { return len(r.users) == 0 })
 }

@@ -104,6 +104,7 @@ func TestFleetAfterFailedReload(t *testing.T) {
 
 // Another address, or another fleet, takes the place of the one before.
 func TestFleetMoves(t *testing.T) {
+	logged := captureLog(t)
 	p, port := newReplicas(), freePort(t)
 	first := loopbackFleet(t, freePort(t), "")
 	second := loopbackFleet(t, port, "")
@@ -117,6 +118,9 @@ func TestFleetMoves(t *testing.T) {
 	p.leave(second)
 	if now := p.current.Load(); now.name != "web" || now.session.Load() == nil {
 		t.Errorf("fleet %s, %+v", now.name, now.session.Load())
+	}
+	if n := strings.Count(logged.String(), "fleet dns: this replica leaves\n"); n != 1 {
+		t.Errorf("the log says %d times that the replica leaves, want once", n)
 	}
 	p.leave(third)
 }
