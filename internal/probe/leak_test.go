@@ -5,6 +5,7 @@ package probe
 import (
 	"context"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"sync"
@@ -84,6 +85,8 @@ func everything(t *testing.T) (checks []*Check) {
 		add(NewAgent(Agent{Port: port}))
 	}
 	add(NewTCP(TCP{Port: closedPort(t)}))
+	add(NewTCP(TCP{Port: blackHole(t)}))
+	add(NewTCP(TCP{Port: closedPort(t), Source: netip.MustParseAddr("203.0.113.1")}))
 	add(NewGRPC(GRPC{Port: serveGRPC(t, insecure.NewCredentials(), health.NewServer())}))
 	add(NewGRPC(GRPC{Port: serveGRPC(t, insecure.NewCredentials(), failing{})}))
 	add(NewDNS(DNS{Port: serveUDP(t, answersDNS(noerror))}))

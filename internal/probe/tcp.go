@@ -64,7 +64,7 @@ func (p *tcpProbe) probe(ctx context.Context, endpoint netip.AddrPort) error {
 	})
 }
 
-// socket is the cheapest probe: a connection and nothing else.
+// knock is the cheapest probe: a connection and nothing else.
 func (p *tcpProbe) knock(ctx context.Context, endpoint netip.AddrPort) error {
 	tcp, err := p.dialSocket(ctx, endpoint)
 	if err != nil {
