@@ -162,7 +162,7 @@ func TestFleetID(t *testing.T) {
 		change(&c)
 		return c.FleetID()
 	}
-	const want = 0x7ed67147dfa29cd6
+	const want fleet.CheckID = 0x7ed67147dfa29cd6
 	for _, source := range []netip.Addr{{}, netip.MustParseAddr("192.0.2.1")} {
 		if id := idOf(source, func(c *Check) { c.MaxEndpoints, c.MaxInFlight = 20, 4 }); id != want {
 			t.Errorf("source %v: ID %#x, want %#x", source, id, want)
