@@ -125,6 +125,32 @@ func TestProbesTogether(t *testing.T) {
 	})
 }
 
+// With the shortest interval, probes that are made together are still an interval apart.
+func TestTogetherKeepsInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const interval = 100 * time.Millisecond
+		b := newBackends(t)
+		check := b.checkOf()
+		check.Timing.Interval, check.Timing.FastInterval = interval, interval
+		s := joined(t, check)
+		addrs := addresses(50)
+		for _, addr := range addrs {
+			s.Seen(addr)
+		}
+		wait(30 * time.Second)
+		b.Lock()
+		defer b.Unlock()
+		for _, addr := range addrs {
+			starts := b.probes[addr][5:] // the first ones approach the endpoint's phase
+			for i := range starts[1:] {
+				if gap := starts[i+1].Sub(starts[i]); gap < interval*9/10 || gap > interval*11/10 {
+					t.Fatalf("%s: %v between probes, want %v or 10 %% less or more", addr, gap, interval)
+				}
+			}
+		}
+	})
+}
+
 // If 10,000 endpoints all time out, max_in_flight bounds the probes, and each endpoint gets its
 // verdict.
 func TestInFlightIsBounded(t *testing.T) {
