@@ -233,6 +233,25 @@ func TestSavedTiersFitMessage(t *testing.T) {
 	})
 }
 
+// An RRset that is in use is handed over even after its past was evicted from the cache.
+func TestHandoverOfEvictedPast(t *testing.T) {
+	options := manualTiers(t)
+	synctest.Test(t, func(t *testing.T) {
+		freshTurns(t)
+		h, v, here := handingOver(t, options)
+		v.downs("ab")
+		for i := range 2 * exactRRsets {
+			if i%1000 == 0 {
+				tierOf(t, h)
+			}
+			allTurns.entry(0, turnKey{}, fmt.Sprint(i))
+		}
+		if saved := (tierKeeper{here}).Save(); len(parseHanded("", saved[1:])) != 1 {
+			t.Errorf("it hands over %q", saved)
+		}
+	})
+}
+
 // A rule without failback any more names no tier, whatever served before.
 func TestHandoverWithoutFailback(t *testing.T) {
 	options := manualTiers(t)

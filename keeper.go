@@ -27,9 +27,8 @@ func (k tierKeeper) Save() []byte {
 	}
 	now, identities := time.Now(), k.identities()
 	saved, count := []byte{handoverVersion}, 0
-	for e := range allTurns.pasts() {
+	for e, p := range allTurns.pasts() {
 		rule, known := identities[e.scope]
-		p := e.past.Load()
 		if !known || !p.failback.FailedOver() || len(e.owner) > maxOwner {
 			continue
 		}

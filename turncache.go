@@ -168,18 +168,41 @@ func (t *turnCache) known(scope uint64, key turnKey, owner string) *entry {
 	return g.findOlder(hash, scope, key, owner)
 }
 
-// pasts returns the entries with the past of an RRset, each once.
-func (t *turnCache) pasts() iter.Seq[*entry] {
-	return func(yield func(*entry) bool) {
-		seen := make(map[*entry]bool)
-		for e := range t.generations.Load().all() {
-			if e.key.where == inPast && e.past.Load() != nil && !seen[e] {
-				if seen[e] = true; !yield(e) {
+// pasts returns the past of each RRset once. The entry is the past's own, or one of the RRset if that
+// was evicted.
+func (t *turnCache) pasts() iter.Seq2[*entry, *past] {
+	return func(yield func(*entry, *past) bool) {
+		seen := make(map[pastOf]bool)
+		for _, from := range []func(*entry) *past{(*entry).ownPast, (*entry).pastOfState} {
+			for e := range t.generations.Load().all() {
+				p, of := from(e), pastOf{e.scope, e.key.rrtype, e.owner}
+				if p == nil || seen[of] {
+					continue
+				}
+				if seen[of] = true; !yield(e, p) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// pastOf identifies an RRset that has a past.
+type pastOf struct {
+	scope  uint64
+	rrtype uint16
+	owner  string
+}
+
+// ownPast returns the past that an entry is for, nil if it is for none.
+func (e *entry) ownPast() *past { return e.past.Load() }
+
+// pastOfState returns the past that the entry's plan was made with, nil for none.
+func (e *entry) pastOfState() *past {
+	if s := e.state.Load(); s != nil {
+		return s.past
+	}
+	return nil
 }
 
 // all returns the entries. One that moved to a younger generation comes twice.
