@@ -41,7 +41,7 @@ func (s *status) lastLoad() (last Load) {
 }
 
 // hearLoad takes what an endpoint says of its load, and counts it for the rules that go by load. It
-// is published, or in a fleet the vote that follows has it.
+// publishes that, unless there is a fleet: then the vote that follows contains it.
 func (p *pool) hearLoad(e *endpoint, r *probe.Report) {
 	before := p.loadBefore(e)
 	now, result := Load{Report: before.Report, At: before.At}, "missing"
@@ -105,7 +105,8 @@ func (p *pool) publishLoad(e *endpoint, now Load) {
 // loadVote returns the last valid report of an endpoint's load as it travels in a vote. Votes are
 // sent if they change, so it is rounded. It is left out if it is too old, or if no rule goes by it.
 func (p *pool) loadVote(e *endpoint) (kind fleet.Load, percent uint8) {
-	last, r := p.loads[e.number], p.loads[e.number].Report
+	last := p.loads[e.number]
+	r := last.Report
 	if r.Kind == load.Nothing || time.Since(last.At) > load.Patience*p.check.Timing.Interval || !p.goesByLoad() {
 		return fleet.NoLoad, 0
 	}
@@ -118,7 +119,7 @@ func (p *pool) loadVote(e *endpoint) (kind fleet.Load, percent uint8) {
 }
 
 // decideLoad publishes what the fleet says of an endpoint's load. If no replica votes with a report
-// any more, the last one was valid until now.
+// any more, the last one expires now.
 func (p *pool) decideLoad(e *endpoint, o fleet.Opinion) {
 	next := Load{Report: loadFrom(o), Problem: p.loadProblem(e, o.BadLoad)}
 	if before := e.status.Load().lastLoad(); next.Report.Kind == load.Nothing && before.Report.Kind != load.Nothing {
@@ -130,8 +131,8 @@ func (p *pool) decideLoad(e *endpoint, o fleet.Opinion) {
 	p.publishLoad(e, next)
 }
 
-// specify publishes why this replica found a report not valid, if another one has said that it is
-// not.
+// specify publishes why this replica found a report not valid. It replaces the general text that
+// loadProblem chose because another replica was first to say so.
 func (p *pool) specify(e *endpoint, problem string) {
 	if said := e.status.Load().load; said != nil && said.Problem != "" && problem != "" {
 		next := *said

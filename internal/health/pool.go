@@ -43,7 +43,7 @@ type pool struct {
 
 	results    chan result
 	workers    []worker // all
-	free       []worker // those without a probe, the last to end one last
+	free       []worker // those without a probe; the last one was the last to end a probe
 	inFlight   int
 	inFlightOf [classes]int
 	limiter    limiter

@@ -66,8 +66,8 @@ func (s *scope) remove(e *endpoint) {
 // isFull reports whether no more endpoints can be members.
 func (s *scope) isFull() bool { return s.size.Load() >= s.limit }
 
-// hasRoom reports whether it is far from full. In between it is neither, so that the log need not
-// say often that it is.
+// hasRoom reports whether more than a tenth is free. Only then may the log say again that the scope
+// is full: otherwise one endpoint that comes and goes would fill the log.
 func (s *scope) hasRoom() bool { return s.size.Load() < s.limit-s.limit/10 }
 
 // allows reports whether one of the rules allows an endpoint.

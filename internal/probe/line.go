@@ -190,7 +190,7 @@ const (
 	maxLeft = 3 << 20                // bytes that are read of what it still sends
 )
 
-// connection is what part ends: a net.TCPConn or less.
+// connection is what part needs of a TCP connection.
 type connection interface {
 	io.Reader
 	SetReadDeadline(t time.Time) error

@@ -22,14 +22,15 @@ type socket struct {
 
 var _ connection = (*socket)(nil)
 
-// dialSocket is connect for a probe that says nothing.
+// dialSocket is connect for a probe that only connects.
 func (l *line) dialSocket(ctx context.Context, endpoint netip.AddrPort) (connection, error) {
 	if endpoint.Addr().Zone() != "" {
-		return l.connect(ctx, endpoint)
+		return l.connect(ctx, endpoint) // package net knows the numbers of zones
 	}
 	var c *socket
 	var err error
-	// If two connections choose one port at the same time, the kernel says that none is free.
+	// If two connections choose one port at the same time, the kernel says that none is free. A
+	// connection of a socket to itself is another reason to choose again.
 	const attempts = 3
 	for range attempts {
 		c, err = newSocket(ctx, l.source.toward(endpoint.Addr()), endpoint)
@@ -89,16 +90,16 @@ func (c *socket) connect(ctx context.Context, to unix.Sockaddr) error {
 		return err
 	}
 	defer expire(ctx, c.polled())()
-	raw, waiting := c.polled().SyscallConn()
-	if waiting != nil {
-		return waiting
+	raw, failed := c.polled().SyscallConn()
+	if failed != nil {
+		return failed
 	}
-	waiting = raw.Write(func(uintptr) bool {
+	failed = raw.Write(func(uintptr) bool {
 		err = unix.Connect(c.fd, to)
 		return !isPending(err)
 	})
-	if waiting != nil {
-		return waiting
+	if failed != nil {
+		return failed // ctx has ended
 	}
 	return err
 }

@@ -123,7 +123,7 @@ func TestEndsWithoutReset(t *testing.T) {
 				ends <- err
 			})
 			var err error
-			for range 5 { // a busy machine may stand still until a probe waits no more for the peer
+			for range 5 { // a busy machine may stand still for longer than a probe waits for the peer
 				verdict(t, must(t)(tc.check(port)), patience)
 				if err = next(t, ends); err == nil {
 					return
