@@ -133,6 +133,7 @@ func (r *applied) pastWith(key turnKey, owner string, now *state, n int, memberA
 	} else if now != nil && now.past != nil { // it was evicted
 		*next = *now.past
 	}
+	next.renumber(z.tiers)
 	if told := z.handover.of(z.identity, owner, key.rrtype); told != nil && !next.failback.Serves() && z.failback.Mode != failback.AtOnce {
 		next.failback, next.replica, next.handed = told.state, told.replica, told
 	}

@@ -5,6 +5,7 @@ package balance
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -244,7 +245,7 @@ func TestHandoverOfEvictedPast(t *testing.T) {
 			if i%1000 == 0 {
 				tierOf(t, h)
 			}
-			allTurns.entry(0, turnKey{}, fmt.Sprint(i))
+			allTurns.entry(0, turnKey{}, strconv.Itoa(i))
 		}
 		if saved := (tierKeeper{here}).Save(); len(parseHanded("", saved[1:])) != 1 {
 			t.Errorf("it hands over %q", saved)

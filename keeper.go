@@ -25,14 +25,17 @@ func (k tierKeeper) Save() []byte {
 	if k.told.awaited() {
 		return nil
 	}
-	now, identities := time.Now(), k.identities()
+	now, rules := time.Now(), k.rules()
 	saved, count := []byte{handoverVersion}, 0
-	for e, p := range allTurns.pasts() {
-		rule, known := identities[e.scope]
-		if !known || !p.failback.FailedOver() || len(e.owner) > maxOwner {
+	for e, remembered := range allTurns.pasts() {
+		z, p := rules[e.scope], *remembered
+		if z == nil || len(e.owner) > maxOwner {
 			continue
 		}
-		more := appendHanded(saved, rule, e, p.failback, now)
+		if p.renumber(z.tiers); !p.failback.FailedOver() {
+			continue
+		}
+		more := appendHanded(saved, z.identity, e, p.failback, now)
 		if count++; count > maxHanded || len(more) > fleet.MaxKept {
 			break
 		}
@@ -41,17 +44,17 @@ func (k tierKeeper) Save() []byte {
 	return saved
 }
 
-// identities returns what identifies the rules with failback in all replicas, by their scopes.
-func (k tierKeeper) identities() map[uint64]uint64 {
-	identities := make(map[uint64]uint64)
+// rules returns the rules with failback, by their scopes.
+func (k tierKeeper) rules() map[uint64]*zoneRule {
+	rules := make(map[uint64]*zoneRule)
 	for _, l := range runningLives() {
 		for _, z := range l.zones {
 			if z.handover == k.told && z.failback.Mode != failback.AtOnce {
-				identities[z.scope] = z.identity
+				rules[z.scope] = z
 			}
 		}
 	}
-	return identities
+	return rules
 }
 
 // appendHanded appends what parseHanded reads of an RRset.

@@ -18,10 +18,11 @@ import (
 
 // past is what is remembered of an RRset from one plan to the next. Immutable.
 type past struct {
-	joins    *joins.Log     // for slow_start
-	failback failback.State // for failback
-	replica  string         // that named the tier which serves; empty: it was decided here
-	handed   *handed        // what the state began with; nil in a past that is remembered
+	joins    *joins.Log       // for slow_start
+	failback failback.State   // for failback
+	tiers    [][]netip.Prefix // those of the rule that the state is about
+	replica  string           // that named the tier which serves; empty: it was decided here
+	handed   *handed          // what the state began with; nil in a past that is remembered
 }
 
 // follow takes over a decision, and returns the tier that it keeps.
@@ -37,6 +38,21 @@ func (p *past) follow(d failback.Decision) (kept keptTier) {
 		kept.until = d.Again.Unix()
 	}
 	return kept
+}
+
+// renumber has the state go on with the same tier if a reload gave the tiers other numbers.
+func (p *past) renumber(tiers [][]netip.Prefix) {
+	before := p.tiers
+	p.tiers = tiers
+	if !p.failback.Serves() || slices.EqualFunc(before, tiers, slices.Equal) {
+		return
+	}
+	if served := int(p.failback.Tier()); served >= len(before) {
+		p.failback = p.failback.Renumbered(len(tiers)) // the last tier: what no line holds
+	} else {
+		same := func(targets []netip.Prefix) bool { return slices.Equal(targets, before[served]) }
+		p.failback = p.failback.Renumbered(slices.IndexFunc(tiers, same))
+	}
 }
 
 // joined returns when an address joined the RRset, the zero time if the RRset always had it.

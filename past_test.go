@@ -509,6 +509,34 @@ func TestFailbackManual(t *testing.T) {
 	})
 }
 
+// If a reload gives the tiers other numbers, the same one goes on serving. If it is gone, the first
+// one serves.
+func TestFailbackTiersChange(t *testing.T) {
+	const first = "tier 10.0.0.1 10.0.0.2\n "
+	rest := strings.TrimPrefix(manualTiers(t), first)
+	for name, tc := range map[string]struct{ before, down, after, want string }{
+		"another before it":   {first, "ab", "tier 10.0.0.1\n tier 10.0.0.2\n ", "cd"},
+		"the same in another": {first, "ab", "tier 10.0.0.2 10.0.0.1\n ", "cd"},
+		"none is left":        {first, "ab", "tier 10.0.0.1\n tier 10.0.0.3 10.0.0.4\n tier 10.0.0.2\n ", "a"},
+		"swapped":             {"tier 10.0.0.1\n tier 10.0.0.2\n ", "a", "tier 10.0.0.2\n tier 10.0.0.1\n ", "b"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				freshTurns(t)
+				h, v := recorded(t, tc.before+rest)
+				running(t, h)
+				v.downs(tc.down)
+				tierOf(t, h)
+				h, _ = recorded(t, tc.after+rest)
+				running(t, h)
+				if got := tierOf(t, h); got != tc.want {
+					t.Errorf("%s answers, want %s", got, tc.want)
+				}
+			})
+		})
+	}
+}
+
 // If failback leaves the Corefile, and comes back later, the tier that served at first does not serve
 // again.
 func TestFailbackTakenOut(t *testing.T) {

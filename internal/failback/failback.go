@@ -126,3 +126,13 @@ func (s State) serving(l Look, tier uint16, earlier []Tier) State {
 	}
 	return next
 }
+
+// Renumbered returns the state after the tier that serves got another number, or -1 if it is gone:
+// then no tier has served. How long earlier ones have been healthy counts from the next look.
+func (s State) Renumbered(tier int) State {
+	if tier < 0 {
+		return State{looked: s.looked}
+	}
+	s.tier, s.earlier = uint16(tier), nil
+	return s
+}
