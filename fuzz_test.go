@@ -79,7 +79,7 @@ func cutZero(s string) (before, after string, found bool) {
 func checkSection(t *testing.T, in, out []dns.RR) {
 	t.Helper()
 	left := make(map[string]int)
-	members := make(map[kind]int)
+	members := make(map[kind]int64)
 	for _, rr := range in {
 		left[dataOf(rr)]++
 		members[kindOf(rr)]++

@@ -104,10 +104,11 @@ func TestStatusOfFleet(t *testing.T) {
 			{Replica: "ns1-a", Vote: "down", Counts: true}, {Replica: "ns2-b", Vote: "none", Counts: true}, {Replica: "ns3-c", Vote: "up", Counts: true},
 		},
 	}
-	d.Problems = append(d.Problems, statuspage.Problem{Kind: "alone", Text: "fleet dns: alone"})
+	d.Problems = append(d.Problems, statuspage.Problem{Kind: "alone", Text: "fleet dns: alone"},
+		statuspage.Problem{Kind: "fail_open", Zone: "api.example.org.", Text: "api.example.org. A: every member is down"})
 	_, out, _ := ctl(t, "status", "-at", serve(t, d))
 	for _, want := range []string{
-		"\nproblem: fleet dns: alone\n",
+		"\nproblem: fleet dns: alone\nproblem: api.example.org. A: every member is down\n",
 		"\nfleet dns, 3 replicas: ns1-a (this one, in zone-a), ns2-b (doubts itself), ns3-c; they disagree on 1 endpoint\n",
 		"tcp:80: connection refused; votes: 1 up, 2 down (ns1-a down; ns2-b has not voted; ns3-c up), not probed here\n",
 	} {

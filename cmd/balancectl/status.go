@@ -100,7 +100,8 @@ func table(d *statuspage.Document, only []string, on terminal.Screen) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %s, up for %s\n", d.Process.Host, d.Process.Version, short(d.Time.Sub(d.Process.Started)))
 	for _, p := range d.Problems {
-		b.WriteString(on.Paint(terminal.Red, "problem: "+strings.TrimSpace(p.Zone+" "+p.Text)) + "\n")
+		what := strings.TrimSpace(p.Zone + " " + strings.TrimPrefix(p.Text, p.Zone+" "))
+		b.WriteString(on.Paint(terminal.Red, "problem: "+what) + "\n")
 	}
 	if d.Fleet != nil {
 		b.WriteString(fleetLine(d.Fleet, on) + "\n")

@@ -54,7 +54,7 @@ func (p *pool) guests() *scope {
 		s = &scope{id: guestScope, zone: zone, counters: countersOf(zone, p.check.Name())}
 		p.scopes = append(p.scopes, s)
 	}
-	s.limit = int32(min(p.check.MaxEndpoints*(len(p.scopes)-1), math.MaxInt32))
+	s.limit = int32(min(int64(p.check.MaxEndpoints)*int64(len(p.scopes)-1), math.MaxInt32))
 	return s
 }
 
