@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -105,7 +106,7 @@ func TestProbesTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackends(t)
 		s := joined(t, b.checkOf())
-		start, addrs := time.Now(), addresses(9) // due a millisecond apart
+		start, addrs := time.Now(), addresses(9) // due a millisecond apart, or at once
 		for _, addr := range addrs {
 			s.Seen(addr)
 		}
@@ -118,9 +119,8 @@ func TestProbesTogether(t *testing.T) {
 				starts[at.Sub(start)]++
 			}
 		}
-		want := map[time.Duration]int{0: 3, 3 * time.Millisecond: 3, 6 * time.Millisecond: 3}
-		if !maps.Equal(starts, want) {
-			t.Errorf("probes began at %v, want %v", starts, want)
+		if len(starts) > 3 || slices.Max(slices.Collect(maps.Keys(starts))) > 8*time.Millisecond {
+			t.Errorf("probes began at %v, want three moments of the first 8 ms", starts)
 		}
 	})
 }
