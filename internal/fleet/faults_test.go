@@ -245,7 +245,7 @@ func TestMinorityIsPatient(t *testing.T) {
 		for _, n := range w.nodes[1:] {
 			n.probed[n.byPair[all[0]]].next = w.now() + 20*time.Second
 			n.share.Vote(n.byPair[all[0]], Opinion{}, "")
-			n.awake = true
+			n.awake.Store(true)
 		}
 		w.run(w.check.Interval + w.check.Timeout - time.Second)
 		w.agree(all[0], Up)

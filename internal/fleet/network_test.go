@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -55,7 +56,7 @@ type node struct {
 	left     bool
 	sees     map[*node]bool
 	changing map[*node]time.Duration // since when what it sees differs from what is
-	awake    bool
+	awake    atomic.Bool
 	due      time.Duration
 	byPair   map[netip.AddrPort]uint32
 	slots    []netip.AddrPort
@@ -317,14 +318,14 @@ func (n *node) work() {
 	for i := range n.probed {
 		if p := &n.probed[i]; p.on && p.next <= now {
 			n.probe(uint32(i), p)
-			n.awake = true
+			n.awake.Store(true)
 		}
 	}
 	for range 100 {
-		if !n.awake && n.due > now {
+		if !n.awake.Load() && n.due > now {
 			break
 		}
-		n.awake = false
+		n.awake.Store(false)
 		n.due = n.share.Work()
 	}
 }
@@ -362,7 +363,7 @@ func (n *node) see(at netip.AddrPort) {
 		n.share.Add(i, true, Opinion{})
 	}
 	n.share.SetWanted(i, true)
-	n.awake = true
+	n.awake.Store(true)
 }
 
 // forget is what a host does with an endpoint that no replica wants any more.
@@ -375,11 +376,11 @@ func (n *node) forget(at netip.AddrPort) {
 	delete(n.byPair, at)
 	n.free = append(n.free, i)
 	n.slots[i], n.probed[i], n.verdicts[i] = netip.AddrPort{}, probing{}, Decision{}
-	n.awake = true
+	n.awake.Store(true)
 }
 
 // Wake implements Host.
-func (n *node) Wake() { n.awake = true }
+func (n *node) Wake() { n.awake.Store(true) }
 
 // Run implements Host.
 func (n *node) Run(call func()) bool { call(); return true }

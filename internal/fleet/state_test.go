@@ -31,7 +31,7 @@ func TestReconsider(t *testing.T) {
 		}
 		strict.allow = nil
 		strict.share.Reconsider()
-		strict.awake = true
+		strict.awake.Store(true)
 		w.run(100 * time.Millisecond)
 		w.agree(all[7], Down)
 		w.agree(all[8], Up)
@@ -56,7 +56,7 @@ func TestStateBeforeRules(t *testing.T) {
 		w.run(2 * time.Second)
 		late.allow = nil
 		late.share.Reconsider()
-		late.awake = true
+		late.awake.Store(true)
 		late.work()
 		if late.on(all[7]) != Down || late.on(all[8]) != Up {
 			t.Errorf("the joiner says %v and %v, want down and up", late.on(all[7]), late.on(all[8]))

@@ -147,7 +147,7 @@ func FuzzHear(f *testing.F) {
 			w.run(time.Second)
 			n.fleet.Hear(message)
 			n.fleet.Merge(message, true)
-			n.awake = true
+			n.awake.Store(true)
 			w.run(50 * time.Millisecond)
 			for _, at := range n.slots {
 				if !n.allow(at) {
