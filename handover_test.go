@@ -84,6 +84,13 @@ func TestFailbackHandedOver(t *testing.T) {
 	})
 }
 
+// beginsToJoin has a replica wait for what the others tell.
+func beginsToJoin(h *handover) {
+	opening := &replica{handover: h}
+	opening.session.Store(&session{carrier: new(gossip.Carrier), opened: time.Now()})
+	h.ready = opening.ready
+}
+
 // Before a replica has joined, its answers settle nothing.
 func TestFailbackHandedOverLate(t *testing.T) {
 	options := manualTiers(t)
@@ -96,9 +103,7 @@ func TestFailbackHandedOverLate(t *testing.T) {
 
 		freshTurns(t)
 		h, _, here := handingOver(t, options)
-		opening := &replica{handover: here}
-		opening.session.Store(&session{carrier: new(gossip.Carrier), opened: time.Now()})
-		here.ready = opening.ready
+		beginsToJoin(here)
 		if got := tierOf(t, h); got != "ab" {
 			t.Errorf("%s answers before anybody has said anything, want ab", got)
 		}
@@ -115,9 +120,7 @@ func TestFailbackAfterNobodyAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		freshTurns(t)
 		h, v, here := handingOver(t, options)
-		opening := &replica{handover: here}
-		opening.session.Store(&session{carrier: new(gossip.Carrier), opened: time.Now()})
-		here.ready = opening.ready
+		beginsToJoin(here)
 		v.downs("ab")
 		if got := tierOf(t, h); got != "cd" {
 			t.Errorf("%s answers while the first tier is down, want cd", got)

@@ -97,8 +97,8 @@ func (z *zoneRule) unsubscribe() {
 // withoutPort returns an address as an A or AAAA record names it.
 func withoutPort(addr netip.Addr) netip.AddrPort { return netip.AddrPortFrom(addr.Unmap(), 0) }
 
-// verdictOn returns the verdict on an address in an answer, and the port that its record names or
-// 0: what the checks that may probe it say together. It registers the address for probing.
+// verdictOn returns the verdict of all checks together that may probe an address in an answer, and
+// the port that its record names, or 0. It registers the address for probing.
 func (z *zoneRule) verdictOn(at netip.AddrPort) health.Verdict {
 	if len(z.subscriptions) == 0 || !at.Addr().IsValid() {
 		return health.Unknown

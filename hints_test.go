@@ -174,8 +174,8 @@ func TestSameHintsTakeOneTurn(t *testing.T) {
 	}
 }
 
-// Where hints changed, the answer is not the one that was validated; where all of all records are
-// down, servfail says so.
+// If hints changed, the answer is not the one that was validated, so AD is cleared. If all hints of
+// all records are down, the reply is SERVFAIL.
 func TestHintsAndTheReply(t *testing.T) {
 	m := message(t, "h. HTTPS", "h. HTTPS 1 . alpn=h2 ipv4hint=192.0.2.1,192.0.2.2\n h. HTTPS 2 t.h. ipv4hint=192.0.2.3")
 	m.AuthenticatedData = true

@@ -94,8 +94,8 @@ func measure(ctx context.Context, o *options, s streams) *report {
 	return newReport(o, t, time.Since(start))
 }
 
-// show writes a report in the form that was asked for. Where it cannot be drawn it is written all
-// the same: it may have taken long to get.
+// show writes a report in the form that was asked for, even if it cannot be drawn: it may have taken
+// long to get.
 func show(r *report, o *options, s streams) error {
 	err := write(s.out, r, o.json, s.screen)
 	if o.svg != "" {
